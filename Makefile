@@ -1,0 +1,29 @@
+# Two commands for a fresh machine: `make detect` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: detect test lint type
+
+detect: .venv/.runtime
+	$(BIN)/python detect.py
+
+test: lint type
+	$(BIN)/python -m pytest
+
+lint: .venv/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+type: .venv/.dev
+	$(BIN)/mypy
+
+# opencv-python comes last: albumentations asks for the headless build of the same version, which would lie over it.
+.venv/.runtime: requirements.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --quiet --force-reinstall --no-deps $$(grep '^opencv-python==' requirements.txt)
+	touch $@
+
+.venv/.dev: .venv/.runtime pyproject.toml
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	touch $@

@@ -1,0 +1,1 @@
+"""Interoperation with Darknet: its cfg files and its weights."""

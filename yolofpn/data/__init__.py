@@ -1,0 +1,1 @@
+"""Pictures and annotations: reading, resizing, augmenting, batching."""

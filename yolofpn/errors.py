@@ -1,0 +1,9 @@
+"""What goes wrong because of the input: every message names the thing and the remedy, in one or two lines."""
+
+
+class UserError(Exception):
+    """Nothing can be done as asked: the command line prints the message and ends with exit code 2."""
+
+
+class InputError(UserError):
+    """One input (a picture, a video, an annotation file) is bad: it is reported, and the run goes on without it."""

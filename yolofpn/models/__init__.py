@@ -1,0 +1,1 @@
+"""Networks: backbones, necks, heads, and how they are built from a config."""

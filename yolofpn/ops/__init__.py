@@ -1,0 +1,1 @@
+"""Array and tensor operations that know nothing of detectors."""

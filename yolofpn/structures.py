@@ -1,0 +1,295 @@
+"""The values that travel through the project, and the letters that its shape comments use.
+
+Shapes:
+    B images in a batch, C classes, A anchors per cell, N predictions of one image over all levels,
+    D detections of one image, M ground-truth boxes of one image, H and W a height and a width in pixels or cells.
+
+Boxes are float xyxy in pixels; the origin is the outer corner of the top left pixel, so a box that covers an
+image of W x H pixels is (0, 0, W, H). Labels are 0 .. C-1, there is no background class. NumPy pictures are BGR
+as OpenCV reads them; tensors are RGB.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+if TYPE_CHECKING:
+    import pandas
+    import supervision
+
+Image: TypeAlias = NDArray[np.uint8]  # [H, W, 3], BGR
+
+
+@dataclass(frozen=True)
+class FeatureInfo:
+    """What a backbone or a neck says of one of its feature maps."""
+
+    channels: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Which predictions become detections.
+
+    Attributes:
+        score_thresh: lowest score kept, in [0, 1]; one for all classes or one per class.
+        nms_thresh: IoU above which the weaker of two boxes of one class is dropped.
+        detections_per_img: the most detections of one image, the best ones.
+    """
+
+    score_thresh: float | tuple[float, ...] = 0.25
+    nms_thresh: float = 0.45
+    detections_per_img: int = 300
+
+
+@dataclass(frozen=True)
+class Target:
+    """The ground truth of one image, in pixels of the image that it travels with.
+
+    Attributes:
+        boxes: [M, 4] float32 xyxy.
+        labels: [M] int64 in 0 .. C-1.
+        ignore: [M] bool; regions (COCO crowds, VOC difficult) that are neither object nor background.
+        areas: [M] float32, the annotated area that decides between small, medium and large (COCO: of the mask).
+        image_id: the data set's id of the image.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    ignore: Tensor
+    areas: Tensor
+    image_id: int = 0
+
+    def __post_init__(self) -> None:
+        count = len(self.boxes)
+        if self.boxes.shape != (count, 4):
+            raise ValueError(f"boxes must be [M, 4], got {tuple(self.boxes.shape)}")
+        for name in ("labels", "ignore", "areas"):
+            if getattr(self, name).shape != (count,):
+                raise ValueError(f"{name} must be [{count}], got {tuple(getattr(self, name).shape)}")
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def to(self, device: torch.device | str) -> Target:
+        """The same target with its tensors on ``device``."""
+        return replace(
+            self,
+            boxes=self.boxes.to(device),
+            labels=self.labels.to(device),
+            ignore=self.ignore.to(device),
+            areas=self.areas.to(device),
+        )
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture, or one frame of a video or stream, on its way through detection.
+
+    Attributes:
+        image: [H, W, 3] uint8, BGR.
+        source: where it comes from, as shown to people and written to files: never with a password.
+        index: frame number within its source; 0 for a picture.
+        time: presentation time in seconds from the start of its source; 0.0 for a picture.
+        clock: when a live frame was captured (UTC); None for files.
+        stale: a live source that stopped delivering repeats its last frame, marked so.
+        dropped: frames of a live source skipped since the previous one.
+    """
+
+    image: Image
+    source: str
+    index: int = 0
+    time: float = 0.0
+    clock: datetime | None = None
+    stale: bool = False
+    dropped: int = 0
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.image.shape[0], self.image.shape[1]
+
+
+@dataclass(frozen=True, repr=False)
+class Detections:
+    """What was found in one image, best first.
+
+    Behaves like a sequence: ``len``, iteration, and indexing by integer, slice, boolean mask or index tensor, each
+    of which gives Detections again.
+
+    Attributes:
+        boxes: [D, 4] float32 xyxy, pixels.
+        scores: [D] float32 in [0, 1], descending.
+        labels: [D] int64 in 0 .. C-1.
+        names: class names by label; empty where they are not known.
+        category_ids: the data set's id of each label; empty where it is the label itself.
+        load_image: gives the picture that the detections belong to, for ``show``.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    names: tuple[str, ...] = ()
+    category_ids: tuple[int, ...] = ()
+    load_image: Callable[[], Image] | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        count = len(self.boxes)
+        if self.boxes.shape != (count, 4):
+            raise ValueError(f"boxes must be [D, 4], got {tuple(self.boxes.shape)}")
+        if self.scores.shape != (count,) or self.labels.shape != (count,):
+            shapes = f"{tuple(self.scores.shape)} and {tuple(self.labels.shape)}"
+            raise ValueError(f"scores and labels must be [{count}] as there are {count} boxes, got {shapes}")
+
+    @classmethod
+    def empty(cls, device: torch.device | str = "cpu") -> Detections:
+        """No detections."""
+        return cls(
+            torch.zeros(0, 4, device=device),
+            torch.zeros(0, device=device),
+            torch.zeros(0, dtype=torch.int64, device=device),
+        )
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, index: int | slice | Tensor | NDArray[Any] | list[int] | list[bool]) -> Detections:
+        if isinstance(index, int):
+            if not -len(self) <= index < len(self):
+                raise IndexError(f"detection {index} of {len(self)}")
+            index = slice(index, index + 1 or None)
+        elif not isinstance(index, slice):
+            index = torch.as_tensor(index, device=self.boxes.device)
+            if index.numel() == 0 and index.dtype != torch.bool:
+                index = index.long()
+        return replace(self, boxes=self.boxes[index], scores=self.scores[index], labels=self.labels[index])
+
+    def name_of(self, label: int) -> str:
+        """The class name of ``label``, or its number where no names are known."""
+        return self.names[label] if self.names else str(label)
+
+    def counts(self) -> dict[str, int]:
+        """How many of each class were found, most frequent first."""
+        return dict(Counter(self.name_of(label) for label in self.labels.tolist()).most_common())
+
+    def filter(self, *, score_thresh: float = 0.0, classes: tuple[str | int, ...] | None = None) -> Detections:
+        """Those with at least ``score_thresh`` and, if given, of one of ``classes`` (names or labels).
+
+        Raises:
+            ValueError: a class name is not among the names.
+        """
+        keep = self.scores >= score_thresh
+        if classes is not None:
+            wanted = [self.names.index(c) if isinstance(c, str) else c for c in classes]
+            keep &= torch.isin(self.labels, torch.tensor(wanted, dtype=torch.int64, device=self.labels.device))
+        return self[keep]
+
+    def to(self, device: torch.device | str) -> Detections:
+        """The same detections on ``device``."""
+        return replace(self, boxes=self.boxes.to(device), scores=self.scores.to(device), labels=self.labels.to(device))
+
+    def __repr__(self) -> str:
+        found = ", ".join(
+            f"{self.name_of(label)} {score:.2f}"
+            for label, score in zip(self.labels.tolist(), self.scores.tolist(), strict=True)
+        )
+        return f"Detections({len(self)}: {found})" if len(self) else "Detections(nothing found)"
+
+    def draw(self, image: Image) -> Image:
+        """A copy of ``image`` ([H, W, 3] uint8, BGR) with boxes, names and scores drawn on it."""
+        from yolofpn.drawing import draw_detections
+
+        return draw_detections(image, self)
+
+    def show(self, image: Image | None = None) -> None:
+        """Show the picture with the boxes: inline in a notebook, else in the system's picture viewer.
+
+        Args:
+            image: [H, W, 3] uint8, BGR; by default the picture that was detected on.
+
+        Raises:
+            ValueError: no image is given and the detections do not know theirs.
+        """
+        from yolofpn.drawing import show_image
+
+        if image is None:
+            if self.load_image is None:
+                raise ValueError("these detections do not know their picture: call show(image)")
+            image = self.load_image()
+        show_image(self.draw(image))
+
+    def to_coco(self, image_id: int) -> list[dict[str, Any]]:
+        """COCO results: image_id, category_id, bbox [x, y, width, height] and score of each detection."""
+        boxes = self.boxes.detach().cpu().double()
+        boxes[:, 2:] -= boxes[:, :2]
+        return [
+            {
+                "image_id": image_id,
+                "category_id": self.category_ids[label] if self.category_ids else label,
+                "bbox": box,
+                "score": score,
+            }
+            for box, score, label in zip(boxes.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True)
+        ]
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A table with columns x1, y1, x2, y2, score, label, name (needs pandas: ``pip install yolofpn[pandas]``)."""
+        import pandas
+
+        table = pandas.DataFrame(self.boxes.detach().cpu().numpy(), columns=["x1", "y1", "x2", "y2"])
+        table["score"] = self.scores.detach().cpu().numpy()
+        table["label"] = self.labels.cpu().numpy()
+        table["name"] = [self.name_of(label) for label in self.labels.tolist()]
+        return table
+
+    def to_supervision(self) -> supervision.Detections:
+        """As supervision's Detections (needs it: ``pip install yolofpn[supervision]``)."""
+        import supervision
+
+        return supervision.Detections(
+            xyxy=self.boxes.detach().cpu().numpy(),
+            confidence=self.scores.detach().cpu().numpy(),
+            class_id=self.labels.cpu().numpy(),
+            data={"class_name": np.array([self.name_of(label) for label in self.labels.tolist()], dtype=str)},
+        )
+
+
+class Detector(Protocol):
+    """What every network of the project offers, one-stage, two-stage or built from a Darknet cfg.
+
+    Attributes:
+        num_classes: C.
+        size_divisor: height and width of its input must be multiples of this.
+        limits: which predictions become detections unless ``postprocess`` is told otherwise.
+    """
+
+    num_classes: int
+    size_divisor: int
+    limits: Limits
+
+    def dense(self, images: Tensor) -> dict[str, Tensor]:
+        """uint8 (or float of the same 0..255 range) [B, 3, H, W] RGB -> maps of static shape, all a backend runs."""
+        ...
+
+    def postprocess(
+        self,
+        dense: dict[str, Tensor],
+        image_sizes: list[tuple[int, int]],
+        limits: Limits | None = None,
+    ) -> list[Detections]:
+        """The maps of ``dense`` and each image's (height, width) in network pixels -> detections in these pixels."""
+        ...
+
+    def __call__(self, images: Tensor, targets: list[Target] | None = None) -> dict[str, Tensor] | list[Detections]:
+        """Losses by name if ``targets`` are given, else detections."""
+        ...
