@@ -1,0 +1,125 @@
+"""Darknet's cfg files: text to typed sections, refused with the line number where something is wrong."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from yolofpn.darknet.options import Options
+from yolofpn.darknet.schema import SECTIONS, read_net, read_section
+from yolofpn.darknet.sections import Net, Section
+from yolofpn.errors import UserError
+
+_ALIASES = {
+    "network": "net",
+    "conv": "convolutional",
+    "conn": "connected",
+    "max": "maxpool",
+    "avg": "avgpool",
+    "soft": "softmax",
+}
+_RECURRENT = frozenset({"rnn", "crnn", "gru", "lstm", "conv_lstm"})
+
+
+@dataclass(frozen=True)
+class CfgLayer:
+    """One layer: its number as Darknet counts (from 0, without [net]), the line of its head, what it says."""
+
+    index: int
+    kind: str
+    section: Section
+    line: int = field(compare=False)
+
+
+@dataclass(frozen=True)
+class DarknetCfg:
+    """A cfg file; two are equal if they describe the same network, whatever their comments and training keys.
+
+    Attributes:
+        origin: the file's name, as errors show it.
+        text: the whole file.
+    """
+
+    net: Net
+    layers: tuple[CfgLayer, ...]
+    origin: str = field(compare=False)
+    text: str = field(compare=False, repr=False)
+
+    def error(self, layer: CfgLayer, message: str) -> UserError:
+        """An error at the head of ``layer``."""
+        return UserError(f"{self.origin}: line {layer.line}: [{layer.kind}] (layer {layer.index}) {message}")
+
+
+def read_cfg(path: str | Path) -> DarknetCfg:
+    """The cfg file at ``path``.
+
+    Raises:
+        UserError: it cannot be read, or ``parse_cfg`` refuses it.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}: give the path of a Darknet cfg file") from None
+    if b"\0" in data:
+        raise UserError(f"{path}: not a text file, so not a Darknet cfg file")
+    # Only comments hold anything but ASCII, in whatever encoding their author used.
+    return parse_cfg(data.decode("utf-8-sig", errors="replace"), str(path))
+
+
+def parse_cfg(text: str, origin: str) -> DarknetCfg:
+    """The network that the cfg file ``text`` describes; ``origin`` names it in errors.
+
+    Keys that only training reads are ignored.
+
+    Raises:
+        UserError: a section or a key is unknown, a value is wrong, or changes the result in a way that is not
+            supported; the message gives the line and, for a misspelt name, the nearest known one.
+    """
+    sections = _split(text, origin)
+    if not sections or sections[0].section != "net":
+        raise UserError(f"{origin}: a Darknet cfg begins with a [net] section")
+    head, *rest = sections
+    if not rest:
+        raise UserError(f"{origin}: no layers after [net]")
+    for options in rest:
+        _refuse_unknown(options)
+    net = read_net(head)
+    layers = tuple(
+        CfgLayer(index, options.section, read_section(options.section, options), options.line)
+        for index, options in enumerate(rest)
+    )
+    return DarknetCfg(net, layers, origin, text)
+
+
+def _split(text: str, origin: str) -> list[Options]:
+    sections: list[Options] = []
+    for number, raw in enumerate(text.split("\n"), start=1):
+        line = "".join(raw.split("#")[0].split())  # Darknet, too, drops blanks anywhere in a line
+        if not line or line.startswith(";"):
+            continue
+        if line.startswith("["):
+            if not line.endswith("]"):
+                raise UserError(f"{origin}: line {number}: {line!r} lacks its closing bracket")
+            name = line[1:-1]
+            sections.append(Options(origin, _ALIASES.get(name, name), number))
+            continue
+        key, separator, value = line.partition("=")
+        if not (key and separator and value):
+            raise UserError(f"{origin}: line {number}: {raw.strip()[:60]!r} is neither [section] nor key=value")
+        if not sections:
+            raise UserError(f"{origin}: line {number}: {key}= stands before the first [section]")
+        sections[-1].add(key, value, number)
+    return sections
+
+
+def _refuse_unknown(options: Options) -> None:
+    if options.section in SECTIONS:
+        return
+    if options.section == "net":
+        raise options.error("only the first section can be [net]")
+    if options.section in _RECURRENT:
+        raise options.error("recurrent networks are not supported, only detectors and classifiers of pictures")
+    near = difflib.get_close_matches(options.section, SECTIONS, n=1)
+    hint = f"did you mean [{near[0]}]?" if near else f"supported: {', '.join(SECTIONS)}"
+    raise options.error(f"unknown section ({hint})")

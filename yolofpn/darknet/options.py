@@ -1,0 +1,137 @@
+"""One section's ``key=value`` lines, read by type: what is missing, wrong or unknown names its file and line."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from dataclasses import dataclass
+
+from yolofpn.errors import UserError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What stands right of the equals sign, and on which line (from 1)."""
+
+    value: str
+    line: int
+
+
+class Options:
+    """The keys of one section.
+
+    Each reader notes its key as known; ``finish`` then refuses the keys that nobody asked for. All of them raise
+    UserError with file, line, section and key.
+
+    Args:
+        origin: the file's name, as errors show it.
+        section: the section's name without brackets.
+        line: the line of the section's head, from 1.
+    """
+
+    def __init__(self, origin: str, section: str, line: int) -> None:
+        self.origin = origin
+        self.section = section
+        self.line = line
+        self._entries: dict[str, Entry] = {}
+        self._repeated: dict[str, Entry] = {}
+        self._known: set[str] = set()
+
+    def add(self, key: str, value: str, line: int) -> None:
+        """Take in one line of the file."""
+        if key not in self._entries:
+            self._entries[key] = Entry(value, line)
+        elif self._entries[key].value != value:
+            self._repeated[key] = Entry(value, line)
+
+    def error(self, message: str, key: str | None = None) -> UserError:
+        """An error at ``key``'s line, or at the section's head where the key is absent."""
+        line = self._entries[key].line if key in self._entries else self.line
+        return UserError(f"{self.origin}: line {line}: [{self.section}] {message}")
+
+    def text(self, key: str) -> str | None:
+        """The value of ``key``, None where it is absent."""
+        self._known.add(key)
+        # Darknet takes the first of two, other readers the last: there is no right answer.
+        if key in self._repeated:
+            first, second = self._entries[key], self._repeated[key]
+            raise self.error(f"{key}={first.value} becomes {key}={second.value} on line {second.line}: keep one", key)
+        return self._entries[key].value if key in self._entries else None
+
+    def integer(self, key: str, default: int, minimum: int = 1) -> int:
+        """A whole number of at least ``minimum``."""
+        text = self.text(key)
+        if text is None:
+            return default
+        value = self._integer(key, text)
+        if value < minimum:
+            raise self.error(f"{key}={text}: must be at least {minimum}", key)
+        return value
+
+    def number(self, key: str, default: float) -> float:
+        """A finite number."""
+        text = self.text(key)
+        return default if text is None else self._number(key, text)
+
+    def flag(self, key: str, default: bool = False) -> bool:
+        """0 or 1."""
+        text = self.text(key)
+        if text not in (None, "0", "1"):
+            raise self.error(f"{key}={text}: must be 0 or 1", key)
+        return default if text is None else text == "1"
+
+    def integers(self, key: str) -> tuple[int, ...]:
+        """Whole numbers with commas between them; none where the key is absent."""
+        return tuple(self._integer(key, item) for item in self._items(key))
+
+    def numbers(self, key: str) -> tuple[float, ...]:
+        """Finite numbers with commas between them; none where the key is absent."""
+        return tuple(self._number(key, item) for item in self._items(key))
+
+    def choice(self, key: str, default: str, choices: tuple[str, ...]) -> str:
+        """One of ``choices``."""
+        text = self.text(key)
+        if text is not None and text not in choices:
+            near = difflib.get_close_matches(text, choices, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"supported: {', '.join(choices)}"
+            raise self.error(f"{key}={text} is not supported ({hint})", key)
+        return default if text is None else text
+
+    def only(self, value: float, *keys: str) -> None:
+        """Refuse these keys with any other value: it would change the result in a way that is not supported."""
+        for key in keys:
+            if self.number(key, value) != value:
+                raise self.error(f"{key}={self.text(key)} is not supported, only {key}={value:g}", key)
+
+    def never(self, *keys: str) -> None:
+        """Refuse these keys with any value."""
+        for key in keys:
+            if self.text(key) is not None:
+                raise self.error(f"{key}= is not supported", key)
+
+    def finish(self, ignored: frozenset[str]) -> None:
+        """Refuse the keys that were not read and are not among the ``ignored``."""
+        for key in self._entries:
+            if key in self._known or key in ignored:
+                continue
+            near = difflib.get_close_matches(key, sorted(self._known | ignored), n=1)
+            raise self.error(f"unknown key {key!r}" + (f" (did you mean {near[0]!r}?)" if near else ""), key)
+
+    def _items(self, key: str) -> list[str]:
+        text = self.text(key)
+        return [] if text is None else text.rstrip(",").split(",")
+
+    def _integer(self, key: str, text: str) -> int:
+        try:
+            return int(text)
+        except ValueError:
+            raise self.error(f"{key}={self.text(key)}: {text!r} is no whole number", key) from None
+
+    def _number(self, key: str, text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise self.error(f"{key}={self.text(key)}: {text!r} is no number", key)
+        return value
