@@ -1,0 +1,148 @@
+"""Bringing a picture to the network's size, and boxes there and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from yolofpn.ops.boxes import clip_boxes
+from yolofpn.structures import Image
+
+if TYPE_CHECKING:
+    from yolofpn.config import ResizeMode
+
+LETTERBOX_FILL = 128  # Darknet's 0.5
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a picture lies in the network's input: ``network = picture * scale + offset`` along each axis.
+
+    Attributes:
+        scale_x: width after resizing / width of the picture, as really applied (sizes are whole pixels).
+        scale_y: the same of the heights.
+        offset_x: columns of padding left of the picture.
+        offset_y: rows of padding above it.
+        image_size: (height, width) of the picture.
+        network_size: (height, width) of the network's input, padding included.
+    """
+
+    scale_x: float
+    scale_y: float
+    offset_x: int
+    offset_y: int
+    image_size: tuple[int, int]
+    network_size: tuple[int, int]
+
+    def to_network(self, boxes: Tensor) -> Tensor:
+        """[..., 4] float xyxy in pixels of the picture -> in pixels of the network's input."""
+        x1, y1, x2, y2 = boxes.unbind(-1)
+        return torch.stack(
+            (
+                x1 * self.scale_x + self.offset_x,
+                y1 * self.scale_y + self.offset_y,
+                x2 * self.scale_x + self.offset_x,
+                y2 * self.scale_y + self.offset_y,
+            ),
+            dim=-1,
+        )
+
+    def to_image(self, boxes: Tensor) -> Tensor:
+        """[..., 4] float xyxy in pixels of the network's input -> in pixels of the picture, cut to it."""
+        x1, y1, x2, y2 = boxes.unbind(-1)
+        restored = torch.stack(
+            (
+                (x1 - self.offset_x) / self.scale_x,
+                (y1 - self.offset_y) / self.scale_y,
+                (x2 - self.offset_x) / self.scale_x,
+                (y2 - self.offset_y) / self.scale_y,
+            ),
+            dim=-1,
+        )
+        return clip_boxes(restored, self.image_size)
+
+
+def resize_image(image: Image, size: tuple[int, int], mode: ResizeMode) -> tuple[Image, Placement]:
+    """Resize a picture for the network, bilinearly as OpenCV does.
+
+    Args:
+        image: [H, W, 3] uint8, BGR.
+        size: (height, width) of the result; for ``shortest-edge`` (length of the shorter side, limit of the longer).
+        mode: ``letterbox`` keeps the proportions and pads evenly with gray, in Darknet's whole numbers; ``stretch``
+            does not keep them; ``shortest-edge`` keeps them and pads nothing, so its result varies in size.
+
+    Returns:
+        [h, w, 3] uint8, BGR, and where the picture lies in it.
+
+    Raises:
+        ValueError: the picture is empty or no uint8 [H, W, 3], the size is not positive, or there is no such mode.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise ValueError(f"image must be uint8 [H, W, 3] and not empty, got {image.dtype} {list(image.shape)}")
+    if min(size) < 1:
+        raise ValueError(f"size must be positive, got {size}")
+    height, width = image.shape[:2]
+    match mode:
+        case "letterbox":
+            return _letterbox(image, size)
+        case "stretch":
+            resized_size = size
+        case "shortest-edge":
+            resized_size = shortest_edge_size((height, width), *size)
+        case _:
+            raise ValueError(f"mode must be letterbox, stretch or shortest-edge, got {mode!r}")
+    return _resize(image, resized_size), _place((height, width), resized_size, (0, 0), resized_size)
+
+
+def letterbox_size(image_size: tuple[int, int], network_size: tuple[int, int]) -> tuple[int, int]:
+    """The largest (height, width) of the picture's proportions that fits, rounded down as in Darknet."""
+    height, width = image_size
+    network_height, network_width = network_size
+    if network_width * height < network_height * width:
+        return max(height * network_width // width, 1), network_width
+    return network_height, max(width * network_height // height, 1)
+
+
+def shortest_edge_size(image_size: tuple[int, int], shorter: int, longer: int) -> tuple[int, int]:
+    """(height, width) of the picture's proportions: the shorter side reaches ``shorter`` unless the longer forbids.
+
+    Args:
+        image_size: (height, width) of the picture.
+        shorter: wanted length of the shorter side.
+        longer: limit of the longer side (Faster R-CNN's 600 and 1000: arXiv 1506.01497, section 3.3).
+    """
+    scale = min(shorter / min(image_size), longer / max(image_size))
+    height, width = (min(max(round(side * scale), 1), longer) for side in image_size)
+    return height, width
+
+
+def _letterbox(image: Image, size: tuple[int, int]) -> tuple[Image, Placement]:
+    image_size = (image.shape[0], image.shape[1])
+    height, width = letterbox_size(image_size, size)
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    canvas = np.full((*size, 3), LETTERBOX_FILL, dtype=np.uint8)
+    canvas[top : top + height, left : left + width] = _resize(image, (height, width))
+    return canvas, _place(image_size, (height, width), (top, left), size)
+
+
+def _resize(image: Image, size: tuple[int, int]) -> Image:
+    height, width = size
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+
+
+def _place(
+    image_size: tuple[int, int], resized_size: tuple[int, int], offset: tuple[int, int], network_size: tuple[int, int]
+) -> Placement:
+    return Placement(
+        scale_x=resized_size[1] / image_size[1],
+        scale_y=resized_size[0] / image_size[0],
+        offset_x=offset[1],
+        offset_y=offset[0],
+        image_size=image_size,
+        network_size=network_size,
+    )
