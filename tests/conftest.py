@@ -1,0 +1,21 @@
+"""Fixtures that several tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Real pictures, videos, annotations and weights: YOLOFPN_TEST_DATA, by default ../shared/data."""
+    default = Path(__file__).resolve().parents[2] / "shared" / "data"
+    directory = Path(os.environ.get("YOLOFPN_TEST_DATA", default))
+    if not directory.is_dir():
+        reason = f"no test data at {directory}: set YOLOFPN_TEST_DATA to the folder that holds it"
+        if os.environ.get("CI", "").lower() == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return directory

@@ -1,0 +1,284 @@
+"""Reading pictures: any format that Pillow opens, upright and whole, as BGR uint8 [H, W, 3].
+
+What becomes of the unusual kinds:
+    16 bits per channel: the high byte is kept (``value >> 8``), as Pillow does for colour and libpng when asked for
+        8 bits. The scale never depends on the content, so a dark picture stays dark.
+    32-bit integers: the high byte of the narrowest of 8, 16 and 32 bits that holds every value.
+    floats: 0..1 if no value exceeds 1, else 0..255; clipped.
+    transparency: laid over white, so the colour hidden in transparent pixels is never seen.
+    CMYK: inverted where the JPEG is Adobe's, then converted without a colour profile.
+    several pages or frames: the first (``read_frames`` gives all frames of an animation).
+Pixels are those of the upright picture: EXIF orientation, or what the format has in its place, is applied.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import cv2
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+from PIL import ExifTags, ImageSequence
+from PIL.Image import Transpose
+from PIL.PngImagePlugin import PngImageFile
+
+from yolofpn.errors import InputError, UserError
+from yolofpn.structures import Image
+
+# fmt: off
+IMAGE_SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif", ".ico",
+    ".avif", ".mpo", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2",
+})
+VIDEO_SUFFIXES = frozenset({
+    ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp",
+    ".ogv", ".asf", ".vob", ".mjpeg", ".h264", ".hevc",
+})
+# fmt: on
+MAX_PIXELS = 178_956_970  # where Pillow takes a picture for a decompression bomb, by default
+
+_UPRIGHT = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
+_SIDEWAYS = frozenset({5, 6, 7, 8})
+_SHORTEST_DELAY = 0.02  # seconds; browsers and FFmpeg show frames that ask for less for _DEFAULT_DELAY
+_DEFAULT_DELAY = 0.1
+_warnings_lock = threading.Lock()
+
+
+def read_image(source: str | Path | bytes, *, name: str | None = None) -> Image:
+    """The picture in a file, or in the bytes of one, upright.
+
+    Args:
+        source: path of the file, or its content.
+        name: what error messages call it; by default the path.
+
+    Returns:
+        [H, W, 3] uint8, BGR.
+
+    Raises:
+        InputError: missing, unreadable, not a picture, damaged, cut off, or larger than ``MAX_PIXELS``.
+    """
+    name = name or _name_of(source)
+    with open_picture(source, name=name) as picture:
+        return _to_bgr(picture, name)
+
+
+def read_frames(source: str | Path | bytes, *, name: str | None = None) -> Iterator[tuple[Image, float]]:
+    """The frames of an animated GIF, WebP, PNG or AVIF, each with its time in seconds from the start.
+
+    Args:
+        source: path of the file, or its content.
+        name: what error messages call it; by default the path.
+
+    Raises:
+        InputError: as ``read_image``; frames before a damaged one are given first.
+    """
+    name = name or _name_of(source)
+    time = 0.0
+    with open_picture(source, name=name) as picture:
+        for frame in ImageSequence.Iterator(picture):
+            yield _to_bgr(frame, name), time
+            time += _delay(frame)
+
+
+def image_size(source: str | Path | bytes, *, name: str | None = None) -> tuple[int, int]:
+    """(height, width) of the array that ``read_image`` would give, without decoding the pixels.
+
+    Args:
+        source: path of the file, or its content.
+        name: what error messages call it; by default the path.
+
+    Raises:
+        InputError: the file cannot be opened as a picture. That it is cut off further on goes unnoticed.
+    """
+    with open_picture(source, name=name) as picture:
+        width, height = picture.size
+        # Pillow gives a TIFF's upright size from the start.
+        if picture.format != "TIFF" and _orientation_before_loading(picture) in _SIDEWAYS:
+            return width, height
+        return height, width
+
+
+def is_animated(source: str | Path | bytes) -> bool:
+    """Whether a file is a picture of several frames shown in turn; pages and stereo pairs are not.
+
+    Raises:
+        InputError: the file cannot be opened as a picture.
+    """
+    with open_picture(source) as picture:
+        return picture.format in ("GIF", "WEBP", "PNG", "AVIF") and bool(getattr(picture, "is_animated", False))
+
+
+def to_bgr(picture: PIL.Image.Image) -> Image:
+    """A Pillow picture of any mode, upright, as [H, W, 3] uint8 BGR.
+
+    Raises:
+        InputError: it has no pixels, or the file that it is lazily read from is damaged.
+    """
+    name = str(getattr(picture, "filename", "")) or "PIL picture"
+    with _explained(name):
+        return _to_bgr(picture, name)
+
+
+@contextmanager
+def open_picture(source: str | Path | bytes, *, name: str | None = None) -> Iterator[PIL.Image.Image]:
+    """A Pillow picture whose pixels are not read yet; whatever goes wrong in the ``with`` is an InputError.
+
+    Args:
+        source: path of the file, or its content.
+        name: what error messages call it; by default the path.
+
+    Raises:
+        InputError: as ``read_image``.
+    """
+    name = name or _name_of(source)
+    with _open_stream(source, name) as stream, _explained(name):
+        if not stream.read(1):
+            raise InputError(f"{name}: the file is empty; copy or download it again")
+        stream.seek(0)
+        with _without_warnings():
+            picture = PIL.Image.open(stream)
+        if picture.width * picture.height > MAX_PIXELS:
+            raise PIL.Image.DecompressionBombError
+        yield picture
+
+
+def _name_of(source: str | Path | bytes) -> str:
+    return f"picture of {len(source)} bytes" if isinstance(source, bytes) else str(source)
+
+
+def _open_stream(source: str | Path | bytes, name: str) -> IO[bytes]:
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    path = Path(source)
+    try:
+        if path.is_dir():
+            raise InputError(f"{name}: a folder, not a picture; name a picture in it")
+        stream = path.open("rb")
+    except FileNotFoundError:
+        raise InputError(f"{name}: no such file; check the path") from None
+    except PermissionError:
+        raise InputError(f"{name}: permission denied; make the file readable, e.g. with chmod a+r") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{name}: cannot be opened ({error}); check the path") from None
+    return stream if stream.seekable() else io.BytesIO(stream.read())
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Turns what Pillow raises into an InputError that says what to do."""
+    try:
+        yield
+    except UserError:
+        raise
+    except PIL.Image.DecompressionBombError:
+        message = f"{name}: has more pixels than the limit of {MAX_PIXELS:,}; shrink it first"
+        raise InputError(message) from None
+    except PIL.UnidentifiedImageError:
+        message = (
+            f"{name}: not a picture of a known format (JPEG, PNG, TIFF, ...), or too damaged to tell; check the file"
+        )
+        raise InputError(message) from None
+    except Exception as error:  # Pillow's parsers raise anything from SyntaxError to zlib.error on damaged files
+        message = f"{name}: damaged or cut off ({error or type(error).__name__}); copy or download it again"
+        raise InputError(message) from error
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    # Python's warning filters are global: without the lock two threads could restore each other's.
+    with _warnings_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _to_bgr(picture: PIL.Image.Image, name: str) -> Image:
+    picture.load()
+    if 0 in picture.size:
+        raise InputError(f"{name}: has no pixels ({picture.width}x{picture.height}); check where it comes from")
+    if picture.mode in ("LAB", "La"):
+        raise InputError(f"{name}: Pillow cannot convert its colour mode {picture.mode}; save it as RGB first")
+    upright = _UPRIGHT.get(_orientation(picture))
+    if picture.mode.startswith("I") or picture.mode == "F":
+        picture = PIL.Image.fromarray(_deep_to_uint8(picture))
+    rgb = _over_white(picture) if picture.has_transparency_data else picture.convert("RGB")
+    if upright is not None:
+        rgb = rgb.transpose(upright)
+    image: Image = cv2.cvtColor(np.asarray(rgb), cv2.COLOR_RGB2BGR).astype(np.uint8, copy=False)
+    return image
+
+
+def _over_white(picture: PIL.Image.Image) -> PIL.Image.Image:
+    rgba = picture.convert("RGBA")
+    white = PIL.Image.new("RGB", picture.size, "white")
+    white.paste(rgba, mask=rgba.getchannel("A"))
+    return white
+
+
+def _deep_to_uint8(picture: PIL.Image.Image) -> NDArray[np.uint8]:
+    """[H, W] grey values from the modes of more than 8 bits: I;16 and its kin, I and F."""
+    values = np.asarray(picture)
+    if picture.mode == "F":
+        values = np.nan_to_num(values)
+        values = values * 255 if values.max() <= 1 else values
+        bytes_: NDArray[np.uint8] = values.clip(0, 255).round().astype(np.uint8)
+        return bytes_
+    values = values.astype(np.int64).clip(0)
+    # Pillow stretches 16-bit PGM to all of 0..65535.
+    if picture.mode != "I" or picture.format == "PPM" or 255 < values.max() <= 65535:
+        grey = values >> 8
+    else:
+        grey = values >> 24 if values.max() > 65535 else values
+    if (transparent := picture.info.get("transparency")) is not None:
+        grey = np.where(values == transparent, 255, grey)
+    return grey.astype(np.uint8)
+
+
+def _orientation(picture: PIL.Image.Image) -> int:
+    """EXIF orientation 1..8; 1 where the EXIF data cannot be read, since the picture still can."""
+    with _without_warnings():
+        try:
+            return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
+        except Exception:  # as in _explained
+            return 1
+
+
+def _orientation_before_loading(picture: PIL.Image.Image) -> int:
+    # Where a PNG has none before its pixels, Pillow decodes them all to look behind them; the chunk headers tell too.
+    early = picture.info.keys() & {"exif", "Raw profile type exif", "XML:com.adobe.xmp"}
+    if isinstance(picture, PngImageFile) and not early and not (picture.fp and _png_has_late_metadata(picture.fp)):
+        return 1
+    return _orientation(picture)
+
+
+def _png_has_late_metadata(stream: IO[bytes]) -> bool:
+    """Whether a PNG has text or EXIF chunks behind its first pixels; leaves the stream where it was."""
+    position = stream.tell()
+    stream.seek(8)
+    found, pixels_seen = False, False
+    while len(header := stream.read(8)) == 8 and not found:
+        kind = header[4:]
+        pixels_seen = pixels_seen or kind == b"IDAT"
+        found = pixels_seen and kind in (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
+        stream.seek(int.from_bytes(header[:4]) + 4, io.SEEK_CUR)
+    stream.seek(position)
+    return found
+
+
+def _delay(frame: PIL.Image.Image) -> float:
+    seconds = float(frame.info.get("duration", 0)) / 1000
+    return seconds if seconds >= _SHORTEST_DELAY else _DEFAULT_DELAY
