@@ -20,6 +20,7 @@ import numpy as np
 import platformdirs
 from tqdm import tqdm
 
+from yolofpn.darknet.weights import open_weights
 from yolofpn.errors import UserError
 
 ORIGINAL_SITE = "https://pjreddie.com/media/files/"
@@ -136,10 +137,10 @@ def find_problem(weights: NamedWeights, path: Path) -> str | None:
 
 
 def _find_layer_problem(weights: NamedWeights, path: Path) -> str | None:
-    major, minor, revision = np.fromfile(path, "<i4", count=3)
-    if (major, revision) != (0, 0) or minor not in (1, 2):
-        return f"does not begin as Darknet weights do (version {major}.{minor}.{revision})"
-    values = np.memmap(path, "<f4", "r", offset=16 if minor == 1 else 20)
+    try:
+        values = open_weights(path).numbers
+    except UserError as error:
+        return f"is no Darknet weights file ({error})"
     start = 0
     for number, (in_channels, out_channels, kernel_size) in enumerate(weights.convolutions, 1):
         count = (4 + in_channels * kernel_size**2) * out_channels

@@ -1,0 +1,93 @@
+"""The cfg and the class names that belong to a Darknet ``.weights`` file: as given, or found beside it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from yolofpn.config import DarknetHeader, ResizeMode
+from yolofpn.darknet.cfg import DarknetCfg
+from yolofpn.darknet.download import NAMED_WEIGHTS
+from yolofpn.data.names import COCO_NAMES, read_names
+from yolofpn.errors import UserError
+
+_SHIPPED = Path(__file__).parent / "cfgs"
+_NEW_HEADER_SIZE = 20  # of the published files, in bytes
+_TRAINING_SUFFIX = re.compile(r"_(best|last|final|ema|\d+)$")
+
+
+def find_cfg(weights: Path, numbers: int, given: str | Path | None = None) -> tuple[Path, str]:
+    """The cfg file of ``weights``, and a line that says how it was found.
+
+    It is the one that is given, else the one with the same stem beside the weights, else, for the files that Darknet
+    writes while it trains (``x_best.weights``, ``x_4000.weights``), the one without that ending, beside them or one
+    folder up, else our own cfg of YOLOv3, tiny or SPP if it needs just as many ``numbers`` as the file holds.
+
+    Raises:
+        UserError: there is none.
+    """
+    if given is not None:
+        return Path(given), f"cfg: {given} (as given)"
+    for path in _cfg_candidates(weights):
+        if path.is_file():
+            return path, f"cfg: {path} (found by its name)"
+    for name, published in NAMED_WEIGHTS.items():
+        path = _SHIPPED / f"{name}.cfg"
+        if published.size == _NEW_HEADER_SIZE + 4 * numbers and path.is_file():
+            return (
+                path,
+                f"cfg: our own of {name}, which needs as many numbers as the file holds (none beside the weights)",
+            )
+    looked = ", ".join(str(path) for path in _cfg_candidates(weights))
+    raise UserError(f"{weights}: no cfg found ({looked}): give it with --darknet-cfg FILE")
+
+
+def find_names(
+    weights: Path, cfg: Path, num_classes: int, given: str | Path | None = None
+) -> tuple[tuple[str, ...], str]:
+    """The class names of ``weights``, and a line that says where they are from.
+
+    They are those of the file that is given, else of STEM.names, obj.names or classes.txt beside the weights or the
+    cfg, else COCO's if there are 80 classes, else the labels' numbers.
+
+    Raises:
+        UserError: a names file cannot be read or holds another number of names.
+    """
+    path = Path(given) if given is not None else next((p for p in _names_candidates(weights, cfg) if p.is_file()), None)
+    if path is None:
+        if num_classes == len(COCO_NAMES):
+            return COCO_NAMES, "names: COCO's 80 (no names file beside the weights)"
+        names = tuple(map(str, range(num_classes)))
+        return names, "names: none found, classes are shown as numbers (--names FILE gives them)"
+    names = read_names(path)
+    if len(names) != num_classes:
+        remedy = "give the right file" if given is not None else "give the right one with --names"
+        raise UserError(f"{path}: holds {len(names)} names, {weights} has {num_classes} classes: {remedy}")
+    return names, f"names: {path} ({'as given' if given is not None else 'found'})"
+
+
+def choose_resize(cfg: DarknetCfg, header: DarknetHeader) -> ResizeMode:
+    """How pictures came to the network's size in training.
+
+    ``letter_box`` in [net] says it; else header revision 5, which AlexeyAB's Darknet writes, means that it stretched,
+    and any other that it padded.
+    """
+    if cfg.net.letter_box is not None:
+        return "letterbox" if cfg.net.letter_box else "stretch"
+    return "stretch" if header.revision == 5 else "letterbox"
+
+
+def _cfg_candidates(weights: Path) -> Iterable[Path]:
+    yield weights.with_suffix(".cfg")
+    stem = _TRAINING_SUFFIX.sub("", weights.stem)
+    if stem != weights.stem:
+        yield weights.parent / f"{stem}.cfg"
+        yield weights.absolute().parent.parent / f"{stem}.cfg"
+
+
+def _names_candidates(weights: Path, cfg: Path) -> Iterable[Path]:
+    stems = (weights.stem, _TRAINING_SUFFIX.sub("", weights.stem), cfg.stem)
+    for file_name in dict.fromkeys([*(f"{stem}.names" for stem in stems), "obj.names", "classes.txt"]):
+        for folder in dict.fromkeys((weights.parent, cfg.parent)):
+            yield folder / file_name
