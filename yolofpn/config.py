@@ -88,15 +88,50 @@ class AddNeckConfig(NeckSwitches):
 NeckConfig = Annotated[ConcatNeckConfig | AddNeckConfig, Field(discriminator="type")]
 
 
+class BestAnchorConfig(StrictModel):
+    """YOLOv3's rule; with both thresholds (.3 and .7), the dual ones of its section 4."""
+
+    type: Literal["best_anchor"]
+    ignore_iou_thresh: UnitFloat = 0.5
+    positive_iou_thresh: UnitFloat | None = None
+
+
+class SimOTAConfig(StrictModel):
+    """Dynamic assignment by cost (arXiv 2107.08430)."""
+
+    type: Literal["simota"]
+    top_candidates: PositiveInt = 10
+    iou_weight: PositiveFloat = 3.0
+
+
+class YOLOLossConfig(StrictModel):
+    """See ``models/yolo_loss.py``; the YOLOv3 paper is ``best_anchor`` with ``bce``, not IoU-aware, all weights 1."""
+
+    assigner: Annotated[BestAnchorConfig | SimOTAConfig, Field(discriminator="type")] = SimOTAConfig(type="simota")
+    box: Literal["squared", "bce", "iou", "giou", "diou", "ciou"] = "ciou"
+    iou_aware_classes: bool = True
+    focal_gamma: float = Field(0.0, ge=0)
+    box_weight: PositiveFloat = 5.0
+    objectness_weight: PositiveFloat = 1.0
+    class_weight: PositiveFloat = 1.0
+
+
 class YOLOHeadConfig(StrictModel):
     """YOLOv3's head.
 
     Attributes:
         anchors: one set of (width, height) per level of the neck, the finest level first, in network pixels.
+        scale_x_y: above 1, a cell can place a box's centre beyond its own border.
+        xy: 'linear' does without the sigmoid of x and y (YOLOv3, section 4).
+        classes: 'softmax' makes them exclude each other (YOLOv3, section 2.2).
     """
 
     type: Literal["yolo"]
     anchors: tuple[tuple[AnchorSize, ...], ...]
+    scale_x_y: float = Field(1.0, ge=1, le=3)
+    xy: Literal["logistic", "linear"] = "logistic"
+    classes: Literal["sigmoid", "softmax"] = "sigmoid"
+    loss: YOLOLossConfig = YOLOLossConfig()
 
 
 class ModelConfig(StrictModel):
@@ -266,10 +301,14 @@ def _explain(schema: type[StrictModel], item: dict[str, Any]) -> str:
 
 def _is_tag(part: Any, location: Iterable[Any]) -> bool:  # noqa: ANN401
     parts = list(location)
-    return parts.index(part) > 0 and parts[parts.index(part) - 1] in {"backbone", "neck", "head"} and part in _TAGS
+    return (
+        parts.index(part) > 0
+        and parts[parts.index(part) - 1] in {"backbone", "neck", "head", "assigner"}
+        and part in _TAGS
+    )
 
 
-_TAGS = {"darknet53", "darknet19", "darknet", "concat", "add", "yolo", "faster_rcnn"}
+_TAGS = {"best_anchor", "simota", "darknet53", "darknet19", "darknet", "concat", "add", "yolo", "faster_rcnn"}
 
 
 def _known_keys(schema: type[BaseModel]) -> list[str]:

@@ -1,0 +1,6 @@
+"""Detect objects in pictures, folders, videos, cameras and streams: ``python detect.py --help``."""
+
+from yolofpn.cli.detect import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

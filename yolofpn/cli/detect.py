@@ -1,0 +1,71 @@
+"""``detect.py``: pictures, videos, cameras and streams in, boxes out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from yolofpn.cli.arguments import Parser, comma_list, image_size, positive_int, run_door, unit_float
+
+FORMATS = ("jsonl", "coco", "csv", "yolo", "labels", "crops")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line and detect; the exit code."""
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+
+    def door() -> int:
+        from yolofpn.inference.run import DetectOptions, detect
+
+        options = vars(arguments)
+        options["sources"] = tuple(options["sources"]) + tuple(options.pop("source") or ())
+        return detect(DetectOptions(**options))
+
+    return run_door(door)
+
+
+def build_parser() -> Parser:
+    """The flags of detect.py."""
+    parser = Parser(
+        prog="detect.py",
+        aliases={"--cfg": "--darknet-cfg"},
+        description="Detect objects in pictures, folders, videos, cameras and streams.",
+    )
+    add = parser.add_argument
+    add(
+        "sources",
+        nargs="*",
+        metavar="SRC",
+        help="picture, folder, glob, video, camera number, rtsp/http URL, .txt list, or - for a list on stdin",
+    )
+    add("--source", nargs="+", metavar="SRC", help="the same, as a flag")
+    add_model_flags(parser)
+    add("--score-thresh", type=unit_float, help="lowest score shown; default: what the weights say, else .25")
+    add("--nms-thresh", type=unit_float, help="IoU above which the weaker box of a class goes; default: as above, .45")
+    add("--max-det", type=positive_int, help="most detections of one picture; default: what the weights say")
+    add("--classes", nargs="+", metavar="NAME|N", help="only these classes")
+    add("--batch-size", type=positive_int, default=1, help="pictures or frames that go through the network together")
+    add("--vid-stride", type=positive_int, default=1, help="use every N-th frame of a video")
+    add("--output", metavar="DIR", help="where results go, - for JSON lines on stdout; default: runs/detect/SOURCE-N")
+    add("--format", type=comma_list(*FORMATS), default=("jsonl",), metavar=",".join(FORMATS), help="what is written")
+    add("--media", choices=("all", "hits", "none"), default="all", help="which annotated pictures and videos to write")
+    add("--labels", choices=("score", "name", "none"), default="score", help="what stands beside a box")
+    add("--show", action="store_true", help="show a window while detecting; q quits")
+    return parser
+
+
+def add_model_flags(parser: Parser) -> None:
+    """Which weights, how pictures reach the network, and where it runs: shared by detect and evaluate."""
+    add = parser.add_argument
+    add("--weights", default="auto", metavar="FILE|RUN_DIR|NAME", help="safetensors or Darknet .weights, a run, a name")
+    add("--darknet-cfg", type=Path, metavar="FILE", help="the cfg of Darknet weights, if it is not found beside them")
+    add("--names", type=Path, metavar="FILE", help="class names: .names, classes.txt, data.yaml or Darknet .data")
+    add("--img-size", type=image_size, metavar="N|HxW", help="network input; default: what the weights say")
+    add("--resize", choices=("auto", "letterbox", "stretch", "shortest-edge"), default="auto", help="way to that size")
+    add("--device", default="auto", help="auto, cpu, cuda:N or mps")
+    add("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="of the network's arithmetic")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

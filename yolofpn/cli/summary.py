@@ -1,0 +1,46 @@
+"""``yolofpn summary``: the layer table of a model, as the papers print it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from yolofpn.cli.arguments import Parser, image_size, positive_int, run_door
+
+if TYPE_CHECKING:
+    from yolofpn.structures import Detector
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line and print the table; the exit code."""
+    parser = Parser(prog="yolofpn summary", description="Print the layer table of a model.")
+    parser.add_argument("model", metavar="FILE", help="a model's .yaml, a Darknet .cfg, or weights")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="changes to the .yaml")
+    parser.add_argument("--img-size", type=image_size, metavar="N|HxW", help="network input; default: the model's own")
+    parser.add_argument("--num-classes", type=positive_int, default=80, help="for a .yaml, which leaves it to the data")
+    arguments = parser.parse_args(argv)
+
+    def door() -> int:
+        from yolofpn.models.summary import format_rows, layer_rows
+
+        detector, size = _load(arguments.model, arguments.overrides, arguments.num_classes)
+        print(format_rows(layer_rows(detector, arguments.img_size or size)))
+        return 0
+
+    return run_door(door)
+
+
+def _load(model: str, overrides: Sequence[str], num_classes: int) -> tuple[Detector, tuple[int, int]]:
+    import torch
+
+    from yolofpn.config import load_config
+    from yolofpn.models.build import build_model
+    from yolofpn.weights import load_weights
+
+    if Path(model).suffix in (".yaml", ".yml"):
+        config = load_config(model, overrides)
+        with torch.device("meta"):  # shapes need no numbers
+            return build_model(config.model, num_classes, config.input, config.postprocess), config.input.size
+    loaded = load_weights(model)
+    return loaded.detector, loaded.metadata.input.size

@@ -1,0 +1,68 @@
+"""Darknet's numbers in the native models: the same layers, in the order in which Darknet stores them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from torch import nn
+
+from yolofpn.darknet.weights import LoadedLayers, WeightLayer, count_numbers, open_weights, read_layers
+from yolofpn.errors import UserError
+from yolofpn.models.darknet import DarknetClassifier
+from yolofpn.models.fpn import ConcatFPN
+from yolofpn.models.layers import ConvBNAct
+from yolofpn.models.yolo import YOLO
+
+
+def native_layers(model: YOLO) -> list[WeightLayer]:
+    """The layers of ``model`` in the order of yolov3.weights: the backbone, then from the coarsest level to the finest.
+
+    Raises:
+        UserError: the model has no Darknet counterpart, as its neck adds instead of concatenating.
+    """
+    if not isinstance(model.neck, ConcatFPN):
+        raise UserError(
+            "Darknet's YOLOv3 concatenates: only models with a neck of type concat read and write its files"
+        )
+    layers = list(_layers_of(model.backbone))
+    for name in reversed(list(model.neck.feature_info)):
+        layers += _layers_of(model.neck.get_submodule(name))
+        layers += _layers_of(model.head.get_submodule(name))
+    return layers
+
+
+def load_native(model: YOLO, path: str | Path) -> LoadedLayers:
+    """Put a ``.weights`` file into ``model``; one that ends early (darknet53.conv.74) fills the first layers.
+
+    The last convolutions of another number of classes do not fit: such a file fills the backbone alone.
+
+    Raises:
+        UserError: the file is no Darknet file, or its size does not fit the model.
+    """
+    return read_layers(path, native_layers(model))
+
+
+def load_classifier(model: DarknetClassifier, path: str | Path) -> LoadedLayers:
+    """Put an ImageNet classifier's ``.weights`` file (darknet19.weights, darknet53.weights) into ``model``.
+
+    Raises:
+        UserError: the file is no Darknet file, or its size does not fit the model.
+    """
+    layers = [*_layers_of(model.backbone), WeightLayer(model.connected)]
+    weights = open_weights(path)
+    loaded = weights.layers_held([count_numbers([layer]) for layer in layers])
+    if loaded != len(layers):
+        raise UserError(f"{path}: ends after {loaded} of {len(layers)} layers: this is a backbone, no classifier")
+    return read_layers(weights, layers)
+
+
+def _layers_of(module: nn.Module) -> Iterator[WeightLayer]:
+    """Convolutions in the order in which they were made, which is Darknet's, each with its batch norm if it has one."""
+    for child in module.children():
+        if isinstance(child, ConvBNAct):
+            yield WeightLayer(child.conv, child.norm)
+        elif isinstance(child, nn.Conv2d):
+            yield WeightLayer(child)
+        else:
+            yield from _layers_of(child)

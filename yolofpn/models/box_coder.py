@@ -1,0 +1,54 @@
+"""YOLO's box parametrisation, decoded and encoded."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# exp(10) x anchor is far beyond any picture, and finite: a wild weight gives a clipped box instead of inf - inf.
+MAX_LOG_SIZE = 10.0
+
+
+def yolo_box_to_xyxy(
+    deltas: Tensor,
+    anchors: Tensor,
+    cells: Tensor,
+    stride: int | Tensor,
+    scale_x_y: float = 1.0,
+    *,
+    linear_xy: bool = False,
+) -> Tensor:
+    """b_x = sigmoid(t_x) + c_x, b_w = p_w exp(t_w), and likewise y, h (YOLOv3, section 2.1; arXiv 1804.02767).
+
+    Args:
+        deltas: t, [..., 4].
+        anchors: p, (width, height) in pixels, [..., 2].
+        cells: c, (column, row) of the grid cell, [..., 2].
+        stride: pixels per cell; a tensor must broadcast against [..., 2].
+        scale_x_y: stretches the sigmoid about its centre, so that centres on a cell's border can be reached
+            (YOLOv4, arXiv 2004.10934, section 3.4; Darknet's key of the same name).
+        linear_xy: b_x = t_x + c_x instead, which YOLOv3 tried (section 4).
+
+    Returns:
+        Boxes [..., 4] xyxy in pixels.
+    """
+    offset = deltas[..., :2]
+    if not linear_xy:
+        offset = offset.sigmoid() * scale_x_y - (scale_x_y - 1) / 2
+    centre = (offset + cells) * stride
+    half = deltas[..., 2:].clamp(max=MAX_LOG_SIZE).exp() * anchors / 2
+    return torch.cat([centre - half, centre + half], dim=-1)
+
+
+def xyxy_to_yolo_targets(
+    boxes: Tensor, anchors: Tensor, cells: Tensor, stride: int | Tensor, scale_x_y: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """What the network should give for ``boxes`` [..., 4]: the inverse of ``yolo_box_to_xyxy``.
+
+    Returns:
+        [..., 2] the value wanted of sigmoid(t_x), sigmoid(t_y), in [0, 1] if the cell can reach the centre (with
+        linear x, y and ``scale_x_y`` 1: of t_x, t_y themselves), and [..., 2] the t_w, t_h wanted.
+    """
+    centre = (boxes[..., :2] + boxes[..., 2:]) / 2 / stride - cells
+    size = (boxes[..., 2:] - boxes[..., :2]) / anchors
+    return (centre + (scale_x_y - 1) / 2) / scale_x_y, size.log()

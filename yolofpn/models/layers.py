@@ -1,0 +1,54 @@
+"""The pieces that backbones, necks and heads are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Normalize(nn.Module):
+    """The first step of every detector: ``(x / 255 - mean) / std`` per channel, RGB.
+
+    The two constants belong to the config, not to the state dict.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 (or float of the same 0..255 range) [B, 3, H, W] -> float32 [B, 3, H, W]."""
+        return (images.float() / 255 - self.mean) / self.std
+
+
+class ConvBNAct(nn.Module):
+    """Convolution without bias, batch norm, LeakyReLU(0.1); a stride of 2 halves height and width, rounding up."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, norm_eps: float = 1e-5
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
+        self.norm = nn.BatchNorm2d(out_channels, eps=norm_eps, momentum=0.03)
+        self.act = nn.LeakyReLU(0.1, inplace=True)
+        nn.init.kaiming_normal_(self.conv.weight, a=0.1, mode="fan_out", nonlinearity="leaky_relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, in_channels, H, W] -> [B, out_channels, H / stride, W / stride]."""
+        out: Tensor = self.act(self.norm(self.conv(x)))
+        return out
+
+
+def upsample_to(x: Tensor, reference: Tensor, mode: str) -> Tensor:
+    """Enlarge ``x`` to height and width of ``reference`` ('nearest' or 'bilinear'), so that odd sizes fit too."""
+    size = reference.shape[-2:]
+    if mode == "nearest":
+        return F.interpolate(x, size=size, mode="nearest")
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)

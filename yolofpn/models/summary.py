@@ -1,0 +1,120 @@
+"""The layer table of a network, in the columns of the papers' tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from yolofpn.models.darknet import ResidualBlock
+from yolofpn.structures import Detector
+
+_TYPES = {
+    nn.Conv2d: "Convolutional",
+    nn.MaxPool2d: "Maxpool",
+    nn.Linear: "Connected",
+    ResidualBlock: "Residual",
+}
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One line of the table.
+
+    Attributes:
+        name: where the layer lies in the model.
+        type: as the papers call it.
+        filters: output channels.
+        size: kernel height x width / stride, empty where there is no kernel.
+        output: height x width x channels.
+        parameters: stored numbers in Darknet's count: kernels, biases and all four of batch norm.
+        gflop: billions of operations of one image; a multiplication and an addition count as two.
+    """
+
+    name: str
+    type: str
+    filters: int
+    size: str
+    output: str
+    parameters: int
+    gflop: float
+
+
+def layer_rows(detector: Detector, size: tuple[int, int]) -> list[LayerRow]:
+    """The layers that ``dense`` runs on an input of ``size`` (height, width), in their order."""
+    assert isinstance(detector, nn.Module)
+    rows: list[LayerRow] = []
+    names = {module: name for name, module in detector.named_modules()}
+    norms = _batch_norm_of_each_conv(detector)
+
+    def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        rows.append(_describe(module, names[module], norms.get(module), inputs[0], output))
+
+    handles = [module.register_forward_hook(record) for module in names if type(module) in _TYPES]
+    was_training = detector.training
+    try:
+        with torch.no_grad():
+            device = next(detector.parameters()).device
+            detector.eval()
+            detector.dense(torch.zeros(1, 3, *size, device=device))
+    finally:
+        detector.train(was_training)
+        for handle in handles:
+            handle.remove()
+    return rows
+
+
+def stored_numbers(module: nn.Module) -> int:
+    """How many numbers a Darknet file of ``module`` holds: parameters, running means and variances."""
+    buffers = (buffer for name, buffer in module.named_buffers() if name.endswith(("running_mean", "running_var")))
+    return sum(parameter.numel() for parameter in module.parameters()) + sum(buffer.numel() for buffer in buffers)
+
+
+def format_rows(rows: Sequence[LayerRow]) -> str:
+    """The table as aligned text, with the totals in the last line."""
+    header = ("name", "type", "filters", "size/stride", "output", "parameters", "GFLOP")
+    cells = [
+        (row.name, row.type, str(row.filters), row.size, row.output, f"{row.parameters:,}", f"{row.gflop:.3f}")
+        for row in rows
+    ]
+    convolutions = sum(row.type == "Convolutional" for row in rows)
+    total = sum(row.parameters for row in rows)
+    gflop = sum(row.gflop for row in rows)
+    cells.append(("total", f"{convolutions} convolutions", "", "", "", f"{total:,}", f"{gflop:.3f}"))
+    widths = [max(len(line[column]) for line in [header, *cells]) for column in range(len(header))]
+    right_aligned = {2, 5, 6}
+    lines = []
+    for line in [header, *cells]:
+        padded = [
+            text.rjust(width) if column in right_aligned else text.ljust(width)
+            for column, (text, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        lines.append("  ".join(padded).rstrip())
+    return "\n".join(lines)
+
+
+def _describe(module: nn.Module, name: str, norm: nn.Module | None, x: Tensor, out: Tensor) -> LayerRow:
+    size, gflop = "", 0.0
+    if isinstance(module, nn.Conv2d):
+        height, width = module.kernel_size
+        size = f"{height}x{width}/{module.stride[0]}"
+        gflop = 2e-9 * module.weight.numel() * out.shape[-2] * out.shape[-1]
+    elif isinstance(module, nn.MaxPool2d):
+        size = f"{module.kernel_size}x{module.kernel_size}/{module.stride}"
+    elif isinstance(module, nn.Linear):
+        gflop = 2e-9 * module.weight.numel()
+    own = stored_numbers(module) if not isinstance(module, ResidualBlock) else 0
+    shape = "x".join(str(value) for value in (*out.shape[2:], out.shape[1]))
+    numbers = own + (stored_numbers(norm) if norm else 0)
+    return LayerRow(name.removesuffix(".conv"), _TYPES[type(module)], out.shape[1], size, shape, numbers, gflop)
+
+
+def _batch_norm_of_each_conv(model: nn.Module) -> dict[nn.Module, nn.Module]:
+    pairs: dict[nn.Module, nn.Module] = {}
+    for module in model.modules():
+        conv, norm = getattr(module, "conv", None), getattr(module, "norm", None)
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            pairs[conv] = norm
+    return pairs

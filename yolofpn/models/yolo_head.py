@@ -1,0 +1,51 @@
+"""YOLOv3's head: one 3x3 and one 1x1 convolution per pyramid level."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from yolofpn.models.layers import ConvBNAct
+from yolofpn.structures import FeatureInfo
+
+
+class YOLOHead(nn.Module):
+    """Raw predictions of every level: per anchor x, y, w, h, objectness and one value per class.
+
+    Args:
+        feature_info: of the neck.
+        num_anchors: A, per cell.
+        num_classes: C.
+        norm_eps: of batch norm.
+    """
+
+    def __init__(
+        self, feature_info: Mapping[str, FeatureInfo], num_anchors: int, num_classes: int, norm_eps: float = 1e-5
+    ) -> None:
+        super().__init__()
+        for name, info in feature_info.items():
+            wide = 2 * info.channels
+            level = nn.Sequential()
+            level.add_module("conv", ConvBNAct(info.channels, wide, 3, norm_eps=norm_eps))
+            level.add_module("predict", nn.Conv2d(wide, num_anchors * (5 + num_classes), 1))
+            self.add_module(name, level)
+        self.num_anchors = num_anchors
+        self._start_with_few_objects()
+
+    def forward(self, pyramid: dict[str, Tensor]) -> dict[str, Tensor]:
+        """{"p3": [B, P3, H/8, W/8], ...} -> {"p3": [B, A * (5 + C), H/8, W/8], ...}."""
+        return {name: self.get_submodule(name)(feature) for name, feature in pyramid.items()}
+
+    def _start_with_few_objects(self, prior: float = 0.01) -> None:
+        """Scores start at ``prior``, else empty cells outweigh the first steps (arXiv 1708.02002, section 4.1)."""
+        for name in self._modules:
+            predict = self.get_submodule(f"{name}.predict")
+            assert isinstance(predict, nn.Conv2d) and predict.bias is not None
+            nn.init.normal_(predict.weight, std=0.01)
+            with torch.no_grad():
+                per_anchor = predict.bias.view(self.num_anchors, -1)
+                per_anchor[:, :4] = 0
+                per_anchor[:, 4:] = -math.log((1 - prior) / prior)
