@@ -1,0 +1,198 @@
+"""From what a reader found to a data set: boxes are sorted out, and each that is dropped or changed is reported."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yolofpn.data.dataset import DetectionDataset, FlatStrings, Problem, ProblemKind
+
+ROUNDING = 0.5  # pixels; a box that leaves the picture by less is cut to it without a word
+_COLUMNS = 9  # image, number, label, x1, y1, x2, y2, area, ignore
+
+
+@dataclass
+class BoxRows:
+    """Boxes as they are read, in one array that grows: nothing is judged yet."""
+
+    values: array[float] = field(default_factory=lambda: array("d"))
+
+    def add(
+        self,
+        image: int,
+        number: int,
+        label: int,
+        box: Sequence[float],
+        *,
+        area: float = math.nan,
+        ignore: bool = False,
+    ) -> None:
+        """Note a box.
+
+        Args:
+            image: which of the pictures it lies in.
+            number: its line, object or annotation number, for reports.
+            label: its class.
+            box: xyxy as stored.
+            area: as annotated, in pixels; not a number if it is that of the box.
+            ignore: neither object nor background.
+        """
+        self.values.extend((image, number, label, *box, area, ignore))
+
+    def table(self) -> NDArray[np.float64]:
+        """[T, 9], ordered by image."""
+        rows = np.frombuffer(self.values, dtype=np.float64).reshape(-1, _COLUMNS)
+        return rows[np.argsort(rows[:, 0], kind="stable")]
+
+
+@dataclass
+class Pictures:
+    """The pictures that a reader found, in the order of the data set.
+
+    Attributes:
+        paths: the picture files.
+        sizes: (height, width) of each.
+        labelled: whether it has a label file or an entry in one.
+        image_ids: the data set's ids; None where the format has none.
+    """
+
+    paths: list[Path] = field(default_factory=list)
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    labelled: list[bool] = field(default_factory=list)
+    image_ids: list[int] | None = None
+
+
+def assemble(
+    names: Sequence[str],
+    pictures: Pictures,
+    rows: BoxRows,
+    problems: Sequence[Problem],
+    *,
+    file_of: Callable[[int], str],
+    item: str,
+    category_ids: Sequence[int] | None = None,
+    shift: tuple[float, float, float, float] = (0, 0, 0, 0),
+) -> DetectionDataset:
+    """Drop or clip bad boxes, report each, and pack the rest.
+
+    Boxes with a corner that is no finite number, with xmax <= xmin or ymax <= ymin as stored, or entirely outside are
+    dropped; those partly outside are clipped; an identical box of the same label in the same image is kept and
+    reported.
+
+    Args:
+        names: class names by label.
+        pictures: all pictures.
+        rows: their boxes.
+        problems: what the reader found already.
+        file_of: the file to name for a picture number.
+        item: what ``number`` of a row counts: "line", "object", "annotation".
+        category_ids: the data set's id of each label; the labels by default.
+        shift: added to xyxy after zero-area boxes were judged; VOC's corners are 1-based and inclusive.
+    """
+    found = list(problems)
+    table = rows.table()
+    sizes = np.array(pictures.sizes, dtype=np.int32).reshape(-1, 2)
+    sorter = _BoxSorter(table, found, file_of, item, names)
+    table = sorter.drop(np.isfinite(table[:, 3:7]).sum(axis=1) < 4, ProblemKind.MALFORMED, "is not four finite numbers")
+    empty = (table[:, 5] <= table[:, 3]) | (table[:, 6] <= table[:, 4])
+    table = sorter.drop(empty, ProblemKind.ZERO_AREA, "has no area")
+    table[:, 3:7] += shift
+    clipped, overshoot = _clip(table[:, 3:7], sizes[table[:, 0].astype(np.int64)])
+    gone = (clipped[:, 2] <= clipped[:, 0]) | (clipped[:, 3] <= clipped[:, 1])
+    sorter.report((overshoot > ROUNDING) & ~gone, ProblemKind.OUTSIDE, "leaves the picture: clipped")
+    table[:, 3:7] = np.where(gone[:, None], table[:, 3:7], clipped)
+    table = sorter.drop(gone, ProblemKind.OUTSIDE, "lies outside the picture")
+    sorter.report(_repeated(table), ProblemKind.DUPLICATE, "repeats an earlier one of the same class: kept")
+    return _pack(names, category_ids, pictures, sizes, table, found)
+
+
+@dataclass
+class _BoxSorter:
+    """Tells good boxes from bad ones, and remembers the bad ones as problems."""
+
+    table: NDArray[np.float64]
+    problems: list[Problem]
+    file_of: Callable[[int], str]
+    item: str
+    names: Sequence[str]
+
+    def drop(self, bad: NDArray[np.bool_], kind: ProblemKind, reason: str) -> NDArray[np.float64]:
+        """The rows that are not ``bad``."""
+        self.report(bad, kind, f"{reason}: dropped")
+        self.table = self.table[~bad]
+        return self.table
+
+    def report(self, bad: NDArray[np.bool_], kind: ProblemKind, reason: str) -> None:
+        """Remember the ``bad`` rows of the table as it is now."""
+        for image, number, label, *box in self.table[bad, :7].tolist():
+            shown = ", ".join(f"{value:g}" for value in box)
+            text = f"{self.item} {int(number)}: {self.names[int(label)]} [{shown}] {reason}"
+            self.problems.append(Problem(kind, self.file_of(int(image)), text))
+
+
+def _clip(boxes: NDArray[np.float64], sizes: NDArray[np.int32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Boxes [T, 4] cut to pictures of ``sizes`` [T, 2], and how far each one reached beyond, in pixels."""
+    limits = sizes[:, [1, 0, 1, 0]]  # width, height, width, height
+    clipped = np.clip(boxes, 0, limits)
+    return clipped, np.abs(boxes - clipped).max(axis=1, initial=0)
+
+
+def _repeated(table: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """[T] True for a box that an earlier row of the same image and label has too."""
+    keys = table[:, [0, 2, 3, 4, 5, 6]]
+    order = np.lexsort(keys.T[::-1])  # stable: among equal rows the first comes first
+    repeated = np.zeros(len(table), dtype=np.bool_)
+    repeated[order[1:]] = (keys[order[1:]] == keys[order[:-1]]).all(axis=1)
+    return repeated
+
+
+def _pack(
+    names: Sequence[str],
+    category_ids: Sequence[int] | None,
+    pictures: Pictures,
+    sizes: NDArray[np.int32],
+    table: NDArray[np.float64],
+    problems: Sequence[Problem],
+) -> DetectionDataset:
+    boxes = table[:, 3:7]
+    own_area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    areas = np.where(table[:, 7] > 0, table[:, 7], own_area)
+    counts = np.bincount(table[:, 0].astype(np.int64), minlength=len(pictures.paths))
+    ids = pictures.image_ids if pictures.image_ids is not None else image_ids_of(pictures.paths)
+    return DetectionDataset(
+        names=tuple(names),
+        category_ids=tuple(category_ids if category_ids is not None else range(len(names))),
+        paths=FlatStrings(str(path) for path in pictures.paths),
+        sizes=sizes,
+        image_ids=np.array(ids, dtype=np.int64),
+        labelled=np.array(pictures.labelled, dtype=np.bool_),
+        offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        boxes=boxes.astype(np.float32),
+        labels=table[:, 2].astype(np.int32),
+        ignore=table[:, 8].astype(np.bool_),
+        areas=areas.astype(np.float32),
+        problems=tuple(problems),
+    )
+
+
+def image_ids_of(paths: Sequence[Path]) -> list[int]:
+    """The pictures' names as ids if all are different numbers (COCO's are), else 0, 1, 2, ..."""
+    stems = {path.stem for path in paths}
+    if len(stems) == len(paths) and all(stem.isdecimal() and len(stem) <= 18 for stem in stems):
+        ids = [int(path.stem) for path in paths]
+        if len(set(ids)) == len(ids):
+            return ids
+    return list(range(len(paths)))
+
+
+def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
+    """The lines of ``text`` that are not blank, stripped, with their numbers from 1."""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if stripped := line.strip():
+            yield number, stripped

@@ -1,0 +1,73 @@
+"""The YAML files of ``cfg/data``: where a data set lies and how it is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from yolofpn.config import StrictModel, read_yaml, validate
+
+
+class PartConfig(StrictModel):
+    """A split, or a part of one; paths are relative to ``root``.
+
+    Attributes:
+        images: a folder of pictures (with subfolders), or a text file that lists pictures.
+        annotations: coco: the JSON file; voc: the folder of XML files; yolo: the folder of text files, by default
+            ``labels`` for ``images``, else beside the pictures.
+        list: a text file with the names of the pictures that belong to the split; by default all do.
+    """
+
+    images: str
+    annotations: str | None = None
+    list: str | None = None
+
+
+class DataConfig(StrictModel):
+    """One data set.
+
+    Attributes:
+        root: the folder that the other paths are relative to; itself relative to the YAML file.
+        splits: ``train``, ``val`` and any others, each of one part or several.
+        names: the classes by label; by default those of the annotations.
+        url: where the data set can be had, for the message that says that it is missing.
+    """
+
+    format: Literal["coco", "voc", "yolo"]
+    root: str = "."
+    splits: dict[str, PartConfig | tuple[PartConfig, ...]] = Field(min_length=1)
+    names: tuple[str, ...] | None = None
+    url: str | None = None
+
+    @field_validator("names", mode="before")
+    @classmethod
+    def _names_by_label(cls, names: object) -> object:
+        if isinstance(names, dict):
+            if sorted(names) != list(range(len(names))):
+                raise ValueError("classes must be numbered 0, 1, 2, ... without a gap")
+            return tuple(names[label] for label in range(len(names)))
+        return names
+
+    @model_validator(mode="after")
+    def _annotations_are_named(self) -> DataConfig:
+        if self.format == "coco":
+            missing = [split for split in self.splits if any(p.annotations is None for p in self.parts(split))]
+            if missing:
+                raise ValueError(f"splits.{missing[0]}: format coco needs 'annotations', the JSON file")
+        return self
+
+    def parts(self, split: str) -> tuple[PartConfig, ...]:
+        """The parts of a split."""
+        value = self.splits[split]
+        return (value,) if isinstance(value, PartConfig) else value
+
+
+def load_data_config(path: str | Path) -> DataConfig:
+    """Read and validate a data set's YAML file.
+
+    Raises:
+        UserError: it is missing or wrong; the message names the file, the key and the nearest known key.
+    """
+    return validate(DataConfig, read_yaml(path), str(path))

@@ -1,0 +1,222 @@
+"""One data set, whatever its format was: pictures with their boxes, in flat arrays that worker processes share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from yolofpn.data.images import read_image
+from yolofpn.structures import Image, Target
+
+
+class ProblemKind(StrEnum):
+    """What can be wrong with a data set."""
+
+    MISSING_PICTURE = "missing picture"
+    UNREADABLE_PICTURE = "unreadable picture"
+    MALFORMED = "malformed annotation"
+    UNKNOWN_CLASS = "unknown class"
+    UNKNOWN_PICTURE = "annotation of an unknown picture"
+    ZERO_AREA = "zero-area box"
+    OUTSIDE = "box outside the picture"
+    DUPLICATE = "duplicate box"
+    SIZE_DIFFERS = "size differs from the annotation"
+    NEAR_IDENTICAL = "near-identical pictures in train and val"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes:
+        kind: what it is.
+        file: the picture or annotation file that has it.
+        reason: where in the file, what was found and what was done about it.
+    """
+
+    kind: ProblemKind
+    file: str
+    reason: str
+
+
+class FlatStrings(Sequence[str]):
+    """Many paths in two arrays: a list of strings would be copied into every worker as it counts references."""
+
+    def __init__(self, strings: Iterable[str]) -> None:
+        encoded = [os.fsencode(string) for string in strings]
+        self._offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+        self._bytes = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"string {index} of {len(self)}")
+        index %= len(self)
+        return os.fsdecode(self._bytes[self._offsets[index] : self._offsets[index + 1]].tobytes())
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the arrays."""
+        return self._offsets.nbytes + self._bytes.nbytes
+
+
+@dataclass(frozen=True, eq=False)
+class DetectionDataset(Dataset[tuple[Tensor, Target]]):
+    """Pictures and their ground truth: ``dataset[i]`` gives ([3, H, W] uint8 RGB, Target in the picture's pixels).
+
+    All arrays are flat, so 118,000 images cost a few dozen megabytes and workers share them. The boxes of image i are
+    rows ``offsets[i] : offsets[i + 1]``.
+
+    Attributes:
+        names: class names by label.
+        category_ids: the data set's id of each label; the labels themselves where it has none.
+        paths: the pictures.
+        sizes: [N, 2] int32, (height, width) as annotated or read from the picture's header.
+        image_ids: [N] int64.
+        labelled: [N] bool; False where no label file or annotation exists: such a picture is background.
+        offsets: [N + 1] int64.
+        boxes: [T, 4] float32 xyxy in pixels, clipped to the picture, with a positive area.
+        labels: [T] int32.
+        ignore: [T] bool, COCO's crowds and VOC's difficult objects.
+        areas: [T] float32, as annotated.
+        problems: what was wrong when it was read.
+    """
+
+    names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    paths: FlatStrings
+    sizes: NDArray[np.int32]
+    image_ids: NDArray[np.int64]
+    labelled: NDArray[np.bool_]
+    offsets: NDArray[np.int64]
+    boxes: NDArray[np.float32]
+    labels: NDArray[np.int32]
+    ignore: NDArray[np.bool_]
+    areas: NDArray[np.float32]
+    problems: tuple[Problem, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Target]:
+        """Image and target number ``index``.
+
+        Raises:
+            InputError: the picture cannot be read.
+        """
+        image = self.image(index)
+        pixels = np.ascontiguousarray(image[:, :, ::-1].transpose(2, 0, 1))  # BGR [H, W, 3] -> RGB [3, H, W]
+        return torch.from_numpy(pixels), self.target(index, (image.shape[0], image.shape[1]))
+
+    def image(self, index: int) -> Image:
+        """Picture number ``index``, [H, W, 3] uint8 BGR.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        return read_image(Path(self.paths[index]))
+
+    def target(self, index: int, image_size: tuple[int, int] | None = None) -> Target:
+        """The ground truth of image ``index``, without opening the picture.
+
+        Args:
+            index: which image.
+            image_size: (height, width) of the decoded picture. Where it is not what was annotated, the boxes are
+                clipped to the picture as it is.
+        """
+        rows = slice(int(self.offsets[index]), int(self.offsets[index + 1]))
+        keep = np.ones(rows.stop - rows.start, dtype=np.bool_)
+        boxes = self.boxes[rows]
+        if image_size is not None and image_size != tuple(self.sizes[index].tolist()):
+            height, width = image_size
+            boxes = np.minimum(boxes, np.array([width, height, width, height], dtype=np.float32))
+            keep = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        return Target(
+            boxes=torch.from_numpy(boxes[keep]),
+            labels=torch.from_numpy(self.labels[rows][keep].astype(np.int64)),
+            ignore=torch.from_numpy(self.ignore[rows][keep]),
+            areas=torch.from_numpy(self.areas[rows][keep]),
+            image_id=int(self.image_ids[index]),
+        )
+
+    def subset(self, indices: Sequence[int] | NDArray[Any]) -> DetectionDataset:
+        """The images ``indices``, in that order, with all classes; the problems stay with the whole."""
+        chosen = np.asarray(indices, dtype=np.int64)
+        counts = np.diff(self.offsets)[chosen]
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        rows = np.repeat(self.offsets[chosen] - offsets[:-1], counts) + np.arange(offsets[-1])
+        return replace(
+            self,
+            paths=FlatStrings(self.paths[int(i)] for i in chosen),
+            sizes=self.sizes[chosen],
+            image_ids=self.image_ids[chosen],
+            labelled=self.labelled[chosen],
+            offsets=offsets,
+            boxes=self.boxes[rows],
+            labels=self.labels[rows],
+            ignore=self.ignore[rows],
+            areas=self.areas[rows],
+            problems=(),
+        )
+
+    @property
+    def image_index(self) -> NDArray[np.int64]:
+        """[T] the image that each box belongs to."""
+        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all arrays."""
+        arrays = (self.sizes, self.image_ids, self.labelled, self.offsets, self.boxes, self.labels, self.ignore)
+        return self.paths.nbytes + self.areas.nbytes + sum(array.nbytes for array in arrays)
+
+
+def concatenate(datasets: Sequence[DetectionDataset]) -> DetectionDataset:
+    """The images of all ``datasets``, which must have the same classes.
+
+    Image ids stay as they are if no two images share one, else they become 0, 1, 2, ...
+
+    Raises:
+        ValueError: the class names differ, or there is no data set.
+    """
+    first = datasets[0]
+    if len(datasets) == 1:
+        return first
+    if any(dataset.names != first.names for dataset in datasets):
+        raise ValueError("data sets of different classes cannot be joined")
+    ends = np.cumsum([0, *(len(dataset.boxes) for dataset in datasets)])
+    image_ids = np.concatenate([dataset.image_ids for dataset in datasets])
+    if len(np.unique(image_ids)) < len(image_ids):
+        image_ids = np.arange(len(image_ids))
+    offsets = [dataset.offsets[:-1] + start for dataset, start in zip(datasets, ends, strict=False)]
+    return replace(
+        first,
+        paths=FlatStrings(path for dataset in datasets for path in dataset.paths),
+        sizes=np.concatenate([dataset.sizes for dataset in datasets]),
+        image_ids=image_ids,
+        labelled=np.concatenate([dataset.labelled for dataset in datasets]),
+        offsets=np.concatenate([*offsets, ends[-1:]]),
+        boxes=np.concatenate([dataset.boxes for dataset in datasets]),
+        labels=np.concatenate([dataset.labels for dataset in datasets]),
+        ignore=np.concatenate([dataset.ignore for dataset in datasets]),
+        areas=np.concatenate([dataset.areas for dataset in datasets]),
+        problems=tuple(problem for dataset in datasets for problem in dataset.problems),
+    )
