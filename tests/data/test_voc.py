@@ -9,6 +9,8 @@ from yolofpn.data.dataset import DetectionDataset, ProblemKind
 from yolofpn.data.layouts import open_data
 from yolofpn.data.voc import read_voc, voc_class_names
 
+CONFIGS = Path(__file__).parents[2] / "cfg" / "data"
+
 
 def read_one(folder: Path, xml: str | None, names: tuple[str, ...] = ("cat", "dog")) -> DetectionDataset:
     picture = write_picture(folder / "a.png")
@@ -103,7 +105,7 @@ def test_class_names_are_collected_once_each(tmp_path: Path) -> None:
 
 
 def test_bccd_has_two_boxes_without_area(data_dir: Path) -> None:
-    source = open_data("cfg/data/bccd.yaml", data_dir / "bccd" / "BCCD")
+    source = open_data(CONFIGS / "bccd.yaml", data_dir / "bccd" / "BCCD")
     train, val = source.load("train"), source.load("val")
     assert (len(train), len(val)) == (205, 87)
     assert train.names == ("RBC", "WBC", "Platelets")
@@ -114,7 +116,7 @@ def test_bccd_has_two_boxes_without_area(data_dir: Path) -> None:
 
 
 def test_the_voc_subset_reads_without_a_problem(data_dir: Path) -> None:
-    source = open_data("cfg/data/voc.yaml", data_dir / "voc")
+    source = open_data(CONFIGS / "voc.yaml", data_dir / "voc")
     train, val = source.load("train"), source.load("val")
     assert (len(train), len(val)) == (4071, 500)
     assert len(train.names) == 20
