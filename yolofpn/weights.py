@@ -1,0 +1,316 @@
+"""Any weights file, run folder or name -> a detector together with all that its weights know of themselves."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import pickle
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from yolofpn.config import InputConfig, Metadata, validate
+from yolofpn.darknet.cfg import parse_cfg, read_cfg
+from yolofpn.darknet.companions import choose_resize, find_cfg, find_names
+from yolofpn.darknet.download import NAMED_WEIGHTS, fetch_weights
+from yolofpn.darknet.network import DarknetNetwork, load_darknet_network
+from yolofpn.darknet.weights import open_weights
+from yolofpn.data.names import coco_category_ids, read_names
+from yolofpn.errors import UserError
+from yolofpn.models.build import build_limits, build_model
+from yolofpn.models.yolo import YOLO
+
+RUN_WEIGHTS = "weights.safetensors"
+_METADATA_KEY = "yolofpn"
+_FORMAT_VERSION = 1
+_COUNTER = ".num_batches_tracked"  # batch norm's, which only its cumulative average would read
+_REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class LoadedWeights:
+    """A detector in evaluation mode on the CPU.
+
+    Attributes:
+        metadata: what its weights know of themselves.
+        notes: lines to print: which files were chosen, and why.
+    """
+
+    detector: YOLO | DarknetNetwork
+    metadata: Metadata
+    notes: list[str]
+
+
+def load_weights(
+    spec: str | Path, *, darknet_cfg: str | Path | None = None, names: str | Path | None = None
+) -> LoadedWeights:
+    """Read weights, and build the detector that they belong to.
+
+    Args:
+        spec: a safetensors file, a Darknet ``.weights`` file, a checkpoint or folder of a training run, a name of
+            ``NAMED_WEIGHTS``, or 'auto' for the default weights.
+        darknet_cfg: the cfg of a ``.weights`` file; by default it is looked for.
+        names: a file of class names; by default those that the weights know or that lie beside them.
+
+    Raises:
+        UserError: nothing is there, it is damaged, it is no weights file, or its parts do not fit each other.
+    """
+    path, notes = _resolve(spec)
+    kind = _kind_of(path)
+    if kind == "darknet":
+        return _load_darknet(path, notes, darknet_cfg, names)
+    if darknet_cfg is not None:
+        raise UserError(f"{path} knows its network: --darknet-cfg is for Darknet .weights files only")
+    state, text = _read_safetensors(path) if kind == "safetensors" else _read_checkpoint(path)
+    metadata = _parse_metadata(text, path)
+    if names is not None:
+        metadata = _rename(metadata, read_names(names), names, path)
+    detector = build_detector(metadata, str(path))
+    load_state(detector, state, str(path))
+    return LoadedWeights(detector.eval(), metadata, notes)
+
+
+def default_weights() -> tuple[Path, str]:
+    """The weights that are used where none are named, and a line that says which.
+
+    Raises:
+        UserError: there are none.
+    """
+    for folder in (_REPOSITORY / "weights", Path(__file__).parent / "default_weights"):
+        for path in sorted(folder.glob("*.safetensors")):
+            return path, f"weights: {path} (the project's own)"
+    test_data = Path(os.environ.get("YOLOFPN_TEST_DATA") or _REPOSITORY.parent / "shared" / "data")
+    path = test_data / "darknet" / "yolo-fastest-1.1-xl.weights"
+    if path.is_file():
+        return path, f"weights: {path} (from the test data, as the project has none of its own yet)"
+    raise UserError(
+        "no weights are given, and the project has none of its own yet: --weights takes a Darknet .weights file\n"
+        "(its cfg beside it), a safetensors file, or a name such as yolov3-tiny, which is downloaded (35 MB)"
+    )
+
+
+def build_detector(metadata: Metadata, origin: str) -> YOLO | DarknetNetwork:
+    """The network that ``metadata`` describes, with fresh weights; ``origin`` names its file in errors.
+
+    Raises:
+        UserError: the two do not make a detector.
+    """
+    if metadata.darknet_cfg is not None:
+        cfg = parse_cfg(metadata.darknet_cfg, origin)
+        network = DarknetNetwork(cfg, limits=build_limits(metadata.postprocess))
+        _check_outputs(network, origin)
+        if network.num_classes != len(metadata.names):
+            raise UserError(f"{origin}: has {network.num_classes} classes, but {len(metadata.names)} names")
+        return network
+    assert metadata.model is not None  # Metadata holds exactly one of the two
+    try:
+        return build_model(metadata.model, len(metadata.names), metadata.input, metadata.postprocess)
+    except ValueError as error:
+        raise UserError(f"{origin}: {error}") from None
+
+
+def load_state(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
+    """Give ``model`` exactly the tensors of ``state``, converted to its own types.
+
+    Raises:
+        UserError: a tensor is missing, left over, or of another shape; the first one is named.
+    """
+    expected = _without_counters(model.state_dict())
+    given = _without_counters(state)
+    if missing := expected.keys() - given.keys():
+        raise UserError(f"{origin}: lacks {len(missing)} of the network's tensors, first {min(missing)!r}")
+    if unknown := given.keys() - expected.keys():
+        raise UserError(f"{origin}: holds {len(unknown)} tensors that the network has not, first {min(unknown)!r}")
+    for name, tensor in expected.items():
+        if tensor.shape != given[name].shape:
+            raise UserError(f"{origin}: {name!r} is {_shape(given[name])}, its network needs {_shape(tensor)}")
+    model.load_state_dict(given, strict=False)
+
+
+def save_weights(
+    path: str | Path, state: Mapping[str, Tensor], metadata: Metadata, dtype: torch.dtype | None = None
+) -> None:
+    """Write a safetensors file that ``load_weights`` reads; a file of that name is replaced only by a complete one.
+
+    Args:
+        path: of the file.
+        state: the state dict of the detector that ``metadata`` describes.
+        metadata: kept as JSON in the file's header.
+        dtype: floating-point tensors are stored in it, such as torch.float16; by default in their own.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    path = Path(path)
+    # Clones, because a safetensors file refuses tensors that share memory.
+    tensors = {
+        name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous().clone()
+        for name, tensor in _without_counters(state).items()
+    }
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        save_file(tensors, unfinished, {_METADATA_KEY: metadata.model_dump_json()})
+        unfinished.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"{path}: cannot be written ({_reason(error)}): check the folder and the room on its disk"
+        ) from None
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _resolve(spec: str | Path) -> tuple[Path, list[str]]:
+    """What was typed -> a file that exists, and what to say of it."""
+    path = Path(spec)
+    try:
+        if path.is_file():
+            return path, []
+        if path.is_dir():
+            return _weights_of_run(path), []
+    except OSError as error:
+        raise UserError(f"{spec}: cannot be read ({error.strerror})") from None
+    if str(spec) == "auto":
+        default, note = default_weights()
+        return default, [note]
+    if str(spec) in NAMED_WEIGHTS:
+        if NAMED_WEIGHTS[str(spec)].convolutions:
+            raise UserError(
+                f"{spec} is a backbone without a detector: it can only start a training (train.py --weights)"
+            )
+        fetched = fetch_weights(NAMED_WEIGHTS[str(spec)])
+        return fetched.path, [fetched.note]
+    raise UserError(f"{spec}: no such weights file or run folder{_near(path)}")
+
+
+def _weights_of_run(folder: Path) -> Path:
+    path = folder / RUN_WEIGHTS
+    if path.is_file():
+        return path
+    for checkpoint in ("best.pt", "last.pt"):
+        if (folder / checkpoint).is_file():
+            raise UserError(f"{folder} holds no {RUN_WEIGHTS} yet: give --weights {folder / checkpoint}")
+    raise UserError(f"{folder} is a folder without {RUN_WEIGHTS}, so not that of a training run: name a weights file")
+
+
+def _near(path: Path) -> str:
+    """A hint at what may have been meant: a file of that folder or a name."""
+    if path.stem in NAMED_WEIGHTS and path.suffix == ".weights":
+        return f": --weights {path.stem} downloads it"
+    known = {sibling.name: str(sibling) for sibling in path.parent.glob("*")} | {name: name for name in NAMED_WEIGHTS}
+    near = difflib.get_close_matches(path.name, known, n=1)
+    return f": did you mean {known[near[0]]}?" if near else f" (names that are downloaded: {', '.join(NAMED_WEIGHTS)})"
+
+
+def _kind_of(path: Path) -> Literal["darknet", "safetensors", "pickle"]:
+    """By content, since Darknet's files have all kinds of names (yolov3.weights, yolov3.backup, darknet53.conv.74)."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(16)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size:
+        return "safetensors"
+    if path.suffix == ".safetensors":
+        raise UserError(f"{path}: is damaged or no safetensors file: fetch or copy it again")
+    if head[:2] == b"PK" or head[:1] == b"\x80":  # a zip archive, or a pickle of protocol 2 or newer
+        return "pickle"
+    return "darknet"
+
+
+def _load_darknet(
+    path: Path, notes: list[str], given_cfg: str | Path | None, given_names: str | Path | None
+) -> LoadedWeights:
+    file = open_weights(path)
+    cfg_path, cfg_note = find_cfg(path, len(file.numbers), given_cfg)
+    cfg = read_cfg(cfg_path)
+    network, layers = load_darknet_network(cfg, file)
+    if not layers.complete:
+        raise UserError(
+            f"{path}: holds the first {layers.loaded} of {layers.total} layers of {cfg_path}: "
+            "it can start a training, but cannot detect"
+        )
+    _check_outputs(network, str(path))
+    names, names_note = find_names(path, cfg_path, network.num_classes, given_names)
+    metadata = Metadata(
+        darknet_cfg=cfg.text,
+        input=InputConfig(size=(cfg.net.height, cfg.net.width), resize=choose_resize(cfg, file.header)),
+        names=names,
+        category_ids=coco_category_ids(names),
+        header=file.header,
+    )
+    return LoadedWeights(network.eval(), metadata, [*notes, cfg_note, names_note])
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str]:
+    try:
+        with safe_open(path, "pt") as file:
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            text = (file.metadata() or {}).get(_METADATA_KEY)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: is damaged or cut short ({error}): fetch or copy it again") from None
+    if text is None:
+        raise UserError(f"{path}: holds tensors but does not say of which network: only yolofpn's own files do")
+    return state, text
+
+
+def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], str]:
+    """The averaged weights of a checkpoint that training wrote, and its metadata. Nothing is ever unpickled as code."""
+    foreign = "is no checkpoint of yolofpn: other projects' .pt files are refused, take their Darknet .weights"
+    try:
+        with warnings.catch_warnings(action="ignore"):  # torch's doubts about pickles that are refused anyway
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise UserError(
+            f"{path}: is damaged, or a pickle that runs code when read, which yolofpn never does; if so, it {foreign}"
+        ) from None
+    except Exception as error:  # damaged bytes lead torch into errors of every kind
+        raise UserError(f"{path}: is damaged or cut short ({_reason(error)}): fetch or copy it again") from None
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("metadata"), str):
+        raise UserError(f"{path}: {foreign}")
+    state = checkpoint.get("ema") or checkpoint.get("model")
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"{path}: {foreign}")
+    return state, checkpoint["metadata"]
+
+
+def _parse_metadata(text: str, path: Path) -> Metadata:
+    try:
+        tree: Any = json.loads(text)
+    except ValueError:
+        raise UserError(f"{path}: its metadata is damaged: fetch or copy the file again") from None
+    version = tree.get("format_version") if isinstance(tree, dict) else None
+    if version != _FORMAT_VERSION:
+        raise UserError(f"{path}: has format version {version}, this yolofpn reads {_FORMAT_VERSION}: update yolofpn")
+    return validate(Metadata, tree, str(path))
+
+
+def _rename(metadata: Metadata, names: tuple[str, ...], origin: str | Path, path: Path) -> Metadata:
+    if len(names) != len(metadata.names):
+        raise UserError(f"{origin} holds {len(names)} names, {path} has {len(metadata.names)} classes")
+    return metadata.model_copy(update={"names": names})
+
+
+def _check_outputs(network: DarknetNetwork, origin: str) -> None:
+    if network.is_classifier:
+        raise UserError(f"{origin}: is a classifier, it finds no boxes: python -m yolofpn classify takes it")
+
+
+def _without_counters(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in state.items() if not name.endswith(_COUNTER)}
+
+
+def _reason(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)[:120]
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape))
