@@ -1,0 +1,163 @@
+"""A network as a Darknet cfg describes it, for inference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from torch import Tensor, nn
+
+from yolofpn.darknet.cfg import DarknetCfg
+from yolofpn.darknet.layers import Convolution, FullyConnected, build_layer
+from yolofpn.darknet.plan import PICTURE, PlannedLayer, plan_network, size_divisor
+from yolofpn.darknet.sections import Region, Softmax, Yolo
+from yolofpn.darknet.weights import LoadedLayers, WeightLayer, WeightsFile, open_weights, read_layers
+from yolofpn.errors import UserError
+from yolofpn.models.postprocess import MapSpec, postprocess_maps
+from yolofpn.structures import Detections, Limits, Target
+
+
+class DarknetNetwork(nn.Module):
+    """Layer after layer of a cfg; a ``Detector``, or a classifier where the cfg ends in [softmax].
+
+    It stays in evaluation mode, and its numbers need no gradients.
+
+    Args:
+        cfg: the parsed file.
+        limits: which predictions become detections.
+        norm_eps: what batch norm adds to the variance.
+
+    Attributes:
+        plan: the layers with their maps' sizes at the cfg's input size.
+        input_size: (height, width) that the cfg asks for.
+        specs: how each raw map is read, by the number of its layer; empty for a classifier.
+
+    Raises:
+        UserError: the layers do not fit together.
+    """
+
+    def __init__(self, cfg: DarknetCfg, *, limits: Limits | None = None, norm_eps: float = 1e-6) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.limits = limits or Limits()
+        self.plan = plan_network(cfg)
+        self.input_size = (cfg.net.height, cfg.net.width)
+        self.size_divisor = size_divisor(self.plan)
+        self.layers = nn.ModuleList(build_layer(layer, norm_eps) for layer in self.plan)
+        self.specs = {str(layer.cfg.index): spec for layer in self.plan if (spec := _map_spec(layer))}
+        self.num_classes = _num_classes(self.plan)
+        self._last_use = {index: layer.cfg.index for layer in self.plan for index in layer.inputs}
+        self.requires_grad_(False)
+        self.eval()
+
+    @property
+    def is_classifier(self) -> bool:
+        """It gives the probabilities of a whole picture's classes, no boxes."""
+        return not self.specs
+
+    def weight_layers(self) -> list[WeightLayer]:
+        """The layers that a weights file holds, in its order."""
+        return [layer.weight_layer for layer in self.layers if isinstance(layer, Convolution | FullyConnected)]
+
+    def dense(self, images: Tensor) -> dict[str, Tensor]:
+        """uint8 (or float of the same 0..255 range) [B, 3, H, W] RGB -> {"82": [B, A * (5 + C), H/32, W/32], ...}.
+
+        Raises:
+            UserError: the network is a classifier.
+            ValueError: H or W is no multiple of ``size_divisor``.
+        """
+        if self.is_classifier:
+            raise UserError(
+                f"{self.cfg.origin}: is a classifier, it finds no boxes: python -m yolofpn classify takes it"
+            )
+        height, width = images.shape[-2:]
+        if height % self.size_divisor or width % self.size_divisor:
+            raise ValueError(f"an input of {width} x {height} is no multiple of {self.size_divisor}")
+        return self._run(images, set(self.specs))
+
+    def class_probabilities(self, images: Tensor) -> Tensor:
+        """uint8 (or float of the same 0..255 range) [B, 3, H, W] RGB -> [B, C], each row's sum 1.
+
+        Raises:
+            UserError: the network is a detector.
+        """
+        if not self.is_classifier:
+            raise UserError(f"{self.cfg.origin}: is a detector, no classifier: detect.py takes it")
+        last = str(max(layer.cfg.index for layer in self.plan if isinstance(layer.cfg.section, Softmax)))
+        return self._run(images, {last})[last].flatten(1)
+
+    def postprocess(
+        self, dense: dict[str, Tensor], image_sizes: list[tuple[int, int]], limits: Limits | None = None
+    ) -> list[Detections]:
+        """Raw maps -> detections in network pixels, clipped to each image's (height, width)."""
+        return postprocess_maps(dense, self.specs, self.num_classes, image_sizes, limits or self.limits)
+
+    def forward(self, images: Tensor, targets: list[Target] | None = None) -> dict[str, Tensor] | list[Detections]:
+        """Detections of each image in network pixels.
+
+        Raises:
+            UserError: ``targets`` are given: such a network is not trained here.
+        """
+        if targets is not None:
+            raise UserError(
+                f"{self.cfg.origin}: a network built from a Darknet cfg is for inference only: "
+                "train cfg/yolofpn.yaml, which takes the weights of yolov3"
+            )
+        return self.postprocess(self.dense(images), [(images.shape[-2], images.shape[-1])] * len(images))
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in evaluation mode, whatever the modules around it do."""
+        return super().train(False)
+
+    def _run(self, images: Tensor, wanted: set[str]) -> dict[str, Tensor]:
+        maps = {PICTURE: images / 255}
+        outputs: dict[str, Tensor] = {}
+        for planned, layer in zip(self.plan, self.layers, strict=True):
+            index = planned.cfg.index
+            out = layer(*(maps[source] for source in planned.inputs))
+            if str(index) in wanted:
+                outputs[str(index)] = out
+            if index in self._last_use:
+                maps[index] = out
+            for source in set(planned.inputs):
+                if self._last_use[source] == index:
+                    del maps[source]
+        return outputs
+
+
+def load_darknet_network(
+    cfg: DarknetCfg,
+    weights: str | Path | bytes | WeightsFile,
+    *,
+    limits: Limits | None = None,
+    norm_eps: float = 1e-6,
+) -> tuple[DarknetNetwork, LoadedLayers]:
+    """The network of ``cfg`` with the numbers of a ``.weights`` file, and how many layers took theirs from it.
+
+    Nothing is allocated before the file's size has been compared with what the cfg asks for.
+
+    Raises:
+        UserError: the cfg's layers do not fit together, the file cannot be read, or it does not fit the cfg.
+    """
+    file = weights if isinstance(weights, WeightsFile) else open_weights(weights)
+    file.layers_held([layer.numbers for layer in plan_network(cfg) if layer.numbers])
+    network = DarknetNetwork(cfg, limits=limits, norm_eps=norm_eps)
+    return network, read_layers(file, network.weight_layers())
+
+
+def _map_spec(layer: PlannedLayer) -> MapSpec | None:
+    stride = int(layer.stride)
+    match layer.cfg.section:
+        case Yolo(anchors=anchors, scale_x_y=scale_x_y):
+            return MapSpec(stride, anchors, scale_x_y)
+        case Region(anchors=anchors, softmax=softmax):
+            return MapSpec(stride, tuple((w * stride, h * stride) for w, h in anchors), softmax=softmax)
+    return None
+
+
+def _num_classes(plan: tuple[PlannedLayer, ...]) -> int:
+    for layer in reversed(plan):
+        match layer.cfg.section:
+            case Yolo(classes=classes) | Region(classes=classes):
+                return classes
+    return next(layer.shape.channels for layer in reversed(plan) if isinstance(layer.cfg.section, Softmax))

@@ -1,0 +1,223 @@
+"""A cfg's network worked out on paper: who feeds whom, every map's size, how many numbers each layer stores.
+
+Plain arithmetic, so that a cfg can be checked, and compared with a weights file, before anything is allocated.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from yolofpn.darknet.cfg import CfgLayer, DarknetCfg
+from yolofpn.darknet.sections import (
+    AvgPool,
+    Connected,
+    Convolutional,
+    MaxPool,
+    Region,
+    Reorg,
+    Route,
+    ScaleChannels,
+    Shortcut,
+    Softmax,
+    Upsample,
+    Yolo,
+)
+
+PICTURE = -1  # the index of the network's input among the layers' inputs
+MAX_MAP_NUMBERS = 2**30  # of one map of one picture, 4 GiB: above it a cfg is a mistake or an attack
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Of a map, without the batch."""
+
+    channels: int
+    height: int
+    width: int
+
+    def __str__(self) -> str:
+        return f"{self.width} x {self.height} x {self.channels}"
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers the map holds."""
+        return self.channels * self.height * self.width
+
+
+@dataclass(frozen=True)
+class PlannedLayer:
+    """One layer in its place.
+
+    Attributes:
+        cfg: what the file says.
+        inputs: indices of the layers whose maps it takes, in the order of its arguments.
+        in_shape: of its first input, at the cfg's input size.
+        shape: of its output, at the cfg's input size.
+        stride: network pixels per cell of its output.
+        numbers: how many it stores in a weights file.
+    """
+
+    cfg: CfgLayer
+    inputs: tuple[int, ...]
+    in_shape: Shape
+    shape: Shape
+    stride: Fraction
+    numbers: int
+
+
+def plan_network(cfg: DarknetCfg) -> tuple[PlannedLayer, ...]:
+    """Every layer of ``cfg`` in its place.
+
+    Raises:
+        UserError: a layer refers to one that does not come before it, maps that meet do not fit, a [yolo] or [region]
+            gets a wrong number of channels or its map does not divide the input; or nothing comes out at the end. The
+            message gives the line.
+    """
+    picture = Shape(3, cfg.net.height, cfg.net.width)
+    plan: list[PlannedLayer] = []
+    for layer in cfg.layers:
+        inputs = _inputs(cfg, layer)
+        shapes = [picture if index == PICTURE else plan[index].shape for index in inputs]
+        before = Fraction(1) if inputs[0] == PICTURE else plan[inputs[0]].stride
+        shape, stride = _output_shape(cfg, layer, shapes), before * _scale(layer)
+        if shape.numbers > MAX_MAP_NUMBERS:
+            raise cfg.error(layer, f"makes a map of {shape}: that cannot be meant")
+        if isinstance(layer.section, Yolo | Region):
+            _check_divides(cfg, layer, shape, stride)
+        numbers = _stored_numbers(layer, shapes[0])
+        plan.append(PlannedLayer(layer, inputs, shapes[0], shape, stride, numbers))
+    _check_end(cfg, plan)
+    return tuple(plan)
+
+
+def count_stored_numbers(plan: Sequence[PlannedLayer]) -> int:
+    """How many numbers a weights file of this network holds after its header."""
+    return sum(layer.numbers for layer in plan)
+
+
+def size_divisor(plan: Sequence[PlannedLayer]) -> int:
+    """What height and width of the input must be multiples of, so that every map divides them."""
+    return math.lcm(*(layer.stride.numerator for layer in plan))
+
+
+def _inputs(cfg: DarknetCfg, layer: CfgLayer) -> tuple[int, ...]:
+    previous = layer.index - 1
+    match layer.section:
+        case Shortcut(layers=layers):
+            inputs = (previous, *(_resolve(cfg, layer, reference) for reference in layers))
+        case Route(layers=layers):
+            inputs = tuple(_resolve(cfg, layer, reference) for reference in layers)
+        case ScaleChannels(layer=reference):
+            inputs = (_resolve(cfg, layer, reference), previous)
+        case _:
+            inputs = (previous,)
+    for index in inputs:
+        if index != PICTURE and isinstance(cfg.layers[index].section, Yolo | Region):
+            raise cfg.error(layer, f"takes layer {index}, but nothing can follow a [{cfg.layers[index].kind}]")
+    return inputs
+
+
+def _resolve(cfg: DarknetCfg, layer: CfgLayer, reference: int) -> int:
+    index = reference if reference >= 0 else layer.index + reference
+    if not 0 <= index < layer.index:
+        known = f"layers 0 to {layer.index - 1} come" if layer.index else "no layer comes"
+        raise cfg.error(layer, f"refers to {reference}, which is layer {index}: {known} before it")
+    return index
+
+
+def _output_shape(cfg: DarknetCfg, layer: CfgLayer, shapes: list[Shape]) -> Shape:
+    first = shapes[0]
+    channels, height, width = first.channels, first.height, first.width
+    match layer.section:
+        case Convolutional() as conv:
+            if channels % conv.groups or conv.filters % conv.groups:
+                raise cfg.error(layer, f"groups={conv.groups} does not divide {channels} channels into {conv.filters}")
+            return Shape(conv.filters, *_windows(cfg, layer, first, conv.size, conv.stride, 2 * conv.padding))
+        case MaxPool(size=size, stride=stride, padding=padding):
+            return Shape(channels, *_windows(cfg, layer, first, size, stride, padding))
+        case Connected(output=output):
+            return Shape(output, 1, 1)
+        case AvgPool():
+            return Shape(channels, 1, 1)
+        case Upsample(stride=stride):
+            return Shape(channels, height * stride, width * stride)
+        case Reorg(stride=stride):
+            if height % stride or width % stride or channels % stride**2:
+                raise cfg.error(layer, f"stride={stride} does not divide a map of {first}")
+            return Shape(channels * stride**2, height // stride, width // stride)
+        case Route(groups=groups):
+            _check_same_size(cfg, layer, shapes)
+            if any(shape.channels % groups for shape in shapes):
+                raise cfg.error(layer, f"groups={groups} does not divide the channels of its layers")
+            return Shape(sum(shape.channels for shape in shapes) // groups, height, width)
+        case Shortcut():
+            _check_shortcut(cfg, layer, shapes)
+        case ScaleChannels():
+            if shapes[1] != Shape(channels, 1, 1):
+                raise cfg.error(layer, f"needs one number per channel, gets {shapes[1]} for a map of {first}")
+        case Softmax() if (height, width) != (1, 1):
+            raise cfg.error(layer, f"needs one number per class, gets a map of {first}")
+        case Yolo(anchors=anchors, classes=classes) | Region(anchors=anchors, classes=classes):
+            if channels != (needed := len(anchors) * (5 + classes)):
+                sum_ = f"{len(anchors)} anchors x (5 + {classes} classes)"
+                raise cfg.error(layer, f"gets {channels} channels: {sum_} need filters={needed} before it")
+    return first
+
+
+def _windows(cfg: DarknetCfg, layer: CfgLayer, shape: Shape, size: int, stride: int, padding: int) -> tuple[int, int]:
+    height, width = ((length + padding - size) // stride + 1 for length in (shape.height, shape.width))
+    if min(height, width) < 1:
+        raise cfg.error(layer, f"size={size} does not fit into a map of {shape}")
+    return height, width
+
+
+def _check_same_size(cfg: DarknetCfg, layer: CfgLayer, shapes: list[Shape]) -> None:
+    if len({(shape.height, shape.width) for shape in shapes}) > 1:
+        raise cfg.error(layer, f"joins maps of different sizes: {', '.join(map(str, shapes))}")
+
+
+def _check_shortcut(cfg: DarknetCfg, layer: CfgLayer, shapes: list[Shape]) -> None:
+    first, *others = shapes
+    for other in others:
+        step = other.height // first.height
+        if (other.height, other.width) != (step * first.height, step * first.width) or step == 0:
+            raise cfg.error(layer, f"adds a map of {other} to one of {first}: its size must be the same or a multiple")
+
+
+def _check_divides(cfg: DarknetCfg, layer: CfgLayer, shape: Shape, stride: Fraction) -> None:
+    if stride.denominator > 1:
+        raise cfg.error(layer, "its map is larger than the input")
+    picture = Shape(3, cfg.net.height, cfg.net.width)
+    if Shape(3, int(stride) * shape.height, int(stride) * shape.width) != picture:
+        raise cfg.error(layer, f"a map of {shape} at stride {stride} does not fit the input of {picture}: mind [net]")
+
+
+def _scale(layer: CfgLayer) -> Fraction:
+    match layer.section:
+        case Convolutional(stride=stride) | MaxPool(stride=stride) | Reorg(stride=stride):
+            return Fraction(stride)
+        case Upsample(stride=stride):
+            return Fraction(1, stride)
+    return Fraction(1)
+
+
+def _stored_numbers(layer: CfgLayer, source: Shape) -> int:
+    match layer.section:
+        case Convolutional() as conv:
+            kernel = source.channels // conv.groups * conv.filters * conv.size**2
+            return kernel + conv.filters * (4 if conv.batch_normalize else 1)
+        case Connected() as connected:
+            return connected.output * (source.numbers + (4 if connected.batch_normalize else 1))
+    return 0
+
+
+def _check_end(cfg: DarknetCfg, plan: Sequence[PlannedLayer]) -> None:
+    outputs = [layer.cfg for layer in plan if isinstance(layer.cfg.section, Yolo | Region)]
+    classes = [output.section.classes for output in outputs if isinstance(output.section, Yolo | Region)]
+    if len(set(classes)) > 1:
+        raise cfg.error(outputs[-1], f"the outputs have different numbers of classes: {', '.join(map(str, classes))}")
+    if not outputs and not any(isinstance(layer.cfg.section, Softmax) for layer in plan):
+        raise cfg.error(cfg.layers[-1], "ends the file without a [yolo], [region] or [softmax]: nothing comes out")
