@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.videos import shades, write_video
+
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
@@ -19,3 +21,9 @@ def data_dir() -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return directory
+
+
+@pytest.fixture(scope="session")
+def tiny_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve frames of 64x48 at 10 per second; frame i has the shade 10 * (i + 1)."""
+    return write_video(tmp_path_factory.mktemp("videos") / "tiny.mp4", shades(12))

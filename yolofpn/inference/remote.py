@@ -1,0 +1,129 @@
+"""Addresses: what they lead to, how they are shown without secrets, and pictures fetched from them."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Literal
+
+from yolofpn.data.images import IMAGE_SUFFIXES
+from yolofpn.errors import InputError
+
+TIMEOUT = 15.0  # seconds without an answer
+MAX_BYTES = 64 * 2**20  # of a picture
+MAX_SECONDS = 120.0  # for a whole picture
+STREAM_SCHEMES = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "tcp", "srt", "mms", "mmsh"})
+_PLAYLIST_TYPES = frozenset(
+    {
+        "application/vnd.apple.mpegurl",
+        "application/x-mpegurl",
+        "audio/mpegurl",
+        "audio/x-mpegurl",
+        "application/dash+xml",
+    }
+)
+_PLAYLIST_SUFFIXES = frozenset({".m3u8", ".mpd"})
+_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
+_SECRET_VALUE = re.compile(r"(?i)([\w-]*(?:user|usr|login|pass|pwd|token|auth|key|secret|sig|session)[\w-]*=)[^&;/?#]*")
+
+
+@dataclass(frozen=True)
+class Remote:
+    """What an http address leads to: a picture with its bytes, a video with an end, or a stream."""
+
+    kind: Literal["image", "video", "stream"]
+    data: bytes = b""
+
+
+def is_url(spec: str) -> bool:
+    """Whether ``spec`` is written like an address."""
+    return _URL.match(spec) is not None
+
+
+def shown_url(url: str) -> str:
+    """``url`` without user, password and values that look like secrets, for names, files and logs.
+
+    A password may hold any character, so where there may be one everything up to the last ``@`` goes.
+    """
+    scheme, _, rest = url.partition("://")
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if "@" in authority or ":" in authority:
+        rest = rest.rpartition("@")[2]
+    return f"{scheme}://" + _SECRET_VALUE.sub(r"\1***", rest)
+
+
+def fetch(url: str) -> Remote:
+    """Ask an http address what it is, by content type and then by suffix; a picture is read at once.
+
+    Raises:
+        InputError: no answer, an error, a web page, or a picture of more than ``MAX_BYTES``.
+    """
+    name = shown_url(url)
+    try:
+        with _opener(url).open(_without_user(url), timeout=TIMEOUT) as response:
+            kind = _kind(response, name)
+            return Remote(kind, _read(response, name) if kind == "image" else b"")
+    except urllib.error.HTTPError as error:
+        raise InputError(f"{name}: the server answers {error.code} {error.reason}; check the address") from None
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        # The text of these errors may repeat parts of the address, so only the kind of error is told.
+        reason = getattr(error, "reason", error)
+        text = "timed out" if isinstance(reason, TimeoutError) else getattr(reason, "strerror", None)
+        raise InputError(f"{name}: no answer ({text or type(reason).__name__}); check the address") from None
+
+
+def _opener(url: str) -> urllib.request.OpenerDirector:
+    parts = urllib.parse.urlsplit(url)
+    if parts.username is None:
+        return urllib.request.build_opener()
+    passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
+    user, password = (urllib.parse.unquote(text or "") for text in (parts.username, parts.password))
+    passwords.add_password(None, _without_user(url), user, password)
+    return urllib.request.build_opener(
+        urllib.request.HTTPBasicAuthHandler(passwords), urllib.request.HTTPDigestAuthHandler(passwords)
+    )
+
+
+def _without_user(url: str) -> str:
+    parts = urllib.parse.urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def _kind(response: http.client.HTTPResponse, name: str) -> Literal["image", "video", "stream"]:
+    content_type = response.headers.get_content_type() if "Content-Type" in response.headers else ""
+    suffix = PurePosixPath(urllib.parse.urlsplit(response.url).path).suffix.lower()
+    if content_type == "text/html":
+        raise InputError(f"{name}: a web page, not a picture or video; give the address of the file itself")
+    if content_type.startswith("image/"):
+        return "image"
+    if content_type in _PLAYLIST_TYPES or content_type.startswith("multipart/"):
+        return "stream"
+    if not content_type.startswith("video/"):
+        if suffix in IMAGE_SUFFIXES:
+            return "image"
+        if suffix in _PLAYLIST_SUFFIXES:
+            return "stream"
+    return "video" if "Content-Length" in response.headers else "stream"
+
+
+def _read(response: http.client.HTTPResponse, name: str) -> bytes:
+    deadline = time.monotonic() + MAX_SECONDS
+    data = bytearray()
+    while block := response.read1(2**16):
+        data += block
+        if len(data) > MAX_BYTES:
+            raise InputError(
+                f"{name}: the picture has more than {MAX_BYTES // 2**20} MiB; download and shrink it first"
+            )
+        if time.monotonic() > deadline:
+            raise InputError(f"{name}: the picture takes longer than {MAX_SECONDS:.0f} s; download it first")
+    stated = response.headers.get("Content-Length")
+    if stated is not None and len(data) < int(stated):
+        raise InputError(f"{name}: cut off after {len(data)} of {stated} bytes; try again")
+    return bytes(data)

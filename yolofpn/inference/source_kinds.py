@@ -1,0 +1,156 @@
+"""A source of each kind: a picture, an animation, a video, an address, a camera, or one that only fails."""
+
+from __future__ import annotations
+
+import re
+import urllib.parse
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+from yolofpn.data.images import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_animated, read_frames, read_image
+from yolofpn.errors import InputError, UserError
+from yolofpn.inference.camera import read_camera
+from yolofpn.inference.remote import STREAM_SCHEMES, fetch, shown_url
+from yolofpn.inference.video import is_video, probe_video, read_stream, read_video
+from yolofpn.structures import Frame
+
+_ANIMATED_SUFFIXES = frozenset({".gif", ".webp", ".png", ".apng", ".avif"})
+
+
+@dataclass(frozen=True)
+class Source:
+    """One picture, video, or stream.
+
+    Attributes:
+        name: as shown to people and written to files: never with a password.
+        kind: 'image', 'video' (has an end) or 'stream' (live).
+        relative_path: where its results go beneath the output folder; no two sources of a run share it, not even
+            up to the suffix. Folders and patterns keep the structure below them.
+        read: opens it anew and gives its frames.
+        path: the local file, None for anything else. The sound of a video is there.
+        frame_count: how many frames ``frames`` will give, where the file says so.
+        fps: mean frame rate of the video itself, before any stride, where known.
+    """
+
+    name: str
+    kind: Literal["image", "video", "stream"]
+    relative_path: Path
+    read: Callable[[], Iterator[Frame]] = field(repr=False, compare=False)
+    path: Path | None = None
+    frame_count: int | None = None
+    fps: float | None = None
+
+    def frames(self) -> Iterator[Frame]:
+        """Its pictures one after the other.
+
+        Raises:
+            InputError: it is missing or damaged, perhaps after some frames.
+        """
+        return self.read()
+
+
+def file_source(path: Path, relative_path: Path, vid_stride: int = 1) -> Source:
+    """A picture, an animation or a video: by suffix where that is enough, else by what the file holds."""
+    name = str(path)
+    match _content_of(path):
+        case "video":
+            return _video_source(path, name, relative_path, vid_stride)
+        case "animation":
+            return Source(name, "video", relative_path, partial(_read_animation, path, name, vid_stride), path)
+        case "picture":
+            return Source(name, "image", relative_path, partial(_read_picture, path, name), path, 1)
+
+
+def url_source(url: str, vid_stride: int = 1) -> Source:
+    """A stream, or the picture or video at an http address, which is asked at once.
+
+    Raises:
+        UserError: no program here speaks that kind of address.
+        InputError: an http address gives no answer, an error, or a web page.
+    """
+    name = shown_url(url)
+    relative_path = _path_of_url(name)
+    scheme = url.partition("://")[0].lower()
+    stream = Source(name, "stream", relative_path, partial(read_stream, url, name, vid_stride))
+    if scheme in STREAM_SCHEMES:
+        return stream
+    if scheme not in ("http", "https"):
+        raise UserError(f"{name}: addresses of this kind are not known; use rtsp://, http:// or https://")
+    remote = fetch(url)
+    match remote.kind:
+        case "stream":
+            return stream
+        case "video":
+            return _video_source(url, name, relative_path, vid_stride)
+        case "image" if _is_animated(remote.data):
+            return Source(name, "video", relative_path, partial(_read_animation, remote.data, name, vid_stride))
+        case "image":
+            return Source(name, "image", relative_path, partial(_read_picture, remote.data, name), frame_count=1)
+
+
+def camera_source(number: int, vid_stride: int = 1) -> Source:
+    """A camera at this computer."""
+    name = f"camera {number}"
+    return Source(name, "stream", Path(f"camera-{number}"), partial(read_camera, number, name, vid_stride))
+
+
+def failed_source(name: str, message: str) -> Source:
+    """In the place of a source that cannot be had: its ``frames`` raise InputError with ``message``."""
+
+    def read() -> Iterator[Frame]:
+        raise InputError(message)
+
+    return Source(name, "image", Path(_file_name(Path(name).name)), read)
+
+
+def _video_source(target: Path | str, name: str, relative_path: Path, vid_stride: int) -> Source:
+    try:
+        count, fps = probe_video(target, name)
+    except InputError:  # told when its frames are asked for
+        count, fps = None, None
+    read = partial(read_video, target, name, vid_stride)
+    path = target if isinstance(target, Path) else None
+    return Source(name, "video", relative_path, read, path, count and -(-count // vid_stride), fps)
+
+
+def _content_of(path: Path) -> Literal["picture", "animation", "video"]:
+    suffix = path.suffix.lower()
+    if suffix in VIDEO_SUFFIXES:
+        return "video"
+    if suffix in IMAGE_SUFFIXES - _ANIMATED_SUFFIXES:
+        return "picture"
+    try:
+        return "animation" if is_animated(path) else "picture"
+    except InputError:
+        return "video" if suffix not in IMAGE_SUFFIXES and is_video(path) else "picture"
+
+
+def _is_animated(data: bytes) -> bool:
+    try:
+        return is_animated(data)
+    except InputError:  # told when its frames are asked for
+        return False
+
+
+def _read_picture(source: Path | bytes, name: str) -> Iterator[Frame]:
+    yield Frame(read_image(source, name=name), name)
+
+
+def _read_animation(source: Path | bytes, name: str, vid_stride: int) -> Iterator[Frame]:
+    for index, (image, time) in islice(enumerate(read_frames(source, name=name)), 0, None, vid_stride):
+        yield Frame(image, name, index, time)
+
+
+def _path_of_url(shown: str) -> Path:
+    """The file's name if it has a suffix, else host and name."""
+    parts = urllib.parse.urlsplit(shown)
+    last = Path(parts.path).name
+    return Path(_file_name(last if Path(last).suffix else f"{parts.netloc}-{last}".replace(".", "-").strip("-")))
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", text) or "source"

@@ -1,0 +1,191 @@
+"""Where pictures come from: files, folders, patterns, lists, addresses and cameras, all as one kind of Source."""
+
+from __future__ import annotations
+
+import glob
+import sys
+import urllib.parse
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import chain
+from pathlib import Path
+
+from yolofpn.data.images import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from yolofpn.errors import InputError, UserError
+from yolofpn.inference.remote import is_url, shown_url
+from yolofpn.inference.source_kinds import Source, camera_source, failed_source, file_source, url_source
+
+__all__ = ["Source", "resolve_sources"]
+
+
+def resolve_sources(specs: Sequence[str], *, vid_stride: int = 1) -> Iterator[Source]:
+    """What ``specs`` name, in their order; files are looked at only when their turn comes.
+
+    A spec is a picture, a video, a folder (all pictures and videos in and below it, sorted, hidden ones left out), a
+    pattern such as ``day*/**/*.jpg``, the number of a camera, an address (rtsp://, http://, ... of a stream, a picture
+    or a video), a ``.txt`` file with one of these per line, or ``-`` for such a list on standard input. Lines that
+    start with ``#`` are comments; relative paths in a list are tried as written, then from where the list lies.
+
+    Args:
+        specs: one or more.
+        vid_stride: of videos and streams take the frames 0, n, 2n, ...
+
+    Raises:
+        UserError: nothing is given, or the only spec names nothing. With several specs (and in lists) one that names
+            nothing becomes a Source whose ``frames`` raise that error, so that the others go on.
+    """
+    if vid_stride < 1:
+        raise UserError(f"a video stride of {vid_stride} is impossible: 1 takes every frame, 2 every other one")
+    if not specs:
+        raise UserError("no source is given: name a picture, a video, a folder, an address or a camera's number")
+    if len(specs) == 1:
+        found = _expand(specs[0], vid_stride)
+    else:
+        found = chain.from_iterable(_or_failed(spec, partial(_expand, spec, vid_stride)) for spec in specs)
+    return _with_own_paths(found)
+
+
+def _with_own_paths(sources: Iterable[Source]) -> Iterator[Source]:
+    """Numbers the paths (``dog-2.jpg``) that an earlier source has, whatever their suffix or case."""
+    taken: set[str] = set()
+    repeats: Counter[str] = Counter()
+    for source in sources:
+        path = source.relative_path
+        own_key = _key(path)
+        while _key(path) in taken:
+            repeats[own_key] += 1
+            path = source.relative_path.with_stem(f"{source.relative_path.stem}-{repeats[own_key] + 1}")
+        taken.add(_key(path))
+        yield replace(source, relative_path=path)
+
+
+def _key(path: Path) -> str:
+    return str(path.with_suffix("")).casefold()
+
+
+def _expand(spec: str, vid_stride: int) -> Iterator[Source]:
+    """The sources that one spec names; a spec that is wrong as a whole raises at once."""
+    if spec == "-":
+        return _from_list(_standard_input(), Path(), vid_stride)
+    if spec.lower().startswith("file://"):
+        return _expand_path(Path(urllib.request.url2pathname(urllib.parse.urlsplit(spec).path)), vid_stride)
+    if is_url(spec):
+        return iter([url_source(spec, vid_stride)])
+    if _is_number(spec):
+        return iter([camera_source(int(spec), vid_stride)])
+    return _expand_path(Path(spec), vid_stride)
+
+
+def _expand_path(path: Path, vid_stride: int) -> Iterator[Source]:
+    try:
+        exists, is_folder = path.exists(), path.is_dir()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be opened ({error}); check the path") from None
+    if is_folder:
+        return _from_folder(path, vid_stride)
+    if not exists and glob.has_magic(str(path)):
+        return _from_pattern(str(path), vid_stride)
+    if not exists:
+        raise InputError(f"{path}: no such file or folder; check the path")
+    if path.suffix.lower() == ".txt":
+        return _from_list(_lines_of(path), path.parent, vid_stride)
+    return iter([file_source(path, Path(path.name), vid_stride)])
+
+
+def _or_failed(name: str, expand: Callable[[], Iterator[Source]]) -> Iterator[Source]:
+    try:
+        yield from expand()
+    except UserError as error:
+        yield failed_source(shown_url(name) if is_url(name) else name, str(error))
+
+
+def _from_folder(folder: Path, vid_stride: int) -> Iterator[Source]:
+    found = _walk(folder, folder, vid_stride, frozenset())
+    first = next(found, None)
+    if first is None:
+        suffixes = " ".join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))
+        raise UserError(f"{folder}: no pictures or videos in this folder or below; looked for\n{suffixes}")
+    return chain([first], found)
+
+
+def _walk(folder: Path, root: Path, vid_stride: int, above: frozenset[Path]) -> Iterator[Source]:
+    """Pictures and videos sorted by path; ``above`` are the real folders on the way down, against circles of links."""
+    real = folder.resolve()
+    if real in above:
+        return
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        yield failed_source(
+            str(folder), f"{folder}: this folder cannot be read ({error.strerror}); check its permissions"
+        )
+        return
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _walk(entry, root, vid_stride, above | {real})
+        elif _has_known_suffix(entry):
+            yield file_source(entry, entry.relative_to(root), vid_stride)
+
+
+def _has_known_suffix(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES
+
+
+def _from_pattern(pattern: str, vid_stride: int) -> Iterator[Source]:
+    """The pictures and videos that match; where none does, the folders, or the files of other names."""
+    matches = [Path(match) for match in sorted(set(glob.glob(pattern, recursive=True)))]  # noqa: PTH207 hides dot files
+    if not matches:
+        raise UserError(f"{pattern}: nothing matches this pattern; check it")
+    folders = [path for path in matches if path.is_dir()]
+    files = [path for path in matches if not path.is_dir() and _has_known_suffix(path)]
+    if not files:
+        others = folders or matches
+        return chain.from_iterable(_or_failed(str(path), partial(_expand_path, path, vid_stride)) for path in others)
+    parts = Path(pattern).parts
+    root = Path(*parts[: next(index for index, part in enumerate(parts) if glob.has_magic(part))])
+    return (file_source(path, path.relative_to(root), vid_stride) for path in files)
+
+
+def _from_list(lines: Iterable[str], folder: Path, vid_stride: int) -> Iterator[Source]:
+    for line in lines:
+        spec = line.strip()
+        if not spec or spec.startswith("#"):
+            continue
+        if spec == "-" or (spec.lower().endswith(".txt") and not is_url(spec)):
+            yield failed_source(spec, f"{spec}: a list cannot name another list; name both on the command line")
+            continue
+        if not (is_url(spec) or _is_number(spec) or Path(spec).exists()):
+            spec = _beside_list(spec, folder)
+        yield from _or_failed(spec, partial(_expand, spec, vid_stride))
+
+
+def _beside_list(spec: str, folder: Path) -> str:
+    """``spec`` as seen from the list's folder if something is there, else as written."""
+    there = str(folder / spec)
+    return there if glob.glob(there, recursive=True) or Path(there).exists() else spec  # noqa: PTH207 as above
+
+
+def _is_number(spec: str) -> bool:
+    return spec.isascii() and spec.isdecimal()
+
+
+def _lines_of(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a readable list of sources ({error}); write one path per line") from None
+    if not any(line.strip() and not line.strip().startswith("#") for line in lines):
+        raise UserError(f"{path}: the list names no source; write one path per line")
+    return lines
+
+
+def _standard_input() -> Iterator[str]:
+    try:
+        yield from sys.stdin
+    except UnicodeDecodeError:
+        raise InputError("standard input: not a list of sources; send one path per line") from None
