@@ -1,0 +1,175 @@
+"""Which samples make up which batch: pure functions of the seed, the epoch and the number of the batch.
+
+Nothing here remembers how far a run has come, so a run that is resumed, or fed by other workers, sees the same
+batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from torch.utils.data import Sampler
+
+
+@dataclass(frozen=True)
+class SampleKey:
+    """What a worker must know to make one sample.
+
+    Attributes:
+        index: number of the picture in the data set.
+        epoch: epoch that the sample belongs to, from 0.
+        size: (height, width) of the network's input in pixels.
+    """
+
+    index: int
+    epoch: int
+    size: tuple[int, int]
+
+
+class Draw(IntEnum):
+    """What random numbers are drawn for: each purpose has its own stream."""
+
+    ORDER = 0
+    SIZE = 1
+    SAMPLE = 2
+
+
+def random_generator(seed: int, purpose: Draw, *position: int) -> np.random.Generator:
+    """The generator for one purpose at one position, such as (epoch, index); others are independent of it.
+
+    Args:
+        seed: of the run, not negative.
+        purpose: what is drawn.
+        position: where in the run, not negative.
+    """
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(purpose, *position)))
+
+
+def multi_scale_sizes(lowest: int = 320, highest: int = 608, step: int = 32) -> tuple[tuple[int, int], ...]:
+    """Square network sizes for multi-scale training (YOLOv2, arXiv 1612.08242, section 2: 320, 352, ... 608).
+
+    Raises:
+        ValueError: the step is not positive or there is no size between the limits.
+    """
+    if step < 1 or not 0 < lowest <= highest:
+        raise ValueError(f"no sizes from {lowest} to {highest} in steps of {step}")
+    return tuple((side, side) for side in range(lowest, highest + 1, step))
+
+
+class TrainBatchSampler(Sampler[list[SampleKey]]):
+    """Shuffled batches of equal length, the same number of them on every rank.
+
+    The ranks share out one global batch after the other: rank r has its r-th part. An epoch's last global batch is
+    filled up with the first samples of that epoch's order, so each picture is seen at least once per epoch.
+
+    Attributes:
+        epoch: the epoch that iteration gives; set with ``start_epoch``.
+        start_batch: the first batch that it gives.
+    """
+
+    def __init__(
+        self,
+        num_samples: int,
+        batch_size: int,
+        sizes: Sequence[tuple[int, int]],
+        *,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        """A sampler at the start of epoch 0.
+
+        Args:
+            num_samples: pictures in the data set.
+            batch_size: samples per batch and rank.
+            sizes: (height, width) in pixels; each batch has one of them, drawn anew.
+            seed: of order and sizes, not negative.
+            rank: of this process, in 0 .. world_size - 1.
+            world_size: number of processes.
+
+        Raises:
+            ValueError: there are no samples or sizes, or a number is out of its range.
+        """
+        _check(num_samples, batch_size, rank, world_size)
+        if num_samples == 0 or not sizes:
+            raise ValueError("training needs at least one picture and one size")
+        self.num_samples = num_samples
+        self.batch_size = batch_size
+        self.sizes = tuple(sizes)
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+        self.start_batch = 0
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches of a whole epoch on this rank, and on every other."""
+        return -(-self.num_samples // (self.batch_size * self.world_size))
+
+    def start_epoch(self, epoch: int, start_batch: int = 0) -> None:
+        """The next iteration gives the batches of ``epoch`` from ``start_batch`` on.
+
+        Raises:
+            ValueError: the epoch is negative or has no such batch; its end is allowed, and gives nothing.
+        """
+        if epoch < 0 or not 0 <= start_batch <= self.batches_per_epoch:
+            raise ValueError(f"no batch {start_batch} in epoch {epoch}: an epoch has {self.batches_per_epoch}")
+        self.epoch = epoch
+        self.start_batch = start_batch
+
+    def __len__(self) -> int:
+        return self.batches_per_epoch - self.start_batch
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        epoch = self.epoch
+        order = random_generator(self.seed, Draw.ORDER, epoch).permutation(self.num_samples)
+        order = np.resize(order, (self.batches_per_epoch, self.world_size, self.batch_size))
+        for batch in range(self.start_batch, self.batches_per_epoch):
+            size = self.size_of(epoch, batch)
+            yield [SampleKey(index, epoch, size) for index in order[batch, self.rank].tolist()]
+
+    def size_of(self, epoch: int, batch: int) -> tuple[int, int]:
+        """(height, width) of one batch, the same on all ranks."""
+        return self.sizes[int(random_generator(self.seed, Draw.SIZE, epoch, batch).integers(len(self.sizes)))]
+
+
+class EvalBatchSampler(Sampler[list[SampleKey]]):
+    """Every picture exactly once over all ranks, in order; the last batch may be shorter, a rank may have fewer."""
+
+    def __init__(
+        self, num_samples: int, batch_size: int, size: tuple[int, int], *, rank: int = 0, world_size: int = 1
+    ) -> None:
+        """Rank r has the pictures r, r + world_size, r + 2 world_size, ...
+
+        Args:
+            num_samples: pictures in the data set.
+            batch_size: samples per batch and rank.
+            size: (height, width) of the network's input in pixels.
+            rank: of this process, in 0 .. world_size - 1.
+            world_size: number of processes.
+
+        Raises:
+            ValueError: a number is out of its range.
+        """
+        _check(num_samples, batch_size, rank, world_size)
+        self.indices = range(rank, num_samples, world_size)
+        self.batch_size = batch_size
+        self.size = size
+
+    def __len__(self) -> int:
+        return -(-len(self.indices) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        for start in range(0, len(self.indices), self.batch_size):
+            yield [SampleKey(index, 0, self.size) for index in self.indices[start : start + self.batch_size]]
+
+
+def _check(num_samples: int, batch_size: int, rank: int, world_size: int) -> None:
+    if num_samples < 0 or batch_size < 1:
+        raise ValueError(f"cannot make batches of {batch_size} from {num_samples} samples")
+    if not 0 <= rank < world_size:
+        raise ValueError(f"rank {rank} is not in 0 .. {world_size - 1}")
