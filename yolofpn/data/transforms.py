@@ -1,0 +1,158 @@
+"""Random changes to training pictures: crop, scale and translate, flips and colours.
+
+The pictures and boxes of flips, scale and translate, and colours are albumentations' work; every step draws from the
+generator that it is handed, so what a sample looks like depends on nothing else. What a cut does to boxes is said in
+``yolofpn.data.visibility``.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from yolofpn.data.mosaic import LabelledImage
+from yolofpn.data.visibility import box_areas, cut_target, keep_visible
+from yolofpn.ops.resize import LETTERBOX_FILL
+from yolofpn.structures import Target
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would look for a newer version on the network
+import albumentations as A  # type: ignore[import-untyped]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How training pictures are varied; zeros switch a variation off.
+
+    Attributes:
+        flip: probability of mirroring left and right.
+        vertical_flip: probability of mirroring top and bottom; for pictures without an up, as from a microscope.
+        hue: largest shift of the hue, as part of the colour circle, in [0, 0.5].
+        saturation: largest relative change of the saturation, in [0, 1].
+        brightness: largest relative change of the brightness, in [0, 1].
+        scale: range of the factor by which a single picture shrinks or grows about its middle.
+        translate: largest shift of a single picture, as part of its width and height, in [0, 1].
+        crop: probability that a single picture is cropped around its objects.
+        crop_scale: smallest width and height of a crop, as parts of the picture's.
+        mosaic: probability of a mosaic instead of a single picture.
+        mosaic_zoom: range of the factor by which a mosaic's pictures shrink or grow; 1 is the size of a single one.
+        mixup: probability that a second picture shines through.
+        min_visibility: part of an object's box, in [0, 1], that must be visible after a cut for it to stay an object.
+    """
+
+    flip: float = 0.5
+    vertical_flip: float = 0.0
+    hue: float = 0.015
+    saturation: float = 0.5
+    brightness: float = 0.3
+    scale: tuple[float, float] = (0.7, 1.4)
+    translate: float = 0.1
+    crop: float = 0.3
+    crop_scale: float = 0.5
+    mosaic: float = 0.5
+    mosaic_zoom: tuple[float, float] = (0.5, 1.5)
+    mixup: float = 0.0
+    min_visibility: float = 0.25
+
+
+class RandomView:
+    """Scales and translates (if asked to), flips and recolours a picture that has the network's size."""
+
+    def __init__(self, augmentation: Augmentation, *, move: bool) -> None:
+        """Sets up albumentations.
+
+        Args:
+            augmentation: ranges and probabilities.
+            move: whether to scale and translate.
+        """
+        a = augmentation
+        steps: list[A.BasicTransform] = [A.HorizontalFlip(p=a.flip), A.VerticalFlip(p=a.vertical_flip)]
+        if move and (a.scale != (1, 1) or a.translate):
+            shift = (-a.translate, a.translate)
+            steps.insert(0, A.Affine(scale=a.scale, keep_ratio=True, translate_percent=shift, fill=LETTERBOX_FILL, p=1))
+        if a.hue or a.saturation or a.brightness:
+            # Not HueSaturationValue: it adds to the saturation, which tints what is gray.
+            steps.append(A.ColorJitter(brightness=a.brightness, contrast=0, saturation=a.saturation, hue=a.hue, p=1))
+        # It leaves boxes of no area in, and then fails over them, unless it is told a smallest side.
+        boxes = A.BboxParams(
+            "pascal_voc", label_fields=["rows"], clip=True, filter_invalid_bboxes=True, min_width=0.01, min_height=0.01
+        )
+        self._compose = A.Compose(steps, bbox_params=boxes, save_applied_params=True)
+        self._min_visibility = a.min_visibility
+
+    def __call__(self, picture: LabelledImage, rng: np.random.Generator) -> LabelledImage:
+        """A changed copy of ``picture`` (RGB).
+
+        Args:
+            picture: [H, W, 3] uint8 RGB with its target.
+            rng: everything random is drawn from it.
+        """
+        # Neither albumentations' ``seed=`` nor ``set_random_seed``: they give every step a generator of its own from
+        # one and the same seed, so that all draw the same numbers. Here all draw in turn from two shared ones.
+        self._compose.set_random_state(rng, random.Random(int(rng.integers(2**63))))
+        target = picture.target
+        result = self._compose(image=picture.image, bboxes=target.boxes.numpy(), rows=np.arange(len(target)))
+        scale = 1.0
+        for name, params in result["applied_transforms"]:
+            if name == "Affine":
+                scale = float(params["scale"]["x"])
+        rows = np.asarray(result["rows"], dtype=np.int64)
+        visible = np.asarray(result["bboxes"], dtype=np.float32).reshape(-1, 4)
+        before = select_rows(target, rows)
+        moved_areas = box_areas(before.boxes.numpy()) * np.float32(scale * scale)
+        return LabelledImage(
+            np.asarray(result["image"], dtype=np.uint8),
+            keep_visible(before, visible, moved_areas, min_visibility=self._min_visibility),
+        )
+
+
+def random_safe_crop(picture: LabelledImage, rng: np.random.Generator, *, crop_scale: float = 0.5) -> LabelledImage:
+    """A random part of a picture that holds all its objects whole; ignore regions may be cut.
+
+    Args:
+        picture: any size; the result shares its pixels.
+        rng: draws the part.
+        crop_scale: smallest width and height of the part, as parts of the picture's, in (0, 1].
+    """
+    height, width = picture.image.shape[:2]
+    target = picture.target
+    objects = target.boxes[~target.ignore].numpy()
+    left, right = _span_around(objects[:, [0, 2]], width, crop_scale, rng)
+    top, bottom = _span_around(objects[:, [1, 3]], height, crop_scale, rng)
+    moved = target.boxes.numpy() - np.array([left, top, left, top], dtype=np.float32)
+    window = (0, 0, right - left, bottom - top)
+    return LabelledImage(
+        picture.image[top:bottom, left:right], cut_target(target, moved, window, min_visibility=1.0, min_side=0)
+    )
+
+
+def select_rows(target: Target, rows: NDArray[np.int64]) -> Target:
+    """The boxes number ``rows`` of a target, in that order."""
+    index = torch.from_numpy(rows)
+    return Target(target.boxes[index], target.labels[index], target.ignore[index], target.areas[index], target.image_id)
+
+
+def to_rgb(picture: LabelledImage) -> LabelledImage:
+    """The same picture with its channels reversed, from BGR."""
+    return LabelledImage(np.asarray(cv2.cvtColor(picture.image, cv2.COLOR_BGR2RGB), dtype=np.uint8), picture.target)
+
+
+def _span_around(
+    sides: NDArray[np.float32], length: int, crop_scale: float, rng: np.random.Generator
+) -> tuple[int, int]:
+    """First and end of random pixels along one axis that hold all [M, 2] sides."""
+    extent = max(round(length * rng.uniform(crop_scale, 1)), 1)
+    share = rng.random()
+    if len(sides) == 0:
+        first = round(share * (length - extent))
+        return first, first + extent
+    lowest, highest = int(np.floor(sides.min())), int(np.ceil(sides.max()))
+    extent = max(extent, highest - lowest)
+    earliest, latest = max(highest - extent, 0), min(lowest, length - extent)
+    first = earliest + round(share * (latest - earliest))
+    return first, first + extent
