@@ -1,0 +1,167 @@
+"""Batches for training and evaluation, made by worker processes."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import cv2
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from yolofpn.data.sampler import EvalBatchSampler, TrainBatchSampler
+from yolofpn.data.samples import Sample
+from yolofpn.errors import UserError
+from yolofpn.ops.resize import LETTERBOX_FILL, Placement
+from yolofpn.structures import Target
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a detector is trained or evaluated on at a time.
+
+    Attributes:
+        images: [B, 3, H, W] uint8 RGB.
+        targets: of each image, in pixels of the network's input.
+        indices: of each image the numbers of the pictures it is made of, its own first.
+        failures: why pictures could not be read, by their number in the data set.
+        originals: evaluation only: of each image the ground truth in the picture's own pixels.
+        placements: evaluation only: where each picture lies in the network's input.
+    """
+
+    images: Tensor
+    targets: list[Target]
+    indices: list[tuple[int, ...]]
+    failures: dict[int, str] = field(default_factory=dict)
+    originals: list[Target] = field(default_factory=list)
+    placements: list[Placement] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    @property
+    def readable(self) -> list[bool]:
+        """Of each image of an evaluation batch, whether it shows the picture and not gray in its place."""
+        return [indices[0] not in self.failures for indices in self.indices]
+
+    def pin_memory(self) -> Batch:
+        """The same batch with its images in page-locked memory; called by torch's DataLoader."""
+        return replace(self, images=self.images.pin_memory())
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch with images and targets on ``device``; the copy of pinned images does not block."""
+        return replace(
+            self,
+            images=self.images.to(device, non_blocking=True),
+            targets=[target.to(device) for target in self.targets],
+        )
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Puts samples into a batch; smaller images are padded with gray at the right and at the bottom."""
+    failures: dict[int, str] = {}
+    for sample in samples:
+        failures.update(sample.failures)
+    return Batch(
+        images=_stack([sample.image for sample in samples]),
+        targets=[sample.target for sample in samples],
+        indices=[sample.indices for sample in samples],
+        failures=failures,
+        originals=[sample.original for sample in samples if sample.original is not None],
+        placements=[sample.placement for sample in samples if sample.placement is not None],
+    )
+
+
+class Loader:
+    """Iterates over the batches of a sampler; every unreadable picture is reported once and never ends the run.
+
+    Attributes:
+        sampler: says which batches come; ``sampler.start_epoch(...)`` before iterating over a training loader.
+        failures: why pictures could not be read, by their number in the data set.
+    """
+
+    def __init__(
+        self,
+        samples: Dataset[Sample],
+        sampler: TrainBatchSampler | EvalBatchSampler,
+        *,
+        workers: int = 0,
+        pin_memory: bool = False,
+        start_method: str | None = None,
+        report: Callable[[str], None] | None = None,
+    ) -> None:
+        """Starts no process yet.
+
+        Args:
+            samples: makes a sample from a key.
+            sampler: makes batches of keys.
+            workers: processes that make samples; they live until the loader does not. 0: this process makes them.
+            pin_memory: whether images come in page-locked memory, for copies to CUDA devices.
+            start_method: how processes start: fork, forkserver or spawn; None: as the system prefers.
+            report: called with one line per unreadable picture; by default it is printed to stderr.
+        """
+        self.sampler = sampler
+        self.failures: dict[int, str] = {}
+        self._report = report or _print_to_stderr
+        self._batches: DataLoader[Any] = DataLoader(
+            samples,
+            batch_sampler=sampler,
+            num_workers=workers,
+            collate_fn=collate,
+            pin_memory=pin_memory,
+            worker_init_fn=_prepare_worker,
+            persistent_workers=workers > 0,
+            multiprocessing_context=start_method if workers > 0 else None,
+            # Of its own, so that starting over in the middle of an epoch leaves torch's global generator as it is.
+            generator=torch.Generator(),
+        )
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The sampler's batches.
+
+        Raises:
+            UserError: nothing can be read at all.
+        """
+        try:
+            for batch in self._batches:
+                self._note(batch)
+                yield batch
+        except UserError as error:
+            # From a worker, torch gives it a traceback as its message, with the line for people at the end.
+            raise UserError(
+                str(error).rpartition(f"{UserError.__module__}.{UserError.__name__}: ")[2].strip()
+            ) from None
+
+    def _note(self, batch: Batch) -> None:
+        for index, reason in batch.failures.items():
+            if index not in self.failures:
+                self._report(reason)
+                self.failures[index] = reason
+
+
+def _stack(images: Sequence[Tensor]) -> Tensor:
+    height, width = (max(image.shape[axis] for image in images) for axis in (1, 2))
+    if all(image.shape[1:] == (height, width) for image in images):
+        return torch.stack(list(images))
+    batch = images[0].new_full((len(images), 3, height, width), LETTERBOX_FILL)
+    for padded, image in zip(batch, images, strict=True):
+        padded[:, : image.shape[1], : image.shape[2]] = image
+    return batch
+
+
+def _prepare_worker(worker: int) -> None:
+    """Runs first in every worker: one thread each, and Ctrl-C is for the main process to handle."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _print_to_stderr(line: str) -> None:
+    print(line, file=sys.stderr)

@@ -1,0 +1,74 @@
+"""Reading the pictures of training samples: kept in memory where that helps, replaced where they are damaged."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from yolofpn.data.dataset import DetectionDataset
+from yolofpn.data.mosaic import LabelledImage
+from yolofpn.errors import InputError, UserError
+from yolofpn.structures import Image
+
+MAX_UNREADABLE_IN_A_ROW = 100
+SMALLEST_SHARE = 0.25  # of a data set; a cache that holds less of it is seldom of use
+
+
+class PictureCache:
+    """Reads pictures, and keeps decoded as many of them as its memory allows.
+
+    Training asks for pictures in random order, so dropping old ones in favour of new ones would gain nothing. Of a
+    data set that is much larger than the cache nothing is kept.
+    """
+
+    def __init__(self, dataset: DetectionDataset, max_bytes: int) -> None:
+        self.dataset = dataset
+        self._kept: dict[int, Image] = {}
+        whole = 3 * int(dataset.sizes.astype(np.int64).prod(axis=1).sum())
+        self._bytes_left = max_bytes if max_bytes >= SMALLEST_SHARE * whole else 0
+
+    def image(self, index: int) -> Image:
+        """Picture number ``index``, [H, W, 3] uint8 BGR, not to be changed in place.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        if (kept := self._kept.get(index)) is not None:
+            return kept
+        image = self.dataset.image(index)
+        if image.nbytes <= self._bytes_left:
+            self._bytes_left -= image.nbytes
+            self._kept[index] = image
+        return image
+
+
+class Reading:
+    """The pictures that one sample is made of.
+
+    Attributes:
+        indices: their numbers, in the order of reading.
+        failures: why pictures could not be read, by their numbers.
+    """
+
+    def __init__(self, cache: PictureCache) -> None:
+        self._cache = cache
+        self.indices: list[int] = []
+        self.failures: dict[int, str] = {}
+
+    def picture(self, index: int) -> LabelledImage:
+        """Picture ``index`` with its target or, where it cannot be read, the next one that can.
+
+        Raises:
+            UserError: a long row of pictures cannot be read.
+        """
+        dataset = self._cache.dataset
+        for step in range(min(len(dataset), MAX_UNREADABLE_IN_A_ROW)):
+            candidate = (index + step) % len(dataset)
+            try:
+                image = self._cache.image(candidate)
+            except InputError as error:
+                self.failures[candidate] = str(error)
+                continue
+            self.indices.append(candidate)
+            return LabelledImage(image, dataset.target(candidate, (image.shape[0], image.shape[1])))
+        first = self.failures[index]
+        raise UserError(f"no readable picture among {len(self.failures)} in a row; check the data set's paths: {first}")

@@ -1,0 +1,96 @@
+"""One sample of training or evaluation: a picture of the network's size, with its ground truth, from a SampleKey."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from yolofpn.data.dataset import DetectionDataset
+from yolofpn.data.sampler import SampleKey
+from yolofpn.errors import InputError
+from yolofpn.ops.resize import LETTERBOX_FILL, Placement, resize_image
+from yolofpn.structures import Image, Target
+
+if TYPE_CHECKING:
+    from yolofpn.config import ResizeMode
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a worker makes of one key.
+
+    Attributes:
+        image: [3, h, w] uint8 RGB.
+        target: in pixels of ``image``.
+        indices: the pictures it is made of, the key's own first.
+        failures: why pictures could not be read, by their number in the data set.
+        original: evaluation only: the ground truth in the picture's own pixels.
+        placement: evaluation only: where the picture lies in ``image``.
+    """
+
+    image: Tensor
+    target: Target
+    indices: tuple[int, ...]
+    failures: dict[int, str] = field(default_factory=dict)
+    original: Target | None = None
+    placement: Placement | None = None
+
+
+class EvaluationSamples(Dataset[Sample]):
+    """Pictures resized as for detection.
+
+    A picture that cannot be read is listed in ``failures`` and replaced by a gray one without network target. Its
+    ``original`` is the annotated ground truth all the same: what cannot be read counts as not found, so that damaged
+    files never raise a score.
+    """
+
+    def __init__(self, dataset: DetectionDataset, resize: ResizeMode = "letterbox") -> None:
+        self._dataset = dataset
+        self._resize = resize
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, key: SampleKey) -> Sample:
+        failures = {}
+        try:
+            image = self._dataset.image(key.index)
+            original = network_target = self._dataset.target(key.index, (image.shape[0], image.shape[1]))
+        except InputError as error:
+            failures[key.index] = str(error)
+            image = np.full((*key.size, 3), LETTERBOX_FILL, dtype=np.uint8)
+            original = self._dataset.target(key.index)
+            network_target = no_objects(original.image_id)
+        resized, placement = resize_image(image, key.size, self._resize)
+        rgb = np.asarray(cv2.cvtColor(resized, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+        return Sample(
+            to_tensor(rgb), place_target(network_target, placement), (key.index,), failures, original, placement
+        )
+
+
+def place_target(target: Target, placement: Placement) -> Target:
+    """A target in pixels of a picture -> in pixels of the network's input; every box stays."""
+    return Target(
+        boxes=placement.to_network(target.boxes),
+        labels=target.labels,
+        ignore=target.ignore,
+        areas=target.areas * (placement.scale_x * placement.scale_y),
+        image_id=target.image_id,
+    )
+
+
+def no_objects(image_id: int) -> Target:
+    """The target of a picture that shows nothing."""
+    none = torch.zeros(0)
+    return Target(none.reshape(0, 4), none.long(), none.bool(), none, image_id)
+
+
+def to_tensor(image: Image) -> Tensor:
+    """[H, W, 3] uint8 -> [3, H, W] uint8, channels in the same order."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
