@@ -266,6 +266,7 @@ def test_user_and_password(server: str) -> None:
         "http://admin:s3cret@127.0.0.1:port/dog.jpg",
         "rtsp://admin:s3/cret@127.0.0.1:9/live",
         "ftp://admin:s3cret@127.0.0.1/dog.jpg",
+        "http://admin:s3cret@[127.0.0.1/dog.jpg",
     ],
 )
 def test_no_password_in_errors(attempt: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import urllib.parse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -147,9 +146,9 @@ def _read_animation(source: Path | bytes, name: str, vid_stride: int) -> Iterato
 
 def _path_of_url(shown: str) -> Path:
     """The file's name if it has a suffix, else host and name."""
-    parts = urllib.parse.urlsplit(shown)
-    last = Path(parts.path).name
-    return Path(_file_name(last if Path(last).suffix else f"{parts.netloc}-{last}".replace(".", "-").strip("-")))
+    host, *folders = re.split(r"[?#]", shown.partition("://")[2])[0].split("/")
+    last = folders[-1] if folders else ""
+    return Path(_file_name(last if Path(last).suffix else f"{host}-{last}".replace(".", "-").strip("-")))
 
 
 def _file_name(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ OPEN_TIMEOUT = 15.0  # seconds that an address has to answer
 READ_TIMEOUT = 15.0  # seconds that a stream may stay silent
 _CUT_SECONDS = 0.5  # a video that ends this much and this part before its stated end was cut off
 _CUT_PART = 0.05
+_MATROSKA_DURATION = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")  # 00:01:02.500000000
 
 
 def read_video(target: Path | str, name: str, vid_stride: int = 1) -> Iterator[Frame]:
@@ -190,8 +192,8 @@ def _stated_seconds(container: InputContainer, stream: VideoStream) -> float | N
     stated = []
     if stream.duration and stream.time_base:
         stated.append(float(stream.duration * stream.time_base))
-    elif "DURATION" in stream.metadata:  # Matroska, "00:01:02.500000000"
-        hours, minutes, seconds = stream.metadata["DURATION"].split(":")
+    elif match := _MATROSKA_DURATION.fullmatch(stream.metadata.get("DURATION", "")):
+        hours, minutes, seconds = match.groups()
         stated.append(int(hours) * 3600 + int(minutes) * 60 + float(seconds))
     # The whole file's duration may be that of longer sound; but cuts by an edit list show only there.
     if container.duration and (stated or len(container.streams) == 1):
