@@ -1,0 +1,225 @@
+"""Boxes and their names on pictures, readable from 64 to 8000 pixels."""
+
+from __future__ import annotations
+
+import colorsys
+import os
+import sys
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+from PIL import ImageDraw, ImageFont, ImageShow
+
+from yolofpn.errors import UserError
+from yolofpn.structures import Detections, Image
+
+Colour: TypeAlias = tuple[int, int, int]  # blue, green, red
+LabelStyle: TypeAlias = Literal["score", "name", "none"]
+
+GOLDEN_RATIO = 0.6180339887498949
+SMALLEST_TEXT = 7  # pixels; below this letters cannot be told apart
+
+
+def draw_detections(image: Image, detections: Detections, *, labels: LabelStyle = "score") -> Image:
+    """A copy of ``image`` with the detections drawn on it, the best ones on top.
+
+    Args:
+        image: [H, W, 3] uint8, BGR.
+        detections: boxes in pixels of ``image``.
+        labels: what stands beside a box: 'score' (name and score), 'name' or 'none'.
+    """
+    texts = [""] * len(detections)
+    if labels != "none":
+        texts = [detections.name_of(label) for label in detections.labels.tolist()]
+    if labels == "score":
+        texts = [f"{text} {score:.2f}" for text, score in zip(texts, detections.scores.tolist(), strict=True)]
+    return draw_boxes(image, detections.boxes.detach().cpu().numpy(), detections.labels.tolist(), texts)
+
+
+def draw_boxes(image: Image, boxes: NDArray[Any], labels: Sequence[int], texts: Sequence[str]) -> Image:
+    """A copy of ``image`` with boxes drawn on it, the first ones on top.
+
+    Line width and text size follow the size of the picture; a text stands above its box, inside or below it where
+    that place is taken or outside the picture.
+
+    Args:
+        image: [H, W, 3] uint8, BGR.
+        boxes: [D, 4] xyxy, pixels.
+        labels: [D], which choose the colours.
+        texts: [D], what stands beside each box; nothing where it is empty.
+    """
+    canvas = np.array(image, order="C")
+    height, width = canvas.shape[:2]
+    line_width, text_height = _sizes(height, width)
+    corners = [_line_corners(box, (height, width), line_width) for box in np.asarray(boxes, dtype=np.float64)]
+    for (left, top, right, bottom), label in reversed(list(zip(corners, labels, strict=True))):
+        cv2.rectangle(canvas, (left, top), (right, bottom), class_colour(label), line_width)
+    tags: list[tuple[NDArray[np.uint8], int, int]] = []
+    taken = np.empty((0, 4), dtype=np.int64)
+    for corner, label, text in zip(corners, labels, texts, strict=True):
+        if text:
+            tag = _fitting_tag(text, text_height, class_colour(label), width)
+            left, top = _place_tag(corner, tag.shape[:2], (height, width), line_width, taken)
+            taken = np.vstack((taken, (left, top, left + tag.shape[1], top + tag.shape[0])))
+            tags.append((tag, left, top))
+    for tag, left, top in reversed(tags):
+        part = canvas[top : top + tag.shape[0], left : left + tag.shape[1]]
+        part[:] = tag[: part.shape[0], : part.shape[1]]
+    return canvas
+
+
+@lru_cache(maxsize=4096)
+def class_colour(label: int) -> Colour:
+    """The colour (blue, green, red) of a class: always the same, and far from those of the labels near it.
+
+    The hue advances by the golden ratio, which never comes close to a recent one; strong, pale and dark tones
+    alternate, so that classes of nearly equal hue differ as well.
+    """
+    saturation, value = ((1.0, 1.0), (0.5, 1.0), (0.9, 0.7))[label % 3]
+    red, green, blue = colorsys.hsv_to_rgb((0.1 + label * GOLDEN_RATIO) % 1.0, saturation, value)
+    return round(blue * 255), round(green * 255), round(red * 255)
+
+
+def show_image(image: Image) -> None:
+    """Show [H, W, 3] uint8, BGR: inline in a notebook, else in the system's picture viewer.
+
+    Raises:
+        UserError: there is no notebook, and no display or no viewer.
+    """
+    picture = PillowImage.fromarray(np.ascontiguousarray(image[:, :, ::-1]))
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if shell is not None and hasattr(shell, "kernel"):
+        sys.modules["IPython.display"].display(picture)
+        return
+    needs_display = sys.platform not in ("win32", "darwin")
+    has_display = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    if (needs_display and not has_display) or not ImageShow.show(picture):
+        raise UserError(
+            "the picture cannot be shown: this machine has no display or no picture viewer\n"
+            "save it instead: cv2.imwrite('picture.png', detections.draw(image))"
+        )
+
+
+def text_colour(background: Colour) -> Colour:
+    """Black or white, whichever contrasts more with ``background`` (WCAG 2: relative luminance above 0.179)."""
+    blue, green, red = (_linear(channel / 255) for channel in background)
+    luminance = 0.0722 * blue + 0.7152 * green + 0.2126 * red
+    return (0, 0, 0) if luminance > 0.179 else (255, 255, 255)
+
+
+def _linear(channel: float) -> float:
+    """An sRGB value in 0..1 -> linear light (IEC 61966-2-1)."""
+    return channel / 12.92 if channel <= 0.04045 else float(((channel + 0.055) / 1.055) ** 2.4)
+
+
+def _sizes(height: int, width: int) -> tuple[int, int]:
+    """Line width and text height in pixels for a picture."""
+    side = (height * width) ** 0.5
+    return max(1, round(side * 0.003)), max(8, round(side * 0.022))
+
+
+def _line_corners(box: NDArray[np.float64], size: tuple[int, int], line_width: int) -> tuple[int, int, int, int]:
+    """The pixels that the corners of a box's line run through, so that the whole line lies within the picture."""
+    height, width = size
+    inset = line_width // 2
+    last_x, last_y = max(width - 1 - inset, 0), max(height - 1 - inset, 0)
+    left, right = np.clip((round(box[0]), round(box[2]) - 1), min(inset, last_x), last_x)
+    top, bottom = np.clip((round(box[1]), round(box[3]) - 1), min(inset, last_y), last_y)
+    return int(left), int(top), int(max(left, right)), int(max(top, bottom))
+
+
+def _place_tag(
+    corner: tuple[int, int, int, int],
+    tag_size: tuple[int, ...],
+    size: tuple[int, int],
+    line_width: int,
+    taken: NDArray[np.int64],
+) -> tuple[int, int]:
+    """Left and top of a tag: the first of four places in the picture that covers no other tag, else the first."""
+    left, top, right, bottom = corner
+    tag_height, tag_width = tag_size
+    outset = line_width // 2
+    above, inside, below = top - outset - tag_height, top - outset, bottom + outset + 1
+    wanted = ((left - outset, above), (left - outset, inside), (right + outset + 1 - tag_width, above), (left, below))
+    last_x, last_y = max(size[1] - tag_width, 0), max(size[0] - tag_height, 0)
+    places = [(min(max(x, 0), last_x), y) for x, y in wanted if 0 <= y <= last_y]
+    for x, y in places:
+        overlaps = (
+            (taken[:, 0] < x + tag_width) & (taken[:, 2] > x) & (taken[:, 1] < y + tag_height) & (taken[:, 3] > y)
+        )
+        if not overlaps.any():
+            return x, y
+    return places[0] if places else (min(max(left, 0), last_x), min(max(inside, 0), last_y))
+
+
+def _fitting_tag(text: str, text_height: int, colour: Colour, width: int) -> NDArray[np.uint8]:
+    """The text on its colour, smaller where it would be wider than the picture."""
+    tag = _tag(text, text_height, colour)
+    if tag.shape[1] > width:
+        tag = _tag(text, max(SMALLEST_TEXT, text_height * width // tag.shape[1]), colour)
+    return tag
+
+
+@lru_cache(maxsize=512)
+def _tag(text: str, text_height: int, colour: Colour) -> NDArray[np.uint8]:
+    """``text`` in black or white on ``colour``, as a read-only BGR picture; kept, for videos repeat their texts."""
+    text = "".join(character if character.isprintable() else " " for character in text)
+    font = _font(_font_path(text), text_height)
+    _, top, _, bottom = font.getbbox("Áj", anchor="ls")  # the same height for every text
+    left, _, right, _ = font.getbbox(text, anchor="ls")
+    margin = max(1, text_height // 5)
+    size = (round(right - left) + 2 * margin, round(bottom - top) + margin)
+    mask = PillowImage.new("L", size)
+    ImageDraw.Draw(mask).text((margin - left, margin // 2 - top), text, fill=255, font=font, anchor="ls")
+    ink = np.asarray(mask, dtype=np.float32)[:, :, None] / 255
+    paper, letters = np.asarray(colour, dtype=np.float32), np.asarray(text_colour(colour), dtype=np.float32)
+    tag = np.rint(paper * (1 - ink) + letters * ink).astype(np.uint8)
+    tag.setflags(write=False)
+    return tag
+
+
+@lru_cache(maxsize=64)
+def _font(path: Path, text_height: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(str(path), text_height)
+
+
+def _font_path(text: str) -> Path:
+    """DejaVu Sans, which matplotlib brings along, unless only a font of the system has every character."""
+    missing = frozenset(map(ord, text)) - _characters(_bundled_font())
+    return _font_with(missing) if missing else _bundled_font()
+
+
+@lru_cache(maxsize=1)
+def _bundled_font() -> Path:
+    import matplotlib
+
+    return Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+
+
+@lru_cache(maxsize=256)
+def _font_with(code_points: frozenset[int]) -> Path:
+    from matplotlib import font_manager
+
+    def fancy(path: str) -> bool:
+        return any(word in Path(path).name.lower() for word in ("bold", "italic", "oblique", "mono", "serif"))
+
+    for path in sorted(font_manager.findSystemFonts(), key=lambda path: (fancy(path), path)):
+        if code_points <= _characters(Path(path)):
+            return Path(path)
+    return _bundled_font()
+
+
+@lru_cache(maxsize=1)
+def _characters(path: Path) -> frozenset[int]:
+    from matplotlib.ft2font import FT2Font
+
+    try:
+        return frozenset(FT2Font(str(path)).get_charmap())
+    except (OSError, RuntimeError):  # a bitmap or damaged font
+        return frozenset()
