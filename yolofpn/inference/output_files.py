@@ -1,0 +1,117 @@
+"""Writes that never spoil what was written before, and that say what is wrong and how to mend it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from yolofpn.errors import UserError
+
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class AppendFile:
+    """A text file that is complete after every ``append``, whenever the program dies and however full the disk is.
+
+    Args:
+        path: the file; it is emptied first.
+        head: what it begins with.
+        tail: what closes its format, such as ``]``: every append overwrites it and puts it behind itself, in one write.
+
+    Raises:
+        UserError: it cannot be written; also from ``append``, and then the file is as it was before.
+    """
+
+    def __init__(self, path: Path, *, head: str = "", tail: str = "") -> None:
+        self.path = path
+        self._tail = tail.encode()
+        self._end = 0
+        with write_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("wb", buffering=0)
+        self.append(head)
+
+    def append(self, text: str) -> None:
+        """Write ``text`` before the tail."""
+        data = text.encode("utf-8", "backslashreplace")  # a file's name need not be valid UTF-8
+        with write_errors(self.path):
+            try:
+                self._write_at_end(data + self._tail)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    self._file.truncate(self._end)
+                    self._write_at_end(self._tail)
+                raise
+        self._end += len(data)
+
+    def close(self) -> None:
+        """Close the file."""
+        with write_errors(self.path):
+            self._file.close()
+
+    def _write_at_end(self, data: bytes) -> None:
+        self._file.seek(self._end)
+        while data:
+            data = data[self._file.write(data) :]
+
+
+class StandardOutput:
+    """Standard output, flushed after every ``append``."""
+
+    def append(self, text: str) -> None:
+        """Write ``text``.
+
+        Raises:
+            UserError: whoever read the output has gone, or it leads to a full disk.
+        """
+        try:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        except OSError as error:
+            # What is still buffered would fail again, loudly, when the interpreter ends.
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise UserError(f"standard output: {error.strerror}: what was written before is complete") from None
+
+    def close(self) -> None:
+        """Standard output stays open: it belongs to the whole program."""
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a whole file, its folder included, so that under ``path`` there is never half of it.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    part = part_path(path)
+    with write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            part.write_bytes(data)
+            part.replace(path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise
+
+
+def part_path(path: Path) -> Path:
+    """Where a file is put together before it gets its name."""
+    return path.with_name(f".{path.name}.part")
+
+
+@contextlib.contextmanager
+def write_errors(path: Path) -> Iterator[None]:
+    """Turn an OSError into a UserError that names the file, the reason and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        remedy = "free some space, or choose another disk" if error.errno in NO_ROOM else "choose another folder"
+        reason = error.strerror or str(error)
+        raise UserError(
+            f"{path}: cannot be written: {reason}: {remedy} with --output\nwhat was written before is complete"
+        ) from None

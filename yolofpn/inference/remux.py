@@ -1,0 +1,162 @@
+"""A finished video: its fragments joined, its index in front, the sound of its source added."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+from av.audio.stream import AudioStream
+from av.container import InputContainer, OutputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from yolofpn.inference.output_files import NO_ROOM, part_path
+
+BROWSER_AUDIO = {"aac", "mp3", "opus", "flac"}  # codecs that browsers play from an mp4
+PRIMING = 0.1  # seconds: sound before the first picture goes, but not what a decoder needs to get going
+
+logger = logging.getLogger(__name__)
+
+
+def remux(path: Path, *, sound: Path | None) -> None:
+    """Rewrite a fragmented mp4 as one with its index in front, with the sound of another file if it has any.
+
+    Sound that browsers play from an mp4 is copied, any other becomes AAC; it ends with the video. If it cannot be
+    read the video stays silent, which is logged.
+
+    Raises:
+        OSError: the new file cannot be written; the old one is as it was.
+    """
+    part = part_path(path)
+    try:
+        try:
+            _join(path, part, sound)
+        except (av.FFmpegError, ValueError) as error:
+            if sound is None or getattr(error, "errno", None) in NO_ROOM:
+                raise
+            logger.warning("%s: its sound cannot be read, so %s has none", sound, path)
+            _join(path, part, None)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def file_url(path: Path) -> str:
+    """What FFmpeg opens: without the prefix it takes a colon in a path for the end of a protocol."""
+    return f"file:{path}"
+
+
+def drop_torn_fragment(path: Path) -> None:
+    """Cut off what follows the last complete fragment (``moof`` + ``mdat``), the trace of a disk that was full."""
+    whole = 0
+    with path.open("r+b") as file:
+        length = file.seek(0, 2)
+        position = 0
+        while position + 8 <= length:
+            file.seek(position)
+            header = file.read(16)
+            size, kind = int.from_bytes(header[:4], "big"), header[4:8]
+            if size == 1:
+                size = int.from_bytes(header[8:16], "big")
+            position += size
+            if size < 8 or position > length:
+                break
+            if kind != b"moof":
+                whole = position
+        if whole < length:
+            file.truncate(whole)
+
+
+def _join(path: Path, part: Path, sound: Path | None) -> None:
+    options = {"movflags": "faststart"}
+    with contextlib.ExitStack() as stack:
+        fragments = stack.enter_context(av.open(file_url(path)))
+        output = stack.enter_context(av.open(file_url(part), "w", format="mp4", options=options))
+        source = stack.enter_context(av.open(str(sound))) if sound else None
+        video: Iterator[Packet[Any]] = _video_packets(fragments, output)
+        audio: Iterator[Packet[Any]] = (
+            _audio_packets(source, output, _duration(path)) if source and source.streams.audio else iter(())
+        )
+        for packet in heapq.merge(video, audio, key=_seconds):
+            output.mux(packet)
+
+
+def _duration(path: Path) -> float:
+    """Seconds until the last frame of a video has been shown."""
+    with av.open(file_url(path)) as container:
+        ends = [_seconds(packet) + float((packet.duration or 0) * packet.time_base) for packet in _demux(container)]
+    return max(ends, default=0.0)
+
+
+def _video_packets(fragments: InputContainer, output: OutputContainer) -> Iterator[Packet[VideoStream]]:
+    # The streams of a file must all be known before its first packet, so they are added here, not in the generator.
+    stream = output.add_stream_from_template(fragments.streams.video[0])
+
+    def packets() -> Iterator[Packet[VideoStream]]:
+        for packet in _demux(fragments):
+            packet.stream = stream
+            yield packet
+
+    return packets()
+
+
+def _demux(container: InputContainer) -> Iterator[Packet[VideoStream]]:
+    return (packet for packet in container.demux(container.streams.video[0]) if packet.dts is not None)
+
+
+def _audio_packets(source: InputContainer, output: OutputContainer, end: float) -> Iterator[Packet[AudioStream]]:
+    """The first audio stream of ``source`` until ``end``, in seconds from the start of its video as all times are."""
+    stream = source.streams.audio[0]
+    pictures = source.streams.best("video")
+    start = float((pictures.start_time or 0) * (pictures.time_base or 0)) if pictures else 0.0
+    if stream.codec_context.name in BROWSER_AUDIO:
+        copy = output.add_stream_from_template(stream)
+        return _copied(source, stream, copy, start, end)
+    rate = stream.codec_context.sample_rate or 48_000
+    aac = output.add_stream("aac", rate=rate)
+    aac.layout = "mono" if stream.codec_context.layout.nb_channels == 1 else "stereo"
+    return _encoded(source, stream, aac, start, end)
+
+
+def _copied(
+    source: InputContainer, stream: AudioStream, copy: AudioStream, start: float, end: float
+) -> Iterator[Packet[AudioStream]]:
+    shift = round(start / stream.time_base) if stream.time_base else 0
+    for packet in source.demux(stream):
+        if packet.dts is None or packet.pts is None:
+            continue
+        packet.pts -= shift
+        packet.dts -= shift
+        if _seconds(packet) >= end:
+            return
+        if _seconds(packet) < -PRIMING:
+            continue
+        packet.stream = copy
+        yield packet
+
+
+def _encoded(
+    source: InputContainer, stream: AudioStream, aac: AudioStream, start: float, end: float
+) -> Iterator[Packet[AudioStream]]:
+    resampler = av.AudioResampler(format="fltp", layout=aac.layout, rate=aac.rate)
+    for frame in source.decode(stream):
+        if frame.time is not None and frame.time - start >= end:
+            break
+        if frame.time is not None and frame.time - start < -PRIMING:
+            continue
+        if frame.pts is not None and frame.time_base:
+            frame.pts -= round(start / frame.time_base)
+        for resampled in resampler.resample(frame):
+            yield from aac.encode(resampled)
+    for resampled in resampler.resample(None):
+        yield from aac.encode(resampled)
+    yield from aac.encode(None)
+
+
+def _seconds(packet: Packet[Any]) -> float:
+    return float((packet.dts or 0) * (packet.time_base or 0))

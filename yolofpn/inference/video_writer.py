@@ -1,0 +1,125 @@
+"""H.264 videos that play in a browser, and that are playable even if the program was killed while writing."""
+
+from __future__ import annotations
+
+import contextlib
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from av.container import OutputContainer
+from av.video.stream import VideoStream
+
+from yolofpn.inference.output_files import write_errors
+from yolofpn.inference.remux import drop_torn_fragment, file_url, remux
+from yolofpn.structures import Image
+
+TIME_BASE = Fraction(1, 90_000)  # of MPEG streams; all usual frame rates are whole numbers of it
+QUALITY = {"preset": "veryfast", "crf": "20"}
+FRAGMENTED = {
+    "movflags": "frag_keyframe+delay_moov+default_base_moof",
+    "frag_duration": "1000000",  # microseconds: what a killed run loses, besides the encoder's few frames
+    "flush_packets": "1",
+}
+LARGEST_SIDE = 16_384  # pixels of an H.264 frame
+ITU709 = 1  # the colour matrix that players assume; said in the file too
+
+
+class VideoWriter:
+    """Writes frames with their own presentation times, at any frame rate or at none.
+
+    The file grows in fragments, each playable as soon as it is written. ``close`` joins them, puts the index in
+    front (fast start) and adds the sound. Frames of odd width or height get one more column or row, a copy of the
+    last one: H.264 with yuv420p takes even sizes only. Frames larger than H.264 allows are shrunk.
+
+    Args:
+        path: the mp4 file, made with its first frame.
+        size: (height, width) of all frames.
+        fps: nominal frames per second, a hint for the encoder.
+        sound: a media file whose first audio stream is taken over.
+    """
+
+    def __init__(
+        self, path: Path, size: tuple[int, int], *, fps: float | None = None, sound: Path | None = None
+    ) -> None:
+        self.path = path
+        shrink = min(1.0, LARGEST_SIDE / max(size))
+        height, width = (max(1, round(side * shrink)) for side in size)
+        self._size = height + height % 2, width + width % 2
+        self._fps = Fraction(fps).limit_denominator(1001) if fps and 0.1 <= fps <= 1000 else Fraction(25)
+        self._sound = sound
+        self._container: OutputContainer | None = None
+        self._stream: VideoStream | None = None
+        self._last_pts = -1
+
+    def write(self, image: Image, time: float) -> None:
+        """Add a frame.
+
+        Args:
+            image: [H, W, 3] uint8, BGR.
+            time: seconds from the start of the video; one not after the frame before is moved just behind it.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        pts = max(round(time / TIME_BASE), self._last_pts + 1)
+        self._last_pts = pts
+        with write_errors(self.path):
+            if self._container is None or self._stream is None:
+                self._container, self._stream = self._open()
+            bgr = av.VideoFrame.from_ndarray(self._fit(image), format="bgr24")
+            frame = bgr.reformat(format="yuv420p", dst_colorspace=ITU709)
+            frame.pts, frame.time_base = pts, TIME_BASE
+            self._container.mux(self._stream.encode(frame))
+
+    def close(self) -> None:
+        """Finish the file.
+
+        Raises:
+            UserError: it cannot be written; the frames written so far stay playable.
+        """
+        if self._container is None:
+            return
+        with write_errors(self.path):
+            self._end_fragments()
+            remux(self.path, sound=self._sound)
+
+    def discard(self) -> None:
+        """Stop, and remove the file."""
+        if self._container is not None:
+            with write_errors(self.path):
+                self._end_fragments()
+                self.path.unlink(missing_ok=True)
+
+    def _fit(self, image: Image) -> Image:
+        """[H, W, 3] -> the size of the video."""
+        height, width = self._size
+        if max(image.shape) > LARGEST_SIDE:
+            return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+        return np.pad(image, ((0, height - image.shape[0]), (0, width - image.shape[1]), (0, 0)), mode="edge")
+
+    def _open(self) -> tuple[OutputContainer, VideoStream]:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        container = av.open(file_url(self.path), "w", format="mp4", options=FRAGMENTED)
+        stream = container.add_stream("libx264", rate=self._fps, options=QUALITY)
+        stream.height, stream.width = self._size
+        stream.pix_fmt = "yuv420p"
+        codec = stream.codec_context
+        codec.time_base = TIME_BASE
+        codec.max_b_frames = 0  # so that decoding order is presentation order, and no time needs to be shifted
+        codec.gop_size = max(1, round(2 * self._fps))
+        codec.colorspace = codec.color_primaries = codec.color_trc = ITU709
+        codec.color_range = 1  # 16..235
+        return container, stream
+
+    def _end_fragments(self) -> None:
+        assert self._container is not None and self._stream is not None
+        container, self._container = self._container, None
+        try:
+            container.mux(self._stream.encode(None))
+        finally:
+            with contextlib.suppress(av.FFmpegError):
+                container.close()
+            drop_torn_fragment(self.path)
