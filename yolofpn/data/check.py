@@ -1,0 +1,236 @@
+"""What a data set holds and what is wrong with it, before hours of training show it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from yolofpn.data.dataset import DetectionDataset, Problem, ProblemKind
+from yolofpn.data.layouts import open_data
+from yolofpn.data.near_identical import HASH_BYTES, MAX_DISTANCE, difference_hash, nearest
+from yolofpn.errors import InputError
+
+SMALL_AREA, LARGE_AREA = 32**2, 96**2  # COCO's limits, in pixels of the picture
+_BAR = 30
+_BATCH = 256
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """One split in numbers.
+
+    Attributes:
+        split: its name.
+        images: how many pictures.
+        unlabelled: the pictures that have no label file or annotation: background.
+        empty: pictures whose label file holds no box: background as well.
+        boxes: how many objects, ignore regions not counted.
+        ignored: how many ignore regions (COCO crowds, VOC difficult).
+        names: class names by label.
+        class_boxes: [C] objects of each class.
+        class_images: [C] pictures that show it.
+        sizes: objects that are small, medium and large by COCO's limits.
+        problems: everything that is wrong.
+    """
+
+    split: str
+    images: int
+    unlabelled: tuple[str, ...]
+    empty: int
+    boxes: int
+    ignored: int
+    names: tuple[str, ...]
+    class_boxes: NDArray[np.int64]
+    class_images: NDArray[np.int64]
+    sizes: tuple[int, int, int]
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """The data check's result.
+
+    Attributes:
+        splits: one report each.
+        shared: pictures of the validation split that are nearly in the training split.
+        notes: what was said when the data set was read.
+    """
+
+    splits: tuple[SplitReport, ...]
+    shared: tuple[Problem, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def num_problems(self) -> int:
+        """How many things are wrong; pictures without a label are not counted."""
+        return len(self.shared) + sum(len(split.problems) for split in self.splits)
+
+    def lines(self, limit: int | None = 10) -> list[str]:
+        """The report as text, with at most ``limit`` files of each kind of problem (None: all)."""
+        lines = list(self.notes)
+        for split in self.splits:
+            lines += _split_lines(split, limit)
+        lines += _problem_lines(self.shared, limit)
+        lines.append(f"problems: {self.num_problems}" if self.num_problems else "no problems found")
+        return lines
+
+
+def check_data(
+    data: str | Path,
+    *,
+    root: Path | None = None,
+    splits: Sequence[str] = ("train", "val"),
+    decode: bool = True,
+    progress: bool = False,
+) -> DataReport:
+    """Check a data set.
+
+    Args:
+        data: as ``open_data`` takes it.
+        root: its folder, instead of the one that a file names.
+        splits: which splits; those that the data set lacks are passed over, unless it has none of them.
+        decode: read every picture, which finds damaged ones and those that are in train and val alike.
+        progress: show a bar while pictures are read.
+
+    Raises:
+        UserError: the data set cannot be read at all.
+    """
+    source = open_data(data, root)
+    present = [split for split in splits if split in source.layout.splits or (split == "val" and source.holds_out)]
+    datasets = {split: source.load(split) for split in present or splits}
+    scans = {split: _scan(dataset, progress) for split, dataset in datasets.items()} if decode else {}
+    reports = tuple(
+        report_split(split, dataset, scans[split].problems if decode else ()) for split, dataset in datasets.items()
+    )
+    shared: tuple[Problem, ...] = ()
+    if "train" in scans and "val" in scans:
+        shared = _shared_pictures(datasets["train"], scans["train"], datasets["val"], scans["val"])
+    return DataReport(reports, shared, tuple(source.notes))
+
+
+def report_split(split: str, dataset: DetectionDataset, found: Sequence[Problem] = ()) -> SplitReport:
+    """The numbers of one split, without opening a picture; ``found`` are problems of the pictures themselves."""
+    objects = ~dataset.ignore
+    labels, areas, num_classes = dataset.labels[objects], dataset.areas[objects], len(dataset.names)
+    seen = np.unique(np.column_stack([dataset.image_index[objects], labels]), axis=0)
+    counts = np.diff(dataset.offsets)
+    small, large = int((areas < SMALL_AREA).sum()), int((areas >= LARGE_AREA).sum())
+    return SplitReport(
+        split=split,
+        images=len(dataset),
+        unlabelled=tuple(dataset.paths[int(index)] for index in np.flatnonzero(~dataset.labelled)),
+        empty=int(((counts == 0) & dataset.labelled).sum()),
+        boxes=int(objects.sum()),
+        ignored=int(dataset.ignore.sum()),
+        names=dataset.names,
+        class_boxes=np.bincount(labels, minlength=num_classes),
+        class_images=np.bincount(seen[:, 1], minlength=num_classes),
+        sizes=(small, len(areas) - small - large, large),
+        problems=(*dataset.problems, *found),
+    )
+
+
+@dataclass(frozen=True)
+class _Scan:
+    """What reading every picture of a split showed."""
+
+    indices: NDArray[np.int64]  # [K] the pictures that can be read
+    hashes: NDArray[np.uint8]  # [K, 32]
+    problems: tuple[Problem, ...]
+
+
+def _scan(dataset: DetectionDataset, progress: bool) -> _Scan:
+    problems: list[Problem] = []
+    indices: list[int] = []
+    hashes = np.zeros((len(dataset), HASH_BYTES), dtype=np.uint8)
+    for index, result in tqdm(
+        _looked_at(dataset), total=len(dataset), desc="reading pictures", unit="img", disable=not progress
+    ):
+        if isinstance(result, Problem):
+            problems.append(result)
+            continue
+        size, hashes[len(indices)] = result
+        indices.append(index)
+        annotated = tuple(dataset.sizes[index].tolist())
+        if size != annotated:
+            reason = f"{size[1]}x{size[0]}, annotated as {annotated[1]}x{annotated[0]}: boxes are cut to the picture"
+            problems.append(Problem(ProblemKind.SIZE_DIFFERS, dataset.paths[index], reason))
+    return _Scan(np.array(indices, dtype=np.int64), hashes[: len(indices)], tuple(problems))
+
+
+_Look = tuple[tuple[int, int], NDArray[np.uint8]]  # (height, width) and hash of a picture
+
+
+def _looked_at(dataset: DetectionDataset) -> Iterator[tuple[int, _Look | Problem]]:
+    def look(index: int) -> _Look | Problem:
+        try:
+            image = dataset.image(index)
+        except InputError as error:
+            return Problem(ProblemKind.UNREADABLE_PICTURE, dataset.paths[index], str(error))
+        return (image.shape[0], image.shape[1]), difference_hash(image)
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        for start in range(0, len(dataset), _BATCH):
+            batch = range(start, min(start + _BATCH, len(dataset)))
+            yield from zip(batch, threads.map(look, batch), strict=True)
+
+
+def _shared_pictures(
+    train: DetectionDataset, train_scan: _Scan, val: DetectionDataset, val_scan: _Scan
+) -> tuple[Problem, ...]:
+    if not len(train_scan.hashes) or not len(val_scan.hashes):
+        return ()
+    index, distance = nearest(val_scan.hashes, train_scan.hashes)
+    return tuple(
+        Problem(
+            ProblemKind.NEAR_IDENTICAL,
+            val.paths[int(val_scan.indices[row])],
+            f"like {train.paths[int(train_scan.indices[index[row]])]} of train ({distance[row]} of 256 bits differ)",
+        )
+        for row in np.flatnonzero(distance <= MAX_DISTANCE)
+    )
+
+
+def _split_lines(report: SplitReport, limit: int | None) -> list[str]:
+    small, medium, large = report.sizes
+    background = len(report.unlabelled) + report.empty
+    lines = [
+        "",
+        f"{report.split}: {report.images} pictures, {report.boxes} boxes, {report.ignored} ignore regions; "
+        f"{background} pictures without a box",
+        f"  box sizes: {small} small (below 32x32 pixels), {medium} medium, {large} large (from 96x96)",
+    ]
+    width = max((len(name) for name in report.names), default=0)
+    most = max(1, int(report.class_boxes.max(initial=0)))
+    for name, boxes, images in zip(report.names, report.class_boxes, report.class_images, strict=True):
+        bar = "#" * round(_BAR * int(boxes) / most)
+        lines.append(f"  {name:<{width}} {boxes:>8} boxes in {images:>7} pictures {bar}".rstrip())
+    if absent := [name for name, boxes in zip(report.names, report.class_boxes, strict=True) if not boxes]:
+        lines.append(f"  classes without a box: {', '.join(absent)}")
+    if report.unlabelled:
+        lines.append(f"  pictures without a label ({len(report.unlabelled)}), taken as background:")
+        lines += _cut([f"    {path}" for path in report.unlabelled], limit)
+    return lines + _problem_lines(report.problems, limit)
+
+
+def _problem_lines(problems: Sequence[Problem], limit: int | None) -> list[str]:
+    lines = []
+    for kind, group in groupby(sorted(problems, key=lambda problem: problem.kind), key=lambda problem: problem.kind):
+        entries = [f"    {problem.file}: {problem.reason}" for problem in group]
+        lines.append(f"  {kind.value} ({len(entries)}):")
+        lines += _cut(entries, limit)
+    return lines
+
+
+def _cut(entries: list[str], limit: int | None) -> list[str]:
+    if limit is None or len(entries) <= limit:
+        return entries
+    return [*entries[:limit], f"    ... and {len(entries) - limit} more (all with --all)"]

@@ -1,0 +1,135 @@
+"""A page of a data set's pictures with their boxes: the quickest way to see that labels are right."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from yolofpn.data.dataset import DetectionDataset
+from yolofpn.data.layouts import open_data
+from yolofpn.drawing import draw_boxes
+from yolofpn.errors import InputError, UserError
+from yolofpn.structures import Image, Target
+
+CELL = 384  # pixels, both sides
+_GAP = 4
+_BACKGROUND = 255
+
+
+def save_page(
+    data: str | Path,
+    output: Path,
+    *,
+    root: Path | None = None,
+    split: str = "train",
+    count: int = 12,
+    seed: int = 0,
+) -> list[str]:
+    """Write a page of pictures of a split with their boxes; returns lines to print.
+
+    Args:
+        data: as ``open_data`` takes it.
+        output: the picture to write, .png or .jpg.
+        root: the data set's folder, instead of the one that a file names.
+        split: which split.
+        count: how many pictures, chosen at random among those with boxes, then those without.
+        seed: of the choice.
+
+    Raises:
+        UserError: the data set cannot be read, none of the chosen pictures can, or the page cannot be written.
+    """
+    source = open_data(data, root)
+    dataset = source.load(split)
+    images: list[Image] = []
+    lines: list[str] = []
+    for index in choose_images(dataset, count, seed):
+        try:
+            images.append(labelled_image(dataset, index))
+        except InputError as error:
+            lines.append(str(error))
+    if not images:
+        raise UserError(f"{data}: none of the chosen pictures of {split!r} can be read")
+    _write(output, page(images))
+    return [*source.notes, *lines, f"{len(images)} pictures of {split} with their boxes: {output}"]
+
+
+def choose_images(dataset: DetectionDataset, count: int, seed: int) -> list[int]:
+    """``count`` images in random order, those with boxes before those without."""
+    order = np.random.default_rng(seed).permutation(len(dataset))
+    empty = np.diff(dataset.offsets)[order] == 0
+    return [int(index) for index in order[np.argsort(empty, kind="stable")][:count]]
+
+
+def labelled_image(dataset: DetectionDataset, index: int) -> Image:
+    """Picture ``index``, at most ``CELL`` pixels a side, with its boxes and class names drawn on it.
+
+    Raises:
+        InputError: the picture cannot be read.
+    """
+    image = dataset.image(index)
+    height, width = image.shape[:2]
+    scale = CELL / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    small = np.asarray(cv2.resize(image, size, interpolation=interpolation), dtype=np.uint8)
+    return draw_target(
+        small, dataset.target(index, (height, width)), dataset.names, (size[0] / width, size[1] / height)
+    )
+
+
+def draw_target(image: Image, target: Target, names: Sequence[str], scale: tuple[float, float] = (1.0, 1.0)) -> Image:
+    """A copy of ``image`` with a target's boxes and class names; ignore regions are called so.
+
+    Args:
+        image: [H, W, 3] uint8, BGR.
+        target: its ground truth.
+        names: class names by label.
+        scale: what widths and heights of the target's boxes are multiplied with to be pixels of ``image``.
+    """
+    labels = target.labels.tolist()
+    texts = [
+        f"{names[label]} (ignored)" if ignored else names[label]
+        for label, ignored in zip(labels, target.ignore.tolist(), strict=True)
+    ]
+    return draw_boxes(image, target.boxes.numpy() * np.array([*scale, *scale]), labels, texts)
+
+
+def page(images: Sequence[Image]) -> Image:
+    """Pictures of at most ``CELL`` pixels a side, in the cells of one picture that is about as wide as high.
+
+    Raises:
+        ValueError: there is none, or one is larger than a cell.
+    """
+    if not images:
+        raise ValueError("a page needs a picture")
+    columns = math.ceil(math.sqrt(len(images)))
+    rows = math.ceil(len(images) / columns)
+    step = CELL + _GAP
+    sheet = np.full((rows * step + _GAP, columns * step + _GAP, 3), _BACKGROUND, dtype=np.uint8)
+    for place, image in enumerate(images):
+        height, width = image.shape[:2]
+        top = _GAP + place // columns * step + (CELL - height) // 2
+        left = _GAP + place % columns * step + (CELL - width) // 2
+        if height > CELL or width > CELL:
+            raise ValueError(f"a picture of {width}x{height} pixels is larger than a cell of {CELL}x{CELL}")
+        sheet[top : top + height, left : left + width] = image
+    return sheet
+
+
+def _write(path: Path, image: Image) -> None:
+    path = path if path.suffix else path.with_suffix(".png")
+    try:
+        ok, encoded = cv2.imencode(path.suffix, image)
+        if ok:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(encoded.tobytes())
+            return
+    except cv2.error:
+        pass
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
+    raise UserError(f"{path}: cannot be written as {path.suffix}: use .png or .jpg")
