@@ -1,0 +1,179 @@
+"""Greedy non-maximum suppression, exact and without limits on time or number.
+
+The boxes of one label are visited by descending score; a box is kept unless its IoU with one kept before exceeds the
+threshold. All labels advance together, in rounds: the best waiting boxes of each label (its front) are settled among
+themselves, then those kept remove what they overlap from the boxes that wait.
+
+Whether a box is kept depends on those kept before it: serial work on little data. It is done in NumPy on the CPU
+wherever the tensors live, since a handful of transfers costs less than the many small kernels of the rounds, and in
+float64, in which the areas of float32 boxes neither overflow nor round noticeably.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+# These set the speed, never the result: how many boxes of all labels together, and at least and at most of one
+# label, make up the fronts of a round; and how many pairs are compared at once, so that they stay in the CPU's cache.
+FRONT_TOTAL = 512
+FRONT_MIN = 16
+FRONT_MAX = 64
+PAIRS_AT_ONCE = 1 << 14
+
+
+def nms(boxes: Tensor, scores: Tensor, nms_thresh: float) -> Tensor:
+    """Drop every box that overlaps a better one.
+
+    Args:
+        boxes: [N, 4] xyxy.
+        scores: [N].
+        nms_thresh: in [0, 1]; boxes of a larger IoU are taken for the same object.
+
+    Returns:
+        Indices of the boxes kept, int64, by descending score, equal scores by ascending index.
+
+    Raises:
+        ValueError: shapes do not match, a box or a score is NaN, or the threshold is out of range.
+    """
+    return batched_nms(boxes, scores, torch.zeros_like(scores, dtype=torch.int64), nms_thresh)
+
+
+def batched_nms(boxes: Tensor, scores: Tensor, labels: Tensor, nms_thresh: float) -> Tensor:
+    """Drop every box that overlaps a better one of its own label: ``nms`` of each label, sorted together.
+
+    Args:
+        boxes: [N, 4] xyxy.
+        scores: [N].
+        labels: [N] integers.
+        nms_thresh: in [0, 1]; boxes of a larger IoU are taken for the same object.
+
+    Returns:
+        Indices of the boxes kept, int64, by descending score, equal scores by ascending index.
+
+    Raises:
+        ValueError: shapes do not match, a box or a score is NaN, or the threshold is out of range.
+    """
+    count = len(boxes)
+    if boxes.shape != (count, 4) or scores.shape != (count,) or labels.shape != (count,):
+        shapes = ", ".join(str(list(tensor.shape)) for tensor in (boxes, scores, labels))
+        raise ValueError(f"boxes, scores and labels must be [N, 4], [N] and [N], got {shapes}")
+    if not 0 <= nms_thresh <= 1:
+        raise ValueError(f"nms_thresh must be in [0, 1], got {nms_thresh}")
+    host_boxes: Floats = boxes.detach().cpu().double().numpy()
+    host_scores: Floats = scores.detach().cpu().double().numpy()
+    if np.isnan(host_boxes).any() or np.isnan(host_scores).any():
+        raise ValueError("boxes and scores must not be NaN: the network's output is broken")
+    by_score = np.argsort(-host_scores, kind="stable")
+    sorted_labels: Indices = labels.cpu().numpy()[by_score]
+    by_label = np.argsort(sorted_labels, kind="stable")
+    kept = np.empty(count, dtype=bool)
+    # Infinite and empty boxes divide by zero or subtract infinities: their IoU is NaN, which exceeds no threshold.
+    with np.errstate(all="ignore"):
+        kept[by_label] = _keep(_table(host_boxes[by_score[by_label]]), sorted_labels[by_label], nms_thresh)
+    return torch.from_numpy(by_score[kept]).to(boxes.device)
+
+
+def _table(boxes: Floats) -> Floats:
+    """[N, 4] boxes -> [5, N + 1]: x1, y1, x2, y2 and area; the last column is an empty box, which overlaps nothing."""
+    table = np.zeros((5, len(boxes) + 1))
+    table[:4, :-1] = boxes.T
+    table[4] = np.maximum(table[2] - table[0], 0) * np.maximum(table[3] - table[1], 0)
+    return table
+
+
+def _keep(table: Floats, labels: Indices, nms_thresh: float) -> Mask:
+    """Which of N boxes are kept -> [N]; the table and ``labels`` [N] are sorted by label, then by descending score."""
+    nobody = len(labels)  # the table's empty box
+    kept = np.zeros(nobody + 1, dtype=bool)
+    waiting = np.arange(nobody)
+    while len(waiting):
+        segment, rank = _segments(labels[waiting])
+        segments = int(segment[-1]) + 1
+        size = min(int(rank.max()) + 1, max(FRONT_TOTAL // segments, FRONT_MIN), FRONT_MAX)
+        leads = rank < size
+        front = np.full((segments, size), nobody)
+        front[segment[leads], rank[leads]] = waiting[leads]
+        front = np.where(_settle_fronts(table, front, nms_thresh), front, nobody)
+        kept[front] = True
+        waiting, segment = waiting[~leads], segment[~leads]
+        waiting = waiting[~_overlap_front(table, waiting, segment, _packed(front, nobody), nms_thresh)]
+    return kept[:-1]
+
+
+def _segments(labels: Indices) -> tuple[Indices, Indices]:
+    """Sorted labels [W] -> for each box the number of its run of equal labels and its place in that run."""
+    starts = np.flatnonzero(np.append(True, labels[1:] != labels[:-1]))
+    lengths = np.diff(starts, append=len(labels))
+    segment = np.repeat(np.arange(len(starts)), lengths)
+    return segment, np.arange(len(labels)) - starts[segment]
+
+
+def _settle_fronts(table: Floats, front: Indices, nms_thresh: float) -> Mask:
+    """Greedy suppression within each row of ``front`` [S, F] -> which are kept [S, F]."""
+    size = front.shape[1]
+    step = max(PAIRS_AT_ONCE // size**2, 1)
+    better = ~np.tri(size, dtype=bool)  # [i, j]: i comes before j
+    settled = []
+    for start in range(0, len(front), step):
+        boxes = table[:, front[start : start + step]]  # [5, S, F]
+        overlaps = _overlaps(boxes[..., :, None], boxes[..., None, :], nms_thresh) & better
+        settled.append(_settle(overlaps))
+    return np.concatenate(settled)
+
+
+def _settle(overlaps: Mask) -> Mask:
+    """[S, F, F], box i overlaps a later box j -> which are kept [S, F].
+
+    The greedy answer is the only one with kept[j] = not any(overlaps[i, j] and kept[i]): the first box is right after
+    one pass of this rule, and each pass makes at least one more right, usually nearly all.
+    """
+    kept = np.ones(overlaps.shape[:2], dtype=bool)
+    while True:
+        passed: Mask = ~np.any(overlaps & kept[..., None], axis=1)
+        if np.array_equal(passed, kept):
+            return kept
+        kept = passed
+
+
+def _packed(front: Indices, nobody: int) -> Indices:
+    """[S, F] -> [K, S]: each row's boxes, without the gaps that ``nobody`` makes, as a column."""
+    rows, columns = np.nonzero(front != nobody)
+    place = _segments(rows)[1]
+    packed = np.full((int(place.max()) + 1, len(front)), nobody)
+    packed[place, rows] = front[rows, columns]
+    return packed
+
+
+def _overlap_front(table: Floats, waiting: Indices, segment: Indices, front: Indices, nms_thresh: float) -> Mask:
+    """Which ``waiting`` boxes [W] overlap one of their segment's column of ``front`` [K, S] -> [W]."""
+    overlapping = np.empty(len(waiting), dtype=bool)
+    step = max(PAIRS_AT_ONCE // len(front), 1)
+    front_boxes = table[:, front]  # [5, K, S]
+    for start in range(0, len(waiting), step):
+        chunk = slice(start, start + step)
+        better = front_boxes if front.shape[1] == 1 else front_boxes.take(segment[chunk], axis=2)  # [5, K, W]
+        overlapping[chunk] = _overlaps(better, table[:, None, waiting[chunk]], nms_thresh).any(axis=0)
+    return overlapping
+
+
+def _overlaps(boxes1: Floats, boxes2: Floats, nms_thresh: float) -> Mask:
+    """IoU > nms_thresh of two tables [5, ...] that broadcast; works in place, for memory traffic is what it costs."""
+    width = np.minimum(boxes1[2], boxes2[2])
+    near_side = np.maximum(boxes1[0], boxes2[0])
+    width -= near_side
+    np.maximum(width, 0, out=width)
+    height = np.minimum(boxes1[3], boxes2[3])
+    height -= np.maximum(boxes1[1], boxes2[1], out=near_side)
+    intersection = np.multiply(width, height, out=width)  # a negative one is no overlap either
+    union = np.add(boxes1[4], boxes2[4], out=height)
+    union -= intersection
+    iou = np.divide(intersection, union, out=intersection)
+    overlaps: Mask = iou > nms_thresh
+    return overlaps
