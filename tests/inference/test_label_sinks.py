@@ -9,6 +9,7 @@ from PIL import Image as PillowImage
 from ruamel.yaml import YAML
 
 from tests.inference.fakes import NAMES, frame_of, noise, nothing_found, picture, two_found, video
+from yolofpn.data.layouts import load_dataset
 from yolofpn.inference.label_sinks import DatasetSink, YoloSink, yolo_lines
 from yolofpn.structures import Detections, Image
 
@@ -25,6 +26,12 @@ def test_lengths_are_shares_of_the_picture() -> None:
 def test_boxes_that_reach_out_are_cut_off() -> None:
     outside = Detections(torch.tensor([[-40.0, 30.0, 40.0, 90.0]]), torch.tensor([1.0]), torch.tensor([0]))
     assert yolo_lines(outside, (60, 80), scores=False) == "0 0.250000 0.750000 0.500000 0.500000\n"
+
+
+def test_boxes_of_no_area_are_no_labels() -> None:
+    flat = Detections(torch.tensor([[10.0, 30.0, 10.0, 40.0]]), torch.tensor([1.0]), torch.tensor([0]))
+    assert yolo_lines(flat, (60, 80), scores=False) == ""
+    assert yolo_lines(flat, (60, 80), scores=True) == "0 0.125000 0.583333 0.000000 0.166667 1.000000\n"
 
 
 def test_yolo_writes_a_file_per_picture_and_frame(tmp_path: Path) -> None:
@@ -75,6 +82,24 @@ def test_a_data_set_as_cvat_and_label_studio_expect_it(tmp_path: Path) -> None:
         "names": {0: "person", 1: "bicycle", 2: "dog"},
     }
     assert np.array_equal(read(root / "train/images/a__dog.png"), noise(seed=1))
+
+
+@pytest.mark.parametrize("place", ["data.yaml", "", "train"])
+def test_training_reads_the_data_set_back(tmp_path: Path, place: str) -> None:
+    sink = DatasetSink(tmp_path)
+    sink.write(picture("a/dog.png"), frame_of(picture("a/dog.png"), noise(seed=1)), two_found())
+    sink.write(picture("empty.png"), frame_of(picture("empty.png"), noise(seed=2)), nothing_found())
+    sink.close()
+    dataset = load_dataset(tmp_path / "dataset" / place, "all")
+    assert dataset.names == NAMES
+    assert dataset.labelled.all()
+    by_name = {Path(dataset.paths[index]).name: dataset[index] for index in range(len(dataset))}
+    image, target = by_name["a__dog.png"]
+    assert np.array_equal(image.numpy(), noise(seed=1)[:, :, ::-1].transpose(2, 0, 1))
+    order = target.labels.argsort(descending=True)
+    assert target.labels[order].tolist() == [2, 0]
+    assert target.boxes[order].numpy() == pytest.approx(two_found().boxes.numpy(), abs=1e-3)
+    assert len(by_name["empty.png"][1]) == 0
 
 
 def read(path: Path) -> Image:

@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import cv2
 import pytest
 
 from tests.inference.fakes import frame_of, noise, picture, two_found, video
@@ -101,3 +102,18 @@ def test_a_file_in_the_place_of_the_folder_is_an_error_of_the_user(tmp_path: Pat
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"file: cannot be written: .*--output"):
         build_sinks(tmp_path / "file")
+
+
+def test_a_full_disk_ends_the_run_and_loses_nothing_that_was_written(small_disk: Path) -> None:
+    with pytest.raises(UserError, match="No space left"), build_sinks(small_disk, formats=FORMATS) as sinks:
+        for index in range(1000):
+            source = picture(f"{index:04}.png")
+            sinks.write(source, frame_of(source, noise(seed=index)), two_found())
+    lines = [json.loads(line) for line in (small_disk / "detections.jsonl").read_text().splitlines()]
+    assert len(lines) >= 3
+    results = json.loads((small_disk / "detections.coco.json").read_text())
+    assert len(results) in (2 * len(lines) - 2, 2 * len(lines))
+    pictures = sorted(small_disk.rglob("*.png"))
+    assert len(pictures) >= 8
+    assert all(cv2.imread(str(path)) is not None for path in pictures)
+    assert not list(small_disk.rglob("*.part"))

@@ -22,7 +22,8 @@ def yolo_lines(detections: Detections, size: tuple[int, int], *, scores: bool) -
     Args:
         detections: boxes in pixels; what reaches out of the picture is cut off.
         size: (height, width) of the picture.
-        scores: whether the score stands at the end of each line.
+        scores: whether the score stands at the end of each line; without, boxes of no area are left out too, which
+            labelling tools refuse.
     """
     height, width = size
     boxes = detections.boxes.detach().cpu().double().clone()
@@ -32,6 +33,8 @@ def yolo_lines(detections: Detections, size: tuple[int, int], *, scores: bool) -
     for (left, top, right, bottom), score, label in zip(
         boxes.tolist(), detections.scores.tolist(), detections.labels.tolist(), strict=True
     ):
+        if not scores and (right <= left or bottom <= top):
+            continue
         numbers = [(left + right) / 2, (top + bottom) / 2, right - left, bottom - top] + [score] * scores
         lines.append(" ".join([str(label), *(f"{number:.6f}" for number in numbers)]) + "\n")
     return "".join(lines)

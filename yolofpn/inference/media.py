@@ -20,7 +20,8 @@ from yolofpn.structures import Detections, Frame, Image
 
 MediaChoice: TypeAlias = Literal["all", "hits", "none"]
 
-JPEG_QUALITY = 95
+JPEG_QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 95]
+QUALITY = {".jpg": JPEG_QUALITY, ".jpeg": JPEG_QUALITY, ".webp": [cv2.IMWRITE_WEBP_QUALITY, 95]}
 WRITABLE = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 LOSSY = {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".avif", ".heic", ".heif", ".jp2", ""}
 FOLDERS_OF_SINKS = {"crops", "dataset", "labels"}
@@ -39,11 +40,9 @@ def encode_image(image: Image, suffix: str) -> tuple[bytes, str]:
     suffix = suffix.lower()
     if suffix not in WRITABLE:
         suffix = ".jpg" if suffix in LOSSY else ".png"
-    quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY, cv2.IMWRITE_WEBP_QUALITY, JPEG_QUALITY]
     for attempt in (suffix, ".png"):  # JPEG ends at 65535 pixels a side, WebP at 16383
         with contextlib.suppress(cv2.error):
-            parameters = quality if attempt in (".jpg", ".jpeg", ".webp") else []
-            encoded, data = cv2.imencode(attempt, np.ascontiguousarray(image), parameters)
+            encoded, data = cv2.imencode(attempt, np.ascontiguousarray(image), QUALITY.get(attempt, []))
             if encoded:
                 return data.tobytes(), attempt
     raise InputError(f"a picture of {image.shape[1]}x{image.shape[0]} pixels cannot be written as {suffix} or .png")

@@ -52,7 +52,12 @@ def file_url(path: Path) -> str:
 
 
 def drop_torn_fragment(path: Path) -> None:
-    """Cut off what follows the last complete fragment (``moof`` + ``mdat``), the trace of a disk that was full."""
+    """Cut off what follows the last complete fragment (``moof`` + ``mdat``), the trace of a disk that was full.
+
+    A file without any fragment is removed.
+    """
+    if not path.exists():
+        return
     whole = 0
     with path.open("r+b") as file:
         length = file.seek(0, 2)
@@ -66,10 +71,12 @@ def drop_torn_fragment(path: Path) -> None:
             position += size
             if size < 8 or position > length:
                 break
-            if kind != b"moof":
+            if kind == b"mdat":
                 whole = position
         if whole < length:
             file.truncate(whole)
+    if whole == 0:
+        path.unlink()
 
 
 def _join(path: Path, part: Path, sound: Path | None) -> None:

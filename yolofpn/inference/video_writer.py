@@ -17,7 +17,7 @@ from yolofpn.inference.remux import drop_torn_fragment, file_url, remux
 from yolofpn.structures import Image
 
 TIME_BASE = Fraction(1, 90_000)  # of MPEG streams; all usual frame rates are whole numbers of it
-QUALITY = {"preset": "veryfast", "crf": "20"}
+QUALITY = {"preset": "superfast", "crf": "20"}
 FRAGMENTED = {
     "movflags": "frag_keyframe+delay_moov+default_base_moof",
     "frag_duration": "1000000",  # microseconds: what a killed run loses, besides the encoder's few frames
