@@ -68,12 +68,16 @@ def test_what_does_not_fit_together_is_reported_and_left_out(tmp_path: Path) -> 
     write_picture(tmp_path / "a.png")
     boxes = [(1, 1, [1, 1, 5, 5]), (1, 9, [1, 1, 5, 5]), (7, 1, [1, 1, 5, 5]), (2, 1, [1, 1, 5, 5])]
     tree = json.loads(coco_json(["a.png", "gone.png"], boxes))
+    tree["annotations"][2]["id"] = 900100200300
     tree["annotations"].append({"id": 5, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3]})
     tree["annotations"].append({"id": 6, "image_id": 1, "category_id": 1, "bbox": [1, 2, "x", 4]})
     tree["images"].append({"id": "three"})
     dataset = read_coco(write(tmp_path / "x.json", json.dumps(tree)), tmp_path)
     assert len(dataset) == 1
     assert dataset.target(0).boxes.tolist() == [[1, 1, 6, 6]]
+    reasons = {problem.kind: problem.reason for problem in dataset.problems}
+    assert reasons[ProblemKind.UNKNOWN_CLASS] == "annotation 2: category_id 9 is not among the classes: dropped"
+    assert reasons[ProblemKind.UNKNOWN_PICTURE].startswith("annotation 900100200300: image_id 7 is not")
     kinds = [problem.kind for problem in dataset.problems]
     assert sorted(kinds) == sorted(
         [

@@ -45,6 +45,10 @@ class BoxRows:
         """
         self.values.extend((image, number, label, *box, area, ignore))
 
+    def add_table(self, rows: NDArray[np.float64]) -> None:
+        """Note many: [T, 9] image, number, label, x1, y1, x2, y2, area, ignore."""
+        self.values.frombytes(np.ascontiguousarray(rows, dtype=np.float64).tobytes())
+
     def table(self) -> NDArray[np.float64]:
         """[T, 9], ordered by image."""
         rows = np.frombuffer(self.values, dtype=np.float64).reshape(-1, _COLUMNS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -116,11 +117,13 @@ class _Collector:
         if "category_id" not in node or "image_id" not in node:
             return node
         box = node.get("bbox")
-        if not isinstance(box, list) or len(box) != 4:
-            box = (math.nan,) * 4
-        ids = (node["image_id"], node["category_id"], node.get("id"))
-        row = (*ids, *box, node.get("area"), node.get("iscrowd", 0))
-        self.values.extend(float(v) if isinstance(v, int | float) else math.nan for v in row)
+        box = tuple(box) if isinstance(box, list) and len(box) == 4 else (math.nan,) * 4
+        row = (node["image_id"], node["category_id"], node.get("id"), *box, node.get("area"), node.get("iscrowd", 0))
+        try:
+            numbers = array("d", row)
+        except TypeError:
+            numbers = array("d", (value if isinstance(value, int | float) else math.nan for value in row))
+        self.values.extend(numbers)
         return None
 
 
@@ -161,7 +164,8 @@ def _wanted(
 
 def _find_pictures(coco: CocoFile, annotations: Path, folder: Path, problems: list[Problem]) -> Pictures:
     pictures = Pictures(image_ids=[])
-    present = {path.relative_to(folder).as_posix() for path in list_pictures(folder)}
+    prefix = len(str(folder / "x")) - 1
+    present = {str(path)[prefix:].replace(os.sep, "/") for path in list_pictures(folder)}
     annotated = set(coco.annotations[:, 0].tolist())
     for image in coco.images:
         name, number = image.get("file_name"), image.get("id")
@@ -207,19 +211,29 @@ def _box_rows(
     coco: CocoFile, pictures: Pictures, category_ids: Sequence[int], path: Path, problems: list[Problem]
 ) -> BoxRows:
     """The annotations of known pictures and classes, as xyxy; the others are reported."""
-    index_of = {number: index for index, number in enumerate(pictures.image_ids or ())}
-    listed = {image.get("id") for image in coco.images}
-    label_of = {category: label for label, category in enumerate(category_ids)}
+    table = coco.annotations
+    listed = [image["id"] for image in coco.images if isinstance(image.get("id"), int)]
+    strangers = ~np.isin(table[:, 0], listed)
+    for image, _, number in table[strangers, :3].tolist():
+        reason = f"annotation {_id(number)}: image_id {_id(image)} is not among 'images': dropped"
+        problems.append(Problem(ProblemKind.UNKNOWN_PICTURE, str(path), reason))
+    unknown = ~strangers & ~np.isin(table[:, 1], category_ids)
+    for _, category, number in table[unknown, :3].tolist():
+        reason = f"annotation {_id(number)}: category_id {_id(category)} is not among the classes: dropped"
+        problems.append(Problem(ProblemKind.UNKNOWN_CLASS, str(path), reason))
+    table = table[np.isin(table[:, 0], pictures.image_ids or []) & np.isin(table[:, 1], category_ids)]
+    index, label = _places(table[:, 0], pictures.image_ids or []), _places(table[:, 1], category_ids)
+    corners = np.column_stack([table[:, 3:5], table[:, 3:5] + table[:, 5:7]])
     rows = BoxRows()
-    for image, category, number, x, y, width, height, area, crowd in coco.annotations.tolist():
-        shown = 0 if math.isnan(number) else int(number)
-        if image not in listed:
-            reason = f"annotation {shown}: image_id {image:g} is not among 'images': dropped"
-            problems.append(Problem(ProblemKind.UNKNOWN_PICTURE, str(path), reason))
-        elif category not in label_of:
-            reason = f"annotation {shown}: category_id {category:g} is not among the classes: dropped"
-            problems.append(Problem(ProblemKind.UNKNOWN_CLASS, str(path), reason))
-        elif image in index_of:
-            box = (x, y, x + width, y + height)
-            rows.add(index_of[image], shown, label_of[category], box, area=area, ignore=crowd == 1)
+    rows.add_table(np.column_stack([index, np.nan_to_num(table[:, 2]), label, corners, table[:, 7], table[:, 8] == 1]))
     return rows
+
+
+def _id(number: float) -> str:
+    return "(none)" if math.isnan(number) else f"{number:.0f}"
+
+
+def _places(values: NDArray[np.float64], of: Sequence[int]) -> NDArray[np.int64]:
+    """Where each of ``values`` stands in ``of``, which has all of them."""
+    order = np.argsort(of, kind="stable")
+    return order[np.searchsorted(np.asarray(of, dtype=np.float64)[order], values)]
