@@ -78,7 +78,7 @@ class RandomView:
         if a.hue or a.saturation or a.brightness:
             # Not HueSaturationValue: it adds to the saturation, which tints what is gray.
             steps.append(A.ColorJitter(brightness=a.brightness, contrast=0, saturation=a.saturation, hue=a.hue, p=1))
-        # It leaves boxes of no area in, and then fails over them, unless it is told a smallest side.
+        # albumentations leaves boxes without area in, and then fails over them, unless told a smallest side.
         boxes = A.BboxParams(
             "pascal_voc", label_fields=["rows"], clip=True, filter_invalid_bboxes=True, min_width=0.01, min_height=0.01
         )
