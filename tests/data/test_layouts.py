@@ -147,6 +147,21 @@ def test_roboflow_yaml_whose_paths_lead_one_folder_too_high(tmp_path: Path) -> N
             source.load("test")
 
 
+def test_a_missing_folder_is_not_replaced_by_another_of_its_name(tmp_path: Path) -> None:
+    write_yolo(tmp_path / "images" / "a.png", tmp_path / "labels" / "a.txt")
+    yaml = write(tmp_path / "data.yaml", "train: images\nval: ../valid/images\nnames: [cat, dog]\n")
+    check_split(open_data(yaml), "train", ["a"])
+    with pytest.raises(UserError, match=r"valid/images: no such folder.*\n.*data\.root=DIR"):
+        open_data(yaml).load("val")
+
+
+def test_a_link_that_leads_back_up_is_followed_once(tmp_path: Path) -> None:
+    write_yolo(tmp_path / "a.png", tmp_path / "a.txt")
+    write(tmp_path / "classes.txt", "cat\ndog\n")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    check_split(open_data(tmp_path), "all", ["a"])
+
+
 def test_ultralytics_yaml_with_lists_of_pictures(tmp_path: Path) -> None:
     for stem in "abc":
         write_yolo(tmp_path / "images" / f"{stem}.png", tmp_path / "labels" / f"{stem}.txt")

@@ -187,4 +187,4 @@ def poor_fit_warning(sizes: Sizes, anchors: Sizes) -> str | None:
     better = anchor_fit(sizes, kmeans_anchors(sizes, len(anchors)))
     if better.best_possible_recall <= fit.best_possible_recall + 0.05:
         return None
-    return f"the anchors fit this data badly ({fit}); fitted ones: {better} (yolofpn anchors prints them)"
+    return f"the anchors fit this data badly ({fit}); fitted ones: {better} (python -m yolofpn anchors prints them)"

@@ -59,7 +59,13 @@ def split_name(written: str) -> str:
 def list_pictures(folder: Path) -> list[Path]:
     """All pictures of a folder and its subfolders, in a fixed order; hidden files and folders are left out."""
     found = []
+    visited: set[str] = set()  # a link may lead back up
     for parent, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in visited:
+            folders.clear()
+            continue
+        visited.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         names = sorted(name for name in files if not name.startswith("."))
         found += [Path(parent, name) for name in names if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES]  # noqa: PTH122
@@ -93,7 +99,7 @@ class PathFinder:
     _last_hit: tuple[int, int] = field(default=(0, 0), init=False)
 
     def find(self, written: str) -> Path | None:
-        """The file or folder as written, else without leading ``../``, else without its first folder; or None."""
+        """The file or folder as written, else without leading ``../``, else without a leading ``data/``; or None."""
         forms = list(_forms(written))
         base, form = self._last_hit  # a list of 100,000 lines is of one kind: looking there first saves time
         if form < len(forms) and (path := self.bases[base] / forms[form]).exists():
@@ -111,8 +117,8 @@ def _forms(written: str) -> Iterator[str]:
     parts = PurePosixPath(written.replace("\\", "/")).parts
     inside = [part for part in parts if part not in ("..", "/")]
     yield "/".join(inside) or "."
-    if len(inside) > 1:
-        yield "/".join(inside[1:])  # CVAT's lists begin with a folder "data" that is not in its archive
+    if len(inside) > 1 and inside[0] == "data":
+        yield "/".join(inside[1:])  # CVAT's lists begin with a folder that is not in its archive
 
 
 def pictures_of(part: Part, problems: list[Problem]) -> list[Path]:
@@ -125,7 +131,10 @@ def pictures_of(part: Part, problems: list[Problem]) -> list[Path]:
         pictures = list_pictures(part.images)
         return pictures if part.list is None else _listed(part.list, pictures, problems)
     if not part.images.exists():
-        raise UserError(f"{part.images}: no such folder or list of pictures")
+        raise UserError(
+            f"{part.images}: no such folder or list of pictures\n"
+            f"put the pictures there, or say where the data set is with data.root=DIR"
+        )
     finder = PathFinder([part.images.parent, *part.bases])
     found = []
     for line in read_lines(part.images):

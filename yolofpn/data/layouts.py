@@ -153,7 +153,7 @@ class DataSource:
         if dataset.problems:
             counts = Counter(problem.kind.value for problem in dataset.problems).most_common()
             listed = ", ".join(f"{count} x {kind}" for kind, count in counts)
-            self.notes.append(f"{split}: {listed} (yolofpn check names each)")
+            self.notes.append(f"{split}: {listed} (python -m yolofpn check names each)")
 
     def _explain_no_labels(self, dataset: DetectionDataset, stored: str) -> str:
         if self.layout.format == "coco":
