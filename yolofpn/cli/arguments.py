@@ -40,10 +40,10 @@ class Parser(argparse.ArgumentParser):
         options.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
         super().__init__(allow_abbrev=False, **options)
 
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]  # noqa: ANN401
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # noqa: ANN401
         """Parse, aliases translated first; an error names the nearest flag and ends with exit code 2."""
         words = list(sys.argv[1:] if args is None else args)
-        parsed, unknown = self.parse_known_args(self._translate(words), namespace)
+        parsed, unknown = self.parse_known_intermixed_args(self._translate(words), namespace)
         if unknown:
             self.error(self._explain_unknown(unknown))
         return parsed

@@ -57,13 +57,14 @@ def centre_crop(image: Image, side: int) -> Image:
 
 
 def _load(weights: Path, cfg: Path | None) -> Callable[[Tensor], Tensor]:
+    from yolofpn.darknet.cfg import read_cfg
     from yolofpn.darknet.native import load_classifier
     from yolofpn.darknet.network import load_darknet_network
     from yolofpn.darknet.weights import open_weights
     from yolofpn.models.darknet import Darknet19, DarknetClassifier, darknet53
 
     if cfg is not None:
-        return load_darknet_network(cfg, weights).class_probabilities
+        return load_darknet_network(read_cfg(cfg), weights)[0].class_probabilities
     # Darknet-19's file is half the size of Darknet-53's; a file that is neither is refused with both sizes.
     is_19 = open_weights(weights).size < 100_000_000
     backbone = Darknet19(norm_eps=1e-6) if is_19 else darknet53(norm_eps=1e-6)

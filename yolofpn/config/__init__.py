@@ -1,7 +1,7 @@
 """The YAML files: typed, frozen, complete, and refused with the place and the remedy when something is wrong."""
 
 from yolofpn.config.base import StrictModel, UnitFloat
-from yolofpn.config.load import Config, load_config, read_yaml, validate
+from yolofpn.config.load import Config, DataSection, dump_config, load_config, read_yaml, validate
 from yolofpn.config.model import (
     AddNeckConfig,
     AnchorSize,
@@ -50,6 +50,7 @@ __all__ = [
     "Darknet19Config",
     "Darknet53Config",
     "DarknetHeader",
+    "DataSection",
     "InputConfig",
     "Level",
     "Metadata",
@@ -71,6 +72,7 @@ __all__ = [
     "UnitFloat",
     "YOLOHeadConfig",
     "YOLOLossConfig",
+    "dump_config",
     "load_config",
     "read_yaml",
     "validate",

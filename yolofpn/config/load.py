@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import YAMLError
 
 from yolofpn.config.base import StrictModel
+from yolofpn.config.explain import explain
 from yolofpn.config.model import InputConfig, ModelConfig, PostprocessConfig
 from yolofpn.config.training import AugmentConfig, TrainConfig
 from yolofpn.errors import UserError
@@ -20,17 +20,25 @@ from yolofpn.errors import UserError
 T = TypeVar("T", bound="StrictModel")
 
 
-class Config(StrictModel):
-    """One complete YAML file of ``cfg/``.
+class DataSection(StrictModel):
+    """The data set of a model.
 
     Attributes:
-        data: a data YAML, relative to this file, or any other data set that ``--data`` takes.
+        source: a data YAML, relative to the file that names it, or any other data set that ``--data`` takes.
+        root: the data set's folder, instead of the one that the data YAML names.
     """
+
+    source: str
+    root: str | None = None
+
+
+class Config(StrictModel):
+    """One complete YAML file of ``cfg/``."""
 
     model: ModelConfig
     input: InputConfig = InputConfig()
     postprocess: PostprocessConfig = PostprocessConfig()
-    data: str | None = None
+    data: DataSection | None = None
     augment: AugmentConfig = AugmentConfig()
     train: TrainConfig = TrainConfig()
 
@@ -43,9 +51,20 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
             with its path in the file and, for an unknown key, the nearest known one.
     """
     tree = read_yaml(path)
+    data = tree.get("data")
+    if isinstance(data, dict) and isinstance(data.get("source"), str):
+        data["source"] = str((Path(path).parent / data["source"]).resolve())
     for override in overrides:
         _apply_override(tree, override)
     return validate(Config, tree, str(path))
+
+
+def dump_config(config: Config, path: Path) -> None:
+    """Write a config that ``load_config`` reads back."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = None
+    with path.open("w", encoding="utf-8") as file:
+        yaml.dump(config.model_dump(mode="json"), file)
 
 
 def validate(schema: type[T], tree: Any, origin: str) -> T:  # noqa: ANN401
@@ -57,8 +76,7 @@ def validate(schema: type[T], tree: Any, origin: str) -> T:  # noqa: ANN401
     try:
         return schema.model_validate(tree)
     except ValidationError as error:
-        lines = [_explain(schema, dict(item)) for item in error.errors()]
-        raise UserError("\n".join(f"{origin}: {line}" for line in lines)) from None
+        raise UserError("\n".join(f"{origin}: {line}" for line in explain(schema, tree, error))) from None
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -81,7 +99,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}: give the path of a YAML file, such as cfg/yolofpn.yaml") from None
     if not isinstance(tree, dict):
-        raise UserError(f"{path}: expected sections such as 'model:', found {type(tree).__name__}")
+        found = "nothing" if tree is None else type(tree).__name__
+        raise UserError(f"{path}: expected sections such as 'model:', found {found}")
     return tree
 
 
@@ -96,44 +115,7 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
         if not isinstance(child, dict):
             raise UserError(f"override {override!r}: {section!r} is a value, not a section")
         node = child
-    node[key] = YAML(typ="safe", pure=True).load(value)
-
-
-def _explain(schema: type[StrictModel], item: dict[str, Any]) -> str:
-    # A discriminated union puts its tag into the location ("model.neck.add.width"): it is no key of the file.
-    place = ".".join(str(part) for part in item["loc"] if not _is_tag(part, item["loc"]))
-    if item["type"] == "extra_forbidden":
-        known = _known_keys(schema)
-        near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
-        return f"{place}: unknown key" + (f" (did you mean {near[0]!r}?)" if near else "")
-    message = str(item["msg"]).removeprefix("Value error, ")
-    return f"{place}: {message}" if place else message
-
-
-def _is_tag(part: Any, location: Iterable[Any]) -> bool:  # noqa: ANN401
-    parts = list(location)
-    return (
-        parts.index(part) > 0
-        and parts[parts.index(part) - 1] in {"backbone", "neck", "head", "assigner"}
-        and part in _TAGS
-    )
-
-
-_TAGS = {"best_anchor", "simota", "darknet53", "darknet19", "darknet", "concat", "add", "yolo", "faster_rcnn"}
-
-
-def _known_keys(schema: type[BaseModel]) -> list[str]:
-    keys: list[str] = []
-    pending: list[Any] = [schema]
-    seen: set[Any] = set()
-    while pending:
-        kind = pending.pop()
-        if kind in seen:
-            continue
-        seen.add(kind)
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            keys.extend(kind.model_fields)
-            pending.extend(info.annotation for info in kind.model_fields.values())
-        else:
-            pending.extend(getattr(kind, "__args__", ()))
-    return keys
+    try:
+        node[key] = YAML(typ="safe", pure=True).load(value)
+    except YAMLError:
+        raise UserError(f"override {override!r}: {value!r} is no valid YAML value") from None

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from yolofpn.config.base import StrictModel, UnitFloat
+from yolofpn.levels import built_levels
 
-Level = Annotated[int, Field(ge=2, le=7)]
+Level = Annotated[int, Field(ge=2, le=5)]
 AnchorSize = tuple[PositiveFloat, PositiveFloat]  # width, height in network pixels
 ResizeMode = Literal["letterbox", "stretch", "shortest-edge"]
 
@@ -44,16 +45,29 @@ class NeckSwitches(StrictModel):
     lateral: bool = True
     upsample: Literal["nearest", "bilinear"] = "nearest"
 
+    @model_validator(mode="after")
+    def _switches_agree(self) -> NeckSwitches:
+        built_levels(self.levels, top_down=self.top_down, lateral=self.lateral)
+        return self
+
 
 class ConcatNeckConfig(NeckSwitches):
     """YOLOv3's fusion: reduce, upsample, concatenate, five convolutions.
 
     Attributes:
-        channels: output channels from the finest to the coarsest level; by default half of the backbone's.
+        channels: output channels of each level that is built, from the finest to the coarsest (with the top-down way
+            p5, whatever ``levels`` says); by default half of the backbone's.
     """
 
     type: Literal["concat"]
     channels: tuple[PositiveInt, ...] | None = None
+
+    @model_validator(mode="after")
+    def _channels_of_each_level(self) -> ConcatNeckConfig:
+        built = built_levels(self.levels, top_down=self.top_down, lateral=self.lateral)
+        if self.channels is not None and len(self.channels) != len(built):
+            raise ValueError(f"{len(self.channels)} channels for the {len(built)} levels {built} that are built")
+        return self
 
 
 class AddNeckConfig(NeckSwitches):

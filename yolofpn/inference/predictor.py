@@ -19,6 +19,7 @@ from yolofpn.config import Metadata, ResizeMode
 from yolofpn.data.images import read_image, to_bgr
 from yolofpn.data.names import normalise_name
 from yolofpn.errors import UserError
+from yolofpn.hardware import choose_device, choose_dtype
 from yolofpn.inference.sources import resolve_sources
 from yolofpn.ops.resize import Placement, resize_image
 from yolofpn.structures import Detections, Detector, Frame, Image, Limits
@@ -74,9 +75,8 @@ class Predictor:
         if classes is not None:
             self.limits = only_classes(self.limits, classes, metadata.names)
         self.device = choose_device(device)
-        self.dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}.get(
-            precision, torch.float32
-        )
+        # Without a check of what it changes, auto keeps the full precision.
+        self.dtype = choose_dtype("fp32" if precision == "auto" else precision, self.device)
         assert isinstance(detector, nn.Module)
         detector.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         detector.eval()
@@ -240,24 +240,6 @@ def _find_class(item: str | int, names: Sequence[str]) -> int:
     near = difflib.get_close_matches(str(item), names, n=1)
     hint = f", did you mean {near[0]!r}?" if near else f"; there are {', '.join(names[:10])} ..."
     raise UserError(f"no class {item!r} among the {len(names)} of these weights{hint}")
-
-
-def choose_device(name: str) -> torch.device:
-    """'auto' -> CUDA, else Apple's GPU, else the CPU; anything else as named.
-
-    Raises:
-        UserError: there is no such device here.
-    """
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):
-        raise UserError(f"device {name!r} is not available here: try --device cpu, or auto") from None
-    return device
 
 
 def _to_tensor(image: Image) -> Tensor:

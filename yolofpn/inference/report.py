@@ -6,7 +6,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from tqdm import tqdm
 
@@ -33,7 +33,7 @@ class Report:
         self._network_seconds = 0.0
         self._classes: Counter[str] = Counter()
         self._failures = 0
-        self._bar: tqdm[None] | None = None
+        self._bar: tqdm[NoReturn] | None = None
         self._bar_source: Source | None = None
         self._start = time.perf_counter()
         self._last_line = self._start

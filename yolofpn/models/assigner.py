@@ -51,12 +51,12 @@ class BestAnchorAssigner:
         ignored = best_iou > self.ignore_iou_thresh
         ignored |= covered_by_ignore_regions(predicted, target)
         matched = torch.full((len(raw),), -1, device=raw.device)
-        if self.positive_iou_thresh is not None and len(boxes):
-            near = best_iou > self.positive_iou_thresh
-            matched[near] = best_box[near]
-        for_box = best_anchor_of_each_box(boxes, grid)
         # Of two boxes that want the same prediction the later one gets it, as in Darknet.
-        matched[for_box] = torch.arange(len(boxes), device=raw.device)
+        order = torch.arange(len(boxes), device=raw.device)
+        matched.scatter_reduce_(0, best_anchor_of_each_box(boxes, grid), order, "amax")
+        if self.positive_iou_thresh is not None and len(boxes):
+            near = (best_iou > self.positive_iou_thresh) & (matched < 0)
+            matched[near] = best_box[near]
         positive = (matched >= 0).nonzero().squeeze(1)
         return Assignment(positive, matched[positive], ignored)
 
@@ -91,8 +91,8 @@ class SimOTAAssigner:
         candidates = reachable.any(dim=0).nonzero().squeeze(1)  # [K]
         reachable = reachable[:, candidates]
         iou = box_iou(boxes, grid.decode(raw[candidates, :4], candidates)) * reachable  # [M, K]
-        cost = classification_cost(raw[candidates], labels) - self.iou_weight * iou.clamp(min=1e-8).log()
-        cost = cost.masked_fill(~reachable, torch.inf)
+        cost = classification_cost(raw[candidates], labels, softmax=grid.softmax)
+        cost = (cost - self.iou_weight * iou.clamp(min=1e-8).log()).masked_fill(~reachable, torch.inf)
         top = iou.topk(min(self.top_candidates, len(candidates)), dim=1).values
         wanted = torch.minimum(top.sum(dim=1).int().clamp(min=1), reachable.sum(dim=1))  # [M]
         rank = cost.argsort(dim=1, stable=True).argsort(dim=1)
@@ -111,13 +111,11 @@ def best_anchor_of_each_box(boxes: Tensor, grid: Grid) -> Tensor:
     centred = torch.cat([-size, size], dim=1) / 2
     anchors = torch.cat([-grid.shapes, grid.shapes], dim=1) / 2
     shape = box_iou(centred, anchors).argmax(dim=1) if len(boxes) else boxes.new_zeros(0, dtype=torch.int64)
-    level_stride = torch.stack([grid.strides[grid.shape_of == s][0] for s in range(len(grid.shapes))])  # [S, 1]
-    cell = ((boxes[:, :2] + boxes[:, 2:]) / 2 / level_stride[shape]).floor()
+    start, last_cell = grid.shape_starts[shape], grid.shape_maps[shape] - 1
+    cell = ((boxes[:, :2] + boxes[:, 2:]) / 2 / grid.strides[start]).floor().long()
     # The last row and column also hold the centres that lie on the picture's very border.
-    last = torch.stack([grid.cells[grid.shape_of == s].amax(dim=0) for s in range(len(grid.shapes))])[shape]
-    cell = torch.minimum(cell.clamp(min=0), last)
-    first = torch.stack([(grid.shape_of == s).nonzero()[0, 0] for s in range(len(grid.shapes))])[shape]
-    return first + (cell[:, 1] * (last[:, 0] + 1) + cell[:, 0]).long()
+    column, row = torch.minimum(cell.clamp(min=0), last_cell).unbind(dim=1)
+    return start + row * grid.shape_maps[shape, 0] + column
 
 
 def cells_that_reach(boxes: Tensor, grid: Grid) -> Tensor:
@@ -128,9 +126,10 @@ def cells_that_reach(boxes: Tensor, grid: Grid) -> Tensor:
     return distance <= max(grid.scale_x_y, 1.0) / 2
 
 
-def classification_cost(raw: Tensor, labels: Tensor) -> Tensor:
+def classification_cost(raw: Tensor, labels: Tensor, *, softmax: bool = False) -> Tensor:
     """[K, 5 + C] and labels [M] -> [M, K]: cross-entropy of sqrt(objectness x class score) against each label."""
-    score = (F.logsigmoid(raw[:, 4:5]) + F.logsigmoid(raw[:, 5:])) / 2  # [K, C], log of the score
+    log_classes = F.log_softmax(raw[:, 5:], dim=1) if softmax else F.logsigmoid(raw[:, 5:])
+    score = (F.logsigmoid(raw[:, 4:5]) + log_classes) / 2  # [K, C], log of the score
     against = -torch.log1p(-score.exp().clamp(max=1 - 1e-7))
     return (against.sum(dim=1, keepdim=True) - against[:, labels] - score[:, labels]).T
 

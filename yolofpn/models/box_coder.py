@@ -41,14 +41,22 @@ def yolo_box_to_xyxy(
 
 
 def xyxy_to_yolo_targets(
-    boxes: Tensor, anchors: Tensor, cells: Tensor, stride: int | Tensor, scale_x_y: float = 1.0
+    boxes: Tensor,
+    anchors: Tensor,
+    cells: Tensor,
+    stride: int | Tensor,
+    scale_x_y: float = 1.0,
+    *,
+    linear_xy: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """What the network should give for ``boxes`` [..., 4]: the inverse of ``yolo_box_to_xyxy``.
 
     Returns:
         [..., 2] the value wanted of sigmoid(t_x), sigmoid(t_y), in [0, 1] if the cell can reach the centre (with
-        linear x, y and ``scale_x_y`` 1: of t_x, t_y themselves), and [..., 2] the t_w, t_h wanted.
+        ``linear_xy``: of t_x, t_y themselves), and [..., 2] the t_w, t_h wanted.
     """
-    centre = (boxes[..., :2] + boxes[..., 2:]) / 2 / stride - cells
+    offset = (boxes[..., :2] + boxes[..., 2:]) / 2 / stride - cells
+    if not linear_xy:
+        offset = (offset + (scale_x_y - 1) / 2) / scale_x_y
     size = (boxes[..., 2:] - boxes[..., :2]) / anchors
-    return (centre + (scale_x_y - 1) / 2) / scale_x_y, size.log()
+    return offset, size.log()

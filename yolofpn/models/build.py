@@ -17,6 +17,7 @@ from yolofpn.config import (
     SimOTAConfig,
     YOLOLossConfig,
 )
+from yolofpn.levels import TOP_LEVEL
 from yolofpn.models.assigner import BestAnchorAssigner, SimOTAAssigner
 from yolofpn.models.darknet import Darknet, Darknet19, darknet53, scaled_darknet
 from yolofpn.models.fpn import AddFPN, ConcatFPN
@@ -29,11 +30,7 @@ from yolofpn.structures import FeatureInfo, Limits
 
 
 def build_model(model: ModelConfig, num_classes: int, input: InputConfig, postprocess: PostprocessConfig) -> YOLO:
-    """The network of ``model`` with fresh weights.
-
-    Raises:
-        ValueError: the neck's switches contradict each other.
-    """
+    """The network of ``model`` with fresh weights."""
     backbone = build_backbone(model)
     neck = build_neck(model, backbone.feature_info)
     head = YOLOHead(neck.feature_info, len(model.head.anchors[0]), num_classes, model.norm_eps)
@@ -53,14 +50,15 @@ def build_model(model: ModelConfig, num_classes: int, input: InputConfig, postpr
 
 
 def build_backbone(model: ModelConfig) -> Darknet | Darknet19:
-    """Images -> {"c2" ... "c5"}."""
+    """Images -> {"c2" ... "c5"}; without the top-down way it ends at the coarsest level that comes out."""
+    top_level = TOP_LEVEL if model.neck.top_down else model.neck.levels[-1]
     match model.backbone:
         case Darknet53Config():
-            return darknet53(model.norm_eps)
+            return darknet53(model.norm_eps, top_level)
         case Darknet19Config():
-            return Darknet19(model.norm_eps)
+            return Darknet19(model.norm_eps, top_level)
         case ScaledDarknetConfig(width=width, depth=depth):
-            return scaled_darknet(width, depth, model.norm_eps)
+            return scaled_darknet(width, depth, model.norm_eps, top_level)
 
 
 def build_neck(model: ModelConfig, feature_info: Mapping[str, FeatureInfo]) -> ConcatFPN | AddFPN:

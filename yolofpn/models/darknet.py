@@ -30,8 +30,13 @@ class ResidualBlock(nn.Module):
 class Darknet(nn.Module):
     """Stages of one stride-2 convolution and residual blocks (YOLOv3, table 1; arXiv 1804.02767).
 
+    Args:
+        depths: residual blocks of each stage.
+        channels: of each stage.
+        norm_eps: of batch norm.
+
     Attributes:
-        feature_info: channels and stride of c2, c3, c4 and c5.
+        feature_info: channels and stride of c2, c3 ... up to the last stage, which is c5 where there are five.
     """
 
     def __init__(self, depths: Sequence[int], channels: Sequence[int], norm_eps: float = 1e-5) -> None:
@@ -44,7 +49,7 @@ class Darknet(nn.Module):
             blocks = (ResidualBlock(out_channels, norm_eps) for _ in range(depth))
             self.stages.append(nn.Sequential(downsample, *blocks))
             in_channels = out_channels
-        self.feature_info = {f"c{k}": FeatureInfo(channels[k - 1], 2**k) for k in (2, 3, 4, 5)}
+        self.feature_info = {f"c{k}": FeatureInfo(channels[k - 1], 2**k) for k in range(2, len(channels) + 1)}
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """[B, 3, H, W] -> {"c2": [B, C2, H/4, W/4], ... "c5": [B, C5, H/32, W/32]}."""
@@ -57,31 +62,35 @@ class Darknet(nn.Module):
         return features
 
 
-def darknet53(norm_eps: float = 1e-5) -> Darknet:
-    """Darknet-53: 52 convolutions in five stages of 1, 2, 8, 8 and 4 residual blocks."""
-    return Darknet(DARKNET53_DEPTHS, DARKNET53_CHANNELS, norm_eps)
+def darknet53(norm_eps: float = 1e-5, top_level: int = 5) -> Darknet:
+    """Darknet-53: 52 convolutions in five stages of 1, 2, 8, 8 and 4 residual blocks, or less up to ``top_level``."""
+    return Darknet(DARKNET53_DEPTHS[:top_level], DARKNET53_CHANNELS[:top_level], norm_eps)
 
 
-def scaled_darknet(width: float, depth: float, norm_eps: float = 1e-5) -> Darknet:
+def scaled_darknet(width: float, depth: float, norm_eps: float = 1e-5, top_level: int = 5) -> Darknet:
     """Darknet-53 with ``width`` times the channels (in multiples of 8) and ``depth`` times the blocks (at least 1)."""
     depths = [max(1, round(blocks * depth)) for blocks in DARKNET53_DEPTHS]
     channels = [max(16, round(count * width / 8) * 8) for count in DARKNET53_CHANNELS]
-    return Darknet(depths, channels, norm_eps)
+    return Darknet(depths[:top_level], channels[:top_level], norm_eps)
 
 
 class Darknet19(nn.Module):
     """YOLOv2's backbone: max-pooling, no skip connections (arXiv 1612.08242, table 6).
 
+    Args:
+        norm_eps: of batch norm.
+        top_level: the stages after c<top_level> are left out.
+
     Attributes:
-        feature_info: channels and stride of c2, c3, c4 and c5.
+        feature_info: channels and stride of c2, c3 ... c<top_level>.
     """
 
-    def __init__(self, norm_eps: float = 1e-5) -> None:
+    def __init__(self, norm_eps: float = 1e-5, top_level: int = 5) -> None:
         super().__init__()
         plan = ((32,), (64,), (128, 64, 128), (256, 128, 256), (512, 256, 512, 256, 512), (1024, 512, 1024, 512, 1024))
         self.stages = nn.ModuleList()
         in_channels = 3
-        for widths in plan:
+        for widths in plan[: top_level + 1]:
             stage = nn.Sequential()
             for index, out_channels in enumerate(widths):
                 # 3x3 convolutions, and 1x1 in between that halve the channels.
@@ -89,7 +98,7 @@ class Darknet19(nn.Module):
                 in_channels = out_channels
             self.stages.append(stage)
         self.pool = nn.MaxPool2d(2, 2)
-        self.feature_info = {f"c{k}": FeatureInfo(plan[k][-1], 2**k) for k in (2, 3, 4, 5)}
+        self.feature_info = {f"c{k}": FeatureInfo(plan[k][-1], 2**k) for k in range(2, top_level + 1)}
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """[B, 3, H, W] -> {"c2": [B, 128, H/4, W/4], ... "c5": [B, 1024, H/32, W/32]}."""

@@ -11,10 +11,9 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, cat, nn
 
+from yolofpn.levels import built_levels
 from yolofpn.models.layers import ConvBNAct, upsample_to
 from yolofpn.structures import FeatureInfo
-
-TOP_LEVEL = 5
 
 
 def five_convs(in_channels: int, out_channels: int, norm_eps: float) -> nn.Sequential:
@@ -76,14 +75,15 @@ class ConcatFPN(nn.Module):
         norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
-        built = _built_levels(feature_info, levels, top_down=top_down, lateral=lateral)
+        built = built_levels(levels, top_down=top_down, lateral=lateral)
         if channels is None:
             channels = [feature_info[f"c{k}"].channels // 2 for k in built]
         if len(channels) != len(built):
-            raise ValueError(f"neck.channels has {len(channels)} values for the {len(built)} levels {built} it builds")
+            raise ValueError(f"{len(channels)} channels for the {len(built)} levels {built} that are built")
         self.upsample = upsample
         self.top_down = top_down
         self.levels = tuple(levels)
+        self.built_levels = tuple(built)
         self.feature_info = {
             f"p{k}": FeatureInfo(width, 2**k) for k, width in zip(built, channels, strict=True) if k in levels
         }
@@ -97,9 +97,9 @@ class ConcatFPN(nn.Module):
         """{"c3": [B, C3, H/8, W/8], ...} -> {"p3": [B, P3, H/8, W/8], ...}, the finest level first."""
         pyramid: dict[str, Tensor] = {}
         above: Tensor | None = None
-        for name in [name for name in ("p5", "p4", "p3", "p2") if name in self._modules]:
-            out: Tensor = self.get_submodule(name)(features["c" + name[1]], above, self.upsample)
-            pyramid[name] = out
+        for k in reversed(self.built_levels):
+            out: Tensor = self.get_submodule(f"p{k}")(features[f"c{k}"], above, self.upsample)
+            pyramid[f"p{k}"] = out
             above = out if self.top_down else None
         return {f"p{k}": pyramid[f"p{k}"] for k in self.levels}
 
@@ -143,10 +143,11 @@ class AddFPN(nn.Module):
         upsample: str = "nearest",
     ) -> None:
         super().__init__()
-        built = _built_levels(feature_info, levels, top_down=top_down, lateral=lateral)
+        built = built_levels(levels, top_down=top_down, lateral=lateral)
         self.upsample = upsample
         self.top_down = top_down
         self.levels = tuple(levels)
+        self.built_levels = tuple(built)
         self.feature_info = {f"p{k}": FeatureInfo(channels, 2**k) for k in levels}
         for k in reversed(built):
             own = feature_info[f"c{k}"].channels if lateral or k == built[-1] else None
@@ -156,31 +157,14 @@ class AddFPN(nn.Module):
         """{"c3": [B, C3, H/8, W/8], ...} -> {"p3": [B, d, H/8, W/8], ...}, the finest level first."""
         pyramid: dict[str, Tensor] = {}
         above: Tensor | None = None
-        for name in [name for name in ("p5", "p4", "p3", "p2") if name in self._modules]:
-            level, feature = self.get_submodule(name), features["c" + name[1]]
+        for k in reversed(self.built_levels):
+            level, feature = self.get_submodule(f"p{k}"), features[f"c{k}"]
             assert isinstance(level, AddLevel)
             merged = level.lateral(feature) if level.lateral else None
             if above is not None:
                 upsampled = upsample_to(above, feature, self.upsample)
                 merged = upsampled if merged is None else merged + upsampled
             if level.smooth:
-                pyramid[name] = level.smooth(merged)
+                pyramid[f"p{k}"] = level.smooth(merged)
             above = merged if self.top_down else None
         return {f"p{k}": pyramid[f"p{k}"] for k in self.levels}
-
-
-def _built_levels(
-    feature_info: Mapping[str, FeatureInfo], levels: Sequence[int], *, top_down: bool, lateral: bool
-) -> list[int]:
-    """The levels that need modules: those of the output, and with the top-down way all between them and c5."""
-    if not levels or list(levels) != sorted(set(levels)):
-        raise ValueError(f"neck.levels {list(levels)} must be ascending and without repetition, such as [3, 4, 5]")
-    if missing := [k for k in levels if f"c{k}" not in feature_info]:
-        raise ValueError(f"neck.levels: the backbone has no c{missing[0]}, only {', '.join(feature_info)}")
-    if not lateral and not top_down:
-        raise ValueError("neck: lateral: false and top_down: false together leave the levels without input")
-    if not lateral and levels[0] == TOP_LEVEL:
-        raise ValueError(f"neck: lateral: false changes nothing where the only level is {TOP_LEVEL}")
-    if top_down and levels == (TOP_LEVEL,):
-        raise ValueError(f"neck: top_down: true has nowhere to go from the only level {TOP_LEVEL}; set it to false")
-    return list(range(levels[0], TOP_LEVEL + 1)) if top_down else list(levels)

@@ -56,7 +56,8 @@ def postprocess_maps(
     classes (YOLOv3, section 2.2). The result of an image does not depend on the others of its batch.
 
     Raises:
-        ValueError: a map holds NaN, or does not have A * (5 + C) channels.
+        ValueError: a prediction that could become a detection holds NaN, a map does not have A * (5 + C) channels,
+            or the thresholds are not one or C.
     """
     parts = [select_candidates(dense[name], spec, num_classes, limits.score_thresh) for name, spec in specs.items()]
     images = torch.cat([part.images for part in parts])
@@ -79,14 +80,16 @@ def select_candidates(
     num_anchors = len(spec.anchors)
     if channels != num_anchors * (5 + num_classes):
         raise ValueError(f"{channels} channels for {num_anchors} anchors x (5 + {num_classes} classes)")
+    if isinstance(score_thresh, tuple) and len(score_thresh) != num_classes:
+        raise ValueError(f"{len(score_thresh)} score thresholds for {num_classes} classes")
     raw = raw.view(batch, num_anchors, 5 + num_classes, height, width)
-    lowest = score_thresh if isinstance(score_thresh, float) else min(score_thresh)
+    lowest = min(score_thresh) if isinstance(score_thresh, tuple) else score_thresh
     # Objectness bounds the score from above, so most predictions are dropped before any other value is touched.
     objectness = raw[:, :, 4].float().sigmoid()  # [B, A, H, W]
-    if objectness.isnan().any():
-        raise ValueError("the network's output is NaN: the weights are damaged or do not fit the network")
     image, anchor, row, column = (objectness > lowest).nonzero(as_tuple=True)
     picked = raw[image, anchor, :, row, column].float()  # [K', 5 + C]
+    if objectness.isnan().any() or picked.isnan().any():
+        raise ValueError("the network's output is NaN: the weights are damaged or do not fit the network")
     classes = picked[:, 5:].softmax(dim=1) if spec.softmax else picked[:, 5:].sigmoid()
     scores = objectness[image, anchor, row, column, None] * classes  # [K', C]
     thresholds = torch.as_tensor(score_thresh, dtype=scores.dtype, device=scores.device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from yolofpn.models.layers import Normalize
@@ -66,5 +67,6 @@ class YOLO(nn.Module):
         dense = self.dense(images)
         size = (images.shape[-2], images.shape[-1])
         if targets is not None:
-            return self.loss(dense, targets, size)
+            with torch.autocast(images.device.type, enabled=False):  # sums over thousands of cells need float32
+                return self.loss(dense, targets, size)
         return self.postprocess(dense, [size] * len(images))

@@ -46,7 +46,8 @@ class YOLOLoss:
         specs: how each raw map is read.
         assigner: which predictions learn which box.
         box: 'squared' or 'bce' on sigmoid(t_x) with squared error on t_w (YOLOv3, section 2.1), or 1 - IoU and its kin.
-        iou_aware_classes: the class wanted is the IoU reached, not 1 (arXiv 2107.08430, section 2.1).
+        iou_aware_classes: the class wanted is the IoU reached, not 1 (arXiv 2107.08430, section 2.1); softmax classes,
+            which share one certainty, always learn 1.
         focal_gamma: above 0 objectness learns by focal loss (arXiv 1708.02002), alpha 0.25.
         box_weight: factor of the box loss.
         objectness_weight: factor of the objectness loss.
@@ -70,8 +71,7 @@ class YOLOLoss:
         self.box = box
         self.iou_aware_classes = iou_aware_classes
         self.focal_gamma = focal_gamma
-        self.weights = {"box": box_weight, "objectness": objectness_weight, "class": class_weight}
-        self.softmax = next(iter(self.specs.values())).softmax
+        self.weights = {"loss_box": box_weight, "loss_objectness": objectness_weight, "loss_class": class_weight}
 
     def __call__(self, dense: Mapping[str, Tensor], targets: list[Target], size: tuple[int, int]) -> dict[str, Tensor]:
         """Raw maps and the boxes of each image in network pixels -> {"loss_box", "loss_objectness", "loss_class"}.
@@ -85,17 +85,12 @@ class YOLOLoss:
         assignments = [self.assigner(raw[i], grid, target) for i, target in enumerate(targets)]
         positives = gather_positives(raw, assignments, targets)
         normaliser = positives_per_process(positives.raw)
-        iou = self._reached_iou(positives, grid)
         losses = {
             "loss_box": self._box_loss(positives, grid, size),
             "loss_objectness": self._objectness_loss(raw[:, :, 4], assignments),
-            "loss_class": self._class_loss(positives, iou),
+            "loss_class": self._class_loss(positives, grid),
         }
-        return {name: self.weights[name[5:]] * loss / normaliser for name, loss in losses.items()}
-
-    @torch.no_grad()
-    def _reached_iou(self, positives: Positives, grid: Grid) -> Tensor:
-        return elementwise_iou(grid.decode(positives.raw[:, :4], positives.index), positives.boxes)
+        return {name: self.weights[name] * loss / normaliser for name, loss in losses.items()}
 
     def _box_loss(self, positives: Positives, grid: Grid, size: tuple[int, int]) -> Tensor:
         deltas = positives.raw[:, :4]
@@ -107,7 +102,12 @@ class YOLOLoss:
     def _loss_on_deltas(self, deltas: Tensor, positives: Positives, grid: Grid, size: tuple[int, int]) -> Tensor:
         index = positives.index
         xy, wh = xyxy_to_yolo_targets(
-            positives.boxes, grid.anchors[index], grid.cells[index], grid.strides[index], grid.scale_x_y
+            positives.boxes,
+            grid.anchors[index],
+            grid.cells[index],
+            grid.strides[index],
+            grid.scale_x_y,
+            linear_xy=grid.linear_xy,
         )
         if grid.linear_xy:
             loss_xy = (deltas[:, :2] - xy).square() / 2
@@ -132,13 +132,14 @@ class YOLOLoss:
             loss = loss * focal_factor(logits, wanted, self.focal_gamma)
         return (loss * counted).sum()
 
-    def _class_loss(self, positives: Positives, iou: Tensor) -> Tensor:
+    def _class_loss(self, positives: Positives, grid: Grid) -> Tensor:
         logits = positives.raw[:, 5:]
-        if self.softmax:
+        if grid.softmax:
             return F.cross_entropy(logits, positives.labels, reduction="sum")
         wanted = F.one_hot(positives.labels, logits.shape[1]).to(logits.dtype)
         if self.iou_aware_classes:
-            wanted = wanted * iou[:, None]
+            predicted = grid.decode(positives.raw[:, :4].detach(), positives.index)
+            wanted = wanted * elementwise_iou(predicted, positives.boxes)[:, None]
         return F.binary_cross_entropy_with_logits(logits, wanted, reduction="sum")
 
 

@@ -1,0 +1,84 @@
+"""What is wrong in a YAML file, in words for the person who wrote it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+Path = tuple[str, ...]
+
+
+def explain(schema: type[BaseModel], tree: Any, error: ValidationError) -> list[str]:  # noqa: ANN401
+    """One line per wrong place in ``tree``: its dotted path, what is wrong, and the nearest key of an unknown one."""
+    problems: dict[Path, str] = {}
+    for item in error.errors():
+        path = _path(tree, item["loc"])
+        problem = _unknown_key(schema, path) if item["type"] == "extra_forbidden" else _wrong_value(dict(item))
+        problems.setdefault(path, problem)  # where a value may be of several types, the first one tried speaks
+    return [
+        f"{'.'.join(path)}: {problem}" if path else problem
+        for path, problem in problems.items()
+        if not any(other[: len(path)] == path and other != path for other in problems)
+    ]
+
+
+def _path(tree: Any, location: Sequence[int | str]) -> Path:  # noqa: ANN401
+    """``location`` without what pydantic puts in beside keys: the tag of a union ("add"), a type that it tried."""
+    path: list[str] = []
+    node = tree
+    for part in location:
+        if isinstance(node, dict) and (part in node or part != node.get("type")):
+            path.append(str(part))
+            node = node.get(part)
+        elif isinstance(node, list) and isinstance(part, int):
+            path.append(str(part))
+            node = node[part] if part < len(node) else None
+    return tuple(path)
+
+
+def _unknown_key(schema: type[BaseModel], path: Path) -> str:
+    """With the nearest key of the same section, else of the whole file."""
+    known = list(_known_paths(schema))
+    here = [key[-1] for key in known if key[:-1] == path[:-1]]
+    near = difflib.get_close_matches(path[-1], here, n=1)
+    if not near:
+        anywhere = {key[-1]: ".".join(key) for key in reversed(known)}
+        near = [anywhere[key] for key in difflib.get_close_matches(path[-1], anywhere, n=1)]
+    return "unknown key" + (f" (did you mean {near[0]!r}?)" if near else "")
+
+
+def _wrong_value(item: dict[str, Any]) -> str:
+    value = item["input"]
+    match item["type"]:
+        case "missing":
+            return "is missing"
+        case "model_type" | "model_attributes_type":
+            return f"expected a section of keys, found {'nothing' if value is None else repr(value)}"
+        case "union_tag_not_found":
+            return "lacks the key 'type'"
+        case "union_tag_invalid":
+            return f"type {item['ctx']['tag']!r} is none of {item['ctx']['expected_tags']}"
+        case "tuple_type":
+            return f"expected a list, found {value!r}"
+        case "value_error":
+            return str(item["msg"]).removeprefix("Value error, ")
+    return f"{item['msg']}, found {value!r}" if isinstance(value, str | int | float) else str(item["msg"])
+
+
+def _known_paths(schema: type[BaseModel]) -> Iterator[Path]:
+    for name, info in schema.model_fields.items():
+        yield (name,)
+        for section in _sections(info.annotation):
+            yield from ((name, *rest) for rest in _known_paths(section))
+
+
+def _sections(annotation: Any) -> Iterator[type[BaseModel]]:  # noqa: ANN401
+    """The models within a type such as ``A | B | None``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    else:
+        for argument in get_args(annotation):
+            yield from _sections(argument)

@@ -1,0 +1,76 @@
+"""Run a detector over a data set and measure what it finds: the one way in which AP is computed here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from yolofpn.data.loader import Batch
+from yolofpn.evaluation.metrics import DetectionMetrics
+from yolofpn.structures import Detections, Detector, Limits
+
+EVALUATION_LIMITS = Limits(score_thresh=0.001, nms_thresh=0.6, detections_per_img=300)
+
+
+@torch.inference_mode()
+def collect(
+    detector: Detector,
+    batches: Iterable[Batch],
+    metrics: DetectionMetrics,
+    *,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    limits: Limits = EVALUATION_LIMITS,
+    relabel: Sequence[int | None] | None = None,
+    on_image: Callable[[int, Detections], None] | None = None,
+) -> None:
+    """Detect on every batch and hand the results to ``metrics``, in pixels of the pictures.
+
+    Args:
+        detector: is set to evaluation mode for the while.
+        batches: of an evaluation loader.
+        metrics: receives (detections, target) of each picture.
+        device: where the detector lies.
+        dtype: of the network's arithmetic.
+        limits: low enough a threshold for whole precision-recall curves.
+        relabel: by label of the detector, the data set's, or None for classes that it does not have.
+        on_image: called with the image's id and what was found, after relabelling.
+    """
+    assert isinstance(detector, nn.Module)
+    was_training = detector.training
+    detector.eval()
+    try:
+        for batch in batches:
+            images = batch.images.to(device, non_blocking=True)
+            found = detect_batch(detector, images, batch, dtype, limits)
+            for detections, target, readable in zip(found, batch.originals, batch.readable, strict=True):
+                kept = _relabel(detections, relabel) if readable else Detections.empty()
+                metrics.add(kept, target)
+                if on_image is not None:
+                    on_image(target.image_id, kept)
+    finally:
+        detector.train(was_training)
+
+
+def detect_batch(
+    detector: Detector, images: Tensor, batch: Batch, dtype: torch.dtype, limits: Limits
+) -> list[Detections]:
+    """The detections of an evaluation batch in pixels of its pictures."""
+    with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
+        dense = detector.dense(images)
+    sizes = [placement.network_size for placement in batch.placements]
+    found = detector.postprocess(dense, sizes, limits)
+    placed = zip(found, batch.placements, strict=True)
+    return [replace(each.to("cpu"), boxes=placement.to_image(each.to("cpu").boxes)) for each, placement in placed]
+
+
+def _relabel(detections: Detections, mapping: Sequence[int | None] | None) -> Detections:
+    if mapping is None:
+        return detections
+    table = torch.tensor([-1 if label is None else label for label in mapping], dtype=torch.int64)
+    labels = table[detections.labels]
+    known = labels >= 0
+    return replace(detections[known], labels=labels[known])

@@ -1,0 +1,66 @@
+"""What the machine at hand is good at."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from yolofpn.errors import UserError
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_device(name: str) -> torch.device:
+    """'auto' -> CUDA (of torchrun's local rank), else Apple's GPU, else the CPU; anything else as named.
+
+    Raises:
+        UserError: there is no such device here.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        raise UserError(f"device {name!r} is not available here: try --device cpu, or auto") from None
+    return device
+
+
+def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """'auto' -> bfloat16 where the device is fast at it, else float32; 'fp32', 'bf16', 'fp16' as named."""
+    if precision == "auto":
+        return torch.bfloat16 if is_fast_at_bf16(device) else torch.float32
+    return _DTYPES[precision]
+
+
+def is_fast_at_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 matrices in hardware."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return device.type == "cpu" and "amx_bf16" in cpu_flags()
+
+
+@cache
+def cpu_flags() -> frozenset[str]:
+    """Instruction sets of the processor, as Linux names them; empty elsewhere."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return frozenset()
+    lines = [line for line in text.splitlines() if line.startswith(("flags", "Features"))]
+    return frozenset(lines[0].partition(":")[2].split()) if lines else frozenset()
+
+
+def available_cpus() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_workers(device: torch.device) -> int:
+    """Processes that load pictures: on the CPU one, as the network needs the rest; beside a GPU up to eight."""
+    return min(8, max(1, available_cpus() - 1)) if device.type != "cpu" else 1

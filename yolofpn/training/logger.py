@@ -1,0 +1,85 @@
+"""What a run writes down about itself: metrics.csv, and the same numbers as TensorBoard events."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch.utils.tensorboard.writer import SummaryWriter
+
+from yolofpn.errors import UserError
+
+COLUMNS = ("epoch", "step", "seconds", "lr", "loss")
+METRIC_COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
+_AXES = {"epoch", "step", "seconds"}
+
+
+class RunLog:
+    """One row per epoch; a run that goes on is cut back to what its checkpoint knows.
+
+    Args:
+        run_dir: where metrics.csv and events/ are.
+        loss_names: of the detector's losses, such as loss_box.
+        epochs_done: rows of later epochs are dropped.
+    """
+
+    def __init__(self, run_dir: Path, loss_names: tuple[str, ...], epochs_done: int) -> None:
+        self._path = run_dir / "metrics.csv"
+        self._columns = (*COLUMNS, *loss_names, *METRIC_COLUMNS)
+        self.rows = [row for row in read_metrics(run_dir) if int(row["epoch"]) <= epochs_done]
+        self._write_all()
+        # The events repeat the rows, so they are made anew from these instead of being cut.
+        for old in (run_dir / "events").glob("events.out.tfevents.*"):
+            old.unlink()
+        self._events = SummaryWriter(str(run_dir / "events"))
+        for row in self.rows:
+            self._add_events(row)
+
+    def add(self, row: Mapping[str, float | int]) -> None:
+        """Write the row of an epoch.
+
+        Raises:
+            UserError: the disk is full.
+        """
+        self.rows.append({name: _number(row[name]) for name in self._columns if name in row})
+        self._write_all()
+        self._add_events(self.rows[-1])
+
+    def close(self) -> None:
+        """Finish the event file."""
+        self._events.close()
+
+    def _write_all(self) -> None:
+        unfinished = self._path.with_suffix(".part")
+        try:
+            with unfinished.open("w", newline="") as file:
+                writer = csv.DictWriter(file, self._columns)
+                writer.writeheader()
+                writer.writerows(self.rows)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(self._path)
+        except OSError as error:
+            raise UserError(f"{self._path}: cannot be written: {error.strerror}") from None
+
+    def _add_events(self, row: Mapping[str, str]) -> None:
+        for name, value in row.items():
+            if name not in _AXES and value:
+                group = "val" if name in METRIC_COLUMNS else "train"
+                self._events.add_scalar(f"{group}/{name}", float(value), int(row["epoch"]))
+        self._events.flush()
+
+
+def read_metrics(run_dir: Path) -> list[dict[str, str]]:
+    """The rows of metrics.csv, or none where there is no such file."""
+    path = run_dir / "metrics.csv"
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _number(value: float | int) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.6g}"
