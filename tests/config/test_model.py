@@ -1,0 +1,73 @@
+"""The sections of a detector, and what a weights file knows of itself."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from tests.config.files import write_config
+from yolofpn.config import Config, DarknetHeader, Metadata, PostprocessConfig, load_config, validate
+from yolofpn.errors import UserError
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return load_config(write_config(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["model.neck.lateral=false", "model.neck.top_down=false"], "together leave the levels without input"),
+        (["model.neck.levels=[5, 4]"], "must be ascending"),
+        (["model.neck.levels=[4, 4]"], "must be ascending"),
+        (["model.neck.levels=[]"], "must be ascending"),
+        (["model.neck.levels=[5]", "model.neck.lateral=false"], "lateral: false changes nothing"),
+        (["model.neck.levels=[5]"], "top_down: true has nowhere to go"),
+        (["model.neck.channels=[8, 8, 8]"], "3 channels for the 2 levels [4, 5] that are built"),
+        (["model.neck.levels=[4]", "model.neck.channels=[8]"], "1 channels for the 2 levels [4, 5] that are built"),
+    ],
+)
+def test_switches_that_contradict_each_other(tmp_path: Path, overrides: list[str], said: str) -> None:
+    with pytest.raises(UserError) as error:
+        load_config(write_config(tmp_path), overrides)
+    assert str(error.value).startswith(f"{tmp_path / 'model.yaml'}: model.neck: ")
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize("levels", ["[1, 2]", "[5, 6]"])
+def test_levels_that_no_backbone_has(tmp_path: Path, levels: str) -> None:
+    with pytest.raises(UserError, match=r"model\.neck\.levels\.[01]: Input should be"):
+        load_config(write_config(tmp_path), [f"model.neck.levels={levels}"])
+
+
+def test_metadata_survives_json(config: Config) -> None:
+    metadata = Metadata(
+        model=config.model,
+        names=("red", "blue"),
+        category_ids=(3, 17),
+        postprocess=PostprocessConfig(score_thresh=(0.1, 0.3)),
+        header=DarknetHeader(major=0, minor=2, revision=5, seen=2**40),
+    )
+    assert Metadata.model_validate_json(metadata.model_dump_json()) == metadata
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_metadata_belongs_to_exactly_one_network(config: Config, count: int) -> None:
+    networks = {"model": config.model, "darknet_cfg": "[net]"} if count else {}
+    with pytest.raises(ValidationError, match="exactly one of model and darknet_cfg"):
+        Metadata.model_validate({"names": ("a",), **networks})
+
+
+def test_metadata_counts_agree() -> None:
+    with pytest.raises(ValidationError, match="1 category ids for 2 names"):
+        Metadata(darknet_cfg="[net]", names=("a", "b"), category_ids=(1,))
+    with pytest.raises(ValidationError, match="3 score thresholds for 2 names"):
+        Metadata(darknet_cfg="[net]", names=("a", "b"), postprocess=PostprocessConfig(score_thresh=(0.1, 0.2, 0.3)))
+
+
+def test_metadata_of_another_version_is_refused_with_its_origin() -> None:
+    with pytest.raises(UserError, match=r"w\.safetensors: format_version: Input should be 1"):
+        validate(Metadata, {"format_version": 2, "names": [], "darknet_cfg": ""}, "w.safetensors")
+    with pytest.raises(UserError, match=r"w\.safetensors: expected a section of keys, found \[\]"):
+        validate(Metadata, [], "w.safetensors")
