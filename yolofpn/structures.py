@@ -12,8 +12,8 @@ as OpenCV reads them; tensors are RGB.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -52,7 +52,7 @@ class Limits:
     detections_per_img: int = 300
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Target:
     """The ground truth of one image, in pixels of the image that it travels with.
 
@@ -92,7 +92,7 @@ class Target:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Frame:
     """One picture, or one frame of a video or stream, on its way through detection.
 
@@ -120,7 +120,7 @@ class Frame:
         return self.image.shape[0], self.image.shape[1]
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Detections:
     """What was found in one image, best first.
 
@@ -141,7 +141,7 @@ class Detections:
     labels: Tensor
     names: tuple[str, ...] = ()
     category_ids: tuple[int, ...] = ()
-    load_image: Callable[[], Image] | None = field(default=None, compare=False)
+    load_image: Callable[[], Image] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.boxes)
@@ -170,13 +170,23 @@ class Detections:
             index = slice(index, index + 1 or None)
         elif not isinstance(index, slice):
             index = torch.as_tensor(index, device=self.boxes.device)
+            if index.ndim == 0:
+                return self[int(index)]
             if index.numel() == 0 and index.dtype != torch.bool:
                 index = index.long()
         return replace(self, boxes=self.boxes[index], scores=self.scores[index], labels=self.labels[index])
 
+    def __iter__(self) -> Iterator[Detections]:
+        return (self[index] for index in range(len(self)))
+
     def name_of(self, label: int) -> str:
         """The class name of ``label``, or its number where no names are known."""
         return self.names[label] if self.names else str(label)
+
+    def _label_of(self, name: str) -> int:
+        if name not in self.names:
+            raise ValueError(f"{name!r} is none of the classes {', '.join(self.names) or '(no names are known)'}")
+        return self.names.index(name)
 
     def counts(self) -> dict[str, int]:
         """How many of each class were found, most frequent first."""
@@ -190,7 +200,7 @@ class Detections:
         """
         keep = self.scores >= score_thresh
         if classes is not None:
-            wanted = [self.names.index(c) if isinstance(c, str) else c for c in classes]
+            wanted = [self._label_of(c) if isinstance(c, str) else c for c in classes]
             keep &= torch.isin(self.labels, torch.tensor(wanted, dtype=torch.int64, device=self.labels.device))
         return self[keep]
 
