@@ -168,6 +168,15 @@ def test_a_crowd_takes_any_number_of_detections() -> None:
     assert precision_at_recall(table, match_coco(table))[0, 0].min() == pytest.approx(1.0)
 
 
+def test_of_equal_ious_the_later_object_is_taken() -> None:
+    """The first detection lies midway between both objects; the second one reaches only the later object."""
+    objects = (((0, 0, 100, 100), 0), ((20, 0, 120, 100), 0))
+    scene = [(found(((10, 0, 110, 100), 0.9, 0), ((45, 0, 145, 100), 0.8, 0)), truth(1, *objects))]
+    assert_equals_pycocotools(scene, 1)
+    table = table_of(scene, 1)
+    assert average_recall(table, match_coco(table), (100,))[0, 0, 0] == pytest.approx(0.5)
+
+
 def test_interpolated_precision_by_hand() -> None:
     """Right, wrong, right of 4 objects: precision 1 up to recall 0.25, then 2/3 up to 0.5, then none."""
     precision = interpolated_precision(np.array([True, False, True]), np.array([False, True, False]), 4)

@@ -21,9 +21,9 @@ def test_by_hand() -> None:
 
 def test_the_best_detection_of_another_class_is_the_confusion() -> None:
     """Of two wrong classes on one object the higher score is the confusion, the other one has no object."""
-    matrix = confusion_matrix(table_of([(found((DOG, 0.6, 2), (DOG, 0.7, 1)), truth(1, (DOG, 0)))], 3), 0.25)
-    assert matrix[0].tolist() == [0, 1, 0, 0]
-    assert matrix[3].tolist() == [0, 0, 1, 0]
+    matrix = confusion_matrix(table_of([(found((DOG, 0.6, 1), (DOG, 0.7, 2)), truth(1, (DOG, 0)))], 3), 0.25)
+    assert matrix[0].tolist() == [0, 0, 1, 0]
+    assert matrix[3].tolist() == [0, 1, 0, 0]
 
 
 def test_a_found_object_is_not_confused() -> None:
@@ -32,11 +32,26 @@ def test_a_found_object_is_not_confused() -> None:
     assert matrix.tolist() == [[1, 0, 0], [0, 0, 0], [0, 1, 0]]
 
 
+def test_a_second_detection_is_no_confusion_with_its_own_class() -> None:
+    """The second detection belongs to the object that is found already, though it reaches the missed one too."""
+    found_twice, missed = (0, 0, 100, 100), (20, 0, 120, 100)
+    detections = found((found_twice, 0.9, 0), ((5, 0, 105, 100), 0.8, 0))
+    matrix = confusion_matrix(table_of([(detections, truth(1, (found_twice, 0), (missed, 0)))], 1), 0.25)
+    assert matrix.tolist() == [[1, 1], [1, 0]]
+
+
+def test_one_detection_is_one_confusion() -> None:
+    """Two missed objects under one detection of a third class: it is taken for the one that it overlaps more."""
+    objects = (((0, 0, 100, 90), 0), (DOG, 1))
+    matrix = confusion_matrix(table_of([(found((DOG, 0.9, 2)), truth(1, *objects))], 3), 0.25)
+    assert matrix.tolist() == [[0, 0, 0, 1], [0, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_sums_agree_with_the_counts(seed: int) -> None:
     table = table_of(random_scene(seed), 4)
-    matrix = confusion_matrix(table, 0.3)
-    for label, counts in enumerate(count_above(match_darknet(table), 0.3)):
+    matrix = confusion_matrix(table, 0.25)
+    for label, counts in enumerate(count_above(match_darknet(table), 0.25)):
         assert matrix[label, label] == counts.true_positives
         assert matrix[:, label].sum() == counts.true_positives + counts.false_positives
         assert matrix[label].sum() == counts.true_positives + counts.false_negatives

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.evaluation.scenes import Scene, found, random_scene, truth
+from tests.evaluation.scenes import Scene, Style, found, random_scene, truth
 from yolofpn.evaluation.metrics import DetectionMetrics, Metrics
 from yolofpn.structures import Detections
 
@@ -37,6 +37,12 @@ def test_order_of_images_does_not_matter() -> None:
     random.Random(0).shuffle(shuffled)
     assert [target.image_id for _, target in scene] != [target.image_id for _, target in shuffled]
     assert compute(collect(shuffled)) == compute(collect(scene))
+
+
+def test_order_of_detections_does_not_matter() -> None:
+    scene = random_scene(3, Style(score_steps=10**6))
+    turned = [(detections[torch.arange(len(detections)).flip(0)], target) for detections, target in scene]
+    assert compute(collect(turned)) == compute(collect(scene))
 
 
 def test_images_repeated_to_fill_a_batch_count_once() -> None:

@@ -111,16 +111,17 @@ def test_no_threshold_gives_a_higher_f1(seed: int) -> None:
 
 
 def test_classes_with_few_objects_take_the_common_threshold() -> None:
-    outcomes = match_darknet(table_of(random_scene(1), 4))
-    few = outcomes.positives < 15
-    assert few.any()
-    assert not few.all()
-    chosen = best_score_thresholds(outcomes, 0.25, min_objects=15)
-    common = {value for value, is_few in zip(chosen, few, strict=True) if is_few}
-    assert len(common) == 1
-    shared = common.pop()
-    pooled = [total(count_above(outcomes, float(threshold))).f1 for threshold in np.linspace(0, 1, 101)]
-    assert total(count_above(outcomes, shared)).f1 == pytest.approx(max(pooled))
+    """Class 0 is best cut between .6 and .4, class 1 alone between .2 and 0, both together between .6 and .4."""
+    dogs = [(0, 100 * n, 90, 100 * n + 90) for n in range(3)]
+    detections = found(
+        *((dog, 0.9 - 0.15 * n, 0) for n, dog in enumerate(dogs)),
+        *(((400, 100 * n, 450, 100 * n + 50), 0.4 - 0.01 * n, 0) for n in range(5)),
+        (CAT, 0.2, 1),
+    )
+    outcomes = match_darknet(table_of([(detections, truth(1, *((dog, 0) for dog in dogs), (CAT, 1)))], 3))
+    assert best_score_thresholds(outcomes, 0.25, min_objects=1) == pytest.approx((0.5, 0.1, 0.5))
+    assert best_score_thresholds(outcomes, 0.25, min_objects=2) == pytest.approx((0.5, 0.5, 0.5))
+    assert best_score_thresholds(outcomes, 0.25, min_objects=9) == pytest.approx((0.5, 0.5, 0.5))
 
 
 def test_nothing_found_keeps_the_default() -> None:

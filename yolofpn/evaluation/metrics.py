@@ -107,15 +107,14 @@ class DetectionMetrics:
         Raises:
             ValueError: a label is not that of a class, or another image has the same id.
         """
+        # without what else detections carry: their pictures would stay in memory
+        detections = Detections(detections.boxes.detach(), detections.scores.detach(), detections.labels).to("cpu")
+        target = target.to("cpu")
         for labels in (detections.labels, target.labels):
             if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < len(self.names):
                 raise ValueError(f"labels must be in 0 .. {len(self.names) - 1}, got {labels.tolist()}")
-        target = target.to("cpu")
-        if target.image_id not in self._images:
-            # without what else detections carry: their pictures would stay in memory
-            plain = Detections(detections.boxes.detach(), detections.scores.detach(), detections.labels).to("cpu")
-            self._images[target.image_id] = plain, target
-        elif not _same_objects(self._images[target.image_id][1], target):
+        _, present = self._images.setdefault(target.image_id, (detections, target))
+        if not _same_objects(present, target):
             raise ValueError(f"two images with different objects have the id {target.image_id}")
 
     def state(self) -> dict[str, Tensor]:
