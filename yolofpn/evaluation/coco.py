@@ -1,8 +1,8 @@
 """COCO's average precision and recall, as pycocotools defines them.
 
 pycocotools itself needs a minute for 5,000 images with 100 detections each. This gives the same numbers in two seconds
-(faster-coco-eval, in C++, in six) by matching all images at once, one detection of every image and class in a round; the
-pairs of overlapping boxes that it starts from serve the other metrics too.
+(faster-coco-eval, in C++, in six) by matching all images at once, one detection of every image and class in a round;
+the pairs of overlapping boxes that it starts from serve the other metrics too.
 
 Shapes: D detections, M objects, C classes, A = 4 area ranges, T = 10 IoU thresholds, R = 101 recall levels,
 P pairs that overlap, Q detections that overlap any object, L limits on the detections of one image and class.
