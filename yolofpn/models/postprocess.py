@@ -59,6 +59,9 @@ def postprocess_maps(
         ValueError: a prediction that could become a detection holds NaN, a map does not have A * (5 + C) channels,
             or the thresholds are not one or C.
     """
+    batch = len(next(iter(dense.values())))
+    if len(image_sizes) != batch:
+        raise ValueError(f"{len(image_sizes)} image sizes for a batch of {batch}")
     parts = [select_candidates(dense[name], spec, num_classes, limits.score_thresh) for name, spec in specs.items()]
     images = torch.cat([part.images for part in parts])
     boxes = torch.cat([part.boxes for part in parts])
