@@ -127,12 +127,18 @@ class YOLOHeadConfig(StrictModel):
 
 
 class ModelConfig(StrictModel):
-    """The network. Its number of classes comes from the data."""
+    """The network. Its number of classes comes from the data.
+
+    Attributes:
+        norm_eps: of batch norm.
+        leaky_slope: of every LeakyReLU below zero.
+    """
 
     backbone: BackboneConfig
     neck: NeckConfig
     head: YOLOHeadConfig
     norm_eps: PositiveFloat = 1e-5
+    leaky_slope: float = Field(default=0.1, ge=0, lt=1)
 
     @model_validator(mode="after")
     def _one_anchor_set_per_level(self) -> ModelConfig:

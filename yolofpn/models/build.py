@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from torch import nn
+
 from yolofpn.config import (
     AddNeckConfig,
     BestAnchorConfig,
@@ -46,7 +48,16 @@ def build_model(model: ModelConfig, num_classes: int, input: InputConfig, postpr
     }
     normalize = Normalize(input.mean, input.std)
     loss = build_yolo_loss(model.head.loss, specs)
-    return YOLO(normalize, backbone, neck, head, specs, num_classes, build_limits(postprocess), loss)
+    yolo = YOLO(normalize, backbone, neck, head, specs, num_classes, build_limits(postprocess), loss)
+    set_leaky_slope(yolo, model.leaky_slope)
+    return yolo
+
+
+def set_leaky_slope(network: nn.Module, slope: float) -> None:
+    """The slope of every LeakyReLU below zero, which is 0.1 in Darknet and 0.01 in most other backbones."""
+    for module in network.modules():
+        if isinstance(module, nn.LeakyReLU):
+            module.negative_slope = slope
 
 
 def build_backbone(model: ModelConfig) -> Darknet | Darknet19:
