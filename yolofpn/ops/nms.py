@@ -66,8 +66,7 @@ def batched_nms(boxes: Tensor, scores: Tensor, labels: Tensor, nms_thresh: float
         raise ValueError(f"boxes, scores and labels must be [N, 4], [N] and [N], got {shapes}")
     if not 0 <= nms_thresh <= 1:
         raise ValueError(f"nms_thresh must be in [0, 1], got {nms_thresh}")
-    host_boxes: Floats = boxes.detach().cpu().double().numpy()
-    host_scores: Floats = scores.detach().cpu().double().numpy()
+    host_boxes, host_scores = _float64(boxes), _float64(scores)
     if np.isnan(host_boxes).any() or np.isnan(host_scores).any():
         raise ValueError("boxes and scores must not be NaN: the network's output is broken")
     by_score = np.argsort(-host_scores, kind="stable")
@@ -78,6 +77,12 @@ def batched_nms(boxes: Tensor, scores: Tensor, labels: Tensor, nms_thresh: float
     with np.errstate(all="ignore"):
         kept[by_label] = _keep(_table(host_boxes[by_score[by_label]]), sorted_labels[by_label], nms_thresh)
     return torch.from_numpy(by_score[kept]).to(boxes.device)
+
+
+def _float64(tensor: Tensor) -> Floats:
+    host = tensor.detach().cpu()
+    # NumPy has no bfloat16. It converts the rest itself, for PyTorch would start threads, which small work waits for.
+    return (host.float() if host.dtype == torch.bfloat16 else host).numpy().astype(np.float64)
 
 
 def _table(boxes: Floats) -> Floats:
@@ -103,16 +108,17 @@ def _keep(table: Floats, labels: Indices, nms_thresh: float) -> Mask:
         front = np.where(_settle_fronts(table, front, nms_thresh), front, nobody)
         kept[front] = True
         waiting, segment = waiting[~leads], segment[~leads]
-        waiting = waiting[~_overlap_front(table, waiting, segment, _packed(front, nobody), nms_thresh)]
+        if len(waiting):
+            waiting = waiting[~_overlap_front(table, waiting, segment, _packed(front, nobody), nms_thresh)]
     return kept[:-1]
 
 
 def _segments(labels: Indices) -> tuple[Indices, Indices]:
     """Sorted labels [W] -> for each box the number of its run of equal labels and its place in that run."""
-    starts = np.flatnonzero(np.append(True, labels[1:] != labels[:-1]))
-    lengths = np.diff(starts, append=len(labels))
-    segment = np.repeat(np.arange(len(starts)), lengths)
-    return segment, np.arange(len(labels)) - starts[segment]
+    begins = np.ones(len(labels), dtype=bool)
+    np.not_equal(labels[1:], labels[:-1], out=begins[1:])
+    segment = np.cumsum(begins) - 1
+    return segment, np.arange(len(labels)) - np.flatnonzero(begins)[segment]
 
 
 def _settle_fronts(table: Floats, front: Indices, nms_thresh: float) -> Mask:
