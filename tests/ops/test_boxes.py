@@ -192,8 +192,7 @@ def test_family_does_not_depend_on_scale_and_place(
     for kind in KINDS:
         before = elementwise_iou(boxes1, boxes2, kind)
         after = elementwise_iou(boxes1 * scale + offset, boxes2 * scale + offset, kind)
-        # A box without width or height takes the ratio of its smallest side, which does depend on the scale.
-        torch.testing.assert_close(before, after, atol=1e-5, rtol=0)
+        torch.testing.assert_close(before, after, atol=1e-9, rtol=0)
 
 
 def counted_iou(first: tuple[int, ...], second: tuple[int, ...]) -> float:
@@ -241,3 +240,20 @@ def test_gradients_agree_with_finite_differences(kind: IoUKind) -> None:
     predicted = boxes_of((0, 0, 4, 4.5), (1, 1, 9, 3)).requires_grad_()
     target = boxes_of((2, 2, 6, 4), (0, 2, 5, 8))
     assert torch.autograd.gradcheck(lambda boxes: elementwise_iou(boxes, target, kind), predicted)
+
+
+def test_ciou_gradient_takes_alpha_for_a_constant() -> None:
+    predicted = boxes_of((0, 0, 4, 4.5)).requires_grad_()
+    target = boxes_of((2, 2, 6, 4))
+
+    def aspect(boxes: Tensor) -> Tensor:  # v; the target is 4 x 2
+        return (
+            4 / math.pi**2 * (math.atan(2) - torch.atan((boxes[:, 2] - boxes[:, 0]) / (boxes[:, 3] - boxes[:, 1]))) ** 2
+        )
+
+    fixed = predicted.detach()
+    v = aspect(fixed)
+    alpha = v / (1 - elementwise_iou(fixed, target) + v)
+    (expected,) = torch.autograd.grad(elementwise_iou(predicted, target, "diou") - alpha * aspect(predicted), predicted)
+    (gradient,) = torch.autograd.grad(elementwise_iou(predicted, target, "ciou"), predicted)
+    torch.testing.assert_close(gradient, expected)

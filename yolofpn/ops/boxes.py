@@ -14,8 +14,6 @@ from torch import Tensor
 
 IoUKind = Literal["iou", "giou", "diou", "ciou"]
 
-SMALLEST_SIDE = 1e-7  # keeps the aspect ratio of a box without width or height, and its gradient, finite
-
 
 def xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
     """[..., 4] corners -> [..., 4] centre x, centre y, width, height."""
@@ -116,7 +114,7 @@ def _aspect_penalty(boxes1: Tensor, boxes2: Tensor, iou: Tensor) -> Tensor:
 
 def _aspect_angle(boxes: Tensor) -> Tensor:
     width, height = _sides(boxes[..., :2], boxes[..., 2:])
-    return torch.atan2(width.clamp(min=SMALLEST_SIDE), height.clamp(min=SMALLEST_SIDE))
+    return torch.atan2(width, height)  # arctan(width / height) that allows a height of 0
 
 
 def _intersection_and_union(boxes1: Tensor, boxes2: Tensor) -> tuple[Tensor, Tensor]:

@@ -117,7 +117,7 @@ def shortest_edge_size(image_size: tuple[int, int], shorter: int, longer: int) -
         longer: limit of the longer side (Faster R-CNN's 600 and 1000: arXiv 1506.01497, section 3.3).
     """
     scale = min(shorter / min(image_size), longer / max(image_size))
-    height, width = (min(max(round(side * scale), 1), longer) for side in image_size)
+    height, width = (max(round(side * scale), 1) for side in image_size)
     return height, width
 
 
