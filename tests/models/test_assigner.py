@@ -225,8 +225,8 @@ def test_the_overlaps_add_up_to_the_number_of_predictions() -> None:
     # 8) fits exactly, 24x20 (32) by 140 / 480 = .29, 60x40 (49) by 140 / 2400 = .06, 50x70 (55) by 140 / 3500 = .04:
     # together 1.39 -> one prediction.
     assert pairs(SimOTAAssigner()(nothing(), GRID, make_target([(35, 17, 45, 31)]))) == {8: 0}
-    # 24 x 20 about (40, 24): IoU 1 with 32, and .29 with 8. It lies within 60x40 about (48, 16), so 480 / 2400 = .2 with
-    # 49, and within 50x70 there, so 480 / 3500 = .14 with 55: together 1.63 -> still one.
+    # 24 x 20 about (40, 24): IoU 1 with 32, and .29 with 8. It lies within 60x40 about (48, 16), so .2 with 49
+    # (480 / 2400), and within 50x70 there, so .14 with 55 (480 / 3500): together 1.63 -> still one.
     assert pairs(SimOTAAssigner()(nothing(), GRID, make_target([(28, 14, 52, 34)]))) == {32: 0}
     # Prediction 8 made as large as 24x20 brings the sum to 2.34 -> two, the cheapest.
     raw = nothing()

@@ -155,11 +155,14 @@ def gather_positives(raw: Tensor, assignments: list[Assignment], targets: list[T
 
 
 def focal_factor(logits: Tensor, wanted: Tensor, gamma: float, alpha: float = 0.25) -> Tensor:
-    """alpha_t (1 - p_t)^gamma, which makes easy predictions count less (arXiv 1708.02002, equation 5)."""
-    p = logits.sigmoid()
-    p_t = p * wanted + (1 - p) * (1 - wanted)
+    """alpha_t (1 - p_t)^gamma, which makes easy predictions count less (arXiv 1708.02002, equation 5).
+
+    ``wanted`` is 0 or 1.
+    """
+    # The power's own gradient is infinite at p_t = 1 for gamma below 1, that of its logarithm never is.
+    log_error = F.logsigmoid(logits * (1 - 2 * wanted))
     alpha_t = alpha * wanted + (1 - alpha) * (1 - wanted)
-    return alpha_t * (1 - p_t) ** gamma
+    return alpha_t * (gamma * log_error).exp()
 
 
 def positives_per_process(positives: Tensor) -> Tensor:
