@@ -26,19 +26,18 @@ def native_layers(model: YOLO) -> list[WeightLayer]:
             "Darknet's YOLOv3 concatenates: only models with a neck of type concat read and write its files"
         )
     layers = list(_layers_of(model.backbone))
-    for name in reversed(list(model.neck.feature_info)):
-        layers += _layers_of(model.neck.get_submodule(name))
-        layers += _layers_of(model.head.get_submodule(name))
+    for level in reversed(model.neck.built_levels):
+        layers += _layers_of(model.neck.get_submodule(f"p{level}"))
+        if level in model.neck.levels:
+            layers += _layers_of(model.head.get_submodule(f"p{level}"))
     return layers
 
 
 def load_native(model: YOLO, path: str | Path) -> LoadedLayers:
     """Put a ``.weights`` file into ``model``; one that ends early (darknet53.conv.74) fills the first layers.
 
-    The last convolutions of another number of classes do not fit: such a file fills the backbone alone.
-
     Raises:
-        UserError: the file is no Darknet file, or its size does not fit the model.
+        UserError: the file is no Darknet file, or its size does not fit the model (another number of classes).
     """
     return read_layers(path, native_layers(model))
 
