@@ -64,7 +64,7 @@ def load_weights(
         UserError: nothing is there, it is damaged, it is no weights file, or its parts do not fit each other.
     """
     path, notes = _resolve(spec)
-    kind = _kind_of(path)
+    kind = weights_kind(path)
     if kind == "darknet":
         return _load_darknet(path, notes, darknet_cfg, names)
     if darknet_cfg is not None:
@@ -209,7 +209,7 @@ def _near(path: Path) -> str:
     return f": did you mean {known[near[0]]}?" if near else f" (names that are downloaded: {', '.join(NAMED_WEIGHTS)})"
 
 
-def _kind_of(path: Path) -> Literal["darknet", "safetensors", "pickle"]:
+def weights_kind(path: Path) -> Literal["darknet", "safetensors", "pickle"]:
     """By content, since Darknet's files have all kinds of names (yolov3.weights, yolov3.backup, darknet53.conv.74)."""
     try:
         size = path.stat().st_size

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import os
-import pickle
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from torch.amp.grad_scaler import GradScaler
-from torch.optim import Optimizer
 
+from yolofpn.config import Config, Metadata
 from yolofpn.errors import UserError
-from yolofpn.training.ema import ModelEMA
+from yolofpn.training.learner import Learner
 
 FORMAT_VERSION = 1
+LAST, BEST = "last.pt", "best.pt"
 
 
 @dataclass
@@ -48,60 +45,34 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Learner:
-    """Everything that changes while a model learns."""
+class RunFacts:
+    """What a run is, from its first step to its last.
 
-    model: nn.Module
-    ema: ModelEMA | None
-    optimizer: Optimizer
-    scaler: GradScaler
-
-    def state(self) -> dict[str, Any]:
-        """All of it, as tensors and plain numbers."""
-        return {
-            "model": self.model.state_dict(),
-            "ema": self.ema.model.state_dict() if self.ema else None,
-            "ema_updates": self.ema.updates if self.ema else 0,
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        }
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Take back what ``state`` gave."""
-        self.model.load_state_dict(state["model"])
-        if self.ema:
-            self.ema.model.load_state_dict(state["ema"])
-            self.ema.updates = state["ema_updates"]
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        torch.set_rng_state(state["rng"])
-        if len(state["cuda_rng"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(state["cuda_rng"])
-
-
-def save_checkpoint(
-    path: Path, learner: Learner, progress: Progress, *, metadata: str, config: str, overfit: int | None
-) -> None:
-    """Write a checkpoint; the file of that name stays until the new one lies on the disk.
-
-    Args:
-        path: ``last.pt`` or ``best.pt`` of a run folder.
-        learner: what learns.
-        progress: how far it has come.
-        metadata: of the weights, as JSON.
-        config: of the run, as JSON.
+    Attributes:
+        config: of the run.
+        metadata: of its weights.
         overfit: train and evaluate on so many pictures only.
+        device: as asked for: 'auto', or one by name.
+    """
+
+    config: Config
+    metadata: Metadata
+    overfit: int | None = None
+    device: str = "auto"
+
+
+def save_checkpoint(path: Path, learner: Learner, progress: Progress, facts: RunFacts) -> None:
+    """Write a checkpoint; the file of that name stays until the new one lies on the disk.
 
     Raises:
         UserError: it cannot be written, as on a full disk; an earlier file is still there.
     """
     content = {
         "format_version": FORMAT_VERSION,
-        "metadata": metadata,
-        "config": config,
-        "overfit": overfit,
+        "metadata": facts.metadata.model_dump_json(),
+        "config": facts.config.model_dump_json(),
+        "overfit": facts.overfit,
+        "device": facts.device,
         "progress": asdict(progress),
         **learner.state(),
     }
@@ -115,20 +86,27 @@ def save_checkpoint(
     except (OSError, RuntimeError) as error:  # torch's zip writer turns a full disk into a RuntimeError
         unfinished.unlink(missing_ok=True)
         reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
-        raise UserError(f"{path}: cannot be written ({reason}); the checkpoint before it is unharmed") from None
+        raise UserError(
+            f"{path}: cannot be written ({reason}): make room on the disk\n"
+            f"the checkpoint before it is whole: go on with python train.py --resume {path.parent}"
+        ) from None
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path, *, only_look: bool = False) -> dict[str, Any]:
     """What ``save_checkpoint`` wrote; nothing in it can run code.
+
+    Args:
+        path: of the file.
+        only_look: leave the tensors on the disk, for a glance at the numbers.
 
     Raises:
         UserError: it is missing, damaged, or no checkpoint of this program.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=only_look)
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}: no checkpoint to resume from") from None
-    except (RuntimeError, EOFError, pickle.UnpicklingError):
+        raise UserError(f"{path}: {error.strerror}: no checkpoint to go on from") from None
+    except Exception:  # damaged bytes lead torch into errors of every kind
         raise UserError(f"{path}: is damaged or no checkpoint") from None
     if not isinstance(content, dict) or content.get("format_version") != FORMAT_VERSION:
         raise UserError(f"{path}: is no checkpoint of this program")

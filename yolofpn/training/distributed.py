@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -29,15 +30,23 @@ class Ranks:
         """Whether this is the process that prints and writes."""
         return self.rank == 0
 
+    def device(self, wanted: torch.device) -> torch.device:
+        """``wanted``, but of several processes on one machine each has a GPU of its own."""
+        if self.world_size > 1 and wanted.type == "cuda":
+            return torch.device("cuda", self.local_rank)
+        return wanted
+
 
 @contextmanager
-def join_ranks(device: torch.device) -> Iterator[Ranks]:
+def join_ranks(wanted: torch.device) -> Iterator[Ranks]:
     """Meet the other processes that ``torchrun`` started, if it did."""
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         yield Ranks()
         return
     ranks = Ranks(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_RANK", 0)))
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    if wanted.type == "cuda":
+        torch.cuda.set_device(ranks.device(wanted))
+    dist.init_process_group("nccl" if wanted.type == "cuda" else "gloo")
     try:
         yield ranks
     finally:
@@ -60,3 +69,19 @@ def from_main(value: Any) -> Any:  # noqa: ANN401
     values = [value]
     dist.broadcast_object_list(values)
     return values[0]
+
+
+def mean_over_ranks(values: Tensor) -> Tensor:
+    """The mean of ``values`` over all processes, in place."""
+    if dist.is_initialized():
+        dist.all_reduce(values)
+        values /= dist.get_world_size()
+    return values
+
+
+@torch.no_grad()
+def take_from_main(model: nn.Module) -> None:
+    """Give ``model`` the tensors that the main process's has: batch norm's statistics may differ between processes."""
+    if dist.is_initialized():
+        for tensor in model.state_dict().values():
+            dist.broadcast(tensor, 0)

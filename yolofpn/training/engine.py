@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from types import FrameType
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import nn
 
-from yolofpn.config import Metadata, TrainConfig
+from yolofpn.config import TrainConfig
 from yolofpn.data.loader import Batch, Loader
 from yolofpn.data.sampler import TrainBatchSampler
 from yolofpn.errors import UserError
 from yolofpn.evaluation.metrics import Metrics
-from yolofpn.training.checkpoint import Learner, Progress, save_checkpoint
-from yolofpn.training.distributed import Ranks
+from yolofpn.training.checkpoint import BEST, LAST, Progress, RunFacts, save_checkpoint
+from yolofpn.training.distributed import Ranks, gather, mean_over_ranks, take_from_main
+from yolofpn.training.interrupt import StopRequest
+from yolofpn.training.learner import Learner
 from yolofpn.training.logger import METRIC_COLUMNS, RunLog
-from yolofpn.training.optim import keep_norm_statistics, learning_rate_factor, set_learning_rate
+from yolofpn.training.optim import keep_norm_statistics, learning_rate_factor
 from yolofpn.weights import RUN_WEIGHTS, save_weights
 
 
@@ -34,41 +33,38 @@ class Trainer:
 
     Attributes:
         learner: model, average, optimiser, scaler.
-        network: what is called for the losses: the model, or the same wrapped for several processes.
-        config: of the run.
+        facts: what the run is.
         loader: batches to learn from.
         evaluate: measures the averaged model on the validation split.
         run_dir: where checkpoints and weights go.
         log: one row per epoch; None in processes that do not write.
-        metadata: of the weights.
-        config_json: the whole config of the run, for the checkpoints.
-        overfit: train and evaluate on so many pictures only.
         paths: picture files by index, to name those of a bad batch.
-        device: where the model lies.
-        dtype: of the network's arithmetic.
         ranks: which of how many processes this is.
         progress: how far the run has come.
         say: prints a line.
     """
 
     learner: Learner
-    network: nn.Module
-    config: TrainConfig
+    facts: RunFacts
     loader: Loader
     evaluate: Callable[[nn.Module], Metrics]
     run_dir: Path
     log: RunLog | None
-    metadata: Metadata
-    config_json: str
-    overfit: int | None
     paths: Sequence[str]
-    device: torch.device
-    dtype: torch.dtype
     ranks: Ranks
     progress: Progress
     say: Callable[[str], None]
-    _stop_requested: bool = False
+    _stopping: bool = False
     _last_save: float = field(default_factory=time.monotonic)
+    _epoch_start: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self._request = StopRequest(announce=self.ranks.is_main)
+
+    @property
+    def config(self) -> TrainConfig:
+        """How the run trains."""
+        return self.facts.config.train
 
     @property
     def sampler(self) -> TrainBatchSampler:
@@ -77,15 +73,16 @@ class Trainer:
         return self.loader.sampler
 
     @property
-    def batches_per_step(self) -> int:
-        """Batches whose gradients are added up for one optimiser step; the last step of an epoch may have fewer."""
-        global_batch = self.config.batch_size * self.ranks.world_size
-        return max(1, round(self.config.nominal_batch_size / global_batch))
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps of a whole epoch; the last one may be of fewer batches."""
+        return -(-self.sampler.batches_per_epoch // batches_per_step(self.config, self.ranks.world_size))
 
     @property
-    def total_steps(self) -> int:
-        """Optimiser steps of the whole run."""
-        return self.config.epochs * -(-self.sampler.batches_per_epoch // self.batches_per_step)
+    def rate(self) -> float:
+        """The learning rate of the step that comes next."""
+        total = self.config.epochs * self.steps_per_epoch
+        warmup = min(self.config.warmup_steps, round(self.config.warmup_share * total))
+        return self.config.optimizer.lr * learning_rate_factor(self.progress.step, total, warmup, self.config.schedule)
 
     def run(self) -> bool:
         """Train; whether the run has come to its end (else it was interrupted and can be resumed).
@@ -93,15 +90,24 @@ class Trainer:
         Raises:
             UserError: a loss is not finite, memory is too small, or nothing can be written.
         """
-        self.progress.finished = self.progress.epoch >= self.config.epochs
-        with self._stopping_politely():
-            while not self.progress.finished:
+        progress = self.progress
+        progress.finished = progress.epoch >= self.config.epochs
+        with self._request.listening(), explaining_memory(self.config):
+            if progress.step == 0:
+                self._save(LAST)  # from here on the run can be killed and resumed
+            while not progress.finished:
                 self._train_epoch()
-                if self._stop_requested:
-                    self._save("last.pt")
-                    return False
-                self._finish_epoch()
-        return True
+                if self._stopping:
+                    break
+                try:
+                    with self._request.raising():
+                        metrics = self._evaluate()
+                except KeyboardInterrupt:
+                    break
+                self._end_epoch(metrics)
+            if not progress.finished:
+                self._save(LAST)
+        return progress.finished
 
     def _train_epoch(self) -> None:
         """Go through what is left of the epoch."""
@@ -110,155 +116,140 @@ class Trainer:
         self.learner.model.train()
         keep_norm_statistics(self.learner.model, everywhere=self.config.freeze_norm)
         batches = iter(self.loader)
-        start = time.monotonic()
-        while group := list(islice(batches, self.batches_per_step)):
+        group_size = batches_per_step(self.config, self.ranks.world_size)
+        self._epoch_start = start = time.monotonic()
+        while group := list(islice(batches, group_size)):
             self._step(group)
             progress.batch += len(group)
             progress.seconds += time.monotonic() - start
             start = time.monotonic()
-            if self._stop_requested:
+            if self._stopping:
                 return
             if start - self._last_save > 60 * self.config.checkpoint_minutes:
-                self._save("last.pt")
+                self._save(LAST)
 
     def _step(self, group: list[Batch]) -> None:
         """One optimiser step from the gradients of one or more batches."""
-        learner, progress = self.learner, self.progress
-        rate = self.config.optimizer.lr * self._rate_factor()
-        set_learning_rate(learner.optimizer, rate)
-        learner.optimizer.zero_grad(set_to_none=True)
-        losses = self._add_gradients(group)
-        self._check_finite(losses, group)
-        for name, value in losses.items():
+        progress = self.progress
+        losses = self.learner.add_gradients(group)
+        stop = torch.tensor(float(self._request.requested), device=self.learner.device)
+        # One message for all: whether any process wants to stop, or has a loss that is not finite.
+        *means, stop_share = mean_over_ranks(torch.stack([*losses.values(), stop])).tolist()
+        for name, value in zip(losses, means, strict=True):
+            if not math.isfinite(value):
+                raise self._not_finite(name, group)
             progress.loss_sums[name] = progress.loss_sums.get(name, 0.0) + value
-        if self.config.clip_norm is not None:
-            learner.scaler.unscale_(learner.optimizer)
-            nn.utils.clip_grad_norm_(learner.model.parameters(), self.config.clip_norm)
-        learner.scaler.step(learner.optimizer)
-        learner.scaler.update()
-        if learner.ema:
-            learner.ema.update(learner.model)
+        if not self.learner.update(self.rate):
+            raise self._not_finite("the gradient", group)
         progress.step += 1
+        self._stopping = stop_share > 0
 
-    def _add_gradients(self, group: list[Batch]) -> dict[str, float]:
-        """Backward through each batch; the losses by name, summed over the batches."""
-        sums: dict[str, Tensor] = {}
-        for number, batch in enumerate(group, start=1):
-            batch = batch.to(self.device)
-            images = batch.images
-            if self.config.channels_last:
-                images = images.contiguous(memory_format=torch.channels_last)
-            # Gradients of several processes need to meet only once per step.
-            alone = isinstance(self.network, DistributedDataParallel) and number < len(group)
-            with self.network.no_sync() if alone else nullcontext(), self._explaining_memory():  # type: ignore[operator]
-                with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-                    losses: dict[str, Tensor] = self.network(images, batch.targets)
-                total = torch.stack(list(losses.values())).sum()
-                self.learner.scaler.scale(total / len(group)).backward()  # type: ignore[no-untyped-call]
-            for name, loss in losses.items():
-                sums[name] = sums[name] + loss.detach() if name in sums else loss.detach()
-        values = torch.stack(list(sums.values())).tolist()
-        return dict(zip(sums, values, strict=True))
-
-    def _rate_factor(self) -> float:
-        warmup = min(self.config.warmup_steps, round(self.config.warmup_share * self.total_steps))
-        return learning_rate_factor(self.progress.step, self.total_steps, warmup, self.config.schedule)
-
-    def _check_finite(self, losses: dict[str, float], group: list[Batch]) -> None:
-        wrong = [name for name, value in losses.items() if not math.isfinite(value)]
-        if not wrong:
-            return
-        names = sorted({self.paths[index] for batch in group for indices in batch.indices for index in indices})
+    def _not_finite(self, what: str, group: list[Batch]) -> UserError:
+        """What to say; the batch's files of all processes are written down."""
+        own = {self.paths[index] for batch in group for indices in batch.indices for index in indices}
+        names = sorted(set().union(*gather(own)))
         path = self.run_dir / "bad_batch.txt"
-        path.write_text("\n".join(names) + "\n")
-        raise UserError(
-            f"{wrong[0]} is not finite at epoch {self.progress.epoch + 1}, step {self.progress.step}; the files are "
-            f"listed in {path}\ntry a lower train.optimizer.lr, or train.precision=fp32"
+        if self.ranks.is_main:
+            path.write_text("\n".join(names) + "\n")
+        return UserError(
+            f"{what} is not finite at epoch {self.progress.epoch + 1}, step {self.progress.step + 1}; "
+            f"the {len(names)} files of this step are listed in {path}\n"
+            "look at them, and try a lower train.optimizer.lr or train.precision=fp32"
         )
 
-    def _finish_epoch(self) -> None:
+    def _evaluate(self) -> Metrics | None:
+        """Measure the averaged model, if it is time to."""
+        epoch = self.progress.epoch + 1
+        if epoch < self.config.epochs and epoch % self.config.eval_interval:
+            return None
+        take_from_main(self.learner.averaged)
+        return self.evaluate(self.learner.averaged)
+
+    def _end_epoch(self, metrics: Metrics | None) -> None:
+        """Judge, write down, save."""
         progress = self.progress
-        batches = max(progress.batch, 1)
-        losses = {name: value / batches for name, value in progress.loss_sums.items()}
-        progress.epoch += 1
-        is_last = progress.epoch == self.config.epochs
+        losses = {name: value / self.sampler.batches_per_epoch for name, value in progress.loss_sums.items()}
+        progress.epoch, progress.batch, progress.loss_sums = progress.epoch + 1, 0, {}
+        progress.finished = progress.epoch == self.config.epochs
         row: dict[str, float | int] = {
             "epoch": progress.epoch,
             "step": progress.step,
             "seconds": progress.seconds,
-            "lr": self.config.optimizer.lr * self._rate_factor(),
+            "lr": self.learner.optimizer.param_groups[0]["lr"],
             "loss": sum(losses.values()),
             **losses,
         }
-        if is_last or progress.epoch % self.config.eval_interval == 0:
-            row |= self._evaluate()
-        progress.batch, progress.loss_sums = 0, {}
-        progress.finished |= is_last
+        if metrics is not None:
+            row |= {name: value for name, value in metrics.values.items() if name in METRIC_COLUMNS}
+            self._judge(metrics.values["AP"])
         if self.log:
             self.log.add(row)
-            self.say(describe_epoch(row, self.config.epochs))
-        self._save("last.pt")
+            seconds = time.monotonic() - self._epoch_start
+            self.say(describe_epoch(row, self.config.epochs, seconds))
+        self._save(LAST)
 
-    def _evaluate(self) -> dict[str, float]:
-        """Measure; keep the weights if they are the best so far; note if it is time to stop."""
-        progress = self.progress
-        values = self.evaluate(self.averaged).values
-        if values["AP"] > progress.best_ap or progress.best_epoch < 0:
-            progress.best_ap, progress.best_epoch, progress.worse_evaluations = values["AP"], progress.epoch, 0
+    def _judge(self, ap: float) -> None:
+        """Keep the weights if none were better so far; note if it is time to stop."""
+        progress, patience = self.progress, self.config.patience
+        better = ap > progress.best_ap or progress.best_epoch < 0
+        progress.worse_evaluations = 0 if better else progress.worse_evaluations + 1
+        if better or ap == progress.best_ap:  # of equals the one that has learnt longer
+            progress.best_ap, progress.best_epoch = ap, progress.epoch
             if self.ranks.is_main:
-                save_weights(self.run_dir / RUN_WEIGHTS, self.averaged.state_dict(), self.metadata)
-                self._save("best.pt")
-        else:
-            progress.worse_evaluations += 1
-            if self.config.patience is not None and progress.worse_evaluations >= self.config.patience:
-                progress.finished = True
-                self.say(f"stopping early: no better AP in {progress.worse_evaluations} evaluations")
-        return {name: value for name, value in values.items() if name in METRIC_COLUMNS}
-
-    @property
-    def averaged(self) -> nn.Module:
-        """What is evaluated and kept: the moving average, or the model itself where there is none."""
-        return self.learner.ema.model if self.learner.ema else self.learner.model
+                save_weights(self.run_dir / RUN_WEIGHTS, self.learner.averaged.state_dict(), self.facts.metadata)
+                self._save(BEST)
+        if patience is not None and progress.worse_evaluations >= patience:
+            progress.finished = True
+            self.say(f"stopping early: no better AP in {patience} evaluations")
 
     def _save(self, name: str) -> None:
         self._last_save = time.monotonic()
         if self.ranks.is_main:
-            metadata = self.metadata.model_dump_json()
-            path = self.run_dir / name
-            save_checkpoint(
-                path, self.learner, self.progress, metadata=metadata, config=self.config_json, overfit=self.overfit
-            )
+            save_checkpoint(self.run_dir / name, self.learner, self.progress, self.facts)
 
-    @contextmanager
-    def _explaining_memory(self) -> Iterator[None]:
-        try:
-            yield
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            smaller = max(1, self.config.batch_size // 2)
+
+def batches_per_step(config: TrainConfig, world_size: int) -> int:
+    """How many batches' gradients are added up for one optimiser step."""
+    return max(1, round(config.nominal_batch_size / (config.batch_size * world_size)))
+
+
+@contextmanager
+def explaining_memory(config: TrainConfig) -> Iterator[None]:
+    """Turn the many errors of too little memory into one that says what to try.
+
+    Raises:
+        UserError: memory is too small.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        reason = next(iter(str(error).splitlines()), "")
+        if isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in reason:
+            smaller = config.batch_size // 2
+            remedy = f"--batch-size {smaller}" if smaller else "a smaller --img-size"
             raise UserError(
-                f"out of memory with batches of {self.config.batch_size}: try --batch-size {smaller} "
-                f"(gradients still add up to {self.config.nominal_batch_size} pictures per step)"
+                f"out of memory with batches of {config.batch_size}: try {remedy} "
+                f"(gradients still add up to {config.nominal_batch_size} pictures per step)"
             ) from error
-
-    @contextmanager
-    def _stopping_politely(self) -> Iterator[None]:
-        """The first Ctrl-C (or SIGTERM) ends the step that is under way and saves; the second ends at once."""
-
-        def request_stop(number: int, frame: FrameType | None) -> None:
-            self._stop_requested = True
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            self.say("stopping after this step ...")
-
-        before = {number: signal.signal(number, request_stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        if reason.startswith("DataLoader worker"):
+            raise UserError(
+                f"a process that loads pictures died ({reason}): often for want of memory, try --workers 0"
+            ) from error
+        raise
 
 
-def describe_epoch(row: Mapping[str, float | int], epochs: int) -> str:
-    """One line for people."""
+def describe_epoch(row: Mapping[str, float | int], epochs: int, seconds: float) -> str:
+    """One line for people; ``seconds`` is what the epoch took, from which the rest of the run is guessed."""
     losses = " ".join(f"{name.removeprefix('loss_')} {row[name]:.3f}" for name in row if name.startswith("loss_"))
     line = f"epoch {row['epoch']}/{epochs}: loss {row['loss']:.3f} ({losses}) lr {row['lr']:.2e}"
-    return line + (f"  AP {row['AP']:.3f} AP50 {row['AP50']:.3f}" if "AP" in row else "")
+    if "AP" in row:
+        line += f"  AP {row['AP']:.3f} AP50 {row['AP50']:.3f}"
+    left = round(epochs - row["epoch"])
+    return f"{line}  {describe_time(seconds)}" + (f", {describe_time(seconds * left)} left" if left else "")
+
+
+def describe_time(seconds: float) -> str:
+    """'8 s', '12 min' or '3.5 h'."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"

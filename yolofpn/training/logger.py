@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from torch.utils.tensorboard.writer import SummaryWriter
@@ -14,6 +15,7 @@ from yolofpn.errors import UserError
 COLUMNS = ("epoch", "step", "seconds", "lr", "loss")
 METRIC_COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
 _AXES = {"epoch", "step", "seconds"}
+Row = dict[str, str]
 
 
 class RunLog:
@@ -21,64 +23,74 @@ class RunLog:
 
     Args:
         run_dir: where metrics.csv and events/ are.
-        loss_names: of the detector's losses, such as loss_box.
         epochs_done: rows of later epochs are dropped.
+
+    Raises:
+        UserError: the folder cannot be written.
     """
 
-    def __init__(self, run_dir: Path, loss_names: tuple[str, ...], epochs_done: int) -> None:
+    def __init__(self, run_dir: Path, epochs_done: int) -> None:
         self._path = run_dir / "metrics.csv"
-        self._columns = (*COLUMNS, *loss_names, *METRIC_COLUMNS)
         self.rows = [row for row in read_metrics(run_dir) if int(row["epoch"]) <= epochs_done]
-        self._write_all()
-        # The events repeat the rows, so they are made anew from these instead of being cut.
-        for old in (run_dir / "events").glob("events.out.tfevents.*"):
-            old.unlink()
-        self._events = SummaryWriter(str(run_dir / "events"))
-        for row in self.rows:
-            self._add_events(row)
+        with _write_errors(run_dir):
+            self._write_all()
+            # The events repeat the rows, so they are made anew from these instead of being cut.
+            for old in (run_dir / "events").glob("events.out.tfevents.*"):
+                old.unlink()
+            self._events = SummaryWriter(str(run_dir / "events"))
+            for row in self.rows:
+                self._add_events(row)
+            self._events.flush()
 
     def add(self, row: Mapping[str, float | int]) -> None:
-        """Write the row of an epoch.
+        """Write the row of an epoch: of ``COLUMNS``, losses ("loss_..."), and ``METRIC_COLUMNS`` if it was evaluated.
 
         Raises:
             UserError: the disk is full.
         """
-        self.rows.append({name: _number(row[name]) for name in self._columns if name in row})
-        self._write_all()
-        self._add_events(self.rows[-1])
+        self.rows.append({name: _number(value) for name, value in row.items()})
+        with _write_errors(self._path):
+            self._write_all()
+            self._add_events(self.rows[-1])
+            self._events.flush()
 
     def close(self) -> None:
         """Finish the event file."""
         self._events.close()
 
     def _write_all(self) -> None:
+        losses = dict.fromkeys(name for row in self.rows for name in row if name.startswith("loss_"))
         unfinished = self._path.with_suffix(".part")
-        try:
-            with unfinished.open("w", newline="") as file:
-                writer = csv.DictWriter(file, self._columns)
-                writer.writeheader()
-                writer.writerows(self.rows)
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(self._path)
-        except OSError as error:
-            raise UserError(f"{self._path}: cannot be written: {error.strerror}") from None
+        with unfinished.open("w", newline="") as file:
+            writer = csv.DictWriter(file, (*COLUMNS, *losses, *METRIC_COLUMNS))
+            writer.writeheader()
+            writer.writerows(self.rows)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(self._path)
 
-    def _add_events(self, row: Mapping[str, str]) -> None:
+    def _add_events(self, row: Row) -> None:
         for name, value in row.items():
             if name not in _AXES and value:
                 group = "val" if name in METRIC_COLUMNS else "train"
                 self._events.add_scalar(f"{group}/{name}", float(value), int(row["epoch"]))
-        self._events.flush()
 
 
-def read_metrics(run_dir: Path) -> list[dict[str, str]]:
+def read_metrics(run_dir: Path) -> list[Row]:
     """The rows of metrics.csv, or none where there is no such file."""
     path = run_dir / "metrics.csv"
     if not path.is_file():
         return []
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+@contextmanager
+def _write_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}): make room on the disk") from None
 
 
 def _number(value: float | int) -> str:

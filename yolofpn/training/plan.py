@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from yolofpn.config import Config, load_config, validate
 from yolofpn.errors import UserError
-from yolofpn.inference.output_names import next_output_dir
-from yolofpn.training.checkpoint import read_checkpoint
+from yolofpn.training.checkpoint import LAST, read_checkpoint
 
 RUNS = Path("runs/train")
 
 # Learning a few pictures by heart needs neither variety nor an average over steps, but many steps.
 OVERFIT_OVERRIDES = (
-    "augment={flip: 0, hue: 0, saturation: 0, brightness: 0, scale: [1, 1], translate: 0, crop: 0, mosaic: 0}",
+    "augment={flip: 0, vertical_flip: 0, hue: 0, saturation: 0, brightness: 0, scale: [1, 1], translate: 0, crop: 0, "
+    "mosaic: 0, mixup: 0}",
     "train.optimizer={type: adamw, lr: 1e-3, weight_decay: 0}",
     "train.schedule={type: cosine, final: 0.05}",
     "train.warmup_steps=20",
@@ -27,6 +26,28 @@ OVERFIT_OVERRIDES = (
     "train.nominal_batch_size=1",
 )
 OVERFIT_EPOCHS = 300
+OVERFIT_BATCH = 16
+OVERFIT_EVALUATIONS = 10
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What ``train.py --help`` explains; None is left to the cfg, or to the run that goes on."""
+
+    cfg: Path | None = None
+    data: str | None = None
+    weights: str | None = None
+    resume: str | None = None
+    overfit: int | None = None
+    dry_run: bool = False
+    epochs: int | None = None
+    batch_size: int | None = None
+    img_size: tuple[int, int] | None = None
+    device: str | None = None
+    workers: int | None = None
+    seed: int | None = None
+    output: Path | None = None
+    overrides: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -35,93 +56,96 @@ class Plan:
 
     Attributes:
         config: complete; a resumed run has that of its checkpoint.
-        run_dir: where everything goes.
+        name: what the run's folder is called by default.
+        output: the run's folder; None: the next free one of its name.
         weights: what the model starts from, None for nothing.
         checkpoint: ``last.pt`` of the run that goes on.
         overfit: train and evaluate on so many pictures only.
         device: as ``--device`` names it.
+        dry_run: look at everything, train nothing.
     """
 
     config: Config
-    run_dir: Path
+    name: str = "run"
+    output: Path | None = None
     weights: str | None = None
     checkpoint: Path | None = None
     overfit: int | None = None
     device: str = "auto"
+    dry_run: bool = False
 
 
-def make_plan(
-    *,
-    cfg: Path | None = None,
-    data: str | None = None,
-    weights: str = "none",
-    resume: str | None = None,
-    overfit: int | None = None,
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    img_size: tuple[int, int] | None = None,
-    device: str = "auto",
-    workers: int | None = None,
-    seed: int | None = None,
-    output: Path | None = None,
-    overrides: Sequence[str] = (),
-) -> Plan:
+def make_plan(options: TrainOptions) -> Plan:
     """The plan that the flags of train.py ask for.
 
     Raises:
         UserError: no cfg is given, it is wrong, or the run that should go on cannot.
     """
-    flags = {
-        "train.epochs": epochs,
-        "train.batch_size": batch_size,
-        "input.size": list(img_size) if img_size else None,
-        "train.workers": workers,
-        "train.seed": seed,
-        "data.source": data,
-    }
-    if resume is not None:
-        return resume_plan(resume, epochs, device)
-    if cfg is None:
+    if options.resume is not None:
+        _refuse_changes(options)
+        return resume_plan(options.resume, options.epochs)
+    if options.cfg is None:
         raise UserError("name a model with --cfg, such as --cfg cfg/yolofpn-tiny.yaml, or a run with --resume")
-    given = [f"{key}={json.dumps(value)}" for key, value in flags.items() if value is not None]
-    if overfit is not None:
-        given = [*OVERFIT_OVERRIDES, f"train.epochs={OVERFIT_EPOCHS}", f"train.batch_size={min(overfit, 16)}", *given]
-    config = load_config(cfg, [*given, *overrides])
-    if overfit is not None:
-        evaluations = max(1, config.train.epochs // 10)
-        config = _changed(config, {"train": {"eval_interval": evaluations}})
+    values = {
+        "train.epochs": options.epochs,
+        "train.batch_size": options.batch_size,
+        "input.size": options.img_size,
+        "train.workers": options.workers,
+        "train.seed": options.seed,
+        "data.source": options.data,
+    }
+    given = [f"{key}={json.dumps(value)}" for key, value in values.items() if value is not None]
+    if options.overfit is not None:
+        batch = f"train.batch_size={min(options.overfit, OVERFIT_BATCH)}"
+        given = [*OVERFIT_OVERRIDES, f"train.epochs={OVERFIT_EPOCHS}", batch, *given]
+    config = with_absolute_paths(load_config(options.cfg, [*given, *options.overrides]))
+    if options.overfit is not None:
+        config = change_train(config, eval_interval=max(1, config.train.epochs // OVERFIT_EVALUATIONS))
     return Plan(
         config,
-        output or next_output_dir(RUNS, cfg.stem),
-        weights=None if weights == "none" else weights,
-        overfit=overfit,
-        device=device,
+        name=options.cfg.stem,
+        output=options.output,
+        weights=None if options.weights == "none" else options.weights,
+        overfit=options.overfit,
+        device=options.device or "auto",
+        dry_run=options.dry_run,
     )
 
 
-def resume_plan(run: str, epochs: int | None, device: str) -> Plan:
+def resume_plan(run: str, epochs: int | None) -> Plan:
     """The plan of a run that goes on from its last checkpoint.
 
     Args:
         run: its folder, empty for the newest unfinished one.
         epochs: if given, how long it should now be.
-        device: as ``--device`` names it.
 
     Raises:
         UserError: there is no such run, or it is finished.
     """
     run_dir = Path(run) if run else newest_unfinished_run()
-    checkpoint = run_dir / "last.pt"
-    content = read_checkpoint(checkpoint)
+    checkpoint = run_dir / LAST
+    if run_dir.is_dir() and not checkpoint.is_file():
+        raise UserError(f"{run_dir}: has no {LAST}: the run ended before its first step, so start it anew")
+    content = read_checkpoint(checkpoint, only_look=True)
     config = validate(Config, json.loads(content["config"]), str(checkpoint))
-    done = content["progress"]["epoch"]
+    before = config.train.epochs
     if epochs is not None:
-        if epochs < config.train.epochs:
-            raise UserError(f"--epochs {epochs}: a run that goes on can only become longer than {config.train.epochs}")
-        config = _changed(config, {"train": {"epochs": epochs}})
-    if done >= config.train.epochs:
-        raise UserError(f"{run_dir}: has finished its {done} epochs; --epochs N with a larger N goes on")
-    return Plan(config, run_dir, checkpoint=checkpoint, overfit=content["overfit"], device=device)
+        if epochs < before:
+            raise UserError(f"--epochs {epochs}: a run that goes on can only become longer than {before}")
+        config = change_train(config, epochs=epochs)
+    progress = content["progress"]
+    if config.train.epochs == before and progress["finished"]:
+        early = ", as its AP rose no more" if progress["epoch"] < before else ""
+        raise UserError(
+            f"{run_dir}: is finished after {progress['epoch']} epochs{early}; --epochs N above {before} goes on"
+        )
+    return Plan(
+        config,
+        output=run_dir,
+        checkpoint=checkpoint,
+        overfit=content["overfit"],
+        device=content.get("device", "auto"),
+    )
 
 
 def newest_unfinished_run() -> Path:
@@ -130,15 +154,33 @@ def newest_unfinished_run() -> Path:
     Raises:
         UserError: there is none.
     """
-    checkpoints = sorted(RUNS.glob("*/last.pt"), key=lambda path: path.stat().st_mtime, reverse=True)
+    checkpoints = sorted(RUNS.glob(f"*/{LAST}"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in checkpoints:
-        if not read_checkpoint(path)["progress"]["finished"]:
-            return path.parent
+        try:
+            if not read_checkpoint(path, only_look=True)["progress"]["finished"]:
+                return path.parent
+        except UserError:
+            continue  # a damaged one is no reason not to go on with another
     raise UserError(f"no unfinished run in {RUNS}: name one with --resume RUN_DIR")
 
 
-def _changed(config: Config, changes: dict[str, dict[str, Any]]) -> Config:
-    tree = config.model_dump()
-    for section, values in changes.items():
-        tree[section] |= values
-    return Config.model_validate(tree)
+def with_absolute_paths(config: Config) -> Config:
+    """The same config for any working directory: a run may go on from another one than it started in."""
+    if config.data is None:
+        return config
+    paths = {name: str(Path(value).absolute()) for name, value in config.data.model_dump().items() if value is not None}
+    return config.model_copy(update={"data": config.data.model_copy(update=paths)})
+
+
+def change_train(config: Config, **values: Any) -> Config:  # noqa: ANN401
+    """``config`` with other values in its section ``train``; what the YAML file itself sets is still known."""
+    return config.model_copy(update={"train": config.train.model_copy(update=values)})
+
+
+def _refuse_changes(options: TrainOptions) -> None:
+    for field in fields(options):
+        if field.name not in ("resume", "epochs") and getattr(options, field.name) != field.default:
+            flag = options.overrides[0] if field.name == "overrides" else "--" + field.name.replace("_", "-")
+            raise UserError(
+                f"{flag} cannot be given with --resume: a run goes on as it began, only --epochs may become larger"
+            )

@@ -1,17 +1,204 @@
-"""What a model takes over from weights that were trained before."""
+"""What a model takes over from weights that were trained before: all that fits, class outputs by class name."""
 
 from __future__ import annotations
 
-from yolofpn.config import Metadata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from yolofpn.config import Config, Metadata, ModelConfig
+from yolofpn.darknet.download import NAMED_WEIGHTS, fetch_weights
+from yolofpn.darknet.network import DarknetNetwork
+from yolofpn.data.names import ClassMatch, match_classes
+from yolofpn.errors import UserError
 from yolofpn.models.yolo import YOLO
-from yolofpn.weights import load_weights
+from yolofpn.training.start_darknet import DARKNET_SETTINGS, native_state, read_darknet
+from yolofpn.training.start_timm import TIMM_SETTINGS, read_timm
+from yolofpn.weights import load_weights, weights_kind
+
+_BOX_AND_OBJECTNESS = 5  # outputs of an anchor before those of the classes
+_TOLERATED = "model.norm_eps"  # batch norm divides by the root of variance + eps: it matters little beside a variance
 
 
-def load_starting_weights(model: YOLO, metadata: Metadata, spec: str) -> list[str]:
-    """Give ``model`` every tensor of equal name and shape; the lines to print."""
-    loaded = load_weights(spec)
-    given = loaded.detector.state_dict()
-    own = model.state_dict()
-    taken = {name: tensor for name, tensor in given.items() if name in own and own[name].shape == tensor.shape}
+@dataclass(frozen=True)
+class StartingWeights:
+    """Weights to start from.
+
+    Attributes:
+        origin: the file, as shown to people.
+        state: tensors by their names in native models.
+        settings: what the config must say for these weights to mean what they meant: values by dotted key.
+        tolerant: the config may say another ``norm_eps`` all the same.
+        names: of the classes of the predictions; empty where there are none.
+        category_ids: of these classes, where known.
+        notes: lines to print.
+    """
+
+    origin: str
+    state: Mapping[str, Tensor]
+    settings: Mapping[str, Any]
+    tolerant: bool = True
+    names: tuple[str, ...] = ()
+    category_ids: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def read_starting_weights(spec: str, model: ModelConfig) -> StartingWeights:
+    """Read weights of any kind.
+
+    Args:
+        spec: a weights file, checkpoint or run folder of this project, a Darknet ``.weights`` file, whole or the first
+            layers of one (darknet53.conv.74), their names, or a timm ``darknet53`` file.
+        model: the model that will take them over; Darknet's files name no tensors.
+
+    Raises:
+        UserError: there is no such file, or it is damaged or of another kind.
+    """
+    path, notes = Path(spec), []
+    if spec in NAMED_WEIGHTS and not path.exists():
+        fetched = fetch_weights(NAMED_WEIGHTS[spec])
+        path, notes = fetched.path, [fetched.note]
+    if path.is_file():
+        if weights_kind(path) == "darknet":
+            found = read_darknet(path, model)
+            return StartingWeights(spec, found.state, DARKNET_SETTINGS, names=found.names, notes=(*notes, *found.notes))
+        timm = read_timm(path)
+        if timm is not None:
+            return StartingWeights(spec, timm, TIMM_SETTINGS, tolerant=False)
+    loaded = load_weights(path)
+    metadata, detector = loaded.metadata, loaded.detector
+    if isinstance(detector, DarknetNetwork):
+        state = native_state(detector.weight_layers(), model, detector.num_classes)
+        settings = DARKNET_SETTINGS
+    else:
+        state, settings = detector.state_dict(), _settings_of(metadata)
+    return StartingWeights(
+        spec,
+        state,
+        settings,
+        names=metadata.names,
+        category_ids=metadata.category_ids,
+        notes=tuple(loaded.notes),
+    )
+
+
+def adapt_config(config: Config, start: StartingWeights) -> tuple[Config, list[str]]:
+    """The config with the settings that the weights were trained with, and a line for each that changed.
+
+    Raises:
+        UserError: the YAML file itself fixes another value.
+    """
+    lines = []
+    for key, value in start.settings.items():
+        section_name, name = key.split(".")
+        section = getattr(config, section_name)
+        own = getattr(section, name)
+        if own == value:
+            continue
+        if name not in section.model_fields_set:
+            changed = section.model_copy(update={name: value})
+            config = config.model_copy(update={section_name: changed})
+            lines.append(f"{key}: {_show(value)}, as {start.origin} was trained with")
+        elif key == _TOLERATED and start.tolerant:
+            lines.append(f"{key}: {_show(own)}, as the cfg says, though {start.origin} was trained with {_show(value)}")
+        else:
+            raise UserError(
+                f"{key}: the cfg says {_show(own)}, but {start.origin} was trained with {_show(value)}\n"
+                f"take {key} out of the cfg, or start from other weights"
+            )
+    return config, lines
+
+
+def take_over(model: YOLO, names: Sequence[str], category_ids: Sequence[int], start: StartingWeights) -> str:
+    """Give ``model`` every tensor of equal name and shape, and class outputs by class; a line that says how many.
+
+    Args:
+        model: is changed.
+        names: of its classes, by label.
+        category_ids: of its classes, or empty.
+        start: the weights.
+
+    Raises:
+        UserError: the weights have nothing in common with the model.
+    """
+    match = match_classes(start.names, start.category_ids, names, category_ids) if start.names else None
+    own = {name: tensor for name, tensor in model.state_dict().items() if not name.endswith("num_batches_tracked")}
+    whole: dict[str, Tensor] = {}
+    in_part: dict[str, Tensor] = {}
+    for name, tensor in own.items():
+        given = start.state.get(name)
+        if given is None:
+            continue
+        if match is not None and ".predict." in name:
+            merged = merge_class_outputs(tensor, given, match, len(names))
+            if merged is not None:
+                (in_part if match.unmatched_data else whole)[name] = merged
+        elif given.shape == tensor.shape:
+            whole[name] = given
+    taken = whole | in_part
+    if not taken:
+        raise UserError(
+            f"{start.origin}: nothing in it fits the model: start from weights of the same backbone, neck or head, "
+            "or with --weights none"
+        )
     model.load_state_dict(taken, strict=False)
-    return [*loaded.notes, f"weights: {len(taken)} of {len(own)} tensors taken from {spec}"]
+    fresh = [name for name in own if name not in taken]
+    return _describe(start.origin, len(own), len(whole), len(in_part), match, fresh)
+
+
+def merge_class_outputs(own: Tensor, given: Tensor, match: ClassMatch, num_classes: int) -> Tensor | None:
+    """A prediction layer's tensor with the rows of box, objectness and shared classes taken from another one's.
+
+    Args:
+        own: [A * (5 + C), ...], C = ``num_classes``; its rows of other classes stay.
+        given: [A * (5 + C'), ...] of as many anchors and inputs.
+        match: which class of ``own`` each of the C' is.
+        num_classes: C.
+
+    Returns:
+        The merged tensor, or None if the layouts do not fit.
+    """
+    given_width, own_width = _BOX_AND_OBJECTNESS + len(match.mapping), _BOX_AND_OBJECTNESS + num_classes
+    if given.shape[1:] != own.shape[1:] or given.shape[0] % given_width:
+        return None
+    anchors = given.shape[0] // given_width
+    if anchors * own_width != own.shape[0]:
+        return None
+    merged = own.clone().view(anchors, own_width, *own.shape[1:])
+    rows = given.view(anchors, given_width, *own.shape[1:])
+    merged[:, :_BOX_AND_OBJECTNESS] = rows[:, :_BOX_AND_OBJECTNESS]
+    for theirs, ours in enumerate(match.mapping):
+        if ours is not None:
+            merged[:, _BOX_AND_OBJECTNESS + ours] = rows[:, _BOX_AND_OBJECTNESS + theirs]
+    return merged.view(own.shape)
+
+
+def _settings_of(metadata: Metadata) -> dict[str, Any]:
+    assert metadata.model is not None  # a native detector has one
+    return {
+        "model.norm_eps": metadata.model.norm_eps,
+        "model.leaky_slope": metadata.model.leaky_slope,
+        "input.mean": metadata.input.mean,
+        "input.std": metadata.input.std,
+    }
+
+
+def _describe(origin: str, total: int, whole: int, in_part: int, match: ClassMatch | None, fresh: Sequence[str]) -> str:
+    line = f"weights: {whole} of {total} tensors taken from {origin}"
+    if match is not None and match.how is not None:
+        taken = sum(label is not None for label in match.mapping)
+        classes = taken + len(match.unmatched_data)
+        line += f", {in_part} in part: {taken} of {classes} classes are known, by {match.how}"
+    elif match is not None:
+        line += f", {in_part} in part: all classes are new"
+    if fresh:
+        modules = list(dict.fromkeys(".".join(name.split(".")[:2]) for name in fresh))
+        line += f"; {len(fresh)} fresh: {', '.join(modules)}"
+    return line
+
+
+def _show(value: Any) -> str:  # noqa: ANN401
+    return str(list(value)) if isinstance(value, tuple) else f"{value:g}"

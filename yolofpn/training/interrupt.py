@@ -1,0 +1,57 @@
+"""Ctrl-C and SIGTERM while a model learns: nothing that was done is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class StopRequest:
+    """Remembers that someone wants the run to stop.
+
+    The first signal lets the step that is under way end; the second ends the program at once.
+
+    Args:
+        announce: tell the person who pressed Ctrl-C that it was understood.
+
+    Attributes:
+        requested: whether a signal has come.
+    """
+
+    def __init__(self, *, announce: bool = True) -> None:
+        self.requested = False
+        self._announce = announce
+        self._at_once = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """While this lasts, signals are remembered; the handlers before it come back afterwards."""
+        before = {number: signal.signal(number, self._request) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextmanager
+    def raising(self) -> Iterator[None]:
+        """While this lasts, the first signal already raises KeyboardInterrupt: for work that can be done again."""
+        self._at_once = True
+        try:
+            if self.requested:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._at_once = False
+
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        again, self.requested = self.requested, True
+        if again or self._at_once:
+            raise KeyboardInterrupt
+        if self._announce:
+            # Not print: a signal may come in the middle of one.
+            os.write(sys.stderr.fileno(), b"stopping after this step ...\n")

@@ -1,0 +1,80 @@
+"""How much memory a training step needs, before it is too late."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from yolofpn.config import AdamWConfig, TrainConfig
+from yolofpn.models.yolo import YOLO
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes on the network's device.
+
+    Attributes:
+        state: weights, gradients, the optimiser's and the averaged copies.
+        per_image: what the forward pass keeps of every image for the backward pass.
+        batch_size: images that are there at a time.
+    """
+
+    state: int
+    per_image: int
+    batch_size: int
+
+    @property
+    def total(self) -> int:
+        """Of a training step."""
+        return self.state + self.batch_size * self.per_image
+
+    def __str__(self) -> str:
+        return (
+            f"memory: about {self.total / 1e9:.2f} GB: {self.state / 1e9:.2f} GB for weights, gradients, optimiser and "
+            f"average, {self.per_image / 1e6:.0f} MB for each of {self.batch_size} pictures"
+        )
+
+
+def estimate_memory(
+    model: YOLO, settings: TrainConfig, size: tuple[int, int], device: torch.device, dtype: torch.dtype
+) -> MemoryEstimate:
+    """Measure a forward pass of a few gray images; the pictures' own loading is not counted.
+
+    Args:
+        model: is left as it is.
+        settings: of the run.
+        size: (height, width) of the largest input.
+        device: where the model lies.
+        dtype: of the network's arithmetic.
+    """
+    copies = 3 + isinstance(settings.optimizer, AdamWConfig) + (settings.ema_decay > 0)
+    learning = sum(tensor.numel() * tensor.element_size() for tensor in model.parameters())
+    # The difference of two passes leaves out what is kept once, as float16 copies of the weights are.
+    few, many = (kept_bytes(model, torch.zeros(count, 3, *size, device=device), dtype) for count in (1, 2))
+    per_image = many - few
+    return MemoryEstimate(copies * learning + max(0, few - per_image), per_image, settings.batch_size)
+
+
+def kept_bytes(model: YOLO, images: Tensor, dtype: torch.dtype) -> int:
+    """Bytes that the network's forward pass on ``images`` [B, 3, H, W] keeps for the backward pass."""
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    was_training = model.training
+    model.eval()  # batch norm keeps as much, and its statistics stay as they are
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
+                maps = model.dense(images)
+            # The loss works on the maps in float32: their values, and as many again for what it compares them with.
+            return sum(kept.values()) + sum(4 * 2 * single.numel() for single in maps.values())
+    finally:
+        model.train(was_training)

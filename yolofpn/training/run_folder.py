@@ -1,0 +1,61 @@
+"""The folder of a run: what it was asked for, what it looks at, and what to do with its result."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+from yolofpn.config import Config, dump_config
+from yolofpn.inference.output_files import write_errors
+from yolofpn.inference.output_names import next_output_dir
+from yolofpn.training.checkpoint import BEST, LAST, Progress
+from yolofpn.training.plan import RUNS, Plan
+from yolofpn.training.splits import Splits
+from yolofpn.weights import RUN_WEIGHTS
+
+
+def prepare_run_folder(plan: Plan, config: Config, splits: Splits) -> Path:
+    """Make the run's folder and write what it was asked for, and which pictures it holds out; its path.
+
+    A folder that is named and holds another run begins anew; a run that goes on keeps all that it has.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    run_dir = plan.output or next_output_dir(RUNS, plan.name)
+    with write_errors(run_dir):
+        run_dir.mkdir(parents=True, exist_ok=True)
+        goes_on = plan.checkpoint is not None
+        if not goes_on:
+            for name in (LAST, BEST, RUN_WEIGHTS, "bad_batch.txt"):
+                (run_dir / name).unlink(missing_ok=True)
+        dump_config(config, run_dir / "config.yaml")
+        with (run_dir / "command.txt").open("a" if goes_on else "w") as file:
+            file.write(shlex.join(["python", *sys.argv]) + "\n")
+        if splits.held_out:
+            (run_dir / "val.txt").write_text("\n".join(splits.val.paths) + "\n")
+    return run_dir
+
+
+def closing_lines(run_dir: Path, config: Config, progress: Progress, example: str) -> list[str]:
+    """The best result and the commands that come next, ready to paste.
+
+    Args:
+        run_dir: of the run.
+        config: of the run.
+        progress: how far it has come.
+        example: a picture to detect on.
+    """
+    run = shlex.quote(str(run_dir))
+    lines = []
+    if progress.best_epoch >= 0:
+        lines += [
+            f"best: AP {progress.best_ap:.3f} at epoch {progress.best_epoch}: {run}/{RUN_WEIGHTS}",
+            f"python detect.py {shlex.quote(example)} --weights {run}",
+        ]
+        if config.data is not None:
+            root = f" data.root={shlex.quote(config.data.root)}" if config.data.root else ""
+            lines.append(f"python evaluate.py --weights {run} --data {shlex.quote(config.data.source)}{root}")
+    longer = f" --epochs {2 * config.train.epochs}" if progress.finished else ""
+    return [*lines, f"python train.py --resume {run}{longer}"]

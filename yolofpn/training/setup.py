@@ -1,0 +1,215 @@
+"""From a plan to all that a run works with: pictures, model, starting weights, and the trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.amp.grad_scaler import GradScaler
+from torch.nn.parallel import DistributedDataParallel
+
+from yolofpn.config import Config, Metadata, TrainConfig
+from yolofpn.data.loader import Loader
+from yolofpn.errors import UserError
+from yolofpn.hardware import choose_dtype, default_workers
+from yolofpn.models.build import build_model
+from yolofpn.models.yolo import YOLO
+from yolofpn.training.checkpoint import Progress, RunFacts, read_checkpoint
+from yolofpn.training.distributed import Ranks
+from yolofpn.training.ema import ModelEMA
+from yolofpn.training.engine import Trainer
+from yolofpn.training.learner import Learner
+from yolofpn.training.logger import RunLog
+from yolofpn.training.optim import build_optimizer, freeze
+from yolofpn.training.plan import Plan
+from yolofpn.training.splits import (
+    Splits,
+    anchor_warning,
+    open_splits,
+    training_sampler,
+    training_samples,
+    training_sizes,
+)
+from yolofpn.training.start import adapt_config, read_starting_weights, take_over
+from yolofpn.training.validation import Validation
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a run works with, before its first step.
+
+    Attributes:
+        plan: what was asked for.
+        splits: the pictures.
+        model: on its device, with the weights that it starts from.
+        facts: what the run is; its config has what the starting weights asked for.
+        device: where the network runs.
+        dtype: of its arithmetic.
+        ranks: which of how many processes this is.
+        say: prints a line, in the main process.
+    """
+
+    plan: Plan
+    splits: Splits
+    model: YOLO
+    facts: RunFacts
+    device: torch.device
+    dtype: torch.dtype
+    ranks: Ranks
+    say: Say
+
+    @property
+    def config(self) -> Config:
+        """Of the run."""
+        return self.facts.config
+
+    @property
+    def workers(self) -> int:
+        """Processes that load pictures."""
+        workers = self.config.train.workers
+        return default_workers(self.device) if workers is None else workers
+
+    def validation(self) -> Validation:
+        """Measures a model on the validation split."""
+        return Validation(self.config, self.splits.val, self.device, self.dtype, self.ranks, self.workers)
+
+
+def set_up(plan: Plan, device: torch.device, ranks: Ranks, say: Say) -> Setup:
+    """Open the pictures and build the model; what was found is said.
+
+    Raises:
+        UserError: data, weights or config do not allow it.
+    """
+    splits = open_splits(plan.config, plan.overfit)
+    for note in splits.notes:
+        say(note)
+    if warning := anchor_warning(plan.config, splits.train):
+        say(f"warning: {warning}")
+    torch.manual_seed(plan.config.train.seed)
+    config, model = start_model(plan, splits, say)
+    settings = config.train
+    if settings.freeze and plan.weights is None and plan.checkpoint is None:
+        say(f"warning: train.freeze stops {', '.join(settings.freeze)} from learning, but there are no --weights")
+    try:
+        freeze(model, settings.freeze, norm=settings.freeze_norm)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    model.to(device)
+    if settings.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    metadata = Metadata(
+        model=config.model,
+        input=config.input,
+        postprocess=config.postprocess,
+        names=splits.train.names,
+        category_ids=splits.train.category_ids,
+    )
+    facts = RunFacts(config, metadata, plan.overfit, plan.device)
+    return Setup(plan, splits, model, facts, device, choose_dtype(settings.precision, device), ranks, say)
+
+
+def start_model(plan: Plan, splits: Splits, say: Say) -> tuple[Config, YOLO]:
+    """The model for the data set's classes with what the starting weights give it, and the config that fits them.
+
+    Raises:
+        UserError: the config describes no model, or the weights do not fit it.
+    """
+    config, dataset, start = plan.config, splits.train, None
+    if plan.weights is not None and plan.checkpoint is None:
+        start = read_starting_weights(plan.weights, config.model)
+        config, lines = adapt_config(config, start)
+        for line in (*start.notes, *lines):
+            say(line)
+    thresholds = config.postprocess.score_thresh
+    if isinstance(thresholds, tuple) and len(thresholds) != len(dataset.names):
+        raise UserError(f"postprocess.score_thresh: {len(thresholds)} values for {len(dataset.names)} classes")
+    try:
+        model = build_model(config.model, len(dataset.names), config.input, config.postprocess)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    for height, width in (config.input.size, *training_sizes(config)):
+        if height % model.size_divisor or width % model.size_divisor:
+            raise UserError(f"the network's input of {height}x{width} must be in multiples of {model.size_divisor}")
+    if start is not None:
+        say(take_over(model, dataset.names, dataset.category_ids, start))
+    return config, model
+
+
+def build_trainer(setup: Setup, run_dir: Path) -> Trainer:
+    """Everything that learning needs; a run that goes on has what its checkpoint holds.
+
+    Raises:
+        UserError: the checkpoint cannot be read, or every parameter is frozen.
+    """
+    learner = build_learner(setup)
+    progress = Progress()
+    if setup.plan.checkpoint is not None:
+        progress = restore(learner, read_checkpoint(setup.plan.checkpoint))
+    sampler = training_sampler(setup.config, len(setup.splits.train), setup.ranks)
+    samples = training_samples(setup.config, setup.splits.train)
+    return Trainer(
+        learner=learner,
+        facts=setup.facts,
+        loader=Loader(samples, sampler, workers=setup.workers, pin_memory=setup.device.type == "cuda"),
+        evaluate=setup.validation(),
+        run_dir=run_dir,
+        log=RunLog(run_dir, progress.epoch) if setup.ranks.is_main else None,
+        paths=setup.splits.train.paths,
+        ranks=setup.ranks,
+        progress=progress,
+        say=setup.say,
+    )
+
+
+def build_learner(setup: Setup) -> Learner:
+    """The model with its average, optimiser and scaler.
+
+    Raises:
+        UserError: every parameter is frozen.
+    """
+    settings, model = setup.config.train, setup.model
+    ema = ModelEMA(model, settings.ema_decay, settings.ema_steps) if settings.ema_decay else None
+    try:
+        optimizer = build_optimizer(model, settings.optimizer)
+    except ValueError as error:
+        raise UserError(f"train.freeze: {error}: nothing is left to learn") from None
+    return Learner(
+        model=model,
+        network=as_network(model, settings, setup.device, setup.ranks, setup.say),
+        ema=ema,
+        optimizer=optimizer,
+        scaler=GradScaler(setup.device.type, enabled=setup.dtype == torch.float16),
+        device=setup.device,
+        dtype=setup.dtype,
+        channels_last=settings.channels_last,
+        clip_norm=settings.clip_norm,
+    )
+
+
+def restore(learner: Learner, state: Mapping[str, Any]) -> Progress:
+    """Give ``learner`` what a checkpoint holds; how far its run had come."""
+    learner.restore(state)
+    progress = Progress(**state["progress"])
+    if progress.finished:  # a run that becomes longer has its patience back
+        progress.worse_evaluations = 0
+    return progress
+
+
+def as_network(model: YOLO, settings: TrainConfig, device: torch.device, ranks: Ranks, say: Say) -> nn.Module:
+    """What is called for the losses: the model itself, or wrapped for several processes."""
+    if settings.compile:
+        model.dense = torch.compile(model.dense)  # type: ignore[method-assign]
+    if ranks.world_size == 1:
+        return model
+    if settings.sync_batch_norm and device.type == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    elif not settings.freeze_norm:
+        remedy = "train.sync_batch_norm=true shares them" if device.type == "cuda" else "CPUs cannot share them"
+        say(f"warning: batch norm's statistics are those of each process's own pictures ({remedy})")
+    return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)

@@ -1,0 +1,95 @@
+"""The pictures of a run: what is learnt from, what is measured on, and the batches that they come in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from yolofpn.config import Config
+from yolofpn.data.anchors import network_box_sizes, poor_fit_warning
+from yolofpn.data.dataset import DetectionDataset
+from yolofpn.data.layouts import open_data
+from yolofpn.data.sampler import TrainBatchSampler, multi_scale_sizes
+from yolofpn.data.training_samples import TrainingSamples
+from yolofpn.data.transforms import Augmentation
+from yolofpn.errors import UserError
+from yolofpn.training.distributed import Ranks
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What is learnt from and what is measured on; both have the same classes.
+
+    Attributes:
+        notes: lines to print.
+        held_out: ``val`` is a part of the data set's training pictures.
+    """
+
+    train: DetectionDataset
+    val: DetectionDataset
+    notes: tuple[str, ...]
+    held_out: bool = False
+
+
+def open_splits(config: Config, overfit: int | None = None) -> Splits:
+    """The train and val splits of the config's data set.
+
+    Args:
+        config: of the run.
+        overfit: instead, so many training pictures with objects as both.
+
+    Raises:
+        UserError: no data set is named, or it cannot be used.
+    """
+    data = config.data
+    if data is None:
+        raise UserError("no data set to train on: name one with --data, such as --data cfg/data/voc.yaml")
+    source = open_data(data.source, Path(data.root) if data.root else None)
+    train = source.load("train")
+    if overfit is None:
+        val = source.load("val")
+        return Splits(train, val, tuple(source.notes), source.holds_out)
+    with_objects = [index for index in range(len(train)) if not bool(train.target(index).ignore.all())]
+    if not with_objects:
+        raise UserError(f"{data.source}: no training picture has an object to learn")
+    chosen = train.subset(with_objects[:overfit])
+    return Splits(chosen, chosen, (*source.notes, f"overfit: {len(chosen)} pictures with objects, as train and val"))
+
+
+def anchor_warning(config: Config, dataset: DetectionDataset) -> str | None:
+    """A line to print if the config's anchors fit the data badly."""
+    anchors = [size for level in config.model.head.anchors for size in level]
+    return poor_fit_warning(network_box_sizes(dataset, config.input.size), np.array(anchors, dtype=np.float64))
+
+
+def training_sizes(config: Config) -> tuple[tuple[int, int], ...]:
+    """(height, width) of the network's input that batches have."""
+    scales = config.train.multi_scale
+    return multi_scale_sizes(**scales.model_dump()) if scales else (config.input.size,)
+
+
+def training_samples(config: Config, dataset: DetectionDataset) -> TrainingSamples:
+    """Varied pictures."""
+    values = config.augment.model_dump()
+    combine_epochs = max(0, config.train.epochs - values.pop("close_epochs"))
+    return TrainingSamples(
+        dataset,
+        Augmentation(**values),
+        seed=config.train.seed,
+        resize=config.input.resize,
+        combine_epochs=combine_epochs,
+    )
+
+
+def training_sampler(config: Config, num_samples: int, ranks: Ranks) -> TrainBatchSampler:
+    """Shuffled batches."""
+    return TrainBatchSampler(
+        num_samples,
+        config.train.batch_size,
+        training_sizes(config),
+        seed=config.train.seed,
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+    )

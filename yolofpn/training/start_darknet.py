@@ -1,0 +1,113 @@
+"""Darknet's numbers as a start: whole networks, or the first layers of one, under the names of a native model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from yolofpn.config import ConcatNeckConfig, InputConfig, ModelConfig, PostprocessConfig
+from yolofpn.darknet.cfg import read_cfg
+from yolofpn.darknet.companions import find_cfg, find_names
+from yolofpn.darknet.native import native_layers
+from yolofpn.darknet.network import load_darknet_network
+from yolofpn.darknet.weights import WeightLayer, WeightsFile, open_weights, read_layers
+from yolofpn.errors import UserError
+from yolofpn.models.build import build_model
+from yolofpn.models.yolo import YOLO
+
+# What the numbers of a Darknet file were trained with; norm_eps as OpenCV takes it.
+DARKNET_SETTINGS: Mapping[str, Any] = {
+    "model.norm_eps": 1e-6,
+    "model.leaky_slope": 0.1,
+    "input.mean": (0.0, 0.0, 0.0),
+    "input.std": (1.0, 1.0, 1.0),
+}
+_CLASSES = 80  # of a file that does not say: Darknet's own have COCO's
+
+
+@dataclass(frozen=True)
+class DarknetStart:
+    """What a ``.weights`` file gives to a native model.
+
+    Attributes:
+        state: tensors by their names in the native model.
+        names: of the classes of its predictions; empty where it has none.
+        notes: lines to print.
+    """
+
+    state: dict[str, Tensor]
+    names: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def read_darknet(path: Path, model: ModelConfig) -> DarknetStart:
+    """The layers that a ``.weights`` file and the model ``model`` begin with alike.
+
+    With its cfg (found as for detection) a file of any network gives the layers before the first one that differs;
+    without one (darknet53.conv.74) its numbers must be those of the model's own first layers.
+
+    Raises:
+        UserError: the file is damaged, or does not fit its cfg or the model.
+    """
+    file = open_weights(path)
+    try:
+        cfg_path, note = find_cfg(path, len(file.numbers))
+    except UserError:
+        return _read_first_layers(path, file, model)
+    network, loaded = load_darknet_network(read_cfg(cfg_path), file)
+    given = network.weight_layers()[: loaded.loaded]
+    if loaded.complete and not network.is_classifier:
+        names = find_names(path, cfg_path, network.num_classes)[0]
+        return DarknetStart(native_state(given, model, network.num_classes), names, (note,))
+    return DarknetStart(native_state(given, model, _CLASSES), (), (note,))
+
+
+def native_state(given: Sequence[WeightLayer], model: ModelConfig, num_classes: int) -> dict[str, Tensor]:
+    """The numbers of ``given``, the layers of a Darknet network, under the names of the native ``model``.
+
+    Layers count up to the first one whose shape differs; of models whose neck adds, which Darknet does not know, only
+    those of the backbone.
+    """
+    twin = _darknet_twin(model, num_classes)
+    alike: list[WeightLayer] = []
+    for layer, source in zip(native_layers(twin), given, strict=False):
+        if layer.conv.weight.shape != source.conv.weight.shape or (layer.norm is None) != (source.norm is None):
+            break
+        layer.conv.load_state_dict(source.conv.state_dict())
+        if layer.norm is not None and source.norm is not None:
+            layer.norm.load_state_dict(source.norm.state_dict())
+        alike.append(layer)
+    return _named_tensors(twin, alike, model)
+
+
+def _read_first_layers(path: Path, file: WeightsFile, model: ModelConfig) -> DarknetStart:
+    twin = _darknet_twin(model, _CLASSES)
+    layers = native_layers(twin)
+    loaded = read_layers(file, layers)
+    names = find_names(path, path, _CLASSES)[0] if loaded.complete else ()
+    note = f"weights: {path} holds the first {loaded.loaded} of {loaded.total} layers (no cfg found beside it)"
+    return DarknetStart(_named_tensors(twin, layers[: loaded.loaded], model), names, (note,))
+
+
+def _darknet_twin(model: ModelConfig, num_classes: int) -> YOLO:
+    """The network of ``model`` as Darknet can have it: with a neck that concatenates."""
+    neck = model.neck
+    if not isinstance(neck, ConcatNeckConfig):
+        neck = ConcatNeckConfig(type="concat", levels=neck.levels, top_down=neck.top_down, lateral=neck.lateral)
+    return build_model(model.model_copy(update={"neck": neck}), num_classes, InputConfig(), PostprocessConfig())
+
+
+def _named_tensors(twin: YOLO, layers: Sequence[WeightLayer], model: ModelConfig) -> dict[str, Tensor]:
+    names = {module: name for name, module in twin.named_modules()}
+    state: dict[str, Tensor] = {}
+    for layer in layers:
+        parts: list[nn.Module] = [layer.conv] if layer.norm is None else [layer.conv, layer.norm]
+        for part in parts:
+            state |= {f"{names[part]}.{name}": tensor for name, tensor in part.state_dict().items()}
+    if isinstance(model.neck, ConcatNeckConfig):
+        return state
+    return {name: tensor for name, tensor in state.items() if name.startswith("backbone.")}

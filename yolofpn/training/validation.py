@@ -1,0 +1,62 @@
+"""Measuring a model on the validation split."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from yolofpn.config import Config
+from yolofpn.data.dataset import DetectionDataset
+from yolofpn.data.loader import Loader
+from yolofpn.data.sampler import EvalBatchSampler
+from yolofpn.data.samples import EvaluationSamples
+from yolofpn.evaluation.evaluate import collect
+from yolofpn.evaluation.metrics import DetectionMetrics, Metrics
+from yolofpn.models.yolo import YOLO
+from yolofpn.training.distributed import Ranks, from_main, gather
+
+
+class Validation:
+    """Detects on every picture of a split once, shared out over all processes.
+
+    Args:
+        config: of the run.
+        dataset: the split.
+        device: where the model lies.
+        dtype: of the network's arithmetic.
+        ranks: which of how many processes this is.
+        workers: processes that load pictures.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        dataset: DetectionDataset,
+        device: torch.device,
+        dtype: torch.dtype,
+        ranks: Ranks,
+        workers: int,
+    ) -> None:
+        sampler = EvalBatchSampler(
+            len(dataset), config.train.batch_size, config.input.size, rank=ranks.rank, world_size=ranks.world_size
+        )
+        samples = EvaluationSamples(dataset, config.input.resize)
+        self.loader = Loader(samples, sampler, workers=workers, pin_memory=device.type == "cuda")
+        self.names = dataset.names
+        self.device = device
+        self.dtype = dtype
+
+    def __call__(self, model: nn.Module) -> Metrics:
+        """The metrics of ``model``; every process gets them."""
+        metrics: Metrics = from_main(self.collect(model).compute())
+        return metrics
+
+    def collect(self, model: nn.Module) -> DetectionMetrics:
+        """All detections and objects, over all processes."""
+        assert isinstance(model, YOLO)
+        own = DetectionMetrics(self.names)
+        collect(model, self.loader, own, device=self.device, dtype=self.dtype)
+        everything = DetectionMetrics(self.names)
+        for state in gather(own.state()):
+            everything.merge(state)
+        return everything
