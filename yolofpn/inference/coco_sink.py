@@ -17,8 +17,7 @@ LONGEST_ID = 15  # digits; every integer of that length is exact in every JSON r
 class CocoSink:
     """``detections.coco.json``: a COCO results list, valid JSON after every picture.
 
-    Boxes are rounded to 0.001 pixels and scores to seven significant digits, all that a float32 has, so that the
-    ranking that AP depends on stays as it was. ``images.json`` beside it lists every picture with its id.
+    ``images.json`` beside it lists every picture with its id.
 
     Args:
         folder: the run's output folder.
@@ -41,11 +40,7 @@ class CocoSink:
         if source.kind != "image":
             image |= {"frame": frame.index, "time": round(frame.time, 6)}
         self._images.append([image])
-        results = detections.to_coco(image_id)
-        for result in results:
-            result["bbox"] = [round(side, 3) for side in result["bbox"]]
-            result["score"] = float(f"{result['score']:.7g}")
-        self._results.append(results)
+        self._results.append(rounded_results(detections, image_id))
 
     def close(self) -> None:
         """Close both files."""
@@ -74,6 +69,19 @@ class CocoSink:
         if stem.isascii() and stem.isdigit() and len(stem) <= LONGEST_ID and int(stem) not in self._reserved:
             return int(stem)
         return None
+
+
+def rounded_results(detections: Detections, image_id: int) -> list[dict[str, Any]]:
+    """``Detections.to_coco`` in fewer digits.
+
+    Boxes are rounded to 0.001 pixels and scores to seven significant digits, all that a float32 has, so that the
+    ranking that AP depends on stays as it was.
+    """
+    results = detections.to_coco(image_id)
+    for result in results:
+        result["bbox"] = [round(side, 3) for side in result["bbox"]]
+        result["score"] = float(f"{result['score']:.7g}")
+    return results
 
 
 class _JsonList:
