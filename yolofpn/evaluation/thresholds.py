@@ -1,0 +1,80 @@
+"""Score thresholds of best F1, chosen on a data set and stored in the weights, where detection finds them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from yolofpn.config import Metadata
+from yolofpn.data.names import ClassMatch
+from yolofpn.evaluation.operating_point import Outcomes, best_score_thresholds, count_above, match_darknet
+from yolofpn.evaluation.table import EvaluationTable, Floats
+from yolofpn.inference.predictor import Predictor
+from yolofpn.ops.nms import batched_nms
+from yolofpn.weights import save_weights
+
+SUFFIX = ".safetensors"
+
+
+def save_thresholds(
+    path: Path, predictor: Predictor, match: ClassMatch, table: EvaluationTable, report_thresh: float
+) -> str:
+    """Write the detector's weights with the best score threshold of each class; the line to print.
+
+    The thresholds are those of the NMS that the weights themselves ask for, as detection will use both together.
+
+    Args:
+        path: the safetensors file to write.
+        predictor: the detector that was evaluated.
+        match: which classes of the data set its own are.
+        table: its detections down to a low score, and the objects.
+        report_thresh: what the thresholds are compared with, and what they are where nothing was found.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    metadata = predictor.metadata
+    outcomes = match_darknet(suppress(table, metadata.postprocess.nms_thresh))
+    best = best_score_thresholds(outcomes, default=report_thresh)
+    thresholds = by_weights_label(best, match, metadata)
+    postprocess = metadata.postprocess.model_copy(update={"score_thresh": thresholds})
+    assert isinstance(predictor.detector, nn.Module)
+    save_weights(path, predictor.detector.state_dict(), metadata.model_copy(update={"postprocess": postprocess}))
+    before, after = mean_f1(outcomes, report_thresh), mean_f1(outcomes, np.array(best))
+    return (
+        f"score thresholds of best F1: {min(best):.3f} to {max(best):.3f}, mean F1 of the classes {after:.3f} "
+        f"({before:.3f} with {report_thresh:g} for all); stored in {path}"
+    )
+
+
+def mean_f1(outcomes: Outcomes, score_thresh: float | Floats) -> float:
+    """The mean over the classes that have objects, with one threshold or one per class; 0 without objects."""
+    counts = count_above(outcomes, score_thresh)
+    f1 = [each.f1 for each, positives in zip(counts, outcomes.positives, strict=True) if positives]
+    return float(np.mean(f1)) if f1 else 0.0
+
+
+def suppress(table: EvaluationTable, nms_thresh: float) -> EvaluationTable:
+    """The detections that a stricter NMS leaves of those that passed a milder one.
+
+    That is what it would leave of all boxes, but for one that was hidden by a box that now is hidden itself.
+    """
+    found = table.detections
+    kept = batched_nms(
+        torch.from_numpy(found.boxes),
+        torch.from_numpy(found.scores),
+        torch.from_numpy(table.detection_groups),
+        nms_thresh,
+    )
+    return replace(table, detections=found.take(np.sort(kept.numpy())))
+
+
+def by_weights_label(thresholds: tuple[float, ...], match: ClassMatch, metadata: Metadata) -> tuple[float, ...]:
+    """Thresholds by label of the data set -> by label of the weights; classes it lacks keep what the weights said."""
+    stored = metadata.postprocess.score_thresh
+    known = stored if isinstance(stored, tuple) else (stored,) * len(metadata.names)
+    return tuple(own if label is None else thresholds[label] for label, own in zip(match.mapping, known, strict=True))
