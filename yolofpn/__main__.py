@@ -9,6 +9,10 @@ from importlib import import_module
 
 COMMANDS = {
     "detect": "find objects in pictures, folders, videos, cameras and streams",
+    "evaluate": "measure a detector on a data set",
+    "check": "say what a data set holds and what is wrong with it",
+    "show": "draw a page of a data set's pictures with their boxes",
+    "anchors": "fit anchors to a data set",
     "summary": "print the layer table of a model",
     "convert": "turn Darknet weights into safetensors and back",
     "classify": "name what an ImageNet classifier sees in a picture",

@@ -1,0 +1,48 @@
+"""``yolofpn anchors``: anchors that fit a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from yolofpn.cli.arguments import DONE, Parser, count, image_size, positive_int, run_door
+from yolofpn.cli.data import add_data_flags, take_data
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line, fit and print; the exit code."""
+    parser = Parser(prog="yolofpn anchors", description="Fit anchors to a data set, to be pasted into a model's YAML.")
+    add = parser.add_argument
+    add_data_flags(parser)
+    add("--split", default="train", help="whose boxes count")
+    add("--cfg", metavar="FILE", help="a model's YAML: its input size, levels and number of anchors, to compare with")
+    add("--img-size", type=image_size, metavar="N|HxW", help="network input; default: what the cfg says, else 416")
+    add("--num-anchors", type=positive_int, help="on all levels together; default: what the cfg says, else 9")
+    add("--num-levels", type=positive_int, help="default: what the cfg says, else 3")
+    add("--seed", type=count, default=0, help="of the clustering")
+    arguments = parser.parse_args(argv)
+
+    def door() -> int:
+        data, root = take_data(arguments)
+        from yolofpn.config import load_config
+        from yolofpn.data.anchors import fit_anchors
+
+        config = load_config(arguments.cfg) if arguments.cfg else None
+        current = config.model.head.anchors if config else ()
+        lines = fit_anchors(
+            data,
+            root=root,
+            split=arguments.split,
+            network_size=arguments.img_size or (config.input.size if config else (416, 416)),
+            num_anchors=arguments.num_anchors or sum(map(len, current)) or 9,
+            num_levels=arguments.num_levels or len(current) or 3,
+            seed=arguments.seed,
+            current=current,
+        )
+        print("\n".join(lines))
+        return DONE
+
+    return run_door(door)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,40 @@
+"""``yolofpn check``: what a data set holds and what is wrong with it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from yolofpn.cli.arguments import DONE, SOME_FAILED, Parser, run_door
+from yolofpn.cli.data import add_data_flags, take_data
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line, check and print; the exit code is 1 where something is wrong with the data."""
+    parser = Parser(prog="yolofpn check", description="Say what a data set holds and what is wrong with it.")
+    add = parser.add_argument
+    add_data_flags(parser)
+    add("--split", nargs="+", default=["train", "val"], help="which parts of the data set")
+    add("--no-decode", action="store_true", help="leave the pictures unread: quick, but damaged ones stay unseen")
+    add("--all", action="store_true", help="name every file that something is wrong with, not ten of each kind")
+    arguments = parser.parse_args(argv)
+
+    def door() -> int:
+        data, root = take_data(arguments)
+        from yolofpn.data.check import check_data
+
+        report = check_data(
+            data,
+            root=root,
+            splits=arguments.split,
+            decode=not arguments.no_decode,
+            progress=sys.stderr.isatty(),
+        )
+        print("\n".join(report.lines(None if arguments.all else 10)))
+        return SOME_FAILED if report.num_problems else DONE
+
+    return run_door(door)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,42 @@
+"""``yolofpn show``: a page of a data set's pictures with their boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from yolofpn.cli.arguments import DONE, Parser, count, positive_int, run_door
+from yolofpn.cli.data import add_data_flags, take_data
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line and write the page; the exit code."""
+    parser = Parser(prog="yolofpn show", description="Draw a page of a data set's pictures with their boxes.")
+    add = parser.add_argument
+    add_data_flags(parser)
+    add("--split", default="train", help="which part of the data set")
+    add("--count", type=positive_int, default=12, help="how many pictures, chosen at random")
+    add("--seed", type=count, default=0, help="of the choice: another seed, other pictures")
+    add("--output", type=Path, default=Path("page.png"), metavar="FILE", help="the page, .png or .jpg")
+    arguments = parser.parse_args(argv)
+
+    def door() -> int:
+        data, root = take_data(arguments)
+        from yolofpn.data.show import save_page
+
+        lines = save_page(
+            data,
+            arguments.output,
+            root=root,
+            split=arguments.split,
+            count=arguments.count,
+            seed=arguments.seed,
+        )
+        print("\n".join(lines))
+        return DONE
+
+    return run_door(door)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
