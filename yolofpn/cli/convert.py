@@ -10,6 +10,9 @@ from yolofpn.cli.arguments import Parser, run_door
 from yolofpn.errors import UserError
 
 if TYPE_CHECKING:
+    import torch
+
+    from yolofpn.darknet.weights import WeightLayer
     from yolofpn.weights import LoadedWeights
 
 
@@ -30,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.output.suffix not in (".safetensors", ".weights"):
             raise UserError(f"{arguments.output}: name the file .safetensors or .weights")
         loaded = load_weights(arguments.weights, darknet_cfg=arguments.darknet_cfg, names=arguments.names)
-        print("\n".join(loaded.notes))
+        for note in loaded.notes:
+            print(note)
         if arguments.cfg is not None:
             loaded = as_native(loaded, arguments.cfg)
         write(loaded, arguments.output)
@@ -47,7 +51,7 @@ def as_native(loaded: LoadedWeights, cfg: str) -> LoadedWeights:
         UserError: the two are not the same network.
     """
     from yolofpn.config import load_config
-    from yolofpn.darknet.native import native_layers
+    from yolofpn.darknet.native import native_layers, require_darknet_counterpart
     from yolofpn.darknet.network import DarknetNetwork
     from yolofpn.models.build import build_model
     from yolofpn.weights import LoadedWeights
@@ -58,8 +62,9 @@ def as_native(loaded: LoadedWeights, cfg: str) -> LoadedWeights:
     config = load_config(cfg)
     model_config = config.model.model_copy(update={"norm_eps": 1e-6})  # Darknet's, as OpenCV reads it
     model = build_model(model_config, network.num_classes, metadata.input, metadata.postprocess)
+    require_darknet_counterpart(model)
     wanted, given = native_layers(model), network.weight_layers()
-    if [layer.conv.weight.shape for layer in wanted] != [layer.conv.weight.shape for layer in given]:
+    if [_shape(layer) for layer in wanted] != [_shape(layer) for layer in given]:
         raise UserError(f"{cfg}: its layers are not those of {network.cfg.origin}: convert without --cfg")
     specs = sorted(network.specs.values(), key=lambda spec: spec.stride)
     if list(model.specs.values()) != specs:
@@ -72,13 +77,17 @@ def as_native(loaded: LoadedWeights, cfg: str) -> LoadedWeights:
     return LoadedWeights(model.eval(), native, loaded.notes)
 
 
+def _shape(layer: WeightLayer) -> tuple[torch.Size, bool]:
+    return layer.conv.weight.shape, layer.norm is not None
+
+
 def write(loaded: LoadedWeights, output: Path) -> None:
     """Write weights in the format that the file's suffix says.
 
     Raises:
         UserError: the file cannot be written, or the model has no Darknet counterpart.
     """
-    from yolofpn.darknet.native import native_layers
+    from yolofpn.darknet.native import native_layers, require_darknet_counterpart
     from yolofpn.darknet.network import DarknetNetwork
     from yolofpn.darknet.weights import NEW_HEADER, write_layers
     from yolofpn.weights import save_weights
@@ -87,7 +96,11 @@ def write(loaded: LoadedWeights, output: Path) -> None:
     if output.suffix == ".safetensors":
         save_weights(output, detector.state_dict(), loaded.metadata)
         return
-    layers = detector.weight_layers() if isinstance(detector, DarknetNetwork) else native_layers(detector)
+    if isinstance(detector, DarknetNetwork):
+        layers = detector.weight_layers()
+    else:
+        require_darknet_counterpart(detector)
+        layers = native_layers(detector)
     write_layers(output, layers, loaded.metadata.header or NEW_HEADER)
 
 

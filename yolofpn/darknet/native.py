@@ -33,6 +33,24 @@ def native_layers(model: YOLO) -> list[WeightLayer]:
     return layers
 
 
+def require_darknet_counterpart(model: YOLO) -> None:
+    """See that Darknet would compute from the layers of ``model`` what ``model`` does.
+
+    Raises:
+        UserError: it would not; says why.
+    """
+    slopes = {module.negative_slope for module in model.modules() if isinstance(module, nn.LeakyReLU)}
+    foreign = {
+        "a neck of type add": not isinstance(model.neck, ConcatFPN),
+        "upsample: bilinear": getattr(model.neck, "upsample", "nearest") != "nearest",
+        "xy: linear": any(spec.linear_xy for spec in model.specs.values()),
+        "a leaky_slope other than 0.1": slopes != {0.1},
+        "input mean and std": bool(model.normalize.mean.any() or (model.normalize.std != 1).any()),
+    }
+    if reasons := [name for name, present in foreign.items() if present]:
+        raise UserError(f"Darknet knows no {' and no '.join(reasons)}: this model has no counterpart there")
+
+
 def load_native(model: YOLO, path: str | Path) -> LoadedLayers:
     """Put a ``.weights`` file into ``model``; one that ends early (darknet53.conv.74) fills the first layers.
 

@@ -1,0 +1,127 @@
+"""``yolofpn convert``: what goes there and back again is the same byte for byte."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from yolofpn.cli.convert import main
+from yolofpn.config import DarknetHeader
+from yolofpn.darknet.cfg import parse_cfg
+from yolofpn.darknet.network import DarknetNetwork
+from yolofpn.darknet.weights import write_layers
+from yolofpn.models.yolo import YOLO
+from yolofpn.weights import load_weights
+
+REPOSITORY = Path(__file__).parents[2]
+OLD_HEADER = DarknetHeader(major=0, minor=1, revision=0, seen=12_345)
+
+
+@pytest.fixture(scope="module")
+def yolov3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of yolov3.cfg with a quarter of the filters, and that cfg beside them."""
+    text = (REPOSITORY / "yolofpn" / "darknet" / "cfgs" / "yolov3.cfg").read_text(encoding="utf-8")
+    text = re.sub(r"^(width|height)=\d+", r"\g<1>=64", text, flags=re.MULTILINE)
+    text = re.sub(r"(batch_normalize=1\nfilters=)(\d+)", lambda match: match[1] + str(int(match[2]) // 4), text)
+    path = tmp_path_factory.mktemp("darknet") / "quarter.weights"
+    path.with_suffix(".cfg").write_text(text, encoding="utf-8")
+    torch.manual_seed(0)
+    write_layers(path, DarknetNetwork(parse_cfg(text, "quarter.cfg")).weight_layers(), OLD_HEADER)
+    return path
+
+
+@pytest.fixture
+def quarter_yaml(tmp_path: Path) -> Path:
+    """cfg/yolofpn.yaml with a quarter of the filters."""
+    text = (REPOSITORY / "cfg" / "yolofpn.yaml").read_text(encoding="utf-8")
+    path = tmp_path / "quarter.yaml"
+    path.write_text(text.replace("{type: darknet53}", "{type: darknet, width: 0.25, depth: 1}"), encoding="utf-8")
+    return path
+
+
+def convert(*arguments: str | Path) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def test_there_and_back(yolov3: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    there, back = tmp_path / "there.safetensors", tmp_path / "back.weights"
+    assert convert(yolov3, there) == 0
+    assert f"written: {there} ({there.stat().st_size:,} bytes)" in capsys.readouterr().out
+    assert convert(there, back) == 0
+    assert back.read_bytes() == yolov3.read_bytes()
+
+
+def test_there_and_back_through_the_native_model(yolov3: Path, quarter_yaml: Path, tmp_path: Path) -> None:
+    there, back = tmp_path / "native.safetensors", tmp_path / "back.weights"
+    assert convert(yolov3, there, "--cfg", quarter_yaml) == 0
+    native = load_weights(there)
+    assert isinstance(native.detector, YOLO)
+    assert native.metadata.darknet_cfg is None
+    assert native.metadata.header == OLD_HEADER
+    assert convert(there, back) == 0
+    assert back.read_bytes() == yolov3.read_bytes()
+
+
+def test_the_native_model_gives_the_same_output(yolov3: Path, quarter_yaml: Path, tmp_path: Path) -> None:
+    path = tmp_path / "native.safetensors"
+    assert convert(yolov3, path, "--cfg", quarter_yaml) == 0
+    images = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8)
+    with torch.inference_mode():
+        ours, theirs = load_weights(path).detector.dense(images), load_weights(yolov3).detector.dense(images)
+    for own, other in zip(reversed(ours.values()), theirs.values(), strict=True):
+        torch.testing.assert_close(own, other, rtol=0, atol=1e-5 * float(other.abs().max()))
+
+
+def test_real_weights_come_back(data_dir: Path, tmp_path: Path) -> None:
+    original = data_dir / "darknet" / "yolo-fastest-1.1.weights"
+    assert convert(original, tmp_path / "there.safetensors") == 0
+    assert convert(tmp_path / "there.safetensors", tmp_path / "back.weights") == 0
+    assert (tmp_path / "back.weights").read_bytes() == original.read_bytes()
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    assert convert(*arguments) == 2
+    return capsys.readouterr().err
+
+
+def test_another_suffix_is_refused(yolov3: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "name the file .safetensors or .weights" in refusal(capsys, yolov3, tmp_path / "out.pt")
+
+
+def test_a_missing_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no.weights: no such weights file" in refusal(capsys, tmp_path / "no.weights", tmp_path / "o.safetensors")
+
+
+def test_another_network_is_refused(yolov3: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny = REPOSITORY / "cfg" / "yolofpn-tiny.yaml"
+    said = refusal(capsys, yolov3, tmp_path / "o.safetensors", "--cfg", tiny)
+    assert "its layers are not those of" in said
+    assert not (tmp_path / "o.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("[10, 13]", "[11, 13]"), "its anchors or strides are not those of"),
+        (("levels: [3, 4, 5]", "levels: [3, 4, 5], upsample: bilinear"), "Darknet knows no upsample: bilinear"),
+        (("type: yolo", "type: yolo\n    xy: linear"), "Darknet knows no xy: linear"),
+    ],
+    ids=["anchors", "upsample", "linear"],
+)
+def test_a_network_of_the_same_layers_that_computes_something_else_is_refused(
+    yolov3: Path, quarter_yaml: Path, change: tuple[str, str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quarter_yaml.write_text(quarter_yaml.read_text().replace(*change))
+    assert said in refusal(capsys, yolov3, quarter_yaml.with_name("o.safetensors"), "--cfg", quarter_yaml)
+
+
+def test_native_weights_need_no_cfg(
+    yolov3: Path, quarter_yaml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    native = tmp_path / "native.safetensors"
+    assert convert(yolov3, native, "--cfg", quarter_yaml) == 0
+    said = refusal(capsys, native, tmp_path / "o.safetensors", "--cfg", quarter_yaml)
+    assert "these belong to a native model already" in said
