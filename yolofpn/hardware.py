@@ -10,6 +10,7 @@ import torch
 
 from yolofpn.errors import UserError
 
+_DEVICE_TYPES = ("cpu", "cuda", "mps")
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -25,9 +26,11 @@ def choose_device(name: str) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
+        if device.type not in _DEVICE_TYPES:
+            raise UserError(f"device {name!r} is not known: there are auto, cpu, cuda:N and mps")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError):
-        raise UserError(f"device {name!r} is not available here: try --device cpu, or auto") from None
+        raise UserError(f"device {name!r} is not available here: try cpu, or auto") from None
     return device
 
 

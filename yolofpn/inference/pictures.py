@@ -1,0 +1,43 @@
+"""What the Python interface takes for a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from PIL import Image as PillowImage
+
+from yolofpn.data.images import read_image, to_bgr
+from yolofpn.structures import Image
+
+Picture: TypeAlias = "str | Path | Image | PillowImage.Image"
+
+
+def as_bgr(picture: Picture, *, rgb: bool = False) -> Image:
+    """A path, an array or a Pillow picture -> [H, W, 3] uint8, BGR; transparency is laid over white.
+
+    Args:
+        picture: arrays are uint8 [H, W], [H, W, 1], [H, W, 3] or [H, W, 4].
+        rgb: arrays are RGB or RGBA, not BGR or BGRA.
+
+    Raises:
+        InputError: a file is no picture or is damaged.
+        ValueError: an array is no picture.
+    """
+    if isinstance(picture, str | Path):
+        return read_image(picture)
+    if isinstance(picture, PillowImage.Image):
+        return to_bgr(picture)
+    array = np.asarray(picture)
+    channels = array.shape[2] if array.ndim == 3 else 1
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or channels not in (1, 3, 4) or array.size == 0:
+        raise ValueError(
+            f"a picture is a uint8 array [H, W], [H, W, 3] or [H, W, 4], got {array.dtype} {list(array.shape)}"
+        )
+    if channels == 1:
+        return np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)
+    if channels == 3:
+        return np.ascontiguousarray(array[:, :, ::-1] if rgb else array)
+    rgba = array if rgb else array[:, :, [2, 1, 0, 3]]
+    return to_bgr(PillowImage.fromarray(np.ascontiguousarray(rgba)))
