@@ -10,7 +10,6 @@ from typing import NoReturn, TextIO
 
 from tqdm import tqdm
 
-from yolofpn.errors import UserError
 from yolofpn.inference.sources import Source
 from yolofpn.structures import Detections, Frame
 
@@ -19,103 +18,138 @@ SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal that a bar could be d
 
 
 class Report:
-    """Lines for the first pictures, a bar for more and for videos, and a summary.
+    """Lines for the first pictures, a bar for more of them and for every video, and a summary.
 
     Args:
-        stream: where it is printed; failures go to stderr.
+        stream: where it is printed; what went wrong goes to standard error.
     """
 
     def __init__(self, stream: TextIO) -> None:
-        self.stream = stream
-        self.interrupted = False
-        self._frames = 0
+        self._stream = stream
         self._pictures = 0
-        self._network_seconds = 0.0
-        self._classes: Counter[str] = Counter()
+        self._frames = 0
         self._failures = 0
-        self._bar: tqdm[NoReturn] | None = None
-        self._bar_source: Source | None = None
+        self._classes: Counter[str] = Counter()
+        self._network_seconds = 0.0
         self._start = time.perf_counter()
-        self._last_line = self._start
+        self._progress: Progress | None = None
+
+    def start_clock(self) -> None:
+        """From now on time counts for the speed end to end."""
+        self._start = time.perf_counter()
 
     def say(self, line: str) -> None:
         """Print a line without disturbing the bar."""
-        with tqdm.external_write_mode(file=self.stream):
-            print(line, file=self.stream, flush=True)
+        _print(line, self._stream)
 
     def fail(self, line: str) -> None:
-        """An input that could not be used, or only in part."""
+        """Say that an input could not be used, or only in part."""
         self._failures += 1
-        with tqdm.external_write_mode(file=sys.stderr):
-            print(f"failed: {line}", file=sys.stderr, flush=True)
+        _print(f"failed: {line}", sys.stderr)
+
+    def stop(self, line: str) -> None:
+        """Say what ended the run before its time."""
+        _print(line, sys.stderr)
 
     def add(self, source: Source, frame: Frame, detections: Detections, seconds: float) -> None:
         """A picture or frame is done; ``seconds`` is its share of the network's time, from pixels to boxes."""
-        self._frames += 1
         self._network_seconds += seconds
         self._classes.update(detections.counts())
         if source.kind == "image":
             self._pictures += 1
             if self._pictures <= PICTURES_BY_LINE:
+                self._end_progress()
                 height, width = frame.size
                 self.say(f"{source.name} {width}x{height}: {describe(detections)} ({seconds * 1000:.0f} ms)")
                 return
-        self._advance(source, detections)
+        else:
+            self._frames += 1
+        self._progress_of(source).advance(detections)
 
     def finish(self, output: Path | None) -> int:
-        """Print the summary; the exit code.
-
-        Raises:
-            UserError: not one picture or frame could be used.
-        """
-        self._close_bar()
-        if self.interrupted:
-            print("interrupted: what was done so far is kept", file=sys.stderr)
-        if self._frames == 0 and not self.interrupted:
-            raise UserError("nothing was detected on: no input could be read")
-        self.say(self._summary())
+        """Print the summary; the exit code: 1 if an input failed, else 0."""
+        self._end_progress()
+        done = [_count(self._pictures, "picture")] if self._pictures or not self._frames else []
+        done += [_count(self._frames, "frame")] if self._frames else []
+        failed = f", {self._failures} failed" if self._failures else ""
+        found = ", ".join(f"{count} {name}" for name, count in self._classes.most_common()) or "nothing"
+        self.say(f"{' and '.join(done)}{failed}: found {found}")
+        count = self._pictures + self._frames
+        network = count / max(self._network_seconds, 1e-9)
+        end_to_end = count / max(time.perf_counter() - self._start, 1e-9)
+        self.say(f"{network:.1f} FPS network, {end_to_end:.1f} FPS end to end")
         if output is not None:
             self.say(f"results: {output}")
-        return 1 if self._failures or self.interrupted else 0
+        return 1 if self._failures else 0
 
-    def _summary(self) -> str:
-        found = ", ".join(f"{count} {name}" for name, count in self._classes.most_common()) or "nothing found"
-        network = self._frames / max(self._network_seconds, 1e-9)
-        total = self._frames / max(time.perf_counter() - self._start, 1e-9)
-        failures = f", {self._failures} failed" if self._failures else ""
-        pictures = "1 picture" if self._frames == 1 else f"{self._frames} pictures"
-        return f"{pictures}{failures}: {found}\n{network:.1f} FPS network, {total:.1f} FPS end to end"
+    def _progress_of(self, source: Source) -> Progress:
+        """That of ``source``; all pictures share one."""
+        key = None if source.kind == "image" else source
+        if self._progress is None or self._progress.source is not key:
+            self._end_progress()
+            self._progress = Progress(self._stream, key)
+        return self._progress
 
-    def _advance(self, source: Source, detections: Detections) -> None:
-        if not self.stream.isatty():
-            if time.perf_counter() - self._last_line > SECONDS_BETWEEN_LINES:
-                self._last_line = time.perf_counter()
-                self.say(f"{source.name}: {self._frames} frames done, now {describe(detections)}")
-            return
-        moving = source.kind != "image"
-        if self._bar is None or (moving and source is not self._bar_source):
-            self._close_bar()
-            total = source.frame_count if moving else None
-            self._bar = tqdm(total=total, desc=source.name if moving else "pictures", file=self.stream, unit="frame")
-            self._bar_source = source
-        self._bar.update()
+    def _end_progress(self) -> None:
+        if self._progress is not None:
+            self._progress.close()
+            self._progress = None
 
-    def _close_bar(self) -> None:
+
+class Progress:
+    """How far one video, or many pictures, have come: a bar on a terminal, else a line now and then and at the end.
+
+    Args:
+        stream: where it is printed.
+        source: the video; None for pictures.
+    """
+
+    def __init__(self, stream: TextIO, source: Source | None) -> None:
+        self.source = source
+        self._stream = stream
+        self._name = source.name if source else "more pictures"
+        self._unit = "frame" if source else "picture"
+        self._done = 0
+        self._last_line = time.perf_counter()
+        self._bar: tqdm[NoReturn] | None = None
+        if stream.isatty():
+            total = source.frame_count if source else None
+            self._bar = tqdm(total=total, desc=self._name, unit=self._unit, file=stream, dynamic_ncols=True)
+
+    def advance(self, detections: Detections) -> None:
+        """One more is done."""
+        self._done += 1
+        if self._bar is not None:
+            self._bar.update()
+        elif time.perf_counter() - self._last_line > SECONDS_BETWEEN_LINES:
+            self._last_line = time.perf_counter()
+            _print(f"{self._name}: {_count(self._done, self._unit)} so far, now {describe(detections)}", self._stream)
+
+    def close(self) -> None:
+        """No more are to come."""
         if self._bar is not None:
             self._bar.close()
-            self._bar = None
+        else:
+            _print(f"{self._name}: {_count(self._done, self._unit)}", self._stream)
 
 
 def describe(detections: Detections) -> str:
     """'1 bicycle .98, 2 dog .99' with the best score of each class, or 'nothing'."""
-    if not len(detections):
-        return "nothing"
     best: dict[str, float] = {}
     for label, score in zip(detections.labels.tolist(), detections.scores.tolist(), strict=True):
         name = detections.name_of(label)
         best[name] = max(best.get(name, 0.0), score)
     counts = detections.counts()
-    return ", ".join(f"{counts[name]} {name} {_score(score)}" for name, score in best.items())
+    return ", ".join(f"{counts[name]} {name} {_score(score)}" for name, score in best.items()) or "nothing"
+
+
+def _print(line: str, stream: TextIO) -> None:
+    with tqdm.external_write_mode(file=stream):
+        print(line, file=stream, flush=True)
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def _score(score: float) -> str:

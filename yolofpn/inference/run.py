@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import glob
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice, takewhile
 from pathlib import Path
+from typing import Literal
 
 from yolofpn.config import ResizeMode
 from yolofpn.drawing import LabelStyle, draw_detections
-from yolofpn.errors import InputError
+from yolofpn.errors import InputError, UserError
 from yolofpn.inference.media import MediaChoice
 from yolofpn.inference.output_names import next_output_dir
 from yolofpn.inference.predictor import Predictor
+from yolofpn.inference.remote import is_url
 from yolofpn.inference.report import Report
 from yolofpn.inference.samples import default_sources
 from yolofpn.inference.sinks import Sinks, build_sinks
@@ -25,6 +28,7 @@ from yolofpn.structures import Detections, Frame
 from yolofpn.weights import load_weights
 
 OUTPUT_BASE = Path("runs/detect")
+STDOUT = "-"
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class DetectOptions:
     darknet_cfg: Path | None = None
     names: Path | None = None
     img_size: tuple[int, int] | None = None
-    resize: str = "auto"
+    resize: Literal["auto"] | ResizeMode = "auto"
     score_thresh: float | None = None
     nms_thresh: float | None = None
     max_det: int | None = None
@@ -53,37 +57,36 @@ class DetectOptions:
 
 
 @dataclass(frozen=True)
-class Item:
-    """A frame together with the source that it belongs to."""
+class Result:
+    """What was found in one picture or frame, and how long the network took for it in seconds."""
 
     source: Source
     frame: Frame
+    detections: Detections
+    seconds: float
 
 
 def detect(options: DetectOptions) -> int:
-    """Run, print, write; the exit code: 0 done, 1 some inputs failed.
+    """Run, print, write; the exit code: 0 done, 1 some inputs failed or the user interrupted, 2 it broke off.
 
     Raises:
         UserError: nothing can be done: bad weights or options, no readable input, no place to write to.
     """
-    to_stdout = options.output == "-"
-    report = Report(sys.stderr if to_stdout else sys.stdout)
+    report = Report(sys.stderr if options.output == STDOUT else sys.stdout)
     window = Window("yolofpn") if options.show else None
     predictor = open_predictor(options, report)
     specs = options.sources or default_sources()
-    output = None if to_stdout else Path(options.output) if options.output else next_output_dir(OUTPUT_BASE, specs[0])
-    with ExitStack() as stack:
-        if window:
-            stack.callback(window.close)
-        sources = resolve_sources(specs, vid_stride=options.vid_stride)
-        sinks = stack.enter_context(
-            build_sinks(output, formats=options.format, media=options.media, labels=options.labels)
-        )
-        try:
-            _process(sources, predictor, sinks, window, options, report)
-        except KeyboardInterrupt:
-            report.interrupted = True
-    return report.finish(output)
+    sources = resolve_sources(specs, vid_stride=options.vid_stride)
+    report.start_clock()
+    results = _results(_frames(sources, report), predictor, options.batch_size)
+    first = next(results, None)
+    if first is None:
+        raise UserError("nothing was detected on: no input could be read")
+    # The folder is made only now, so that a run that can do nothing leaves nothing behind.
+    output = _output_folder(options.output, specs[0], first.source)
+    sinks = build_sinks(output, formats=options.format, media=options.media, labels=options.labels)
+    code = _deliver(chain([first], results), sinks, report, window, options.labels)
+    return max(code, report.finish(output))
 
 
 def open_predictor(options: DetectOptions, report: Report) -> Predictor:
@@ -91,12 +94,11 @@ def open_predictor(options: DetectOptions, report: Report) -> Predictor:
     loaded = load_weights(options.weights, darknet_cfg=options.darknet_cfg, names=options.names)
     for note in loaded.notes:
         report.say(note)
-    resize: ResizeMode | None = None if options.resize == "auto" else options.resize  # type: ignore[assignment]
     return Predictor(
         loaded.detector,
         loaded.metadata,
         img_size=options.img_size,
-        resize=resize,
+        resize=None if options.resize == "auto" else options.resize,
         score_thresh=options.score_thresh,
         nms_thresh=options.nms_thresh,
         detections_per_img=options.max_det,
@@ -106,37 +108,75 @@ def open_predictor(options: DetectOptions, report: Report) -> Predictor:
     )
 
 
-def _process(
-    sources: Iterator[Source],
-    predictor: Predictor,
-    sinks: Sinks,
-    window: Window | None,
-    options: DetectOptions,
-    report: Report,
-) -> None:
-    items = _items(sources, report)
-    while batch := list(islice(items, options.batch_size)):
-        start = time.perf_counter()
-        results = predictor.predict([item.frame.image for item in batch])
-        seconds = (time.perf_counter() - start) / len(batch)
-        for item, detections in zip(batch, results, strict=True):
-            sinks.write(item.source, item.frame, detections)
-            report.add(item.source, item.frame, detections, seconds)
-            if window and not _show(window, item, detections, options.labels):
-                return
-
-
-def _items(sources: Iterator[Source], report: Report) -> Iterator[Item]:
+def _frames(sources: Iterator[Source], report: Report) -> Iterator[tuple[Source, Frame]]:
     """Every frame of every source; a source that fails is reported, and the next one goes on."""
-    for source in sources:
+    while True:
         try:
+            source = next(sources, None)
+            if source is None:
+                return
             for frame in source.frames():
-                yield Item(source, frame)
+                yield source, frame
         except InputError as error:
             report.fail(str(error))
 
 
-def _show(window: Window, item: Item, detections: Detections, labels: LabelStyle) -> bool:
-    # A picture stays until a key is pressed, a video goes on at its pace.
-    wait_ms = 0 if item.source.kind == "image" else 1
-    return window.show(draw_detections(item.frame.image, detections, labels=labels), wait_ms)
+def _results(frames: Iterator[tuple[Source, Frame]], predictor: Predictor, batch_size: int) -> Iterator[Result]:
+    while batch := list(islice(frames, batch_size)):
+        start = time.perf_counter()
+        found = predictor.predict([frame.image for _, frame in batch])
+        seconds = (time.perf_counter() - start) / len(batch)
+        for (source, frame), detections in zip(batch, found, strict=True):
+            yield Result(source, frame, detections, seconds)
+
+
+def _deliver(results: Iterable[Result], sinks: Sinks, report: Report, window: Window | None, labels: LabelStyle) -> int:
+    """Hand each result to everyone who waits for it, until the user has seen enough; then close them.
+
+    Returns:
+        The exit code: 1 if the user interrupted, 2 if it broke off, such as on a full disk, else 0.
+    """
+    code = 0
+    try:
+        with sinks, window or nullcontext():
+            try:
+                for result in results:
+                    _write(result, sinks, report)
+                    if window and not _show(result, window, labels):
+                        break
+            except KeyboardInterrupt:
+                code = 1
+                report.stop("interrupted: what was done so far is kept")
+    except UserError as error:
+        code = 2
+        report.stop(f"error: {error}")
+    return code
+
+
+def _write(result: Result, sinks: Sinks, report: Report) -> None:
+    try:
+        sinks.write(result.source, result.frame, result.detections)
+    except InputError as error:  # a picture too large for any format; the others go on
+        report.fail(f"{result.source.name}: {error}")
+    report.add(result.source, result.frame, result.detections, result.seconds)
+
+
+def _show(result: Result, window: Window, labels: LabelStyle) -> bool:
+    drawn = draw_detections(result.frame.image, result.detections, labels=labels)
+    return window.show(drawn, wait_for_key=result.source.kind == "image")
+
+
+def _output_folder(given: str | None, spec: str, first: Source) -> Path | None:
+    """As given, else a new one called after the first of the sources; None for standard output."""
+    if given == STDOUT:
+        return None
+    return Path(given) if given else next_output_dir(OUTPUT_BASE, _run_name(spec, first))
+
+
+def _run_name(spec: str, first: Source) -> str:
+    """What a run over ``spec``, which begins with the source ``first``, is called: never with a password."""
+    if spec == "-":
+        return "stdin"
+    if is_url(spec) or spec.isdecimal():  # an address or a camera
+        return str(first.relative_path)
+    return Path(*takewhile(lambda part: not glob.has_magic(part), Path(spec).parts)).absolute().name

@@ -16,8 +16,8 @@ def default_sources() -> tuple[str, ...]:
     Raises:
         UserError: it does not.
     """
-    data = Path(os.environ.get("YOLOFPN_TEST_DATA", _PROJECT.parent / "shared" / "data"))
-    samples = [data / "pictures", data / "videos" / "library1.mp4"]
+    data = Path(os.environ.get("YOLOFPN_TEST_DATA") or _PROJECT.parent / "shared" / "data")
+    samples = (data / "pictures", data / "videos" / "library1.mp4")
     found = tuple(str(path) for path in samples if path.exists())
     if not found:
         raise UserError("nothing to detect on: name a picture, folder or video, such as\n  python detect.py street.jpg")

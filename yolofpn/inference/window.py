@@ -11,11 +11,17 @@ import cv2
 from yolofpn.errors import UserError
 from yolofpn.structures import Image
 
+LARGEST = (720, 1280)  # height and width that a window opens with
+QUIT_KEYS = (ord("q"), 27)  # 27 is Escape
+_POLL_MS = 50  # between looks at whether the window was closed, or Ctrl-C pressed
 _PROBE = "import cv2; cv2.namedWindow('probe', cv2.WINDOW_NORMAL); cv2.waitKey(1); cv2.destroyAllWindows()"
+_PROBE_SECONDS = 30
 
 
 class Window:
-    """Shows pictures as they come; q, Escape or the window's own button closes it.
+    """Shows pictures as they come; q, Escape or the window's own button ends that. It opens with the first picture.
+
+    A context manager, which takes it off the screen.
 
     Raises:
         UserError: there is no display, or OpenCV was built without windows.
@@ -24,22 +30,33 @@ class Window:
     def __init__(self, title: str) -> None:
         _check_display()
         self.title = title
-        cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
-        self._sized = False
+        self._open = False
 
-    def show(self, image: Image, wait_ms: int = 1) -> bool:
-        """Show ``image`` ([H, W, 3] uint8, BGR) for at least ``wait_ms``; False once the user has had enough."""
-        if not self._sized:
-            scale = min(1.0, 1280 / image.shape[1], 720 / image.shape[0])
-            cv2.resizeWindow(self.title, round(image.shape[1] * scale), round(image.shape[0] * scale))
-            self._sized = True
+    def show(self, image: Image, *, wait_for_key: bool = False) -> bool:
+        """Show ``image`` ([H, W, 3] uint8, BGR) until the next one, or a key, comes; False to stop showing more."""
+        if not self._open:
+            self._open_for(image)
         cv2.imshow(self.title, image)
-        key = cv2.waitKey(wait_ms) & 0xFF
-        return key not in (ord("q"), 27) and cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) >= 1
+        while True:
+            key = cv2.waitKey(_POLL_MS if wait_for_key else 1)
+            if (key != -1 and key & 0xFF in QUIT_KEYS) or cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) < 1:
+                return False
+            if key != -1 or not wait_for_key:
+                return True
 
-    def close(self) -> None:
-        """Take the window off the screen."""
-        cv2.destroyAllWindows()
+    def __enter__(self) -> Window:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._open:
+            cv2.destroyAllWindows()
+
+    def _open_for(self, image: Image) -> None:
+        cv2.namedWindow(self.title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+        height, width = image.shape[:2]
+        scale = min(1.0, LARGEST[0] / height, LARGEST[1] / width)
+        cv2.resizeWindow(self.title, max(1, round(width * scale)), max(1, round(height * scale)))
+        self._open = True
 
 
 def _check_display() -> None:
@@ -48,6 +65,8 @@ def _check_display() -> None:
         raise UserError("--show: this OpenCV has no windows: pip install --force-reinstall --no-deps opencv-python")
     if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         raise UserError("--show: there is no display here (DISPLAY is not set): leave --show away and look in --output")
-    probe = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, check=False, timeout=60)
-    if probe.returncode != 0:
-        raise UserError(f"--show: display {os.environ.get('DISPLAY', '')} does not answer: leave --show away")
+    try:
+        subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, check=True, timeout=_PROBE_SECONDS)
+    except subprocess.SubprocessError:
+        display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or "of this computer"
+        raise UserError(f"--show: display {display} does not answer: leave --show away and look in --output") from None
