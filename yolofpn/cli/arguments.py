@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
+import io
 import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -37,8 +41,8 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401
         self.aliases = {**ALIASES, **options.pop("aliases", {})}
-        options.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
-        super().__init__(allow_abbrev=False, **options)
+        options["prog"] = _shown_prog(options["prog"])
+        super().__init__(allow_abbrev=False, formatter_class=_HelpFormatter, **options)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # noqa: ANN401
         """Parse, aliases translated first; an error names the nearest flag and ends with exit code 2."""
@@ -55,8 +59,10 @@ class Parser(argparse.ArgumentParser):
     def _translate(self, words: Sequence[str]) -> list[str]:
         known = set(self._option_string_actions)
         result: list[str] = []
-        for word in words:
+        for index, word in enumerate(words):
             flag, equals, value = word.partition("=")
+            if word == "--":
+                return result + list(words[index:])
             if flag not in known and self.aliases.get(flag) in known:
                 result.append(self.aliases[flag] + equals + value)
             elif word not in known and word in FLAG_ALIASES and FLAG_ALIASES[word][0] in known:
@@ -69,24 +75,36 @@ class Parser(argparse.ArgumentParser):
         flags = [word.partition("=")[0] for word in unknown if word.startswith("-")]
         if not flags:
             return f"unexpected argument {unknown[0]!r}"
-        known = [flag for flag in self._option_string_actions if flag.startswith("--")]
-        near = difflib.get_close_matches(flags[0], known, n=1, cutoff=0.5)
-        return f"unknown flag {flags[0]}" + (f", did you mean {near[0]}?" if near else "")
+        known = {flag: flag for flag in self._option_string_actions if flag.startswith("--")}
+        aliases = {alias: flag for alias, flag in self.aliases.items() if flag in known}
+        near = difflib.get_close_matches(flags[0], known | aliases, n=1, cutoff=0.5)
+        return f"unknown flag {flags[0]}" + (f", did you mean {(known | aliases)[near[0]]}?" if near else "")
+
+
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Adds a flag's default where there is one that could be typed."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        has_default = action.default not in (None, [], ()) and not isinstance(action.default, bool)
+        return super()._get_help_string(action) if has_default else action.help
+
+
+def _shown_prog(prog: str) -> str:
+    """How the door was called: ``detect.py``, or ``yolofpn detect`` where the package is installed."""
+    by_package = Path(sys.argv[0]).stem in ("yolofpn", "__main__")
+    return f"yolofpn {Path(prog).stem}" if by_package and prog.endswith(".py") else prog
 
 
 def image_size(text: str) -> tuple[int, int]:
     """'416' or '416x608' (height x width) -> (height, width).
 
     Raises:
-        argparse.ArgumentTypeError: it is neither, or not a positive multiple of 32.
+        argparse.ArgumentTypeError: it is neither.
     """
-    match = re.fullmatch(r"(\d+)(?:[x,](\d+))?", text)
-    if not match:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size: give N or HxW in pixels, such as 416 or 416x608")
-    height = int(match[1])
-    width = int(match[2]) if match[2] else height
+    match = re.fullmatch(r"([0-9]{1,5})(?:x([0-9]{1,5}))?", text.lower())
+    height, width = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
     if not height or not width:
-        raise argparse.ArgumentTypeError(f"{text!r}: a size is at least 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: give N or HxW in pixels, such as 416 or 416x608")
     return height, width
 
 
@@ -103,9 +121,20 @@ def unit_float(text: str) -> float:
 
 def positive_int(text: str) -> int:
     """A whole number from 1."""
-    if not text.isdigit() or int(text) < 1:
+    if not _is_whole(text) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
     return int(text)
+
+
+def count(text: str) -> int:
+    """A whole number from 0."""
+    if not _is_whole(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0")
+    return int(text)
+
+
+def _is_whole(text: str) -> bool:
+    return text.isascii() and text.isdecimal()
 
 
 def comma_list(*choices: str) -> Callable[[str], tuple[str, ...]]:
@@ -123,20 +152,46 @@ def comma_list(*choices: str) -> Callable[[str], tuple[str, ...]]:
 
 def run_door(door: Callable[[], int]) -> int:
     """Run ``door`` and turn what goes wrong into a message and an exit code; SIGTERM ends it as Ctrl-C does."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # not every file's name can be encoded
     try:
-        return door()
+        with _sigterm_interrupts():
+            return door()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return NOTHING_DONE
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return SOME_FAILED
-    except BrokenPipeError:
-        # The reader of our output went away (`| head`): nothing more to say, also not at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader of our output went away (`| head`): nothing more to say
+        _drop_unwritten_output()
         return SOME_FAILED
+    except OSError as error:
+        print(f"error: {error.filename or 'standard output'}: {error.strerror or error}", file=sys.stderr)
+        _drop_unwritten_output()
+        return NOTHING_DONE
+
+
+@contextlib.contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # elsewhere Python sets no handlers
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
+
+
+def _drop_unwritten_output() -> None:
+    """What standard output did not take would fail again, loudly, when the interpreter ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yolofpn.cli.arguments import Parser, image_size, positive_int, run_door
+from yolofpn.cli.arguments import DONE, NOTHING_DONE, SOME_FAILED, Parser, positive_int, run_door
+from yolofpn.errors import InputError, UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from yolofpn.structures import Image
+
+DARKNET19_LARGEST = 100_000_000  # bytes: its file has 83 million, Darknet-53's has 167 million
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A classifier of pictures.
+
+    Attributes:
+        probabilities: uint8 [B, 3, H, W] RGB -> [B, num_classes].
+        num_classes: how many classes it tells apart.
+        side: of its square input, unless another is asked for.
+        divisor: other sides must be multiples of it; 0 if there are none, as its layers fit this one only.
+    """
+
+    probabilities: Callable[[Tensor], Tensor]
+    num_classes: int
+    side: int = 256
+    divisor: int = 32
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,58 +41,108 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(prog="yolofpn classify", description="Name what an ImageNet classifier sees in a picture.")
     add = parser.add_argument
     add("pictures", nargs="+", metavar="PICTURE")
-    add("--weights", type=Path, required=True, help="darknet53.weights, darknet19.weights, or any with --darknet-cfg")
+    add("--weights", type=Path, required=True, help="darknet53.weights, darknet19.weights, or any with a cfg")
     add("--darknet-cfg", type=Path, metavar="FILE", help="the cfg of a classifier other than these two")
     add("--names", type=Path, metavar="FILE", help="class names, one per line; default: their numbers")
-    add("--img-size", type=image_size, metavar="N", default=(256, 256), help="side of the centre crop")
-    add("--top", type=positive_int, default=5, help="how many classes are printed")
+    add("--img-size", type=positive_int, metavar="N", help="side of the centre crop; default: what the cfg says")
+    add("--top", type=positive_int, default=5, metavar="N", help="how many classes are printed")
     arguments = parser.parse_args(argv)
 
     def door() -> int:
-        import torch
-
-        from yolofpn.data.images import read_image
-        from yolofpn.data.names import read_names
-
-        classify = _load(arguments.weights, arguments.darknet_cfg)
-        names = read_names(arguments.names) if arguments.names else None
+        classifier = load_classifier(arguments.weights, arguments.darknet_cfg)
+        names = _read_names(arguments.names, classifier.num_classes)
+        side, top = arguments.img_size or classifier.side, min(arguments.top, classifier.num_classes)
+        if side != classifier.side and (not classifier.divisor or side % classifier.divisor):
+            allowed = f" or a multiple of {classifier.divisor}" if classifier.divisor else ""
+            raise UserError(f"image size {side} does not fit this network: it takes {classifier.side}{allowed}")
+        failures = 0
         for picture in arguments.pictures:
-            crop = centre_crop(read_image(picture), arguments.img_size[0])
-            images = torch.from_numpy(crop[:, :, ::-1].copy()).permute(2, 0, 1)[None]
-            with torch.inference_mode():
-                scores, labels = classify(images)[0].topk(arguments.top)
-            print(f"{picture}:")
-            for score, label in zip(scores.tolist(), labels.tolist(), strict=True):
-                print(f"  {score:7.2%}  {names[label] if names else label}")
-        return 0
+            try:
+                lines = describe(picture, classifier, names, side, top)
+            except InputError as error:
+                failures += 1
+                print(f"failed: {error}", file=sys.stderr)
+            else:
+                print("\n".join(lines))
+        if failures == len(arguments.pictures):
+            return NOTHING_DONE
+        return SOME_FAILED if failures else DONE
 
     return run_door(door)
 
 
-def centre_crop(image: Image, side: int) -> Image:
-    """The shorter side resized to ``side``, and of that the square in the middle, as Darknet validates classifiers."""
-    from yolofpn.ops.resize import resize_image
+def load_classifier(weights: Path, cfg: Path | None) -> Classifier:
+    """The network of ``cfg``, else of the cfg that lies beside ``weights``, else Darknet-19 or Darknet-53.
 
-    resized, _ = resize_image(image, (side, 2**16), "shortest-edge")
-    top, left = (resized.shape[0] - side) // 2, (resized.shape[1] - side) // 2
-    return resized[top : top + side, left : left + side]
-
-
-def _load(weights: Path, cfg: Path | None) -> Callable[[Tensor], Tensor]:
+    Raises:
+        UserError: a file cannot be read, or they do not fit each other.
+    """
     from yolofpn.darknet.cfg import read_cfg
-    from yolofpn.darknet.native import load_classifier
+    from yolofpn.darknet.layers import FullyConnected
+    from yolofpn.darknet.native import load_classifier as load_native
     from yolofpn.darknet.network import load_darknet_network
     from yolofpn.darknet.weights import open_weights
     from yolofpn.models.darknet import Darknet19, DarknetClassifier, darknet53
 
+    if cfg is None and weights.with_suffix(".cfg").is_file():
+        cfg = weights.with_suffix(".cfg")
     if cfg is not None:
-        return load_darknet_network(read_cfg(cfg), weights)[0].class_probabilities
-    # Darknet-19's file is half the size of Darknet-53's; a file that is neither is refused with both sizes.
-    is_19 = open_weights(weights).size < 100_000_000
-    backbone = Darknet19(norm_eps=1e-6) if is_19 else darknet53(norm_eps=1e-6)
-    model = DarknetClassifier(backbone)
-    load_classifier(model, weights)
-    return model.eval()
+        network, layers = load_darknet_network(read_cfg(cfg), weights)
+        if not network.is_classifier:
+            raise UserError(f"{cfg}: is a detector, no classifier: detect.py takes it")
+        if not layers.complete:
+            raise UserError(f"{weights}: holds only the first {layers.loaded} of {layers.total} layers of {cfg}")
+        fixed = any(isinstance(layer, FullyConnected) for layer in network.layers)
+        divisor = 0 if fixed else network.size_divisor
+        return Classifier(network.class_probabilities, network.num_classes, network.input_size[0], divisor)
+    is_19 = open_weights(weights).size < DARKNET19_LARGEST
+    model = DarknetClassifier(Darknet19(norm_eps=1e-6) if is_19 else darknet53(norm_eps=1e-6))
+    load_native(model, weights)
+    return Classifier(model.eval(), model.connected.out_features)
+
+
+def describe(picture: str, classifier: Classifier, names: Sequence[str], side: int, top: int) -> list[str]:
+    """The file's name, and the ``top`` classes of its picture with their probabilities.
+
+    Raises:
+        InputError: it cannot be read.
+        UserError: the network cannot tell, since its weights are damaged.
+    """
+    import torch
+
+    from yolofpn.data.images import read_image
+
+    crop = centre_crop(read_image(picture), side)
+    images = torch.from_numpy(crop[:, :, ::-1].copy()).permute(2, 0, 1)[None]
+    with torch.inference_mode():
+        probabilities = classifier.probabilities(images)[0]
+    if probabilities.isnan().any():
+        raise UserError("the network's output is not a number (NaN): the weights are damaged: fetch them again")
+    best, labels = probabilities.topk(top)
+    pairs = zip(best.tolist(), labels.tolist(), strict=True)
+    return [f"{picture}:", *(f"  {probability:7.2%}  {names[label]}" for probability, label in pairs)]
+
+
+def centre_crop(image: Image, side: int) -> Image:
+    """The largest square in the middle of the picture, resized to ``side``: what Darknet validates classifiers on."""
+    from yolofpn.ops.resize import resize_image
+
+    height, width = image.shape[:2]
+    square = min(height, width)
+    top, left = (height - square) // 2, (width - square) // 2
+    resized, _ = resize_image(image[top : top + square, left : left + square], (side, side), "stretch")
+    return resized
+
+
+def _read_names(path: Path | None, num_classes: int) -> Sequence[str]:
+    from yolofpn.data.names import read_names
+
+    if path is None:
+        return [str(label) for label in range(num_classes)]
+    names = read_names(path)
+    if len(names) != num_classes:
+        raise UserError(f"{path}: holds {len(names)} names, the classifier has {num_classes} classes")
+    return names
 
 
 if __name__ == "__main__":

@@ -12,14 +12,13 @@ FORMATS = ("jsonl", "coco", "csv", "yolo", "labels", "crops")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and detect; the exit code."""
-    parser = build_parser()
-    arguments = parser.parse_args(argv)
+    arguments = build_parser().parse_args(argv)
 
     def door() -> int:
         from yolofpn.inference.run import DetectOptions, detect
 
         options = vars(arguments)
-        options["sources"] = tuple(options["sources"]) + tuple(options.pop("source") or ())
+        options["sources"] = (*options["sources"], *options.pop("source"))
         return detect(DetectOptions(**options))
 
     return run_door(door)
@@ -37,21 +36,27 @@ def build_parser() -> Parser:
         "sources",
         nargs="*",
         metavar="SRC",
-        help="picture, folder, glob, video, camera number, rtsp/http URL, .txt list, or - for a list on stdin",
+        help="picture, folder, pattern, video, camera number, rtsp/http URL, .txt list, or - for a list on stdin; "
+        "default: what ships with the project",
     )
-    add("--source", nargs="+", metavar="SRC", help="the same, as a flag")
+    add("--source", nargs="+", action="extend", default=[], metavar="SRC", help="the same, as a flag")
     add_model_flags(parser)
-    add("--score-thresh", type=unit_float, help="lowest score shown; default: what the weights say, else .25")
-    add("--nms-thresh", type=unit_float, help="IoU above which the weaker box of a class goes; default: as above, .45")
-    add("--max-det", type=positive_int, help="most detections of one picture; default: what the weights say")
-    add("--classes", nargs="+", metavar="NAME|N", help="only these classes")
-    add("--batch-size", type=positive_int, default=1, help="pictures or frames that go through the network together")
-    add("--vid-stride", type=positive_int, default=1, help="use every N-th frame of a video")
+    add("--score-thresh", type=unit_float, metavar="F", help="lowest score; default: what the weights say, else .25")
+    add(
+        "--nms-thresh",
+        type=unit_float,
+        metavar="F",
+        help="IoU above which the weaker of two boxes of a class goes; default: what the weights say, else .45",
+    )
+    add("--max-det", type=positive_int, metavar="N", help="most detections of a picture; default: as the weights say")
+    add("--classes", nargs="+", action="extend", metavar="NAME|N", help="only these classes, by name or label")
+    add("--batch-size", type=positive_int, default=1, metavar="N", help="pictures that share a pass of the network")
+    add("--vid-stride", type=positive_int, default=1, metavar="N", help="use every N-th frame of a video")
     add("--output", metavar="DIR", help="where results go, - for JSON lines on stdout; default: runs/detect/SOURCE-N")
-    add("--format", type=comma_list(*FORMATS), default=("jsonl",), metavar=",".join(FORMATS), help="what is written")
+    add("--format", type=comma_list(*FORMATS), default="jsonl", metavar=",".join(FORMATS), help="what is written")
     add("--media", choices=("all", "hits", "none"), default="all", help="which annotated pictures and videos to write")
     add("--labels", choices=("score", "name", "none"), default="score", help="what stands beside a box")
-    add("--show", action="store_true", help="show a window while detecting; q quits")
+    add("--show", action="store_true", help="show a window; a key goes on to the next picture, q quits")
     return parser
 
 

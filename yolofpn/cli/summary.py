@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolofpn.cli.arguments import Parser, image_size, positive_int, run_door
+from yolofpn.errors import UserError
 
 if TYPE_CHECKING:
     from yolofpn.structures import Detector
@@ -25,7 +26,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         from yolofpn.models.summary import format_rows, layer_rows
 
         detector, size = _load(arguments.model, arguments.overrides, arguments.num_classes)
-        print(format_rows(layer_rows(detector, arguments.img_size or size)))
+        height, width = arguments.img_size or size
+        if height % detector.size_divisor or width % detector.size_divisor:
+            raise UserError(
+                f"image size {height}x{width} is no multiple of {detector.size_divisor}, the model's stride"
+            )
+        print(format_rows(layer_rows(detector, (height, width))))
         return 0
 
     return run_door(door)
@@ -35,12 +41,24 @@ def _load(model: str, overrides: Sequence[str], num_classes: int) -> tuple[Detec
     import torch
 
     from yolofpn.config import load_config
+    from yolofpn.darknet.cfg import read_cfg
+    from yolofpn.darknet.network import DarknetNetwork
     from yolofpn.models.build import build_model
     from yolofpn.weights import load_weights
 
-    if Path(model).suffix in (".yaml", ".yml"):
-        config = load_config(model, overrides)
-        with torch.device("meta"):  # shapes need no numbers
+    suffix = Path(model).suffix.lower()
+    if overrides and suffix not in (".yaml", ".yml"):
+        raise UserError(f"{overrides[0]}: only a .yaml can be changed on the command line, {model} is none")
+    with torch.device("meta"):  # shapes need no numbers
+        if suffix in (".yaml", ".yml"):
+            config = load_config(model, overrides)
             return build_model(config.model, num_classes, config.input, config.postprocess), config.input.size
+        if suffix == ".cfg":
+            network = DarknetNetwork(read_cfg(model))
+            return network, network.input_size
     loaded = load_weights(model)
     return loaded.detector, loaded.metadata.input.size
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
