@@ -45,7 +45,7 @@ def test_conv_bn_act_by_hand() -> None:
         out = layer(torch.tensor([2.0, 0.5]).view(1, 1, 1, 2))
     assert out.flatten().tolist() == pytest.approx([3.5, -0.4])  # (4 - 3) / 2 * 5 + 1; ((1 - 3) / 2 * 5 + 1) / 10
     assert layer.conv.bias is None
-    assert layer.norm.momentum == 0.03
+    assert layer.norm.momentum == 0.1
 
 
 def test_nearest_doubles_every_pixel() -> None:

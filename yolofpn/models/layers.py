@@ -36,7 +36,7 @@ class ConvBNAct(nn.Module):
     ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
-        self.norm = nn.BatchNorm2d(out_channels, eps=norm_eps, momentum=0.03)
+        self.norm = nn.BatchNorm2d(out_channels, eps=norm_eps)
         self.act = nn.LeakyReLU(0.1, inplace=True)
         nn.init.kaiming_normal_(self.conv.weight, a=0.1, mode="fan_out", nonlinearity="leaky_relu")
 
