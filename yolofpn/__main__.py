@@ -9,6 +9,7 @@ from importlib import import_module
 
 COMMANDS = {
     "detect": "find objects in pictures, folders, videos, cameras and streams",
+    "train": "train a detector for your own classes",
     "evaluate": "measure a detector on a data set",
     "check": "say what a data set holds and what is wrong with it",
     "show": "draw a page of a data set's pictures with their boxes",

@@ -59,10 +59,8 @@ class Parser(argparse.ArgumentParser):
     def _translate(self, words: Sequence[str]) -> list[str]:
         known = set(self._option_string_actions)
         result: list[str] = []
-        for index, word in enumerate(words):
+        for word in words:
             flag, equals, value = word.partition("=")
-            if word == "--":
-                return result + list(words[index:])
             if flag not in known and self.aliases.get(flag) in known:
                 result.append(self.aliases[flag] + equals + value)
             elif word not in known and word in FLAG_ALIASES and FLAG_ALIASES[word][0] in known:
@@ -77,7 +75,7 @@ class Parser(argparse.ArgumentParser):
             return f"unexpected argument {unknown[0]!r}"
         known = {flag: flag for flag in self._option_string_actions if flag.startswith("--")}
         aliases = {alias: flag for alias, flag in self.aliases.items() if flag in known}
-        near = difflib.get_close_matches(flags[0], known | aliases, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(flags[0], known | aliases, n=1)
         return f"unknown flag {flags[0]}" + (f", did you mean {(known | aliases)[near[0]]}?" if near else "")
 
 
@@ -91,7 +89,8 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
 def _shown_prog(prog: str) -> str:
     """How the door was called: ``detect.py``, or ``yolofpn detect`` where the package is installed."""
-    by_package = Path(sys.argv[0]).stem in ("yolofpn", "__main__")
+    script = Path(sys.argv[0])
+    by_package = script.stem == "yolofpn" or (script.parent.name, script.name) == ("yolofpn", "__main__.py")
     return f"yolofpn {Path(prog).stem}" if by_package and prog.endswith(".py") else prog
 
 

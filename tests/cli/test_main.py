@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.doors import call
+from yolofpn import __version__
+from yolofpn.__main__ import COMMANDS, main
+
+
+def test_commands_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    asked, nothing = call(main, capsys, "--help"), call(main, capsys)
+    assert (asked.code, nothing.code) == (0, 2)
+    for name, text in COMMANDS.items():
+        assert name in asked.out
+        assert text in nothing.out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(main, capsys, "--version").out == f"{__version__}\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_door_with_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    outcome = call(main, capsys, command, "--help")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.startswith("usage: ")
+
+
+def test_unknown_commands_name_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    outcome = call(main, capsys, "detekt", "dog.jpg")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err == "yolofpn: unknown command 'detekt', did you mean detect?\n"
+    assert "there are detect, " in call(main, capsys, "xyz").err
