@@ -12,7 +12,7 @@ from yolofpn.config import load_config
 from yolofpn.data.images import read_image
 
 BOXES = [(1, 1, [5, 5, 20, 20]), (2, 2, [10, 10, 30, 10]), (3, 1, [0, 0, 12, 24]), (4, 2, [1, 1, 40, 30])]
-TINY = Path(__file__).parents[1] / "cfg" / "yolofpn-tiny.yaml"
+TINY = Path(__file__).parents[2] / "cfg" / "yolofpn-tiny.yaml"
 
 
 @pytest.fixture
