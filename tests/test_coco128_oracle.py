@@ -1,0 +1,121 @@
+"""COCO AP of real weights on real pictures, beside what OpenCV's Darknet reader reaches in the same way."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pycocotools.coco import COCO  # type: ignore[import-untyped]
+from pycocotools.cocoeval import COCOeval  # type: ignore[import-untyped]
+
+from tests.data.trees import write
+from yolofpn.cli.detect import main as detect
+from yolofpn.cli.evaluate import main as evaluate
+from yolofpn.data.names import COCO_CATEGORY_IDS
+
+SIZE, SCORE_THRESH, NMS_THRESH = 320, 0.005, 0.45
+ANNOTATIONS = "annotations/instances_train2017.json"
+FLAGS = [f"--score-thresh={SCORE_THRESH}", f"--nms-thresh={NMS_THRESH}", "--max-det=10000", f"--img-size={SIZE}"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "resize", "known_ap"),
+    [
+        ("yolo-fastest-1.1", "stretch", 0.1653),
+        ("yolo-fastest-1.1-xl", "letterbox", 0.2096),
+    ],
+)
+def test_ap_is_that_of_opencv(
+    name: str, resize: str, known_ap: float, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("yolofpn.evaluation.run.write_plots", lambda *_: None)  # nobody looks at them
+    truth = COCO(str(data_dir / "coco128" / ANNOTATIONS))
+    pictures = data_dir / "coco128" / "images" / "train2017"
+    uncut, cut = opencv_results(name, resize, truth, pictures, tmp_path)
+    # With OpenCV's boxes as they are, beyond the picture's edge, and COCO's 100 of a picture: measured elsewhere.
+    assert coco_ap(truth, best_of_each_picture(uncut, 100)) == pytest.approx(known_ap, abs=0.001)
+
+    model = [*FLAGS, f"--resize={resize}", f"--weights={data_dir / 'darknet' / name}.weights", "--device=cpu"]
+    assert detect([str(pictures), *model, "--format=coco", "--media=none", f"--output={tmp_path / 'detected'}"]) == 0
+    found = json.loads((tmp_path / "detected" / "detections.coco.json").read_text())
+    ap = coco_ap(truth, found)
+    assert ap == pytest.approx(coco_ap(truth, cut), abs=0.0005)
+
+    data = write(tmp_path / "coco128.yaml", data_yaml(data_dir / "coco128"))
+    assert evaluate([f"--data={data}", *model, f"--output={tmp_path / 'out'}", f"--json={tmp_path / 'ap.json'}"]) == 0
+    assert json.loads((tmp_path / "ap.json").read_text())["AP"] == pytest.approx(ap, abs=2e-4)
+
+
+def data_yaml(root: Path) -> str:
+    return f"format: coco\nroot: {root}\nsplits:\n  val: {{images: images/train2017, annotations: {ANNOTATIONS}}}\n"
+
+
+def opencv_results(
+    name: str, resize: str, truth: COCO, pictures: Path, folder: Path
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """COCO results of OpenCV's detections, uncut and cut to the picture."""
+    weights = pictures.parents[2] / "darknet" / f"{name}.weights"
+    # OpenCV zeroes class scores below 0.2 unless the cfg says otherwise.
+    cfg = write(folder / "low.cfg", weights.with_suffix(".cfg").read_text().replace("[yolo]", "[yolo]\nthresh=0.001"))
+    net = cv2.dnn.readNetFromDarknet(str(cfg), str(weights))
+    outputs = net.getUnconnectedOutLayersNames()
+    uncut, cut = [], []
+    for image_id, entry in truth.imgs.items():
+        image = np.asarray(cv2.imread(str(pictures / entry["file_name"])))
+        square, scale, offset = to_square(image, resize)
+        net.setInput(cv2.dnn.blobFromImage(square, 1 / 255, (SIZE, SIZE), swapRB=True))
+        rows = np.concatenate([np.asarray(output) for output in net.forward(outputs)])
+        index, labels = np.nonzero(rows[:, 5:] > SCORE_THRESH)
+        scores = rows[index, 5 + labels]
+        centres, sizes = np.split(rows[index, :4] * SIZE, 2, axis=1)
+        low, high = (centres - sizes / 2 - offset) / scale, (centres + sizes / 2 - offset) / scale
+        boxes = np.concatenate([low, high - low], axis=1)
+        kept = cv2.dnn.NMSBoxesBatched(boxes.tolist(), scores.tolist(), labels.tolist(), SCORE_THRESH, NMS_THRESH)
+        size = np.array(image.shape[1::-1])
+        low, high = low.clip(0, size), high.clip(0, size)
+        inside = np.concatenate([low, high - low], axis=1)
+        for row in np.asarray(kept, dtype=np.int64).ravel():
+            result = {
+                "image_id": image_id,
+                "category_id": COCO_CATEGORY_IDS[labels[row]],
+                "score": float(scores[row]),
+            }
+            uncut.append({**result, "bbox": boxes[row].tolist()})
+            cut.append({**result, "bbox": inside[row].tolist()})
+    return uncut, cut
+
+
+def to_square(
+    image: NDArray[np.uint8], resize: str
+) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.float64]]:
+    """The network's input; scale and offset (x, y) that lead from the picture to it."""
+    height, width = image.shape[:2]
+    if resize == "stretch":
+        return image, np.array([SIZE / width, SIZE / height]), np.zeros(2)  # blobFromImage resizes it
+    longer = max(height, width)
+    new_height, new_width = height * SIZE // longer, width * SIZE // longer
+    top, left = (SIZE - new_height) // 2, (SIZE - new_width) // 2
+    square = np.full((SIZE, SIZE, 3), 128, dtype=np.uint8)
+    square[top : top + new_height, left : left + new_width] = cv2.resize(image, (new_width, new_height))
+    return square, np.array([new_width / width, new_height / height]), np.array([float(left), float(top)])
+
+
+def best_of_each_picture(results: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    by_picture: dict[int, list[dict[str, Any]]] = {}
+    for result in sorted(results, key=lambda result: -result["score"]):
+        by_picture.setdefault(result["image_id"], []).append(result)
+    return [result for group in by_picture.values() for result in group[:count]]
+
+
+def coco_ap(truth: COCO, results: list[dict[str, Any]]) -> float:
+    judge = COCOeval(truth, truth.loadRes([dict(result) for result in results]), "bbox")
+    judge.evaluate()
+    judge.accumulate()
+    judge.summarize()
+    return float(judge.stats[0])
