@@ -73,6 +73,13 @@ def test_cross_entropy_of_the_centre_by_hand() -> None:
     assert box_loss("bce", LOG3, -LOG3, 0, 0.5) == pytest.approx(scale * (x + y + (LOG125**2 + 0.5**2) / 2))
 
 
+def test_a_centre_beyond_the_cell_asks_for_the_cells_border() -> None:
+    # Centre (8, 20): .75 of a cell to the left of cell 1, so 0 is wanted of sigmoid(ln 3) = .75; of y, .625 of .5.
+    maps, target = one_map(LOG3, 0, LOG125, 0), make_target([(-12, 4, 28, 36)])
+    loss = plain("bce")(maps, [target], (64, 64))["loss_box"].item()
+    assert loss == pytest.approx((2 - 0.3125) * (-math.log(0.25) - math.log(0.5)))
+
+
 @pytest.mark.parametrize("box", ["squared", "bce"])
 @pytest.mark.parametrize("scale_x_y", [1.0, 2.0])
 def test_linear_centres_by_hand(box: BoxLoss, scale_x_y: float) -> None:
@@ -147,6 +154,14 @@ def test_class_loss_by_hand() -> None:
     # e^(ln 3) / (e^(ln 3) + e^(-ln 3)) = 3 / (3 + 1 / 3) = .9, with and without the IoU.
     assert class_loss(iou_aware=False, softmax=True) == pytest.approx(-math.log(0.9))
     assert class_loss(iou_aware=True, softmax=True) == pytest.approx(-math.log(0.9))
+
+
+def test_regions_to_ignore_stand_between_the_boxes() -> None:
+    """The box that is learned is the first that is not ignored: the second of this target, of class 1."""
+    maps, loss = one_map(0.3, 0.1, 0.2, -0.1, 0.5, 0.7, -0.2), plain()
+    expected = loss(maps, [make_target([BOX], [1])], (64, 64))
+    losses = loss(maps, [make_target([(0, 0, 9, 9), BOX], [0, 1], [True, False])], (64, 64))
+    assert {name: value.item() for name, value in losses.items()} == {n: v.item() for n, v in expected.items()}
 
 
 def test_the_iou_that_classes_want_teaches_no_box() -> None:

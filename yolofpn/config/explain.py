@@ -45,7 +45,7 @@ def _unknown_key(schema: type[BaseModel], path: Path) -> str:
     here = [key[-1] for key in known if key[:-1] == path[:-1]]
     near = difflib.get_close_matches(path[-1], here, n=1)
     if not near:
-        anywhere = {key[-1]: ".".join(key) for key in reversed(known)}
+        anywhere = {key[-1]: ".".join(key) for key in known}
         near = [anywhere[key] for key in difflib.get_close_matches(path[-1], anywhere, n=1)]
     return "unknown key" + (f" (did you mean {near[0]!r}?)" if near else "")
 
