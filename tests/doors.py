@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -18,7 +17,7 @@ class Outcome:
     err: str
 
 
-def call(main: Callable[[Sequence[str]], int], capsys: pytest.CaptureFixture[str], *words: str | Path | int) -> Outcome:
+def call(main: Callable[[Sequence[str]], int], capsys: pytest.CaptureFixture[str], *words: object) -> Outcome:
     """Run a door; a traceback would come out of it as an exception."""
     capsys.readouterr()
     try:

@@ -39,7 +39,7 @@ class Window:
         cv2.imshow(self.title, image)
         while True:
             key = cv2.waitKey(_POLL_MS if wait_for_key else 1)
-            if (key != -1 and key & 0xFF in QUIT_KEYS) or cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) < 1:
+            if (key != -1 and key & 0xFF in QUIT_KEYS) or self._was_closed():
                 return False
             if key != -1 or not wait_for_key:
                 return True
@@ -50,6 +50,12 @@ class Window:
     def __exit__(self, *_: object) -> None:
         if self._open:
             cv2.destroyAllWindows()
+
+    def _was_closed(self) -> bool:
+        try:
+            return cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) < 1
+        except cv2.error:  # Qt answers nothing once its last window is gone
+            return True
 
     def _open_for(self, image: Image) -> None:
         cv2.namedWindow(self.title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
