@@ -216,17 +216,27 @@ def test_output_that_leads_to_a_full_disk_is_an_error(capsys: pytest.CaptureFixt
     assert capsys.readouterr().err == "error: standard output: No space left on device\n"
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110
-def test_full_standard_output_leaves_one_line() -> None:
+def run_printing_door(stdout: int) -> tuple[int, str]:
+    """A program of its own that prints a line through a door: its exit code, and its standard error."""
     script = (
         "from yolofpn.cli.arguments import run_door; import sys; sys.exit(run_door(lambda: print('x', flush=True)))"
     )
-    with open("/dev/full", "w") as full:  # noqa: PTH123
-        done = subprocess.run(
-            [sys.executable, "-c", script], stdout=full, stderr=subprocess.PIPE, text=True, check=False
-        )
-    assert done.returncode == 2
-    assert done.stderr == "error: standard output: No space left on device\n"
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(stdout)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_full_standard_output_leaves_one_line() -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    assert run_printing_door(full) == (2, "error: standard output: No space left on device\n")
+
+
+def test_closed_standard_output_leaves_none() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    assert run_printing_door(writer) == (1, "")
 
 
 def test_names_that_cannot_be_encoded_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:

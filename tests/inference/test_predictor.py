@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,11 +14,7 @@ from torch import Tensor
 from tests.tiny_detector import GREEN, NAMES, RED, quarters, write_tiny
 from yolofpn import Detections, Predictor, load_detector
 from yolofpn.config import InputConfig, Metadata, ModelConfig, PostprocessConfig
-from yolofpn.data.images import read_image
 from yolofpn.errors import InputError, UserError
-from yolofpn.inference.pictures import as_bgr
-from yolofpn.inference.selection import choose_limits
-from yolofpn.structures import Limits
 from yolofpn.weights import build_detector, save_weights
 
 SURE = 1 / (1 + math.exp(-10)) ** 2
@@ -86,18 +81,6 @@ def test_every_kind_of_picture_gives_the_same(detector: Predictor, tmp_path: Pat
         assert found_boxes(found) == {"red": [0, 0, 96, 64], "potted plant": [96, 0, 192, 64]}
     # Read the wrong way round, red is blue, which the detector does not know.
     assert found_boxes(detector(rgb)) == {"potted plant": [96, 0, 192, 64]}
-
-
-def test_gray_and_transparent_arrays_are_laid_out_as_read_from_files(tmp_path: Path) -> None:
-    gray = np.array([[0, 100, 255]], np.uint8)
-    for array in (gray, gray[:, :, None]):
-        np.testing.assert_array_equal(as_bgr(array), np.repeat(gray[:, :, None], 3, axis=2))
-    bgra = np.array([[[255, 0, 0, 255], [255, 0, 0, 128], [255, 0, 0, 0]]], np.uint8)
-    cv2.imwrite(str(tmp_path / "x.png"), bgra)
-    expected = read_image(tmp_path / "x.png")
-    assert expected[0, 2].tolist() == [255, 255, 255]
-    np.testing.assert_array_equal(as_bgr(bgra), expected)
-    np.testing.assert_array_equal(as_bgr(bgra[:, :, [2, 1, 0, 3]], rgb=True), expected)
 
 
 @pytest.mark.parametrize(
@@ -240,33 +223,6 @@ def test_unknown_classes_are_refused(weights: Path, item: str | int, message: st
         load_detector(weights, classes=[item])
 
 
-def test_classes_are_found_in_coco_and_voc_spelling() -> None:
-    names = ("motorcycle", "tv", "dining table", "3", "cat", "Cat")
-    limits = Limits(score_thresh=0.3)
-
-    def kept(*classes: str | int) -> list[int]:
-        thresholds = choose_limits(limits, names, classes=classes).score_thresh
-        assert isinstance(thresholds, tuple)
-        return [label for label, thresh in enumerate(thresholds) if thresh == 0.3]
-
-    assert kept("motorbike", "TVmonitor", "diningtable") == [0, 1, 2]
-    assert kept("3") == [3]
-    assert kept(1) == [1]
-    assert kept("cat") == [4, 5]
-
-
-def test_limits_given_stand_in_for_those_of_the_weights() -> None:
-    known = Limits(score_thresh=(0.2, 0.7), nms_thresh=0.6, detections_per_img=9)
-    assert choose_limits(known, NAMES) == known
-    assert choose_limits(known, NAMES, score_thresh=0.0) == replace(known, score_thresh=0.0)
-    assert choose_limits(known, NAMES, nms_thresh=0.0) == replace(known, nms_thresh=0.0)
-    assert choose_limits(known, NAMES, detections_per_img=1) == replace(known, detections_per_img=1)
-    assert choose_limits(known, NAMES, classes=["red"]).score_thresh == (0.2, 1.0)
-    for wrong in ({"score_thresh": 25.0}, {"nms_thresh": -0.1}, {"detections_per_img": 0}):
-        with pytest.raises(ValueError, match=next(iter(wrong))):
-            choose_limits(known, NAMES, **wrong)
-
-
 def test_thresholds_per_class_of_the_weights_are_used(weights: Path, tmp_path: Path) -> None:
     loaded = load_detector(weights)
     assert isinstance(loaded.detector, torch.nn.Module)
@@ -278,7 +234,7 @@ def test_thresholds_per_class_of_the_weights_are_used(weights: Path, tmp_path: P
     assert len(load_detector(tmp_path / "x.safetensors", score_thresh=0.5)(image)) == 2
 
 
-def test_weights_of_training_know_everything(tmp_path: Path) -> None:
+def test_weights_of_training_know_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = ModelConfig.model_validate(
         {
             "backbone": {"type": "darknet", "width": 0.0625, "depth": 0.1},
@@ -293,21 +249,25 @@ def test_weights_of_training_know_everything(tmp_path: Path) -> None:
         names=("a", "b"),
         category_ids=(3, 7),
     )
-    network = build_detector(metadata, "x").eval()
-    save_weights(tmp_path / "x.safetensors", network.state_dict(), metadata)
+    save_weights(tmp_path / "x.safetensors", build_detector(metadata, "x").state_dict(), metadata)
     detector = load_detector(tmp_path / "x.safetensors")
     assert (detector.img_size, detector.resize) == ((64, 96), "shortest-edge")
+    original, shown = detector.detector.dense, []
+
+    def dense(images: Tensor) -> dict[str, Tensor]:
+        shown.append(images)
+        return original(images)
+
+    monkeypatch.setattr(detector.detector, "dense", dense)
     image = np.random.default_rng(0).integers(0, 256, (64, 70, 3), dtype=np.uint8)
     found = detector(image)
+    # The picture as RGB, filled with the mean on the right up to 96 columns.
+    expected = torch.tensor([51, 102, 153], dtype=torch.uint8)[None, :, None, None].repeat(1, 1, 64, 96)
+    expected[0, :, :, :70] = torch.from_numpy(image[:, :, ::-1].copy()).permute(2, 0, 1)
+    torch.testing.assert_close(shown, [expected], rtol=0, atol=0)
     assert len(found) > 0
+    assert found.boxes[:, 2].max() <= 70
     assert found.category_ids == (3, 7)
-    # What the network is shown: the picture as RGB, filled with the mean on the right up to 96 columns.
-    shown = torch.tensor([51, 102, 153], dtype=torch.uint8)[None, :, None, None].repeat(1, 1, 64, 96)
-    shown[0, :, :, :70] = torch.from_numpy(image[:, :, ::-1].copy()).permute(2, 0, 1)
-    with torch.inference_mode():
-        expected = network.postprocess(network.dense(shown), [(64, 70)])[0]
-    torch.testing.assert_close(found.boxes, expected.boxes)
-    torch.testing.assert_close(found.scores, expected.scores)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
