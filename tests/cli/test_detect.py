@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import av
 import cv2
@@ -20,6 +20,10 @@ from tests.doors import Outcome, call
 from tests.tiny_detector import BLACK, GREEN, RED, quarters, write_tiny
 from tests.videos import write_video
 from yolofpn.cli import detect as door
+from yolofpn.config import ResizeMode
+from yolofpn.drawing import LabelStyle
+from yolofpn.inference import sinks
+from yolofpn.inference.media import MediaChoice
 from yolofpn.inference.run import _run_name
 from yolofpn.inference.source_kinds import camera_source, url_source
 
@@ -60,6 +64,14 @@ def records(text: str) -> list[dict[str, Any]]:
 
 def names_of(record: dict[str, Any]) -> list[str]:
     return [found["name"] for found in record["detections"]]
+
+
+def test_flags_offer_what_there_is() -> None:
+    assert door.FORMATS == sinks.FORMATS
+    choices = {action.dest: action.choices for action in door.build_parser()._actions}
+    assert choices["resize"] == ("auto", *get_args(ResizeMode))
+    assert choices["media"] == get_args(MediaChoice)
+    assert choices["labels"] == get_args(LabelStyle)
 
 
 def test_a_folder(pictures: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
