@@ -115,6 +115,8 @@ def adapt_config(config: Config, start: StartingWeights) -> tuple[Config, list[s
 def take_over(model: YOLO, names: Sequence[str], category_ids: Sequence[int], start: StartingWeights) -> str:
     """Give ``model`` every tensor of equal name and shape, and class outputs by class; a line that says how many.
 
+    Biases and batch norm go with their convolution's kernel: to another kernel they mean nothing.
+
     Args:
         model: is changed.
         names: of its classes, by label.
@@ -130,7 +132,7 @@ def take_over(model: YOLO, names: Sequence[str], category_ids: Sequence[int], st
     in_part: dict[str, Tensor] = {}
     for name, tensor in own.items():
         given = start.state.get(name)
-        if given is None:
+        if given is None or kernel_of(name) not in {name, *whole, *in_part}:
             continue
         if match is not None and ".predict." in name:
             merged = merge_class_outputs(tensor, given, match, len(names))
@@ -147,6 +149,14 @@ def take_over(model: YOLO, names: Sequence[str], category_ids: Sequence[int], st
     model.load_state_dict(taken, strict=False)
     fresh = [name for name in own if name not in taken]
     return _describe(start.origin, len(own), len(whole), len(in_part), match, fresh)
+
+
+def kernel_of(name: str) -> str:
+    """The name of the kernel that a tensor belongs to: its own, or that of its layer or of the layer before it."""
+    layer, _, kind = name.rpartition(".")
+    if layer.endswith(".norm"):
+        return f"{layer.removesuffix('.norm')}.conv.weight"
+    return f"{layer}.weight" if kind == "bias" else name
 
 
 def merge_class_outputs(own: Tensor, given: Tensor, match: ClassMatch, num_classes: int) -> Tensor | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,8 @@ def _tensors(path: Path) -> dict[str, Tensor] | None:
     except (SafetensorError, OSError):
         pass
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # torch's doubts about pickles that are refused anyway
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError):
         return None
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):

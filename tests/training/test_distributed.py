@@ -1,0 +1,85 @@
+"""Two processes learn and measure what one does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.training.doors import run_ranks, train
+from tests.training.small import write_cfg, write_pictures
+
+PICTURES = 12
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ranks")
+    write_pictures(folder / "data", PICTURES)
+    write_cfg(folder)
+    return folder
+
+
+def arguments(run: Path, batch_size: int, *overrides: str) -> list[str]:
+    flags = ["--cfg", "small.yaml", "--data", "data/data.yaml", "--output", str(run), "--device", "cpu"]
+    return [*flags, "--batch-size", str(batch_size), *overrides]
+
+
+def test_two_processes_learn_what_one_does(files: Path, tmp_path: Path) -> None:
+    # Three global batches of 4 in an epoch, two of them to a step: ten steps, with and without accumulation.
+    # The rate is one at which the loss falls; where it explodes, so do the last digits.
+    settings = ["--epochs", "5", "train.freeze_norm=true", "train.nominal_batch_size=8", "train.eval_interval=5"]
+    settings.append("train.optimizer.lr=0.005")
+    one = train(arguments(tmp_path / "one", 4, *settings), files)
+    two = train(arguments(tmp_path / "two", 2, *settings), files, ranks=2)
+    assert (one.code, two.code) == (0, 0), two.output
+    alone, shared = (torch.load(tmp_path / run / "last.pt", weights_only=True) for run in ("one", "two"))
+    assert alone["progress"]["step"] == shared["progress"]["step"] == 10
+    for part in ("model", "ema"):
+        for name, tensor in alone[part].items():
+            difference = (tensor - shared[part][name]).abs().max()
+            assert difference <= 1e-5 * tensor.abs().max(), name
+    learnt = alone["model"]["head.p4.predict.bias"] - alone["ema"]["head.p4.predict.bias"]
+    assert learnt.abs().max() > 1e-4  # they did move
+    losses = [run.output.split("loss ")[1].split(" lr")[0] for run in (one, two)]
+    assert losses[0] == losses[1]
+    assert "batch norm" not in two.output
+
+
+def test_live_batch_norm_on_cpu_ranks_is_said(files: Path, tmp_path: Path) -> None:
+    outcome = train(arguments(tmp_path / "run", 2, "--epochs", "1"), files, ranks=2)
+    assert outcome.code == 0, outcome.output
+    assert "batch norm's statistics are those of each process's own pictures" in outcome.output
+    assert outcome.output.count("epoch 1/1") == 1
+
+
+def measure(output: str) -> int:
+    """On this rank: write down the metrics of a model that is the same on all."""
+    from yolofpn.training.distributed import join_ranks
+    from yolofpn.training.plan import TrainOptions, make_plan
+    from yolofpn.training.setup import set_up
+
+    device = torch.device("cpu")
+    with join_ranks(device) as ranks:
+        plan = make_plan(TrainOptions(cfg=Path("small.yaml"), data="data/data.yaml", batch_size=2))
+        setup = set_up(plan, device, ranks, lambda line: None)
+        with torch.no_grad():
+            for level in ("p4", "p5"):
+                per_anchor = setup.model.get_parameter(f"head.{level}.predict.bias").view(2, -1)
+                per_anchor[:, 4:] += 4  # much is found then
+        metrics = setup.validation()(setup.model)
+        detections = len(setup.validation().collect(setup.model).table().detections)
+    numbers = {**metrics.values, "images": metrics.images, "detections": detections}
+    Path(f"{output}-{ranks.rank}.json").write_text(json.dumps(numbers))
+    return 0
+
+
+def test_evaluation_counts_every_picture_once(files: Path) -> None:
+    assert run_ranks(measure, files, 1, "one").code == 0
+    assert run_ranks(measure, files, 2, "two").code == 0
+    alone, first, second = (json.loads((files / f"{name}.json").read_text()) for name in ("one-0", "two-0", "two-1"))
+    assert alone["images"] == 5  # not a multiple of two processes or of the batch
+    assert alone["detections"] > 100 and alone["AR100"] > 0
+    assert alone == first == second

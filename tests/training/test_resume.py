@@ -1,0 +1,147 @@
+"""A run that is killed, at whatever moment, and goes on, ends as the one that was never killed."""
+
+from __future__ import annotations
+
+import csv
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.training.doors import Fault, train
+from tests.training.small import write_cfg, write_pictures
+
+OFTEN = "train.checkpoint_minutes=1e-9"  # a checkpoint after every step
+BATCH = ("yolofpn.data.loader", "Batch.to")
+FSYNC = ("os", "fsync")
+EVALUATION = ("yolofpn.training.validation", "collect")
+MERGE = ("yolofpn.evaluation.metrics", "DetectionMetrics.merge")
+LOG = ("yolofpn.training.logger", "RunLog.add")
+
+# Three epochs of three steps of two batches. Each run goes on where the one before it was killed.
+KILLS = (
+    Fault(BATCH, 2),  # between the two batches of the very first step
+    Fault(BATCH, 4),  # between those of a later step of the first epoch
+    Fault(FSYNC, 2),  # a checkpoint has been written and not yet got its name
+    Fault(EVALUATION, 1, after=True),  # the epoch is evaluated, nothing of it is written
+    Fault(LOG, 1),  # best.pt is written, metrics.csv and last.pt are not
+    Fault(LOG, 2, after=True),  # metrics.csv and the events know an epoch that last.pt does not
+)
+
+
+SGD_EMA: tuple[str, ...] = ()
+ADAMW_SCALER_WORKER = (
+    "train.optimizer={type: adamw}",
+    "train.ema_decay=0",
+    "train.precision=fp16",
+    "train.workers=1",
+    "train.multi_scale={lowest: 32, highest: 64}",
+)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("resume")
+    write_pictures(folder / "data")
+    write_cfg(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(files: Path) -> Path:
+    """A run that nothing disturbs."""
+    run = files / "whole"
+    outcome = train(begin(run), files)
+    assert outcome.code == 0, outcome.output
+    return run
+
+
+def begin(run: Path, overrides: Sequence[str] = ()) -> list[str]:
+    flags = ["--cfg", "small.yaml", "--data", "data/data.yaml", "--output", str(run), "--device", "cpu"]
+    return [*flags, OFTEN, *overrides]
+
+
+def test_kills_change_nothing(files: Path, whole: Path, tmp_path: Path) -> None:
+    killed = kill_again_and_again(files, tmp_path / "killed", SGD_EMA, KILLS)
+    assert_same_run(whole, killed)
+    assert [row["epoch"] for row in rows(killed)] == ["1", "2", "3"]
+    assert [step for step, _ in scalars(killed)["train/loss"]] == [1, 2, 3]
+
+
+@pytest.mark.slow
+def test_kills_change_nothing_with_scaler_workers_and_sizes(files: Path, tmp_path: Path) -> None:
+    assert train(begin(tmp_path / "whole", ADAMW_SCALER_WORKER), files).code == 0
+    killed = kill_again_and_again(files, tmp_path / "killed", ADAMW_SCALER_WORKER, KILLS[1::2])
+    assert_same_run(tmp_path / "whole", killed)
+    assert load(killed / "last.pt")["scaler"]["scale"] > 0
+
+
+@pytest.mark.parametrize("fault", [Fault(BATCH, 7, signal=signal.SIGINT), Fault(MERGE, 1, signal=signal.SIGTERM)])
+def test_ctrl_c_saves_and_says_how_to_go_on(files: Path, whole: Path, tmp_path: Path, fault: Fault) -> None:
+    run = tmp_path / "run"
+    outcome = train(begin(run), files, fault)
+    assert outcome.code == 1
+    assert "Traceback" not in outcome.output
+    assert outcome.output.splitlines()[-1] == f"python train.py --resume {run}"
+    outcome = train(["--resume", str(run)], files)
+    assert outcome.code == 0, outcome.output
+    assert_same_run(whole, run)
+
+
+def kill_again_and_again(files: Path, run: Path, overrides: Sequence[str], kills: Sequence[Fault]) -> Path:
+    for number, fault in enumerate(kills):
+        outcome = train(begin(run, overrides) if number == 0 else ["--resume", str(run)], files, fault)
+        assert outcome.code == -signal.SIGKILL, outcome.output
+    outcome = train(["--resume", str(run)], files)
+    assert outcome.code == 0, outcome.output
+    return run
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    assert_equal(load(one / "last.pt"), load(other / "last.pt"))
+    assert_equal(load(one / "best.pt"), load(other / "best.pt"))
+    assert (one / "weights.safetensors").read_bytes() == (other / "weights.safetensors").read_bytes()
+    assert rows(one) == rows(other)
+    assert scalars(one) == scalars(other)
+
+
+def load(path: Path) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(path, weights_only=True)
+    state["progress"].pop("seconds")
+    return state
+
+
+def assert_equal(first: Any, second: Any, place: str = "") -> None:
+    assert type(first) is type(second), place
+    if isinstance(first, dict):
+        assert first.keys() == second.keys(), place
+        for key in first:
+            assert_equal(first[key], second[key], f"{place}.{key}")
+    elif isinstance(first, list | tuple):
+        assert len(first) == len(second), place
+        for index, (one, other) in enumerate(zip(first, second, strict=True)):
+            assert_equal(one, other, f"{place}.{index}")
+    elif isinstance(first, Tensor):
+        assert first.dtype == second.dtype and torch.equal(first, second), place
+    else:
+        assert first == second, place
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open() as file:
+        found = list(csv.DictReader(file))
+    for row in found:
+        del row["seconds"]
+    return found
+
+
+def scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
+    from tensorboard.backend.event_processing import event_accumulator  # type: ignore[import-untyped]
+
+    events = event_accumulator.EventAccumulator(str(run / "events"))
+    events.Reload()
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
