@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from yolofpn import drawing
-from yolofpn.drawing import class_colour, draw_boxes, draw_detections, show_image, text_colour
+from yolofpn.drawing import class_colour, draw_boxes, show_image, text_colour
 from yolofpn.errors import UserError
 from yolofpn.structures import Detections, Image
 
@@ -37,7 +37,7 @@ def contains(image: Image, part: Image) -> bool:
 
 
 def test_the_line_runs_along_the_inside_of_the_box() -> None:
-    drawn = draw_detections(gray(100, 100), found((20, 30, 60, 80)), labels="none")
+    drawn = found((20, 30, 60, 80)).draw(gray(100, 100), labels="none")
     line = (drawn == class_colour(0)).all(axis=2)
     assert bounds(line) == (20, 30, 60, 80)
     assert line.sum() == 2 * 40 + 2 * 50 - 4  # one pixel wide
@@ -47,13 +47,13 @@ def test_the_line_runs_along_the_inside_of_the_box() -> None:
 def test_the_picture_that_is_given_stays_as_it_is() -> None:
     image = gray(100, 100)
     image.setflags(write=False)
-    drawn = draw_detections(image[:, ::-1], found((20, 30, 60, 80)))
+    drawn = found((20, 30, 60, 80)).draw(image[:, ::-1])
     assert (image == 128).all()
     assert (drawn != 128).any()
 
 
 def test_nothing_found_gives_an_equal_picture() -> None:
-    assert (draw_detections(gray(5, 5), Detections.empty()) == gray(5, 5)).all()
+    assert (Detections.empty().draw(gray(5, 5)) == gray(5, 5)).all()
 
 
 @pytest.mark.parametrize(
@@ -71,28 +71,28 @@ def test_nothing_found_gives_an_equal_picture() -> None:
 )
 def test_the_whole_text_stays_within_the_picture(box: tuple[float, float, float, float]) -> None:
     """The same tag, pixel for pixel, is found somewhere in the picture, wherever the box lies."""
-    drawn = draw_detections(gray(300, 400), found(box))
+    drawn = found(box).draw(gray(300, 400))
     tag = drawing._tag("person 0.50", drawing._sizes(300, 400)[1], class_colour(0))
     assert contains(drawn, tag)
 
 
 def test_a_text_stands_above_its_box_and_inside_where_there_is_no_room_above() -> None:
     tag_height = drawing._tag("person 0.50", drawing._sizes(300, 400)[1], class_colour(0)).shape[0]
-    above = (draw_detections(gray(300, 400), found((50, 100, 350, 200))) != 128).any(axis=2)
+    above = (found((50, 100, 350, 200)).draw(gray(300, 400)) != 128).any(axis=2)
     assert bounds(above)[1] == 100 - tag_height
-    inside = (draw_detections(gray(300, 400), found((50, 2, 350, 200))) != 128).any(axis=2)
+    inside = (found((50, 2, 350, 200)).draw(gray(300, 400)) != 128).any(axis=2)
     assert bounds(inside)[1] == 2
 
 
 def test_texts_of_boxes_that_share_a_corner_do_not_cover_each_other() -> None:
-    drawn = draw_detections(gray(300, 400), found((50, 100, 350, 200), (50, 100, 300, 250), labels=(0, 1)))
+    drawn = found((50, 100, 350, 200), (50, 100, 300, 250), labels=(0, 1)).draw(gray(300, 400))
     for text, label in (("person 0.50", 0), ("Hündchen 0.50", 1)):
         tag = drawing._tag(text, drawing._sizes(300, 400)[1], class_colour(label))
         assert contains(drawn, tag)
 
 
 def test_the_best_detection_lies_on_top() -> None:
-    drawn = draw_detections(gray(100, 100), found((20, 30, 60, 80), (20, 30, 60, 80), labels=(0, 1)), labels="none")
+    drawn = found((20, 30, 60, 80), (20, 30, 60, 80), labels=(0, 1)).draw(gray(100, 100), labels="none")
     assert tuple(drawn[30, 40]) == class_colour(0)
 
 
@@ -100,7 +100,7 @@ def test_the_best_detection_lies_on_top() -> None:
 def test_every_size_of_picture_can_be_drawn_on(size: tuple[int, int]) -> None:
     height, width = size
     boxes = found((0, 0, width, height), (0, 0, 0, 0), (width / 2, height / 2, width, height), labels=(3, 2, 1))
-    drawn = draw_detections(gray(height, width), boxes)
+    drawn = boxes.draw(gray(height, width))
     assert drawn.shape == (height, width, 3)
     assert (drawn != 128).any()
 
@@ -151,9 +151,9 @@ def test_labels_choose_what_stands_beside_a_box(monkeypatch: pytest.MonkeyPatch)
         return image
 
     monkeypatch.setattr(drawing, "draw_boxes", spy)
-    draw_detections(gray(9, 9), found((0, 0, 9, 9)), labels="score")
-    draw_detections(gray(9, 9), found((0, 0, 9, 9)), labels="name")
-    draw_detections(gray(9, 9), found((0, 0, 9, 9)), labels="none")
+    found((0, 0, 9, 9)).draw(gray(9, 9), labels="score")
+    found((0, 0, 9, 9)).draw(gray(9, 9), labels="name")
+    found((0, 0, 9, 9)).draw(gray(9, 9), labels="none")
     assert texts == ["person 0.50", "person", ""]
 
 

@@ -17,29 +17,13 @@ from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont, ImageShow
 
 from yolofpn.errors import UserError
-from yolofpn.structures import Detections, Image
 
+Image: TypeAlias = NDArray[np.uint8]  # [H, W, 3], BGR
 Colour: TypeAlias = tuple[int, int, int]  # blue, green, red
 LabelStyle: TypeAlias = Literal["score", "name", "none"]
 
 GOLDEN_RATIO = 0.6180339887498949
 SMALLEST_TEXT = 7  # pixels; below this letters cannot be told apart
-
-
-def draw_detections(image: Image, detections: Detections, *, labels: LabelStyle = "score") -> Image:
-    """A copy of ``image`` with the detections drawn on it, the best ones on top.
-
-    Args:
-        image: [H, W, 3] uint8, BGR.
-        detections: boxes in pixels of ``image``.
-        labels: what stands beside a box: 'score' (name and score), 'name' or 'none'.
-    """
-    texts = [""] * len(detections)
-    if labels != "none":
-        texts = [detections.name_of(label) for label in detections.labels.tolist()]
-    if labels == "score":
-        texts = [f"{text} {score:.2f}" for text, score in zip(texts, detections.scores.tolist(), strict=True)]
-    return draw_boxes(image, detections.boxes.detach().cpu().numpy(), detections.labels.tolist(), texts)
 
 
 def draw_boxes(image: Image, boxes: NDArray[Any], labels: Sequence[int], texts: Sequence[str]) -> Image:

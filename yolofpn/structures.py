@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import pandas
     import supervision
 
+    from yolofpn.drawing import LabelStyle
+
 Image: TypeAlias = NDArray[np.uint8]  # [H, W, 3], BGR
 
 
@@ -215,11 +217,19 @@ class Detections:
         )
         return f"Detections({len(self)}: {found})" if len(self) else "Detections(nothing found)"
 
-    def draw(self, image: Image) -> Image:
-        """A copy of ``image`` ([H, W, 3] uint8, BGR) with boxes, names and scores drawn on it."""
-        from yolofpn.drawing import draw_detections
+    def draw(self, image: Image, *, labels: LabelStyle = "score") -> Image:
+        """A copy of ``image`` ([H, W, 3] uint8, BGR) with the detections drawn on it, the best ones on top.
 
-        return draw_detections(image, self)
+        Args:
+            image: what they were found in.
+            labels: what stands beside a box: 'score' (name and score), 'name' or 'none'.
+        """
+        from yolofpn.drawing import draw_boxes
+
+        texts = [""] * len(self) if labels == "none" else [self.name_of(label) for label in self.labels.tolist()]
+        if labels == "score":
+            texts = [f"{text} {score:.2f}" for text, score in zip(texts, self.scores.tolist(), strict=True)]
+        return draw_boxes(image, self.boxes.detach().cpu().numpy(), self.labels.tolist(), texts)
 
     def show(self, image: Image | None = None) -> None:
         """Show the picture with the boxes: inline in a notebook, else in the system's picture viewer.

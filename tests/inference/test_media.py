@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from tests.inference.fakes import FakeSource, frame_of, noise, nothing_found, picture, two_found, video
-from yolofpn.drawing import draw_detections
 from yolofpn.errors import UserError
 from yolofpn.inference.media import CropSink, MediaSink, crop, encode_image
 from yolofpn.structures import Detections, Image
@@ -103,7 +102,7 @@ def test_annotated_pictures_lie_where_their_sources_lay(tmp_path: Path) -> None:
         sink.write(picture(name), frame_of(picture(name)), two_found())
     sink.close()
     assert files(tmp_path) == ["a/dog.png", "b/dog.bmp", "b/dog.png"]
-    assert (read(tmp_path / "a/dog.png") == draw_detections(noise(), two_found())).all()
+    assert (read(tmp_path / "a/dog.png") == two_found().draw(noise())).all()
 
 
 def test_equal_names_get_numbers_and_lose_nothing(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ import numpy as np
 
 from yolofpn.data.dataset import DetectionDataset
 from yolofpn.data.show import draw_target
-from yolofpn.drawing import draw_detections
 from yolofpn.errors import InputError
 from yolofpn.evaluation.confusion import confusion_matrix, worst_images
 from yolofpn.evaluation.metrics import Metrics
@@ -122,6 +121,6 @@ def write_worst_images(
 
 def side_by_side(image: Image, target: Target, detections: Detections, names: tuple[str, ...]) -> Image:
     """``image`` twice in one picture: with what there is, and with what was found."""
-    truth, result = draw_target(image, target, names), draw_detections(image, detections)
+    truth, result = draw_target(image, target, names), detections.draw(image)
     gap = np.full((image.shape[0], GAP, 3), 255, dtype=np.uint8)
     return np.concatenate([truth, gap, result], axis=1)

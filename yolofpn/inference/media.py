@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 import cv2
 import numpy as np
 
-from yolofpn.drawing import LabelStyle, draw_detections
+from yolofpn.drawing import LabelStyle
 from yolofpn.errors import InputError
 from yolofpn.inference.output_files import write_atomically
 from yolofpn.inference.output_names import OutputNames, SourceInfo, add_suffix, safe_part, source_stem
@@ -119,12 +119,12 @@ class MediaSink:
         if source.kind == "image":
             self._finish_files_but(None)
             if len(detections) or not self._hits_only:
-                self._write_picture(source, draw_detections(frame.image, detections, labels=self._labels))
+                self._write_picture(source, detections.draw(frame.image, labels=self._labels))
             return
         self._finish_files_but(source)
         video = self._video(source, frame)
         video.hit |= len(detections) > 0
-        video.writer.write(draw_detections(frame.image, detections, labels=self._labels), frame.time)
+        video.writer.write(detections.draw(frame.image, labels=self._labels), frame.time)
 
     def close(self) -> None:
         """Finish the videos: all of them, even if one fails."""

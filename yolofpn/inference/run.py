@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from yolofpn.config import ResizeMode
-from yolofpn.drawing import LabelStyle, draw_detections
+from yolofpn.drawing import LabelStyle
 from yolofpn.errors import InputError, UserError
 from yolofpn.inference.media import MediaChoice
 from yolofpn.inference.output_names import next_output_dir
@@ -162,7 +162,7 @@ def _write(result: Result, sinks: Sinks, report: Report) -> None:
 
 
 def _show(result: Result, window: Window, labels: LabelStyle) -> bool:
-    drawn = draw_detections(result.frame.image, result.detections, labels=labels)
+    drawn = result.detections.draw(result.frame.image, labels=labels)
     return window.show(drawn, wait_for_key=result.source.kind == "image")
 
 

@@ -16,7 +16,6 @@ from yolofpn.data.sampler import SampleKey, TrainBatchSampler
 from yolofpn.data.samples import EvaluationSamples
 from yolofpn.data.show import CELL, choose_images, draw_target, page
 from yolofpn.data.training_samples import TrainingSamples
-from yolofpn.drawing import draw_detections
 from yolofpn.evaluation.evaluate import detect_batch
 from yolofpn.inference.output_files import write_atomically
 from yolofpn.models.yolo import YOLO
@@ -68,7 +67,7 @@ def save_val_batch(
 def draw_found(image: Image, found: Detections) -> Image:
     """A copy of ``image`` that fits into a cell of a page, with detections in its pixels drawn on it."""
     small, scale = fit_into_cell(image)
-    return draw_detections(small, replace(found, boxes=found.boxes * scale))
+    return replace(found, boxes=found.boxes * scale).draw(small)
 
 
 def fit_into_cell(image: Image) -> tuple[Image, float]:
