@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,8 @@ def read_checkpoint(path: Path, *, only_look: bool = False) -> dict[str, Any]:
         UserError: it is missing, damaged, or no checkpoint of this program.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=only_look)
+        with warnings.catch_warnings(action="ignore"):  # torch's doubts about pickles that are refused anyway
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=only_look)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}: no checkpoint to go on from") from None
     except Exception:  # damaged bytes lead torch into errors of every kind

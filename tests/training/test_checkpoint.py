@@ -1,0 +1,120 @@
+"""Checkpoints: nothing but tensors and numbers, and no failure that loses the one before."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.amp.grad_scaler import GradScaler
+from torch.optim import SGD
+
+from tests.training.small import write_cfg
+from yolofpn.config import Metadata, load_config
+from yolofpn.errors import UserError
+from yolofpn.training.checkpoint import Progress, RunFacts, read_checkpoint, save_checkpoint
+from yolofpn.training.ema import ModelEMA
+from yolofpn.training.learner import Learner
+
+
+@pytest.fixture
+def facts(tmp_path: Path) -> RunFacts:
+    config = load_config(write_cfg(tmp_path))
+    return RunFacts(config, Metadata(model=config.model, names=("a",)), overfit=2, device="cpu")
+
+
+def make_learner() -> Learner:
+    model = nn.Linear(200, 200)
+    optimizer = SGD(model.parameters(), lr=0.1, momentum=0.9)
+    return Learner(model, model, ModelEMA(model, 0.9, 1), optimizer, GradScaler("cpu"), torch.device("cpu"))
+
+
+def test_there_and_back(tmp_path: Path, facts: RunFacts) -> None:
+    learner, progress = make_learner(), Progress(epoch=3, batch=2, loss_sums={"loss": 1.5}, best_ap=0.25)
+    save_checkpoint(tmp_path / "last.pt", learner, progress, facts)
+    content = read_checkpoint(tmp_path / "last.pt")
+    assert Progress(**content["progress"]) == progress
+    assert (content["overfit"], content["device"]) == (2, "cpu")
+    assert torch.equal(content["model"]["weight"], learner.model.get_parameter("weight"))
+    assert read_checkpoint(tmp_path / "last.pt", only_look=True)["progress"] == content["progress"]
+
+
+@contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """No file can grow beyond ``size`` bytes: writing fails as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("room", [0, 100, 100_000])
+def test_a_full_disk_loses_no_checkpoint(tmp_path: Path, facts: RunFacts, room: int) -> None:
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, make_learner(), Progress(epoch=1), facts)
+    before = path.read_bytes()
+    assert len(before) > 300_000
+    with room_for(room), pytest.raises(UserError, match=r"last.pt: cannot be written .*\n.*--resume"):
+        save_checkpoint(path, make_learner(), Progress(epoch=2), facts)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.glob("last*")] == ["last.pt"]
+
+
+def test_a_disk_that_fails_at_the_end_loses_no_checkpoint(
+    tmp_path: Path, facts: RunFacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, make_learner(), Progress(epoch=1), facts)
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(UserError, match="Input/output error"):
+        save_checkpoint(path, make_learner(), Progress(epoch=2), facts)
+    assert read_checkpoint(path)["progress"]["epoch"] == 1
+
+
+class RunsCode:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_no_code_is_run(tmp_path: Path) -> None:
+    torch.save({"format_version": 1, "model": RunsCode(tmp_path / "ran")}, tmp_path / "a.pt")
+    (tmp_path / "b.pt").write_bytes(pickle.dumps(RunsCode(tmp_path / "ran")))
+    for name in ("a.pt", "b.pt"):
+        with pytest.raises(UserError, match="is damaged or no checkpoint"):
+            read_checkpoint(tmp_path / name)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("keep", [0, 10, 1000, -10])
+def test_a_truncated_checkpoint(tmp_path: Path, facts: RunFacts, keep: int) -> None:
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, make_learner(), Progress(), facts)
+    path.write_bytes(path.read_bytes()[:keep])
+    for only_look in (False, True):
+        with pytest.raises(UserError, match=f"^{path}: is damaged or no checkpoint$"):
+            read_checkpoint(path, only_look=only_look)
+
+
+def test_other_files(tmp_path: Path) -> None:
+    torch.save({"model": {}}, tmp_path / "other.pt")
+    with pytest.raises(UserError, match="is no checkpoint of this program"):
+        read_checkpoint(tmp_path / "other.pt")
+    with pytest.raises(UserError, match="No such file"):
+        read_checkpoint(tmp_path / "none.pt")
