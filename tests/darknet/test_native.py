@@ -14,9 +14,9 @@ from torch import Tensor
 from tests.models.small import small_config
 from yolofpn.config import DarknetHeader, InputConfig, ModelConfig, PostprocessConfig, load_config
 from yolofpn.darknet.cfg import parse_cfg
-from yolofpn.darknet.native import load_classifier, load_native, native_layers, require_darknet_counterpart
+from yolofpn.darknet.native import load_classifier, native_layers, require_darknet_counterpart
 from yolofpn.darknet.network import DarknetNetwork, load_darknet_network
-from yolofpn.darknet.weights import WeightLayer, count_numbers, write_layers
+from yolofpn.darknet.weights import WeightLayer, count_numbers, read_layers, write_layers
 from yolofpn.errors import UserError
 from yolofpn.models.build import build_model
 from yolofpn.models.darknet import Darknet, Darknet19, DarknetClassifier, darknet53, scaled_darknet
@@ -98,7 +98,7 @@ def test_what_is_written_comes_back_byte_for_byte(tmp_path: Path) -> None:
     first, second = (native(yolov3_config(type="darknet", width=0.125, depth=0.1), 3) for _ in range(2))
     fill(native_layers(first))
     write_layers(tmp_path / "first.weights", native_layers(first), HEADER)
-    loaded = load_native(second, tmp_path / "first.weights")
+    loaded = read_layers(tmp_path / "first.weights", native_layers(second))
     assert loaded.complete
     write_layers(tmp_path / "second.weights", native_layers(second), loaded.header)
     assert (tmp_path / "first.weights").read_bytes() == (tmp_path / "second.weights").read_bytes()
@@ -122,7 +122,7 @@ def test_a_backbones_file_fills_the_first_layers(tmp_path: Path) -> None:
     donor = native(yolov3_config(type="darknet", width=0.125, depth=1), 80)
     fill(native_layers(donor))
     write_layers(tmp_path / "small.conv.74", native_layers(donor)[:52], HEADER)
-    loaded = load_native(model, tmp_path / "small.conv.74")
+    loaded = read_layers(tmp_path / "small.conv.74", native_layers(model))
     assert (loaded.loaded, loaded.total) == (52, 75)
     theirs = donor.state_dict()
     for name, tensor in model.state_dict().items():
@@ -135,7 +135,7 @@ def test_a_file_for_other_classes_is_refused(tmp_path: Path) -> None:
     config = yolov3_config(type="darknet", width=0.125, depth=0.1)
     write_layers(tmp_path / "three.weights", native_layers(native(config, 3)), HEADER)
     with pytest.raises(UserError, match=r"three\.weights: holds [\d,]+ bytes, this network needs [\d,]+: truncated"):
-        load_native(native(config, 4), tmp_path / "three.weights")
+        read_layers(tmp_path / "three.weights", native_layers(native(config, 4)))
 
 
 def test_a_neck_that_adds_has_no_darknet_counterpart() -> None:

@@ -1,27 +1,21 @@
 """The YAML files: typed, frozen, complete, and refused with the place and the remedy when something is wrong."""
 
-from yolofpn.config.base import StrictModel, UnitFloat
-from yolofpn.config.load import Config, DataSection, dump_config, load_config, read_yaml, validate
+from yolofpn.config.base import StrictModel
+from yolofpn.config.load import Config, dump_config, load_config, read_yaml, validate
 from yolofpn.config.model import (
     AddNeckConfig,
-    AnchorSize,
-    BackboneConfig,
     BestAnchorConfig,
     ConcatNeckConfig,
     Darknet19Config,
     Darknet53Config,
     DarknetHeader,
     InputConfig,
-    Level,
     Metadata,
     ModelConfig,
-    NeckConfig,
-    NeckSwitches,
     PostprocessConfig,
     ResizeMode,
     ScaledDarknetConfig,
     SimOTAConfig,
-    YOLOHeadConfig,
     YOLOLossConfig,
 )
 from yolofpn.config.training import (
@@ -40,9 +34,7 @@ from yolofpn.config.training import (
 __all__ = [
     "AdamWConfig",
     "AddNeckConfig",
-    "AnchorSize",
     "AugmentConfig",
-    "BackboneConfig",
     "BestAnchorConfig",
     "ConcatNeckConfig",
     "Config",
@@ -50,14 +42,10 @@ __all__ = [
     "Darknet19Config",
     "Darknet53Config",
     "DarknetHeader",
-    "DataSection",
     "InputConfig",
-    "Level",
     "Metadata",
     "ModelConfig",
     "MultiScaleConfig",
-    "NeckConfig",
-    "NeckSwitches",
     "OptimizerConfig",
     "PostprocessConfig",
     "Range",
@@ -69,8 +57,6 @@ __all__ = [
     "StepConfig",
     "StrictModel",
     "TrainConfig",
-    "UnitFloat",
-    "YOLOHeadConfig",
     "YOLOLossConfig",
     "dump_config",
     "load_config",

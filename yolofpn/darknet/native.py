@@ -51,15 +51,6 @@ def require_darknet_counterpart(model: YOLO) -> None:
         raise UserError(f"Darknet knows no {' and no '.join(reasons)}: this model has no counterpart there")
 
 
-def load_native(model: YOLO, path: str | Path) -> LoadedLayers:
-    """Put a ``.weights`` file into ``model``; one that ends early (darknet53.conv.74) fills the first layers.
-
-    Raises:
-        UserError: the file is no Darknet file, or its size does not fit the model (another number of classes).
-    """
-    return read_layers(path, native_layers(model))
-
-
 def load_classifier(model: DarknetClassifier, path: str | Path) -> LoadedLayers:
     """Put an ImageNet classifier's ``.weights`` file (darknet19.weights, darknet53.weights) into ``model``.
 

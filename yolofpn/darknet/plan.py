@@ -93,11 +93,6 @@ def plan_network(cfg: DarknetCfg) -> tuple[PlannedLayer, ...]:
     return tuple(plan)
 
 
-def count_stored_numbers(plan: Sequence[PlannedLayer]) -> int:
-    """How many numbers a weights file of this network holds after its header."""
-    return sum(layer.numbers for layer in plan)
-
-
 def size_divisor(plan: Sequence[PlannedLayer]) -> int:
     """What height and width of the input must be multiples of, so that every map divides them."""
     return math.lcm(*(layer.stride.numerator for layer in plan))

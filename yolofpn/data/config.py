@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from yolofpn.config import StrictModel, read_yaml, validate
+from yolofpn.config import StrictModel
 
 
 class PartConfig(StrictModel):
@@ -62,12 +61,3 @@ class DataConfig(StrictModel):
         """The parts of a split."""
         value = self.splits[split]
         return (value,) if isinstance(value, PartConfig) else value
-
-
-def load_data_config(path: str | Path) -> DataConfig:
-    """Read and validate a data set's YAML file.
-
-    Raises:
-        UserError: it is missing or wrong; the message names the file, the key and the nearest known key.
-    """
-    return validate(DataConfig, read_yaml(path), str(path))
