@@ -29,20 +29,22 @@ def five_convs(in_channels: int, out_channels: int, norm_eps: float) -> nn.Seque
 
 
 class ConcatLevel(nn.Module):
-    """One level of the ``concat`` fusion; without ``above`` or without ``lateral`` it uses the other input alone."""
+    """One level of the ``concat`` fusion; 0 channels of either input: it uses the other one alone."""
 
-    def __init__(self, lateral: int | None, above: int | None, out_channels: int, norm_eps: float) -> None:
+    def __init__(self, lateral_channels: int, above_channels: int, out_channels: int, norm_eps: float) -> None:
         super().__init__()
-        self.reduce = ConvBNAct(above, out_channels, 1, norm_eps=norm_eps) if above else None
-        fused_channels = (lateral or 0) + (out_channels if above else 0)
-        self.block = five_convs(fused_channels, out_channels, norm_eps)
-        self.lateral = lateral is not None
+        self.reduce = ConvBNAct(above_channels, out_channels, 1, norm_eps=norm_eps) if above_channels else None
+        reduced_channels = out_channels if above_channels else 0
+        self.block = five_convs(reduced_channels + lateral_channels, out_channels, norm_eps)
+        self.lateral = lateral_channels > 0
 
     def forward(self, feature: Tensor, above: Tensor | None, upsample: str) -> Tensor:
         """c<k> [B, C, H, W] and p<k+1> [B, C', ~H/2, ~W/2] -> p<k> [B, out_channels, H, W]."""
-        parts = [feature] if self.lateral else []
-        if above is not None and self.reduce is not None:
-            parts.insert(0, upsample_to(self.reduce(above), feature, upsample))
+        parts = []
+        if self.reduce is not None and above is not None:
+            parts.append(upsample_to(self.reduce(above), feature, upsample))
+        if self.lateral:
+            parts.append(feature)
         out: Tensor = self.block(cat(parts, dim=1))
         return out
 
@@ -87,11 +89,11 @@ class ConcatFPN(nn.Module):
         self.feature_info = {
             f"p{k}": FeatureInfo(width, 2**k) for k, width in zip(built, channels, strict=True) if k in levels
         }
-        above = None
+        above_channels = 0
         for k, width in reversed(list(zip(built, channels, strict=True))):
-            own = feature_info[f"c{k}"].channels if lateral or above is None else None
-            self.add_module(f"p{k}", ConcatLevel(own, above, width, norm_eps))
-            above = width if top_down else None
+            lateral_channels = feature_info[f"c{k}"].channels if lateral or not above_channels else 0
+            self.add_module(f"p{k}", ConcatLevel(lateral_channels, above_channels, width, norm_eps))
+            above_channels = width if top_down else 0
 
     def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
         """{"c3": [B, C3, H/8, W/8], ...} -> {"p3": [B, P3, H/8, W/8], ...}, the finest level first."""
@@ -105,16 +107,25 @@ class ConcatFPN(nn.Module):
 
 
 class AddLevel(nn.Module):
-    """One level of the ``add`` fusion: the 1x1 lateral and, for maps that come out, the 3x3 smoothing."""
+    """One level of the ``add`` fusion: the 1x1 lateral unless it has 0 channels, the 3x3 smoothing if it comes out."""
 
-    def __init__(self, in_channels: int | None, channels: int, *, smooth: bool) -> None:
+    def __init__(self, lateral_channels: int, channels: int, *, smooth: bool) -> None:
         super().__init__()
-        self.lateral = nn.Conv2d(in_channels, channels, 1) if in_channels else None
+        self.lateral = nn.Conv2d(lateral_channels, channels, 1) if lateral_channels else None
         self.smooth = nn.Conv2d(channels, channels, 3, padding=1) if smooth else None
         for conv in (self.lateral, self.smooth):
             if conv is not None:
                 nn.init.kaiming_uniform_(conv.weight, a=1)
                 nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+
+    def forward(self, feature: Tensor, above: Tensor | None, upsample: str) -> Tensor:
+        """c<k> [B, C, H, W] and the merged map above [B, d, ~H/2, ~W/2] -> the merged map [B, d, H, W]."""
+        upsampled = upsample_to(above, feature, upsample) if above is not None else None
+        if self.lateral is None:
+            assert upsampled is not None  # a level without lateral has one above
+            return upsampled
+        lateral: Tensor = self.lateral(feature)
+        return lateral if upsampled is None else lateral + upsampled
 
 
 class AddFPN(nn.Module):
@@ -150,21 +161,16 @@ class AddFPN(nn.Module):
         self.built_levels = tuple(built)
         self.feature_info = {f"p{k}": FeatureInfo(channels, 2**k) for k in levels}
         for k in reversed(built):
-            own = feature_info[f"c{k}"].channels if lateral or k == built[-1] else None
-            self.add_module(f"p{k}", AddLevel(own, channels, smooth=k in levels))
+            lateral_channels = feature_info[f"c{k}"].channels if lateral or k == built[-1] else 0
+            self.add_module(f"p{k}", AddLevel(lateral_channels, channels, smooth=k in levels))
 
     def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
         """{"c3": [B, C3, H/8, W/8], ...} -> {"p3": [B, d, H/8, W/8], ...}, the finest level first."""
         pyramid: dict[str, Tensor] = {}
         above: Tensor | None = None
         for k in reversed(self.built_levels):
-            level, feature = self.get_submodule(f"p{k}"), features[f"c{k}"]
-            assert isinstance(level, AddLevel)
-            merged = level.lateral(feature) if level.lateral else None
-            if above is not None:
-                upsampled = upsample_to(above, feature, self.upsample)
-                merged = upsampled if merged is None else merged + upsampled
-            if level.smooth:
-                pyramid[f"p{k}"] = level.smooth(merged)
+            merged: Tensor = self.get_submodule(f"p{k}")(features[f"c{k}"], above, self.upsample)
+            if k in self.levels:
+                pyramid[f"p{k}"] = self.get_submodule(f"p{k}.smooth")(merged)
             above = merged if self.top_down else None
         return {f"p{k}": pyramid[f"p{k}"] for k in self.levels}
