@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from yolofpn.models.predictions import Grid
-from yolofpn.ops.boxes import box_area, box_iou
+from yolofpn.ops.boxes import box_area, box_iou, xyxy_to_cxcywh
 from yolofpn.structures import Target
 
 
@@ -107,12 +107,12 @@ def best_anchor_of_each_box(boxes: Tensor, grid: Grid) -> Tensor:
 
     Shapes are compared by IoU with the centres laid on each other.
     """
-    size = boxes[:, 2:] - boxes[:, :2]
+    centre, size = xyxy_to_cxcywh(boxes).chunk(2, dim=1)
     centred = torch.cat([-size, size], dim=1) / 2
     anchors = torch.cat([-grid.shapes, grid.shapes], dim=1) / 2
     shape = box_iou(centred, anchors).argmax(dim=1) if len(boxes) else boxes.new_zeros(0, dtype=torch.int64)
     start, last_cell = grid.shape_starts[shape], grid.shape_maps[shape] - 1
-    cell = ((boxes[:, :2] + boxes[:, 2:]) / 2 / grid.strides[start]).floor().long()
+    cell = (centre / grid.strides[start]).floor().long()
     # The last row and column also hold the centres that lie on the picture's very border.
     column, row = torch.minimum(cell.clamp(min=0), last_cell).unbind(dim=1)
     return start + row * grid.shape_maps[shape, 0] + column
@@ -120,10 +120,10 @@ def best_anchor_of_each_box(boxes: Tensor, grid: Grid) -> Tensor:
 
 def cells_that_reach(boxes: Tensor, grid: Grid) -> Tensor:
     """Boxes [M, 4] -> [M, N] bool: the sigmoid of that cell, stretched by ``scale_x_y``, covers the box's centre."""
-    centre = (boxes[:, None, :2] + boxes[:, None, 2:]) / 2
+    centre = xyxy_to_cxcywh(boxes)[:, None, :2]
     distance = (centre / grid.strides - (grid.cells + 0.5)).abs().amax(dim=2)  # [M, N]
     # A centre exactly between two cells belongs to both.
-    return distance <= max(grid.scale_x_y, 1.0) / 2
+    return distance <= grid.scale_x_y / 2
 
 
 def classification_cost(raw: Tensor, labels: Tensor, *, softmax: bool = False) -> Tensor:

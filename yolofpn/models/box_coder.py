@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from yolofpn.ops.boxes import xyxy_to_cxcywh
+
 # exp(10) x anchor is far beyond any picture, and finite: a wild weight gives a clipped box instead of inf - inf.
 MAX_LOG_SIZE = 10.0
 
@@ -55,8 +57,8 @@ def xyxy_to_yolo_targets(
         [..., 2] the value wanted of sigmoid(t_x), sigmoid(t_y), in [0, 1] if the cell can reach the centre (with
         ``linear_xy``: of t_x, t_y themselves), and [..., 2] the t_w, t_h wanted.
     """
-    offset = (boxes[..., :2] + boxes[..., 2:]) / 2 / stride - cells
+    centre, size = xyxy_to_cxcywh(boxes).chunk(2, dim=-1)
+    offset = centre / stride - cells
     if not linear_xy:
         offset = (offset + (scale_x_y - 1) / 2) / scale_x_y
-    size = (boxes[..., 2:] - boxes[..., :2]) / anchors
-    return offset, size.log()
+    return offset, (size / anchors).log()
