@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from yolofpn.darknet.weights import open_weights
 from yolofpn.errors import UserError
+from yolofpn.models.darknet import DARKNET53_CHANNELS, DARKNET53_DEPTHS
 
 ORIGINAL_SITE = "https://pjreddie.com/media/files/"
 CACHE_VARIABLE = "YOLOFPN_CACHE"
@@ -34,7 +35,7 @@ ConvShape = tuple[int, int, int]  # in_channels, out_channels, kernel_size
 def darknet53_convolutions() -> tuple[ConvShape, ...]:
     """Darknet-53's 52 convolutions in the order of the file (arXiv 1804.02767, table 1)."""
     shapes = [(3, 32, 3)]
-    for blocks, channels in zip((1, 2, 8, 8, 4), (64, 128, 256, 512, 1024), strict=True):
+    for blocks, channels in zip(DARKNET53_DEPTHS, DARKNET53_CHANNELS, strict=True):
         half = channels // 2
         shapes += [(half, channels, 3), *((channels, half, 1), (half, channels, 3)) * blocks]
     return tuple(shapes)
