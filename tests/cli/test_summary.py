@@ -49,6 +49,16 @@ def test_cfg_and_weights_and_yaml_of_the_same_network(capsys: pytest.CaptureFixt
     ]
 
 
+def test_a_classifiers_cfg(capsys: pytest.CaptureFixture[str], data_dir: Path) -> None:
+    """Darknet-19 (arXiv 1612.08242, table 6): 19 convolutions, 5 poolings, 5.58 billion operations."""
+    outcome = summary(capsys, data_dir / "darknet" / "cfg" / "darknet19.cfg", "--img-size", "224")
+    lines = outcome.out.splitlines()
+    assert (outcome.code, lines[-1].split()[:3]) == (0, ["total", "19", "convolutions"])
+    assert float(lines[-1].split()[-1]) == pytest.approx(5.58, abs=0.01)
+    assert sum("Maxpool" in line for line in lines) == 5
+    assert [line.split()[1] for line in lines[-4:-1]] == ["Convolutional", "Avgpool", "Softmax"]
+
+
 def test_changes_and_classes(capsys: pytest.CaptureFixture[str]) -> None:
     tiny = REPOSITORY / "cfg" / "yolofpn-tiny.yaml"
     plain = summary(capsys, tiny, "--num-classes", 3).out

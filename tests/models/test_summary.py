@@ -16,7 +16,7 @@ def rows_of(name: str, size: tuple[int, int]) -> list[LayerRow]:
     config = load_config(CFG / f"{name}.yaml")
     with torch.device("meta"):
         model = build_model(config.model, 80, config.input, config.postprocess)
-    rows = layer_rows(model, size)
+    rows = layer_rows(model, model.dense, size)
     assert sum(row.parameters for row in rows) == stored_numbers(model)
     return rows
 
@@ -53,7 +53,7 @@ def test_rows_by_hand() -> None:
 def test_max_pooling_has_a_row() -> None:
     with torch.device("meta"):
         model = small_model(small_config(backbone={"type": "darknet19"}))
-    pools = [row for row in layer_rows(model, (64, 64)) if row.type == "Maxpool"]
+    pools = [row for row in layer_rows(model, model.dense, (64, 64)) if row.type == "Maxpool"]
     assert [(row.size, row.output) for row in pools][:2] == [("2x2/2", "32x32x32"), ("2x2/2", "16x16x64")]
     assert len(pools) == 5
 
@@ -61,7 +61,7 @@ def test_max_pooling_has_a_row() -> None:
 def test_the_model_stays_as_it_was() -> None:
     model = small_model(small_config()).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    layer_rows(model, (64, 64))
+    layer_rows(model, model.dense, (64, 64))
     assert model.training
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert not any(module._forward_hooks for module in model.modules())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,10 @@ from yolofpn.cli.arguments import Parser, image_size, positive_int, run_door
 from yolofpn.errors import UserError
 
 if TYPE_CHECKING:
-    from yolofpn.structures import Detector
+    from torch import Tensor
+
+    from yolofpn.darknet.network import DarknetNetwork
+    from yolofpn.models.yolo import YOLO
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,21 +26,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def door() -> int:
+        from yolofpn.darknet.network import DarknetNetwork
         from yolofpn.models.summary import format_rows, layer_rows
 
-        detector, size = _load(arguments.model, arguments.overrides, arguments.num_classes)
+        network, size = _load(arguments.model, arguments.overrides, arguments.num_classes)
         height, width = arguments.img_size or size
-        if height % detector.size_divisor or width % detector.size_divisor:
-            raise UserError(
-                f"image size {height}x{width} is no multiple of {detector.size_divisor}, the model's stride"
-            )
-        print(format_rows(layer_rows(detector, (height, width))))
+        if height % network.size_divisor or width % network.size_divisor:
+            raise UserError(f"image size {height}x{width} is no multiple of {network.size_divisor}, the model's stride")
+        run: Callable[[Tensor], object] = network.dense
+        if isinstance(network, DarknetNetwork) and network.is_classifier:
+            run = network.class_probabilities
+        print(format_rows(layer_rows(network, run, (height, width))))
         return 0
 
     return run_door(door)
 
 
-def _load(model: str, overrides: Sequence[str], num_classes: int) -> tuple[Detector, tuple[int, int]]:
+def _load(model: str, overrides: Sequence[str], num_classes: int) -> tuple[YOLO | DarknetNetwork, tuple[int, int]]:
     import torch
 
     from yolofpn.config import load_config

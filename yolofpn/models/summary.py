@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from yolofpn.models.darknet import ResidualBlock
-from yolofpn.structures import Detector
 
 _TYPES = {
     nn.Conv2d: "Convolutional",
     nn.MaxPool2d: "Maxpool",
+    nn.AdaptiveAvgPool2d: "Avgpool",
     nn.Linear: "Connected",
+    nn.Softmax: "Softmax",
     ResidualBlock: "Residual",
 }
 
@@ -42,25 +43,30 @@ class LayerRow:
     gflop: float
 
 
-def layer_rows(detector: Detector, size: tuple[int, int]) -> list[LayerRow]:
-    """The layers that ``dense`` runs on an input of ``size`` (height, width), in their order."""
-    assert isinstance(detector, nn.Module)
+def layer_rows(network: nn.Module, run: Callable[[Tensor], object], size: tuple[int, int]) -> list[LayerRow]:
+    """The layers of ``network`` in the order in which ``run`` passes them.
+
+    Args:
+        network: which is back in its mode, training or evaluation, afterwards.
+        run: what is called with an input [1, 3, H, W], such as the ``dense`` of a detector.
+        size: (height, width) of that input.
+    """
     rows: list[LayerRow] = []
-    names = {module: name for name, module in detector.named_modules()}
-    norms = _batch_norm_of_each_conv(detector)
+    names = {module: name for name, module in network.named_modules()}
+    norms = _batch_norm_of_each_conv(network)
 
     def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         rows.append(_describe(module, names[module], norms.get(module), inputs[0], output))
 
     handles = [module.register_forward_hook(record) for module in names if type(module) in _TYPES]
-    was_training = detector.training
+    was_training = network.training
     try:
         with torch.no_grad():
-            device = next(detector.parameters()).device
-            detector.eval()
-            detector.dense(torch.zeros(1, 3, *size, device=device))
+            device = next(network.parameters()).device
+            network.eval()
+            run(torch.zeros(1, 3, *size, device=device))
     finally:
-        detector.train(was_training)
+        network.train(was_training)
         for handle in handles:
             handle.remove()
     return rows

@@ -43,7 +43,7 @@ def describe_data(setup: Setup) -> list[str]:
 def describe_model(setup: Setup) -> list[str]:
     """The layer table, how the anchors fit, and the memory that a step needs."""
     model, config = setup.model, setup.config
-    lines = format_rows(layer_rows(model, config.input.size)).splitlines()
+    lines = format_rows(layer_rows(model, model.dense, config.input.size)).splitlines()
     boxes = network_box_sizes(setup.splits.train, config.input.size)
     anchors = np.array([size for level in config.model.head.anchors for size in level], dtype=np.float64)
     if len(boxes):
