@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from yolofpn import weights as weights_module
-from yolofpn.config import InputConfig, Metadata, ModelConfig, PostprocessConfig
+from yolofpn.config import ConcatNeckConfig, InputConfig, Metadata, ModelConfig, PostprocessConfig
 from yolofpn.darknet.cfg import parse_cfg
 from yolofpn.darknet.download import NAMED_WEIGHTS, NamedWeights
 from yolofpn.darknet.network import DarknetNetwork
@@ -382,6 +382,21 @@ def test_darknet_network_with_another_number_of_names() -> None:
     metadata = darknet_metadata(3).model_copy(update={"names": ("a",)})
     with pytest.raises(UserError, match="x: has 3 classes, but 1 names"):
         build_detector(metadata, "x")
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        METADATA.model_copy(
+            update={"model": MODEL.model_copy(update={"neck": ConcatNeckConfig(type="concat", channels=(10**7,) * 3)})}
+        ),
+        Metadata(darknet_cfg=CFG.format(filters=16, classes=3).replace("size=3", "size=99999"), names=tuple("abc")),
+    ],
+)
+def test_a_network_larger_than_its_file_is_refused_before_it_takes_memory(metadata: Metadata, tmp_path: Path) -> None:
+    save_weights(tmp_path / "x.safetensors", {"layers.0.conv.weight": torch.zeros(1)}, metadata)
+    with pytest.raises(UserError, match=r"x\.safetensors: lacks \d+ of the network's tensors, first "):
+        load_weights(tmp_path / "x.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -73,8 +73,10 @@ def load_weights(
     metadata = _parse_metadata(text, path)
     if names is not None:
         metadata = _rename(metadata, read_names(names), names, path)
+    with torch.device("meta"):  # a network larger than its own file is refused before it takes memory
+        check_state(build_detector(metadata, str(path)), state, str(path))
     detector = build_detector(metadata, str(path))
-    load_state(detector, state, str(path))
+    detector.load_state_dict(_without_counters(state), strict=False)
     return LoadedWeights(detector.eval(), metadata, notes)
 
 
@@ -117,8 +119,8 @@ def build_detector(metadata: Metadata, origin: str) -> YOLO | DarknetNetwork:
         raise UserError(f"{origin}: {error}") from None
 
 
-def load_state(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
-    """Give ``model`` exactly the tensors of ``state``, converted to its own types.
+def check_state(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
+    """See that ``state`` holds exactly the tensors that ``model`` needs.
 
     Raises:
         UserError: a tensor is missing, left over, or of another shape; the first one is named.
@@ -132,7 +134,6 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> No
     for name, tensor in expected.items():
         if tensor.shape != given[name].shape:
             raise UserError(f"{origin}: {name!r} is {_shape(given[name])}, its network needs {_shape(tensor)}")
-    model.load_state_dict(given, strict=False)
 
 
 def save_weights(
@@ -247,7 +248,7 @@ def _load_darknet(
         category_ids=coco_category_ids(names),
         header=file.header,
     )
-    return LoadedWeights(network.eval(), metadata, [*notes, cfg_note, names_note])
+    return LoadedWeights(network, metadata, [*notes, cfg_note, names_note])
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str]:
