@@ -168,7 +168,7 @@ def with_absolute_paths(config: Config) -> Config:
     """The same config for any working directory: a run may go on from another one than it started in."""
     if config.data is None:
         return config
-    paths = {name: str(Path(value).absolute()) for name, value in config.data.model_dump().items() if value is not None}
+    paths = {name: str(Path(value).resolve()) for name, value in config.data.model_dump().items() if value is not None}
     return config.model_copy(update={"data": config.data.model_copy(update=paths)})
 
 

@@ -75,11 +75,9 @@ def native_state(given: Sequence[WeightLayer], model: ModelConfig, num_classes: 
     twin = _darknet_twin(model, num_classes)
     alike: list[WeightLayer] = []
     for layer, source in zip(native_layers(twin), given, strict=False):
-        if layer.conv.weight.shape != source.conv.weight.shape or (layer.norm is None) != (source.norm is None):
+        if layer.shape != source.shape:
             break
-        layer.conv.load_state_dict(source.conv.state_dict())
-        if layer.norm is not None and source.norm is not None:
-            layer.norm.load_state_dict(source.norm.state_dict())
+        layer.copy_from(source)
         alike.append(layer)
     return _named_tensors(twin, alike, model)
 

@@ -1,0 +1,40 @@
+"""Signals: the first one is remembered, the second one ends the program."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from yolofpn.training.interrupt import StopRequest
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_is_remembered_the_second_ends(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    request = StopRequest(announce=False)
+    with request.listening():
+        assert not request.requested
+        signal.raise_signal(number)
+        assert request.requested
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+    assert signal.getsignal(number) is before
+
+
+def test_work_that_can_be_done_again_is_broken_off() -> None:
+    request = StopRequest(announce=False)
+    with request.listening():
+        with pytest.raises(KeyboardInterrupt), request.raising():
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt), request.raising():
+            pytest.fail("a request from before must keep it from beginning")
+
+
+def test_it_is_announced_once(capfd: pytest.CaptureFixture[str]) -> None:
+    request = StopRequest()
+    with request.listening():
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert capfd.readouterr().err == "stopping after this step ...\n"
