@@ -10,9 +10,6 @@ from yolofpn.cli.arguments import Parser, run_door
 from yolofpn.errors import UserError
 
 if TYPE_CHECKING:
-    import torch
-
-    from yolofpn.darknet.weights import WeightLayer
     from yolofpn.weights import LoadedWeights
 
 
@@ -64,21 +61,15 @@ def as_native(loaded: LoadedWeights, cfg: str) -> LoadedWeights:
     model = build_model(model_config, network.num_classes, metadata.input, metadata.postprocess)
     require_darknet_counterpart(model)
     wanted, given = native_layers(model), network.weight_layers()
-    if [_shape(layer) for layer in wanted] != [_shape(layer) for layer in given]:
+    if [layer.shape for layer in wanted] != [layer.shape for layer in given]:
         raise UserError(f"{cfg}: its layers are not those of {network.cfg.origin}: convert without --cfg")
     specs = sorted(network.specs.values(), key=lambda spec: spec.stride)
     if list(model.specs.values()) != specs:
         raise UserError(f"{cfg}: its anchors or strides are not those of {network.cfg.origin}: change head.anchors")
     for target, source in zip(wanted, given, strict=True):
-        target.conv.load_state_dict(source.conv.state_dict())
-        if target.norm is not None and source.norm is not None:
-            target.norm.load_state_dict(source.norm.state_dict())
+        target.copy_from(source)
     native = metadata.model_copy(update={"model": model_config, "darknet_cfg": None})
     return LoadedWeights(model.eval(), native, loaded.notes)
-
-
-def _shape(layer: WeightLayer) -> tuple[torch.Size, bool]:
-    return layer.conv.weight.shape, layer.norm is not None
 
 
 def write(loaded: LoadedWeights, output: Path) -> None:

@@ -30,6 +30,17 @@ class WeightLayer(NamedTuple):
     conv: nn.Conv2d | nn.Linear
     norm: nn.BatchNorm1d | nn.BatchNorm2d | None = None
 
+    @property
+    def shape(self) -> tuple[torch.Size, bool]:
+        """Of the kernel, and whether there is batch normalisation: layers of one shape can swap their numbers."""
+        return self.conv.weight.shape, self.norm is not None
+
+    def copy_from(self, source: WeightLayer) -> None:
+        """Take over the numbers of ``source``, a layer of the same shape."""
+        self.conv.load_state_dict(source.conv.state_dict())
+        if self.norm is not None and source.norm is not None:
+            self.norm.load_state_dict(source.norm.state_dict())
+
 
 WeightLayers: TypeAlias = Sequence[WeightLayer]
 
