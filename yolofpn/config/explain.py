@@ -8,12 +8,12 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-Path = tuple[str, ...]
+KeyPath = tuple[str, ...]  # of nested keys, from the top of the file
 
 
 def explain(schema: type[BaseModel], tree: Any, error: ValidationError) -> list[str]:  # noqa: ANN401
     """One line per wrong place in ``tree``: its dotted path, what is wrong, and the nearest key of an unknown one."""
-    problems: dict[Path, str] = {}
+    problems: dict[KeyPath, str] = {}
     for item in error.errors():
         path = _path(tree, item["loc"])
         problem = _unknown_key(schema, path) if item["type"] == "extra_forbidden" else _wrong_value(dict(item))
@@ -25,7 +25,7 @@ def explain(schema: type[BaseModel], tree: Any, error: ValidationError) -> list[
     ]
 
 
-def _path(tree: Any, location: Sequence[int | str]) -> Path:  # noqa: ANN401
+def _path(tree: Any, location: Sequence[int | str]) -> KeyPath:  # noqa: ANN401
     """``location`` without what pydantic puts in beside keys: the tag of a union ("add"), a type that it tried."""
     path: list[str] = []
     node = tree
@@ -39,7 +39,7 @@ def _path(tree: Any, location: Sequence[int | str]) -> Path:  # noqa: ANN401
     return tuple(path)
 
 
-def _unknown_key(schema: type[BaseModel], path: Path) -> str:
+def _unknown_key(schema: type[BaseModel], path: KeyPath) -> str:
     """With the nearest key of the same section, else of the whole file."""
     known = list(_known_paths(schema))
     here = [key[-1] for key in known if key[:-1] == path[:-1]]
@@ -68,7 +68,7 @@ def _wrong_value(item: dict[str, Any]) -> str:
     return f"{item['msg']}, found {value!r}" if isinstance(value, str | int | float) else str(item["msg"])
 
 
-def _known_paths(schema: type[BaseModel]) -> Iterator[Path]:
+def _known_paths(schema: type[BaseModel]) -> Iterator[KeyPath]:
     for name, info in schema.model_fields.items():
         yield (name,)
         for section in _sections(info.annotation):
