@@ -6,8 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.videos import shades, write_video
+
+# A busy machine makes single examples slow; how long one takes says nothing of whether it is right.
+settings.register_profile("yolofpn", deadline=None)
+settings.load_profile("yolofpn")
 
 
 @pytest.fixture(scope="session")

@@ -48,7 +48,6 @@ def test_formats_of_one_box() -> None:
 
 
 @given(st.lists(st.tuples(*[st.floats(-1e4, 1e4)] * 4), min_size=1, max_size=8))
-@settings(deadline=None)
 def test_formats_round_trip(rows: list[tuple[float, float, float, float]]) -> None:
     boxes = boxes_of(*rows)
     torch.testing.assert_close(cxcywh_to_xyxy(xyxy_to_cxcywh(boxes)), boxes, atol=1e-9, rtol=0)
@@ -169,7 +168,7 @@ def test_unknown_kind_is_refused() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(st.lists(st.tuples(xywh, xywh), min_size=1, max_size=20))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_family_is_symmetric_and_in_range(
     kind: IoUKind, pairs: list[tuple[tuple[float, ...], tuple[float, ...]]]
 ) -> None:
@@ -184,7 +183,6 @@ def test_family_is_symmetric_and_in_range(
 
 
 @given(xywh, xywh, st.sampled_from([0.125, 2.0, 1024.0]), coordinate)
-@settings(deadline=None)
 def test_family_does_not_depend_on_scale_and_place(
     first: tuple[float, ...], second: tuple[float, ...], scale: float, offset: float
 ) -> None:
@@ -208,7 +206,6 @@ small = st.integers(0, 7)
 
 
 @given(st.lists(st.tuples(small, small, small, small), min_size=2, max_size=8))
-@settings(deadline=None)
 def test_iou_agrees_with_counting_cells(rows: list[tuple[int, int, int, int]]) -> None:
     boxes = xywh_to_xyxy(torch.tensor(rows, dtype=torch.float64))
     for index, (first, second) in enumerate(pairwise(rows)):

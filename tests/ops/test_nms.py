@@ -101,7 +101,7 @@ candidate = st.tuples(st.tuples(grid, grid, grid, grid), st.integers(0, 3), st.i
     scale=st.sampled_from([1.0, 0.1, 1e30]),
     front=st.integers(1, 5),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_agrees_with_reference_in_small_rounds(
     candidates: list[tuple[tuple[int, int, int, int], int, int]], nms_thresh: float, scale: float, front: int
 ) -> None:

@@ -86,7 +86,6 @@ def test_shortest_edge_sizes(image_size: tuple[int, int], expected: tuple[int, i
 
 
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 200), st.integers(1, 300))
-@settings(deadline=None)
 def test_shortest_edge_keeps_its_word(height: int, width: int, shorter: int, longer: int) -> None:
     result, _ = resize_image(blank(height, width), (shorter, longer), "shortest-edge")
     assert max(result.shape[:2]) <= longer
@@ -106,7 +105,7 @@ def test_a_mark_is_found_where_its_box_says() -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 @given(picture_side, picture_side, network_side, st.lists(st.floats(0, 1, width=32), min_size=4, max_size=4))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_to_image_undoes_to_network(mode: ResizeMode, height: int, width: int, side: int, place: list[float]) -> None:
     image = blank(height, width)
     _, placement = resize_image(image, (side, side), mode)
@@ -116,7 +115,6 @@ def test_to_image_undoes_to_network(mode: ResizeMode, height: int, width: int, s
 
 
 @given(st.integers(4097, 10**6), st.integers(4097, 10**6), st.lists(st.floats(0, 1), min_size=4, max_size=4))
-@settings(deadline=None)
 def test_to_image_undoes_to_network_on_giant_pictures(height: int, width: int, place: list[float]) -> None:
     placement = Placement(416 / width, 312 / height, 0, 52, (height, width), (416, 416))
     boxes = torch.tensor([place], dtype=torch.float64) * torch.tensor([width, height, width, height])
