@@ -89,6 +89,32 @@ def test_unknown_flags_name_the_nearest(capsys: pytest.CaptureFixture[str]) -> N
     assert "unknown flag -x" in refusal(capsys, "-x")
 
 
+def test_flags_of_other_programs_name_their_counterpart(capsys: pytest.CaptureFixture[str]) -> None:
+    for typed, meant in {
+        "--save-txt": "--format yolo",
+        "--save_crop": "--format crops",
+        "--half": "--precision fp16",
+        "--project=runs": "--output DIR",
+        "-save_labels": "--format labels",
+    }.items():
+        assert f"unknown flag {typed.partition('=')[0]}, here it is {meant} (see" in refusal(capsys, typed)
+    for typed in ("--augment", "--visualize", "--line-thickness"):
+        assert f"unknown flag {typed} (see" in refusal(capsys, typed)
+
+
+def test_flags_that_a_door_lacks_are_not_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        Parser(prog="other.py").parse_args(["--save-txt"])
+    assert "--format" not in capsys.readouterr().err
+
+
+def test_an_image_size_in_two_words_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for flag in ("--img-size", "--imgsz"):
+        assert "--img-size takes one word: --img-size 384x640" in refusal(capsys, "a.jpg", flag, "384", "640")
+    assert parse("--img-size", "384", "0").sources == ["0"]  # a camera
+    assert parse("--img-size", "384", "640.jpg").sources == ["640.jpg"]
+
+
 def test_flags_are_not_abbreviated(capsys: pytest.CaptureFixture[str]) -> None:
     assert "unknown flag --weigh, did you mean --weights?" in refusal(capsys, "--weigh", "x")
     assert "unknown flag --vid" in refusal(capsys, "--vid", "2")

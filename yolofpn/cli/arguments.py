@@ -35,6 +35,23 @@ ALIASES = {
 }
 FLAG_ALIASES = {"--nosave": ("--media", "none"), "--no-media": ("--media", "none")}
 
+# Flags of other programs that work otherwise here: they are refused, and this is said instead.
+ELSEWHERE = {
+    "--save-txt": "--format yolo",
+    "--save-labels": "--format labels",
+    "--save-crop": "--format crops",
+    "--save-csv": "--format csv",
+    "--save-json": "--format coco",
+    "--save-conf": "--format yolo",
+    "--half": "--precision fp16",
+    "--project": "--output DIR",
+    "--name": "--output DIR",
+    "--exist-ok": "--output DIR",
+    "--hide-labels": "--labels none",
+    "--hide-conf": "--labels name",
+}
+SMALLEST_SIDE = 32  # pixels of a network's input; a smaller number behind --img-size is a camera's
+
 
 class Parser(argparse.ArgumentParser):
     """argparse with whole flag names only, aliases, and the nearest flag named when one is unknown."""
@@ -46,8 +63,9 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # noqa: ANN401
         """Parse, aliases translated first; an error names the nearest flag and ends with exit code 2."""
-        words = list(sys.argv[1:] if args is None else args)
-        parsed, unknown = self.parse_known_intermixed_args(self._translate(words), namespace)
+        words = self._translate(sys.argv[1:] if args is None else args)
+        self._refuse_size_in_two_words(words)
+        parsed, unknown = self.parse_known_intermixed_args(words, namespace)
         if unknown:
             self.error(self._explain_unknown(unknown))
         return parsed
@@ -69,14 +87,24 @@ class Parser(argparse.ArgumentParser):
                 result.append(word)
         return result
 
+    def _refuse_size_in_two_words(self, words: Sequence[str]) -> None:
+        """``--img-size 384 640`` would take 640 for a camera or a file."""
+        for flag, height, width in zip(words, words[1:], words[2:], strict=False):
+            if flag == "--img-size" and _is_whole(height) and _is_whole(width) and int(width) >= SMALLEST_SIDE:
+                self.error(f"--img-size takes one word: --img-size {height}x{width} (height x width)")
+
     def _explain_unknown(self, unknown: Sequence[str]) -> str:
         flags = [word.partition("=")[0] for word in unknown if word.startswith("-")]
         if not flags:
             return f"unexpected argument {unknown[0]!r}"
+        here = ELSEWHERE.get("--" + _bare(flags[0]), "")
+        if here.partition(" ")[0] in self._option_string_actions:
+            return f"unknown flag {flags[0]}, here it is {here}"
         known = {flag: flag for flag in self._option_string_actions if flag.startswith("--")}
-        aliases = {alias: flag for alias, flag in self.aliases.items() if flag in known}
-        near = difflib.get_close_matches(flags[0], known | aliases, n=1)
-        return f"unknown flag {flags[0]}" + (f", did you mean {(known | aliases)[near[0]]}?" if near else "")
+        known |= {alias: flag for alias, flag in self.aliases.items() if flag in known}
+        by_bare = {_bare(typed): flag for typed, flag in known.items()}
+        near = difflib.get_close_matches(_bare(flags[0]), by_bare, n=1)
+        return f"unknown flag {flags[0]}" + (f", did you mean {by_bare[near[0]]}?" if near else "")
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -85,6 +113,11 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str | None:
         has_default = action.default not in (None, [], ()) and not isinstance(action.default, bool)
         return super()._get_help_string(action) if has_default else action.help
+
+
+def _bare(flag: str) -> str:
+    """The word of a flag: its leading dashes would make any two flags look alike."""
+    return flag.lstrip("-").replace("_", "-")
 
 
 def _shown_prog(prog: str) -> str:
