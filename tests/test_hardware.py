@@ -19,6 +19,16 @@ def test_device_by_name() -> None:
             choose_device(unknown)
 
 
+def test_a_bare_number_is_a_cuda_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "empty", lambda *_, device: device)  # as if the device were there
+    assert choose_device("1") == torch.device("cuda", 1)
+
+
+def test_unknown_precisions_are_refused() -> None:
+    with pytest.raises(ValueError, match="'fp8' is none of auto, fp32, bf16, fp16"):
+        choose_dtype("fp8", CPU)
+
+
 def test_automatic_device_is_the_best_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

@@ -15,7 +15,7 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_device(name: str) -> torch.device:
-    """'auto' -> CUDA (of torchrun's local rank), else Apple's GPU, else the CPU; anything else as named.
+    """'auto' -> CUDA (of torchrun's local rank), else Apple's GPU, else the CPU; '0' is 'cuda:0'; else as named.
 
     Raises:
         UserError: there is no such device here.
@@ -25,7 +25,7 @@ def choose_device(name: str) -> torch.device:
             return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
-        device = torch.device(name)
+        device = torch.device(f"cuda:{name}" if name.isdecimal() else name)
         if device.type not in _DEVICE_TYPES:
             raise UserError(f"device {name!r} is not known: there are auto, cpu, cuda:N and mps")
         torch.empty(0, device=device)
@@ -35,9 +35,15 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """'auto' -> bfloat16 where the device is fast at it, else float32; 'fp32', 'bf16', 'fp16' as named."""
+    """'auto' -> bfloat16 where the device is fast at it, else float32; 'fp32', 'bf16', 'fp16' as named.
+
+    Raises:
+        ValueError: it is none of these.
+    """
     if precision == "auto":
         return torch.bfloat16 if is_fast_at_bf16(device) else torch.float32
+    if precision not in _DTYPES:
+        raise ValueError(f"precision {precision!r} is none of auto, {', '.join(_DTYPES)}")
     return _DTYPES[precision]
 
 
