@@ -91,12 +91,28 @@ def test_every_kind_of_picture_gives_the_same(detector: Predictor, tmp_path: Pat
         np.zeros((4, 4, 2), np.uint8),
         np.zeros((1, 4, 4, 3), np.uint8),
         np.zeros((0, 4, 3), np.uint8),
-        np.uint8(7),
+        np.array(7, np.uint8),
     ],
 )
 def test_arrays_that_are_no_pictures_are_refused(detector: Predictor, array: Any) -> None:
     with pytest.raises(ValueError, match="uint8 array"):
         detector(array)
+
+
+def test_what_is_no_picture_at_all_is_named(detector: Predictor) -> None:
+    found = detector(quarters(RED))
+    for wrong, kind in ((found, "Detections"), (None, "NoneType"), (3, "int"), (torch.zeros(3, 4, 4), "Tensor")):
+        with pytest.raises(ValueError, match=f"or a Pillow picture, got {kind}"):
+            detector((wrong,))
+
+
+def test_impossible_settings_are_refused(detector: Predictor, weights: Path) -> None:
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        detector([quarters(RED)], batch_size=0)
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        next(detector.stream("x.png", batch_size=0))
+    with pytest.raises(ValueError, match="resize 'crop' is none of letterbox, stretch"):
+        load_detector(weights, resize="crop")
 
 
 def test_one_in_one_out_and_a_list_in_a_list_out(detector: Predictor) -> None:

@@ -25,6 +25,11 @@ def test_classes_are_found_in_coco_and_voc_spelling() -> None:
     assert kept("cat") == [4, 5]
 
 
+def test_one_class_needs_no_list() -> None:
+    names = ("cat", "dog", "d")
+    assert choose_limits(Limits(0.3), names, classes="dog").score_thresh == (1.0, 0.3, 1.0)
+
+
 def test_limits_given_stand_in_for_those_of_the_weights() -> None:
     known = Limits(score_thresh=(0.2, 0.7), nms_thresh=0.6, detections_per_img=9)
     assert choose_limits(known, NAMES) == known

@@ -23,13 +23,16 @@ def as_bgr(picture: Picture, *, rgb: bool = False) -> Image:
 
     Raises:
         InputError: a file is no picture or is damaged.
-        ValueError: an array is no picture.
+        ValueError: it is none of these, or an array is no picture.
     """
     if isinstance(picture, str | Path):
         return read_image(picture)
     if isinstance(picture, PillowImage.Image):
         return to_bgr(picture)
-    array = np.asarray(picture)
+    if not isinstance(picture, np.ndarray):
+        kind = type(picture).__name__
+        raise ValueError(f"a picture is a path, a NumPy array or a Pillow picture, got {kind}")
+    array = picture
     channels = array.shape[2] if array.ndim == 3 else 1
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or channels not in (1, 3, 4) or array.size == 0:
         raise ValueError(

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, get_args, overload
 
 import numpy as np
 import torch
@@ -46,7 +46,7 @@ class Predictor:
 
     Raises:
         UserError: ``img_size`` does not fit the network, a class or the device is unknown.
-        ValueError: a threshold is out of its range.
+        ValueError: a threshold is out of its range, or there is no such ``resize`` or ``precision``.
     """
 
     def __init__(
@@ -67,6 +67,8 @@ class Predictor:
         self.metadata = metadata
         self.img_size = (img_size, img_size) if isinstance(img_size, int) else img_size or metadata.input.size
         self.resize: ResizeMode = resize or metadata.input.resize
+        if self.resize not in get_args(ResizeMode):
+            raise ValueError(f"resize {self.resize!r} is none of {', '.join(get_args(ResizeMode))}")
         self._check_img_size()
         self.limits = choose_limits(
             detector.limits,
@@ -110,8 +112,9 @@ class Predictor:
         Raises:
             InputError: a file is no picture or is damaged.
             UserError: the network's output is not a number, or the memory does not suffice.
-            ValueError: an array is no picture.
+            ValueError: something in it is no picture, or ``batch_size`` is below 1.
         """
+        _check_batch_size(batch_size)
         if not isinstance(picture, list | tuple):
             return self._detect_all([picture], rgb=rgb)[0]
         batches = (picture[start : start + batch_size] for start in range(0, len(picture), batch_size))
@@ -123,7 +126,9 @@ class Predictor:
         Raises:
             UserError: no source is given, or none of that name is there.
             InputError: a source cannot be read, or not to its end; the frames before have been given.
+            ValueError: ``batch_size`` is below 1.
         """
+        _check_batch_size(batch_size)
         frames = chain.from_iterable(source.frames() for source in resolve_sources(sources, vid_stride=vid_stride))
         for batch in _in_batches(frames, batch_size):
             yield from zip(batch, self.predict([frame.image for frame in batch]), strict=True)
@@ -222,6 +227,11 @@ def load_detector(
     """
     loaded = load_weights(weights, darknet_cfg=darknet_cfg, names=names)
     return Predictor(loaded.detector, loaded.metadata, **settings)
+
+
+def _check_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
 
 
 def _in_batches(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:

@@ -28,7 +28,7 @@ def choose_limits(
         score_thresh: lowest score, one for all classes, in [0, 1].
         nms_thresh: IoU above which the weaker box of a class goes, in [0, 1].
         detections_per_img: most detections of one picture, from 1.
-        classes: names in any spelling, or labels, of the only classes wanted.
+        classes: names in any spelling, or labels, of the only classes wanted; or one name.
 
     Raises:
         UserError: there is no such class.
@@ -55,7 +55,8 @@ def only_classes(limits: Limits, classes: Sequence[str | int], names: Sequence[s
     Raises:
         UserError: there is no such class.
     """
-    wanted = {label for item in classes for label in _labels_of(item, names)}
+    items = [classes] if isinstance(classes, str) else classes  # of "dog" the letters are never meant
+    wanted = {label for item in items for label in _labels_of(item, names)}
     given = limits.score_thresh
     thresholds = given if isinstance(given, tuple) else (given,) * len(names)
     chosen = tuple(thresh if label in wanted else 1.0 for label, thresh in enumerate(thresholds))
