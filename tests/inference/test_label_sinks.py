@@ -1,3 +1,4 @@
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,16 @@ def test_a_picture_that_every_tool_reads_is_copied_bit_for_bit(tmp_path: Path) -
     sink.write(picture("dog.JPG", original), frame_of(picture("dog.JPG")), two_found())
     assert (tmp_path / "out/dataset/train/images/dog.jpg").read_bytes() == original.read_bytes()
     assert len(list((tmp_path / "out/dataset/train/images").iterdir())) == 1
+
+
+def test_damaged_exif_data_are_passed_over_in_silence(tmp_path: Path) -> None:
+    original = tmp_path / "dog.jpg"
+    PillowImage.fromarray(noise()).save(original, exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0\x12\x01")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sink = DatasetSink(tmp_path / "out")
+        sink.write(picture("dog.jpg", original), frame_of(picture("dog.jpg")), two_found())
+    assert (tmp_path / "out/dataset/train/images/dog.jpg").read_bytes() == original.read_bytes()
 
 
 def test_a_turned_picture_is_written_upright(tmp_path: Path) -> None:

@@ -212,7 +212,7 @@ def _to_bgr(picture: PIL.Image.Image, name: str) -> Image:
         raise InputError(f"{name}: has no pixels ({picture.width}x{picture.height}); check where it comes from")
     if picture.mode in ("LAB", "La"):
         raise InputError(f"{name}: Pillow cannot convert its colour mode {picture.mode}; save it as RGB first")
-    upright = _UPRIGHT.get(_orientation(picture))
+    upright = _UPRIGHT.get(exif_orientation(picture))
     if picture.mode.startswith("I") or picture.mode == "F":
         picture = PIL.Image.fromarray(_deep_to_uint8(picture))
     rgb = _over_white(picture) if picture.has_transparency_data else picture.convert("RGB")
@@ -248,7 +248,7 @@ def _deep_to_uint8(picture: PIL.Image.Image) -> NDArray[np.uint8]:
     return grey.astype(np.uint8)
 
 
-def _orientation(picture: PIL.Image.Image) -> int:
+def exif_orientation(picture: PIL.Image.Image) -> int:
     """EXIF orientation 1..8; 1 where the EXIF data cannot be read, since the picture still can."""
     with _without_warnings():
         try:
@@ -262,7 +262,7 @@ def _orientation_before_loading(picture: PIL.Image.Image) -> int:
     early = picture.info.keys() & {"exif", "Raw profile type exif", "XML:com.adobe.xmp"}
     if isinstance(picture, PngImageFile) and not early and not (picture.fp and _png_has_late_metadata(picture.fp)):
         return 1
-    return _orientation(picture)
+    return exif_orientation(picture)
 
 
 def _png_has_late_metadata(stream: IO[bytes]) -> bool:

@@ -6,14 +6,12 @@ import json
 import shutil
 from pathlib import Path, PurePath
 
-from PIL import Image as PillowImage
-
+from yolofpn.data.images import exif_orientation, open_picture
+from yolofpn.errors import InputError
 from yolofpn.inference.media import encode_image
 from yolofpn.inference.output_files import part_path, write_atomically, write_errors
 from yolofpn.inference.output_names import OutputNames, SourceInfo, add_suffix
 from yolofpn.structures import Detections, Frame
-
-EXIF_ORIENTATION = 0x0112
 
 
 def yolo_lines(detections: Detections, size: tuple[int, int], *, scores: bool) -> str:
@@ -124,8 +122,7 @@ def _is_plain(path: Path) -> bool:
     if path.suffix.lower() not in (".jpg", ".jpeg", ".png"):
         return False
     try:
-        with PillowImage.open(path) as picture:
-            upright = picture.getexif().get(EXIF_ORIENTATION, 1) == 1
-            return upright and picture.format in ("JPEG", "PNG") and picture.mode in ("RGB", "L")
-    except (OSError, SyntaxError, ValueError):
+        with open_picture(path) as picture:
+            return exif_orientation(picture) == 1 and picture.format in ("JPEG", "PNG") and picture.mode in ("RGB", "L")
+    except InputError:
         return False
