@@ -18,7 +18,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from tests.videos import shades
+from tests.videos import noise, shades, write_video
 from yolofpn.errors import InputError, UserError
 from yolofpn.inference import remote, video
 from yolofpn.inference.remote import shown_url
@@ -156,6 +156,14 @@ def test_video_with_sizes_and_times(server: str) -> None:
         frames = list(source.frames())
         assert [frame.time for frame in frames] == pytest.approx([index / 10 for index in range(12)])
         assert np.abs(frames[3].image.astype(int) - shades(12)[3]).max() <= 6
+
+
+def test_video_whose_index_is_at_its_end_needs_a_server_that_gives_parts(server: str, tmp_path: Path) -> None:
+    content = write_video(tmp_path / "late.mp4", noise(40)).read_bytes()
+    assert content.index(b"moov") > len(content) / 2 > 2**17  # more than is kept of what was read
+    Handler.files["/late.mp4"] = ("video/mp4", content)
+    with pytest.raises(InputError, match=r"/late\.mp4: no frame .* can be decoded; download it and give the file$"):
+        list(only(server + "/late.mp4").frames())
 
 
 def test_animation(server: str) -> None:

@@ -43,7 +43,7 @@ def read_video(target: Path | str, name: str, vid_stride: int = 1) -> Iterator[F
             if index % vid_stride == 0:
                 yield Frame(_upright_bgr(frame), name, index, time)
         if decoder.good == 0:
-            raise InputError(f"{name}: no frame of this video can be decoded; copy or download it again")
+            raise InputError(f"{name}: no frame of this video can be decoded; {_remedy(target, opened=True)}")
         if decoder.failure or decoder.damaged or decoder.ended_early():
             reason = f" ({decoder.failure})" if decoder.failure else ""
             raise InputError(
@@ -221,5 +221,8 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or type(error).__name__
 
 
-def _remedy(target: Path | str) -> str:
-    return "check the address" if isinstance(target, str) else "check the file, or copy or download it again"
+def _remedy(target: Path | str, *, opened: bool = False) -> str:
+    if isinstance(target, Path):
+        return "check the file, or copy or download it again"
+    # With its index at the end, a video plays only from servers that give any part of a file.
+    return "download it and give the file" if opened else "check the address"
