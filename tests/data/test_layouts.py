@@ -289,6 +289,14 @@ def test_labelimg_yolo(tmp_path: Path) -> None:
     check_split(open_data(tmp_path), "all", ["a", "b"])
 
 
+def test_roboflow_darknet_export(tmp_path: Path) -> None:
+    for split in ("train", "valid"):
+        write_yolo(tmp_path / split / f"{split}.png", tmp_path / split / f"{split}.txt")
+        write(tmp_path / split / "_darknet.labels", "cat\ndog\n")
+    check_split(open_data(tmp_path), "train", ["train"])
+    check_split(open_data(tmp_path), "val", ["valid"])
+
+
 def test_labelimg_voc(tmp_path: Path) -> None:
     write_picture(tmp_path / "a.png")
     write(tmp_path / "a.xml", XML)

@@ -14,7 +14,7 @@ from yolofpn.errors import UserError
 
 _SPLIT_FOLDERS = ("train", "valid", "val", "validation", "test")
 _ROBOFLOW_COCO = "_annotations.coco.json"
-_NAMES_FILES = ("classes.txt", "obj.names")
+_NAMES_FILES = ("classes.txt", "obj.names", "_darknet.labels")  # the last one is Roboflow's
 
 
 def layout_of_folder(folder: Path) -> Layout:
@@ -153,7 +153,7 @@ def _label_kind(place: Path) -> str | None:
 
 
 def _find_names(folder: Path, places: Iterable[Path]) -> tuple[str, ...] | None:
-    """Class names from classes.txt or obj.names, wherever the tools put them, or Label Studio's notes.json."""
+    """Class names from a file of names, wherever the tools put them, or Label Studio's notes.json."""
     folders = [folder, folder / "labels", *places, *(place / "labels" for place in places)]
     for parent in folders:
         for path in (*(parent / name for name in _NAMES_FILES), *sorted(parent.glob("*.names"))):
