@@ -100,6 +100,16 @@ def test_long_lists_are_cut_and_counted(tmp_path: Path) -> None:
     assert sum("class 9 is not" in line for line in report.lines(limit=None)) == 30
 
 
+def test_only_classes_with_boxes_have_a_row(tmp_path: Path) -> None:
+    write_picture(tmp_path / "a.png")
+    write(tmp_path / "a.txt", "1 .5 .5 .5 .5\n")
+    write(tmp_path / "classes.txt", "cat\ndog\nan elephant\n")
+    lines = check_data(tmp_path, splits=("train",), decode=False).lines()
+    assert "train: 1 picture, 1 box, 0 ignore regions; 0 pictures without a box" in lines
+    assert [line.split()[0] for line in lines if " boxes in " in line] == ["dog"]
+    assert "  classes without a box: cat, an elephant" in lines
+
+
 def test_a_data_set_without_the_split_is_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has no split 'holdout'"):
         check_data(write_set(tmp_path), splits=("holdout",))

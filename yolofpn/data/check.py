@@ -204,15 +204,17 @@ def _split_lines(report: SplitReport, limit: int | None) -> list[str]:
     background = len(report.unlabelled) + report.empty
     lines = [
         "",
-        f"{report.split}: {report.images} pictures, {report.boxes} boxes, {report.ignored} ignore regions; "
-        f"{background} pictures without a box",
+        f"{report.split}: {_count(report.images, 'picture')}, {_count(report.boxes, 'box')}, "
+        f"{_count(report.ignored, 'ignore region')}; {_count(background, 'picture')} without a box",
         f"  box sizes: {small} small (below 32x32 pixels), {medium} medium, {large} large (from 96x96)",
     ]
-    width = max((len(name) for name in report.names), default=0)
+    shown = [name for name, boxes in zip(report.names, report.class_boxes, strict=True) if boxes]
+    width = max(map(len, shown), default=0)
     most = max(1, int(report.class_boxes.max(initial=0)))
     for name, boxes, images in zip(report.names, report.class_boxes, report.class_images, strict=True):
-        bar = "#" * round(_BAR * int(boxes) / most)
-        lines.append(f"  {name:<{width}} {boxes:>8} boxes in {images:>7} pictures {bar}".rstrip())
+        if boxes:
+            bar = "#" * round(_BAR * int(boxes) / most)
+            lines.append(f"  {name:<{width}} {boxes:>8} boxes in {images:>7} pictures {bar}".rstrip())
     if absent := [name for name, boxes in zip(report.names, report.class_boxes, strict=True) if not boxes]:
         lines.append(f"  classes without a box: {', '.join(absent)}")
     if report.unlabelled:
@@ -228,6 +230,12 @@ def _problem_lines(problems: Sequence[Problem], limit: int | None) -> list[str]:
         lines.append(f"  {kind.value} ({len(entries)}):")
         lines += _cut(entries, limit)
     return lines
+
+
+def _count(number: int, thing: str) -> str:
+    if number == 1:
+        return f"1 {thing}"
+    return f"{number} {thing}{'es' if thing.endswith('x') else 's'}"
 
 
 def _cut(entries: list[str], limit: int | None) -> list[str]:
