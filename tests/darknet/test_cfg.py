@@ -157,6 +157,10 @@ def test_refuses_with_file_line_and_remedy(text: str, message: str) -> None:
         ("width=3\n[net]", "my.cfg: line 1: width= stands before the first [section]"),
         ("[net]\nwidth=32\nheight=32", "my.cfg: no layers after [net]"),
         ("[net]\nwidth=32\n[avgpool]", "my.cfg: line 1: [net] height= is missing"),
+        (
+            "[net]\nwdith=32\nheight=32\n[avgpool]",
+            "my.cfg: line 2: [net] width= is missing (did you mean it by 'wdith'?)",
+        ),
         ("[net]\nwidth=32\nheight=99999\n[avgpool]", "my.cfg: line 3: [net] height=99999: must be at most 16384"),
         ("[net]\nwidth=32\nheight=-32\n[avgpool]", "my.cfg: line 3: [net] height=-32: must be at least 1"),
         (NET + "channels=1\n[avgpool]", "my.cfg: line 4: [net] channels=1 is not supported, only channels=3"),

@@ -49,6 +49,12 @@ class Options:
         line = self._entries[key].line if key in self._entries else self.line
         return UserError(f"{self.origin}: line {line}: [{self.section}] {message}")
 
+    def missing(self, key: str) -> UserError:
+        """The error that ``key`` is absent; it names the line where it may have been misspelt."""
+        near = difflib.get_close_matches(key, sorted(self._entries.keys() - self._known), n=1)
+        hint = f" (did you mean it by {near[0]!r}?)" if near else ""
+        return self.error(f"{key}= is missing{hint}", near[0] if near else None)
+
     def text(self, key: str) -> str | None:
         """The value of ``key``, None where it is absent."""
         self._known.add(key)

@@ -70,9 +70,10 @@ def read_net(options: Options) -> Net:
     """[net]: the input's size; the rest is training."""
     size = {key: options.integer(key, 0) for key in ("height", "width")}
     for key, value in size.items():
-        if not 0 < value <= MAX_INPUT_SIZE:
-            problem = f"{key}={value}: must be at most {MAX_INPUT_SIZE}" if value else f"{key}= is missing"
-            raise options.error(problem, key)
+        if not value:
+            raise options.missing(key)
+        if value > MAX_INPUT_SIZE:
+            raise options.error(f"{key}={value}: must be at most {MAX_INPUT_SIZE}", key)
     options.only(3, "channels")
     options.only(1, "time_steps")
     if options.text("inputs") not in (None, str(3 * size["height"] * size["width"])):
@@ -148,7 +149,7 @@ def _route(options: Options) -> Route:
 def _layers(options: Options, key: str) -> tuple[int, ...]:
     layers = options.integers(key)
     if not layers:
-        raise options.error(f"{key}= is missing")
+        raise options.missing(key)
     return layers
 
 
