@@ -265,14 +265,14 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str]:
 
 def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], str]:
     """The averaged weights of a checkpoint that training wrote, and its metadata. Nothing is ever unpickled as code."""
-    foreign = "is no checkpoint of yolofpn: other projects' .pt files are refused, take their Darknet .weights"
+    foreign = (
+        "is no checkpoint of yolofpn\nother projects' .pt files are not read: take Darknet .weights, or train anew"
+    )
     try:
         with warnings.catch_warnings(action="ignore"):  # torch's doubts about pickles that are refused anyway
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        raise UserError(
-            f"{path}: is damaged, or a pickle that runs code when read, which yolofpn never does; if so, it {foreign}"
-        ) from None
+        raise UserError(f"{path}: holds code that would run when read (or is damaged): it {foreign}") from None
     except Exception as error:  # damaged bytes lead torch into errors of every kind
         raise UserError(f"{path}: is damaged or cut short ({_reason(error)}): fetch or copy it again") from None
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("metadata"), str):

@@ -47,7 +47,7 @@ BAD_WEIGHTS: dict[str, tuple[Callable[[Path], object], str]] = {
         "holds 136 bytes, this network needs 132",
     ),
     "cut in its header": (lambda path: path.write_bytes(path.read_bytes()[:10]), "not even the header"),
-    "pickle": (lambda path: path.write_bytes(pickle.dumps({"a": 1})), "pickle"),
+    "pickle": (lambda path: path.write_bytes(pickle.dumps({"a": 1})), "holds code that would run when read"),
     "torch file": (lambda path: torch.save({"model": torch.zeros(1)}, path), "is no checkpoint of yolofpn"),
     "damaged": (nan_weights, "not a number (NaN): the weights are damaged"),
 }
