@@ -7,7 +7,7 @@ import json
 import os
 import pickle
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from yolofpn.config import InputConfig, Metadata, validate
 from yolofpn.darknet.cfg import parse_cfg, read_cfg
@@ -73,11 +74,24 @@ def load_weights(
     metadata = _parse_metadata(text, path)
     if names is not None:
         metadata = _rename(metadata, read_names(names), names, path)
-    with torch.device("meta"):  # a network larger than its own file is refused before it takes memory
-        check_state(build_detector(metadata, str(path)), state, str(path))
-    detector = build_detector(metadata, str(path))
+    with _SkipRandomNumbers():
+        with torch.device("meta"):  # a network larger than its own file is refused before it takes memory
+            check_state(build_detector(metadata, str(path)), state, str(path))
+        detector = build_detector(metadata, str(path))
     detector.load_state_dict(_without_counters(state), strict=False)
     return LoadedWeights(detector.eval(), metadata, notes)
+
+
+class _SkipRandomNumbers(TorchFunctionMode):
+    """Leaves out the drawing of first weights, which those of the file replace: it takes most of the time."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:  # noqa: ANN401
+        kwargs = kwargs or {}
+        if func in (nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_, Tensor.normal_, Tensor.uniform_):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def default_weights() -> tuple[Path, str]:
