@@ -1,5 +1,6 @@
 """Detections: a sequence that filters, counts, converts and draws; targets that check their shapes."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from yolofpn import drawing
+from yolofpn.errors import UserError
 from yolofpn.structures import Detections, Frame, Image, Target
 
 NAMES = ("cat", "dog", "bird")
@@ -76,9 +78,9 @@ def test_masks_by_score_and_label() -> None:
     assert lefts(found[found.labels == 1]) == [0, 20]
 
 
-def test_filter_by_score_keeps_what_reaches_it() -> None:
-    assert lefts(four().filter(score_thresh=0.5)) == [0, 10, 20]
-    assert lefts(four().filter(score_thresh=0.51)) == [0, 10]
+def test_filter_by_score_keeps_what_exceeds_it() -> None:
+    assert lefts(four().filter(score_thresh=0.5)) == [0, 10]
+    assert lefts(four().filter(score_thresh=0.49)) == [0, 10, 20]
 
 
 def test_filter_by_names_and_labels() -> None:
@@ -213,3 +215,10 @@ def test_comparing_asks_whether_it_is_the_same_object() -> None:
 
 def test_a_frame_knows_its_size() -> None:
     assert Frame(picture(), "a.jpg").size == (60, 80)
+
+
+@pytest.mark.parametrize("package", ["pandas", "supervision"])
+def test_a_missing_package_is_named(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=f"pip install {package}"):
+        getattr(Detections.empty(), f"to_{package}")()

@@ -39,7 +39,6 @@ METADATA = Metadata(
     postprocess=PostprocessConfig(score_thresh=(0.1, 0.2), nms_thresh=0.6, detections_per_img=7),
     names=("cat", "guide dog"),
     category_ids=(17, 18),
-    notes={"trained on": "nothing"},
 )
 CFG = """[net]
 width=64

@@ -22,6 +22,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from yolofpn.errors import UserError
+from yolofpn.ops.boxes import xyxy_to_xywh
+
 if TYPE_CHECKING:
     import pandas
     import supervision
@@ -195,12 +198,12 @@ class Detections:
         return dict(Counter(self.name_of(label) for label in self.labels.tolist()).most_common())
 
     def filter(self, *, score_thresh: float = 0.0, classes: tuple[str | int, ...] | None = None) -> Detections:
-        """Those with at least ``score_thresh`` and, if given, of one of ``classes`` (names or labels).
+        """Those with a score above ``score_thresh`` and, if given, of one of ``classes`` (names or labels).
 
         Raises:
             ValueError: a class name is not among the names.
         """
-        keep = self.scores >= score_thresh
+        keep = self.scores > score_thresh
         if classes is not None:
             wanted = [self._label_of(c) if isinstance(c, str) else c for c in classes]
             keep &= torch.isin(self.labels, torch.tensor(wanted, dtype=torch.int64, device=self.labels.device))
@@ -250,8 +253,7 @@ class Detections:
 
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:
         """COCO results: image_id, category_id, bbox [x, y, width, height] and score of each detection."""
-        boxes = self.boxes.detach().cpu().double()
-        boxes[:, 2:] -= boxes[:, :2]
+        boxes = xyxy_to_xywh(self.boxes.detach().cpu().double())
         return [
             {
                 "image_id": image_id,
@@ -263,8 +265,15 @@ class Detections:
         ]
 
     def to_pandas(self) -> pandas.DataFrame:
-        """A table with columns x1, y1, x2, y2, score, label, name (needs pandas: ``pip install yolofpn[pandas]``)."""
-        import pandas
+        """A table with columns x1, y1, x2, y2, score, label, name.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ModuleNotFoundError:
+            raise UserError("to_pandas needs pandas: pip install pandas") from None
 
         table = pandas.DataFrame(self.boxes.detach().cpu().numpy(), columns=["x1", "y1", "x2", "y2"])
         table["score"] = self.scores.detach().cpu().numpy()
@@ -273,8 +282,15 @@ class Detections:
         return table
 
     def to_supervision(self) -> supervision.Detections:
-        """As supervision's Detections (needs it: ``pip install yolofpn[supervision]``)."""
-        import supervision
+        """As supervision's Detections.
+
+        Raises:
+            UserError: supervision is not installed.
+        """
+        try:
+            import supervision
+        except ModuleNotFoundError:
+            raise UserError("to_supervision needs supervision: pip install supervision") from None
 
         return supervision.Detections(
             xyxy=self.boxes.detach().cpu().numpy(),

@@ -200,7 +200,6 @@ class Metadata(StrictModel):
     names: tuple[str, ...]
     category_ids: tuple[int, ...] = ()
     header: DarknetHeader | None = None
-    notes: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _consistent(self) -> Metadata:
