@@ -225,3 +225,10 @@ def test_wrong_channels_thresholds_and_sizes_are_refused() -> None:
         postprocess_maps(dense, SPECS, NUM_CLASSES, [SIZE] * 2, Limits(score_thresh=(0.1, 0.2)))
     with pytest.raises(ValueError, match="1 image sizes for a batch of 2"):
         postprocess_maps(dense, SPECS, NUM_CLASSES, [SIZE], Limits())
+
+
+def test_maps_that_are_read_differently_are_refused() -> None:
+    specs = {"p4": MapSpec(16, ((10, 10),)), "p5": MapSpec(32, ((20, 20),), softmax=True)}
+    dense = {"p4": torch.zeros(1, 6, 2, 2), "p5": torch.zeros(1, 6, 1, 1)}
+    with pytest.raises(ValueError, match="agree on softmax"):
+        postprocess_maps(dense, specs, 1, [(32, 32)], Limits())

@@ -16,7 +16,7 @@ def yolo_box_to_xyxy(
     anchors: Tensor,
     cells: Tensor,
     stride: int | Tensor,
-    scale_x_y: float = 1.0,
+    scale_x_y: float | Tensor = 1.0,
     *,
     linear_xy: bool = False,
 ) -> Tensor:
@@ -26,7 +26,7 @@ def yolo_box_to_xyxy(
         deltas: t, [..., 4].
         anchors: p, (width, height) in pixels, [..., 2].
         cells: c, (column, row) of the grid cell, [..., 2].
-        stride: pixels per cell; a tensor must broadcast against [..., 2].
+        stride: pixels per cell; this and ``scale_x_y`` may be tensors that broadcast against [..., 2].
         scale_x_y: stretches the sigmoid about its centre, so that centres on a cell's border can be reached
             (YOLOv4, arXiv 2004.10934, section 3.4; Darknet's key of the same name).
         linear_xy: b_x = t_x + c_x instead, which YOLOv3 tried (section 4).

@@ -34,13 +34,13 @@ class MapSpec:
 
 
 @dataclass(frozen=True)
-class Candidates:
-    """(box, class) pairs above the threshold, of all images of a batch: K of them."""
+class Picked:
+    """Predictions whose objectness alone is above the threshold, not decoded yet: K of them."""
 
     images: Tensor  # [K] int64, index into the batch
-    boxes: Tensor  # [K, 4]
-    scores: Tensor  # [K]
-    labels: Tensor  # [K] int64
+    raw: Tensor  # [K, 5 + C]
+    cells: Tensor  # [K, 2] int64, column and row
+    layout: Tensor  # [K, 4], the anchor's width and height, the stride, scale_x_y
 
 
 def postprocess_maps(
@@ -57,52 +57,70 @@ def postprocess_maps(
 
     Raises:
         ValueError: a prediction that could become a detection holds NaN, a map does not have A * (5 + C) channels,
-            or the thresholds are not one or C.
+            the thresholds are not one or C, or the maps differ in ``softmax`` or ``linear_xy``.
     """
     batch = len(next(iter(dense.values())))
     if len(image_sizes) != batch:
         raise ValueError(f"{len(image_sizes)} image sizes for a batch of {batch}")
-    parts = [select_candidates(dense[name], spec, num_classes, limits.score_thresh) for name, spec in specs.items()]
-    images = torch.cat([part.images for part in parts])
-    boxes = torch.cat([part.boxes for part in parts])
-    scores = torch.cat([part.scores for part in parts])
-    labels = torch.cat([part.labels for part in parts])
+    thresholds = _thresholds(limits.score_thresh, num_classes)
+    first = next(iter(specs.values()))
+    if any((spec.softmax, spec.linear_xy) != (first.softmax, first.linear_xy) for spec in specs.values()):
+        raise ValueError("the maps of one network must agree on softmax and linear_xy")
+    parts = [pick_predictions(dense[name], spec, num_classes, min(thresholds)) for name, spec in specs.items()]
+    # From here on all levels go together: many small steps cost more than what they compute.
+    picked = Picked(*(torch.cat(columns) for columns in zip(*map(_columns, parts), strict=True)))
+    scores = class_scores(picked.raw, softmax=first.softmax)
+    index, labels = (scores > scores.new_tensor(thresholds)).nonzero(as_tuple=True)
+    boxes = decode_picked(picked, linear_xy=first.linear_xy)[index]
+    scores, images = scores[index, labels], picked.images[index]
     results = []
-    for index, size in enumerate(image_sizes):
-        own = slice(None) if len(image_sizes) == 1 else images == index
+    for number, size in enumerate(image_sizes):
+        own = slice(None) if batch == 1 else images == number
         keep = batched_nms(boxes[own], scores[own], labels[own], limits.nms_thresh)[: limits.detections_per_img]
         results.append(Detections(clip_boxes(boxes[own][keep], size), scores[own][keep], labels[own][keep]))
     return results
 
 
-def select_candidates(
-    raw: Tensor, spec: MapSpec, num_classes: int, score_thresh: float | tuple[float, ...]
-) -> Candidates:
-    """All (box, class) pairs of one map [B, A * (5 + C), H, W] whose score is above ``score_thresh``."""
+def pick_predictions(raw: Tensor, spec: MapSpec, num_classes: int, lowest: float) -> Picked:
+    """The predictions of one map [B, A * (5 + C), H, W] whose objectness is above ``lowest``.
+
+    Objectness bounds the score from above, so most predictions are dropped before any other value is touched.
+    """
     batch, channels, height, width = raw.shape
     num_anchors = len(spec.anchors)
     if channels != num_anchors * (5 + num_classes):
         raise ValueError(f"{channels} channels for {num_anchors} anchors x (5 + {num_classes} classes)")
-    if isinstance(score_thresh, tuple) and len(score_thresh) != num_classes:
-        raise ValueError(f"{len(score_thresh)} score thresholds for {num_classes} classes")
     raw = raw.view(batch, num_anchors, 5 + num_classes, height, width)
-    lowest = min(score_thresh) if isinstance(score_thresh, tuple) else score_thresh
-    # Objectness bounds the score from above, so most predictions are dropped before any other value is touched.
-    objectness = raw[:, :, 4].float().sigmoid()  # [B, A, H, W]
-    image, anchor, row, column = (objectness > lowest).nonzero(as_tuple=True)
-    picked = raw[image, anchor, :, row, column].float()  # [K', 5 + C]
-    if objectness.isnan().any() or picked.isnan().any():
+    # What is not surely below stays, NaN too, so that it is found out.
+    below = raw[:, :, 4].float().sigmoid() <= lowest  # [B, A, H, W]
+    image, anchor, row, column = (~below).nonzero(as_tuple=True)
+    picked = raw[image, anchor, :, row, column].float()  # [K, 5 + C]
+    if picked.isnan().any():
         raise ValueError("the network's output is NaN: the weights are damaged or do not fit the network")
-    classes = picked[:, 5:].softmax(dim=1) if spec.softmax else picked[:, 5:].sigmoid()
-    scores = objectness[image, anchor, row, column, None] * classes  # [K', C]
-    thresholds = torch.as_tensor(score_thresh, dtype=scores.dtype, device=scores.device)
-    index, label = (scores > thresholds).nonzero(as_tuple=True)
-    boxes = yolo_box_to_xyxy(
-        picked[:, :4],
-        torch.tensor(spec.anchors, device=raw.device)[anchor],
-        torch.stack([column, row], dim=1),
-        spec.stride,
-        spec.scale_x_y,
-        linear_xy=spec.linear_xy,
-    )
-    return Candidates(image[index], boxes[index], scores[index, label], label)
+    layout = torch.tensor([(*anchor, spec.stride, spec.scale_x_y) for anchor in spec.anchors], device=raw.device)
+    return Picked(image, picked, torch.stack([column, row], dim=1), layout[anchor])
+
+
+def class_scores(raw: Tensor, *, softmax: bool) -> Tensor:
+    """[K, 5 + C] -> [K, C]: objectness x class score."""
+    classes = raw[:, 5:].softmax(dim=1) if softmax else raw[:, 5:].sigmoid()
+    return raw[:, 4:5].sigmoid() * classes
+
+
+def decode_picked(picked: Picked, *, linear_xy: bool) -> Tensor:
+    """The boxes [K, 4] of predictions of all levels."""
+    anchors, stride, scale_x_y = picked.layout[:, :2], picked.layout[:, 2:3], picked.layout[:, 3:]
+    return yolo_box_to_xyxy(picked.raw[:, :4], anchors, picked.cells, stride, scale_x_y, linear_xy=linear_xy)
+
+
+def _thresholds(score_thresh: float | tuple[float, ...], num_classes: int) -> tuple[float, ...]:
+    """One threshold for each class, or one for all."""
+    if not isinstance(score_thresh, tuple):
+        return (score_thresh,)
+    if len(score_thresh) != num_classes:
+        raise ValueError(f"{len(score_thresh)} score thresholds for {num_classes} classes")
+    return score_thresh
+
+
+def _columns(picked: Picked) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return picked.images, picked.raw, picked.cells, picked.layout
