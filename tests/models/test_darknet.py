@@ -45,6 +45,17 @@ def test_darknet53_maps_by_table_1_of_the_paper() -> None:
     }
 
 
+def test_a_stem_of_stride_2_takes_the_place_of_the_first_stage() -> None:
+    """Nothing else changes: what is left has the names and shapes that it has behind the paper's stem."""
+    full, short = (
+        {name: value.shape for name, value in scaled_darknet(0.125, 0.1, stem_stride=stride).state_dict().items()}
+        for stride in (1, 2)
+    )
+    assert short["stem.conv.weight"] == (16, 3, 3, 3)  # the first stage's channels; the paper's stem has half as many
+    assert full.keys() - short.keys() == {name for name in full if name.startswith("stages.0.")}
+    assert all(full[name] == shape for name, shape in short.items() if name.startswith("stages."))
+
+
 def test_darknet19_maps_by_table_6_of_the_paper() -> None:
     backbone = on_meta(Darknet19)
     assert convolutions(backbone) == 18  # and the classifier is the 19th
@@ -56,7 +67,11 @@ def test_darknet19_maps_by_table_6_of_the_paper() -> None:
     }
 
 
-@pytest.mark.parametrize("backbone", [scaled_darknet(0.125, 0.1), Darknet19()], ids=["darknet", "darknet19"])
+@pytest.mark.parametrize(
+    "backbone",
+    [scaled_darknet(0.125, 0.1), scaled_darknet(0.125, 0.1, stem_stride=2), Darknet19()],
+    ids=["darknet", "darknet with a stem of stride 2", "darknet19"],
+)
 def test_feature_info_says_what_comes_out(backbone: Darknet | Darknet19) -> None:
     features = backbone(torch.rand(2, 3, 64, 96))
     assert list(features) == list(backbone.feature_info) == ["c2", "c3", "c4", "c5"]
@@ -99,7 +114,11 @@ def test_a_residual_block_adds_its_input_and_nothing_follows() -> None:
     assert block.conv2.conv.kernel_size == (3, 3)
 
 
-@pytest.mark.parametrize("backbone", [scaled_darknet(0.125, 0.1), Darknet19()], ids=["darknet", "darknet19"])
+@pytest.mark.parametrize(
+    "backbone",
+    [scaled_darknet(0.125, 0.1), scaled_darknet(0.125, 0.1, stem_stride=2), Darknet19()],
+    ids=["darknet", "darknet with a stem of stride 2", "darknet19"],
+)
 def test_a_classifier_gives_probabilities(backbone: Darknet | Darknet19) -> None:
     classifier = DarknetClassifier(backbone, num_classes=7).eval()
     images = torch.randint(0, 256, (3, 3, 64, 96), dtype=torch.uint8)

@@ -27,11 +27,18 @@ class Darknet19Config(StrictModel):
 
 
 class ScaledDarknetConfig(StrictModel):
-    """Darknet-53's plan with fewer channels and blocks, for small models."""
+    """Darknet-53's plan with fewer channels and blocks, for small models.
+
+    Attributes:
+        width: share of the channels.
+        depth: share of the blocks of each stage, of which one is left at least.
+        stem_stride: with 2 the stem halves the picture itself and takes the place of the first stage.
+    """
 
     type: Literal["darknet"]
     width: PositiveFloat = Field(default=1.0, le=4)
     depth: PositiveFloat = Field(default=1.0, le=4)
+    stem_stride: Literal[1, 2] = 1
 
 
 BackboneConfig = Annotated[Darknet53Config | Darknet19Config | ScaledDarknetConfig, Field(discriminator="type")]

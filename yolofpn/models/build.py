@@ -68,8 +68,8 @@ def build_backbone(model: ModelConfig) -> Darknet | Darknet19:
             return darknet53(model.norm_eps, top_level)
         case Darknet19Config():
             return Darknet19(model.norm_eps, top_level)
-        case ScaledDarknetConfig(width=width, depth=depth):
-            return scaled_darknet(width, depth, model.norm_eps, top_level)
+        case ScaledDarknetConfig(width=width, depth=depth, stem_stride=stem_stride):
+            return scaled_darknet(width, depth, model.norm_eps, top_level, stem_stride)
 
 
 def build_neck(model: ModelConfig, feature_info: Mapping[str, FeatureInfo]) -> ConcatFPN | AddFPN:

@@ -34,17 +34,24 @@ class Darknet(nn.Module):
         depths: residual blocks of each stage.
         channels: of each stage.
         norm_eps: of batch norm.
+        stem_stride: 1 is the paper's; with 2 the stem halves the picture itself and takes the place of the first
+            stage, whose maps are the largest.
 
     Attributes:
         feature_info: channels and stride of c2, c3 ... up to the last stage, which is c5 where there are five.
     """
 
-    def __init__(self, depths: Sequence[int], channels: Sequence[int], norm_eps: float = 1e-5) -> None:
+    def __init__(
+        self, depths: Sequence[int], channels: Sequence[int], norm_eps: float = 1e-5, stem_stride: int = 1
+    ) -> None:
         super().__init__()
-        self.stem = ConvBNAct(3, channels[0] // 2, 3, norm_eps=norm_eps)
+        in_channels = channels[0] // 2 if stem_stride == 1 else channels[0]
+        self.stem = ConvBNAct(3, in_channels, 3, stride=stem_stride, norm_eps=norm_eps)
         self.stages = nn.ModuleList()
-        in_channels = channels[0] // 2
-        for depth, out_channels in zip(depths, channels, strict=True):
+        for stage, (depth, out_channels) in enumerate(zip(depths, channels, strict=True), start=1):
+            if stage == 1 and stem_stride == 2:
+                self.stages.append(nn.Identity())
+                continue
             downsample = ConvBNAct(in_channels, out_channels, 3, stride=2, norm_eps=norm_eps)
             blocks = (ResidualBlock(out_channels, norm_eps) for _ in range(depth))
             self.stages.append(nn.Sequential(downsample, *blocks))
@@ -67,11 +74,13 @@ def darknet53(norm_eps: float = 1e-5, top_level: int = 5) -> Darknet:
     return Darknet(DARKNET53_DEPTHS[:top_level], DARKNET53_CHANNELS[:top_level], norm_eps)
 
 
-def scaled_darknet(width: float, depth: float, norm_eps: float = 1e-5, top_level: int = 5) -> Darknet:
+def scaled_darknet(
+    width: float, depth: float, norm_eps: float = 1e-5, top_level: int = 5, stem_stride: int = 1
+) -> Darknet:
     """Darknet-53 with ``width`` times the channels (in multiples of 8) and ``depth`` times the blocks (at least 1)."""
     depths = [max(1, round(blocks * depth)) for blocks in DARKNET53_DEPTHS]
     channels = [max(16, round(count * width / 8) * 8) for count in DARKNET53_CHANNELS]
-    return Darknet(depths[:top_level], channels[:top_level], norm_eps)
+    return Darknet(depths[:top_level], channels[:top_level], norm_eps, stem_stride)
 
 
 class Darknet19(nn.Module):
