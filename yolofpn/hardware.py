@@ -47,6 +47,11 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     return _DTYPES[precision]
 
 
+def precision_name(dtype: torch.dtype) -> str:
+    """The reverse of ``choose_dtype``: torch.bfloat16 -> 'bf16'."""
+    return next(name for name, known in _DTYPES.items() if known == dtype)
+
+
 def is_fast_at_bf16(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 matrices in hardware."""
     if device.type == "cuda":

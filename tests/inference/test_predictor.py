@@ -15,7 +15,8 @@ from tests.tiny_detector import GREEN, NAMES, RED, quarters, write_tiny
 from yolofpn import Detections, Predictor, load_detector
 from yolofpn.config import InputConfig, Metadata, ModelConfig, PostprocessConfig
 from yolofpn.errors import InputError, UserError
-from yolofpn.weights import build_detector, save_weights
+from yolofpn.inference.backends.backend import Wait
+from yolofpn.weights import build_detector, load_weights, save_weights
 
 SURE = 1 / (1 + math.exp(-10)) ** 2
 LIKELY = 1 / (1 + math.exp(-2)) ** 2
@@ -268,13 +269,13 @@ def test_weights_of_training_know_everything(tmp_path: Path, monkeypatch: pytest
     save_weights(tmp_path / "x.safetensors", build_detector(metadata, "x").state_dict(), metadata)
     detector = load_detector(tmp_path / "x.safetensors")
     assert (detector.img_size, detector.resize) == ((64, 96), "shortest-edge")
-    original, shown = detector.detector.dense, []
+    original, shown = detector.backend.start, []
 
-    def dense(images: Tensor) -> dict[str, Tensor]:
-        shown.append(images)
-        return original(images)
+    def start(batch: Tensor) -> Wait:
+        shown.append(batch)
+        return original(batch)
 
-    monkeypatch.setattr(detector.detector, "dense", dense)
+    monkeypatch.setattr(detector.backend, "start", start)
     image = np.random.default_rng(0).integers(0, 256, (64, 70, 3), dtype=np.uint8)
     found = detector(image)
     # The picture as RGB, filled with the mean on the right up to 96 columns.
@@ -301,9 +302,9 @@ def test_unknown_devices_are_refused(weights: Path, device: str) -> None:
 
 
 def test_damaged_weights_are_named_as_the_cause(weights: Path) -> None:
-    detector = load_detector(weights)
-    assert isinstance(detector.detector, torch.nn.Module)
-    next(detector.detector.parameters()).data[6] = math.nan  # a class score far below any threshold
+    loaded = load_weights(weights)
+    next(loaded.detector.parameters()).data[6] = math.nan  # a class score far below any threshold
+    detector = Predictor(loaded.detector, loaded.metadata)
     with pytest.raises(UserError, match=r"not a number.*weights are damaged"):
         detector(quarters())
 
@@ -318,12 +319,26 @@ def test_damaged_weights_are_named_as_the_cause(weights: Path) -> None:
 def test_too_little_memory_is_explained(weights: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     detector = load_detector(weights)
 
-    def dense(images: Tensor) -> dict[str, Tensor]:
+    def fail(*_batch: Tensor) -> dict[str, Tensor]:
         raise error
 
-    monkeypatch.setattr(detector.detector, "dense", dense)
+    monkeypatch.setattr(detector.backend, "start", fail)
     with pytest.raises(UserError, match="memory of cpu does not suffice for 1 x 64x64 pixels: lower the batch"):
         detector(quarters())
+    monkeypatch.setattr(detector.backend, "start", lambda batch: fail)
+    with pytest.raises(UserError, match="memory of cpu does not suffice for 1 x 64x64 pixels: lower the batch"):
+        detector(quarters())
+
+
+def test_several_passes_in_flight_give_what_each_gives_alone(weights: Path) -> None:
+    detector = load_detector(weights)
+    batches = [[quarters(RED), quarters(GREEN, RED)], [quarters(GREEN)], []]
+    alone = [detector.predict(batch) for batch in batches]
+    waits = [detector.start(batch) for batch in batches]
+    for expected, wait in reversed(list(zip(alone, waits, strict=True))):
+        for one, other in zip(expected, wait(), strict=True):
+            assert_equal_detections(one, other)
+    assert [len(found) for found in alone[0]] == [1, 2]
 
 
 def test_real_weights_see_a_dog_a_bicycle_and_a_car(data_dir: Path) -> None:

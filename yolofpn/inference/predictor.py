@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -17,11 +18,14 @@ from yolofpn.config import Metadata, ResizeMode
 from yolofpn.data.images import read_image
 from yolofpn.errors import InputError, UserError
 from yolofpn.hardware import choose_device, choose_dtype
+from yolofpn.inference.backends.backend import Backend
+from yolofpn.inference.backends.torch_backend import TorchBackend
+from yolofpn.inference.image_pyramid import merge_detections
 from yolofpn.inference.pictures import Picture, as_bgr
 from yolofpn.inference.selection import choose_limits
 from yolofpn.inference.sources import resolve_sources
 from yolofpn.ops.resize import Placement, resize_image
-from yolofpn.structures import Detections, Detector, Frame, Image
+from yolofpn.structures import Detections, Detector, Frame, Image, Limits
 from yolofpn.weights import load_weights
 
 
@@ -33,6 +37,7 @@ class Predictor:
         metadata: what its weights know of themselves; the defaults of all that is not given.
         img_size: (height, width) of the network's input, or one number for both; for ``shortest-edge`` the
             (shorter, longer) side.
+        pyramid: several such sizes in place of one: the detector looks at each picture in all of them.
         resize: the way to that size.
         score_thresh: lowest score, one for all classes, in [0, 1].
         nms_thresh: IoU above which the weaker box of a class goes, in [0, 1].
@@ -43,10 +48,12 @@ class Predictor:
 
     Attributes:
         limits: the thresholds in force.
+        sizes: the (height, width) of each size that the detector looks at.
 
     Raises:
-        UserError: ``img_size`` does not fit the network, a class or the device is unknown.
-        ValueError: a threshold is out of its range, or there is no such ``resize`` or ``precision``.
+        UserError: ``img_size`` or ``pyramid`` does not fit the network, a class or the device is unknown.
+        ValueError: a threshold is out of its range, there is no such ``resize`` or ``precision``, ``pyramid`` is
+            empty, or it is given beside ``img_size``.
     """
 
     def __init__(
@@ -55,6 +62,7 @@ class Predictor:
         metadata: Metadata,
         *,
         img_size: int | tuple[int, int] | None = None,
+        pyramid: Sequence[int | tuple[int, int]] | None = None,
         resize: ResizeMode | None = None,
         score_thresh: float | None = None,
         nms_thresh: float | None = None,
@@ -65,11 +73,13 @@ class Predictor:
     ) -> None:
         self.detector = detector
         self.metadata = metadata
-        self.img_size = (img_size, img_size) if isinstance(img_size, int) else img_size or metadata.input.size
+        self.sizes = _choose_sizes(img_size, pyramid, metadata)
+        self.img_size = self.sizes[0]
         self.resize: ResizeMode = resize or metadata.input.resize
         if self.resize not in get_args(ResizeMode):
             raise ValueError(f"resize {self.resize!r} is none of {', '.join(get_args(ResizeMode))}")
-        self._check_img_size()
+        for size in self.sizes:
+            self._check_size(size)
         self.limits = choose_limits(
             detector.limits,
             metadata.names,
@@ -84,6 +94,7 @@ class Predictor:
         assert isinstance(detector, nn.Module)
         detector.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         detector.eval()
+        self.backend: Backend = TorchBackend(detector, self.device, self.dtype)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -139,16 +150,64 @@ class Predictor:
         Raises:
             UserError: the network's output is not a number, or the memory does not suffice.
         """
-        resized = [resize_image(image, self.img_size, self.resize) for image in images]
+        return self.start(images)()
+
+    def start(self, images: Sequence[Image]) -> Callable[[], list[Detections]]:
+        """As ``predict`` in two steps: resize and hand to the network now; wait for it when the result is called.
+
+        Up to ``backend.slots`` calls in flight make it faster. Any thread may wait for the result, once.
+
+        Raises:
+            UserError: the memory does not suffice; the rest when the result is called.
+        """
+        waits = [self._start_at(size, images) for size in self.sizes]
+
+        def finish() -> list[Detections]:
+            found = [wait() for wait in waits]
+            return [merge_detections(parts, self.limits) for parts in zip(*found, strict=True)]
+
+        return finish
+
+    def _start_at(self, size: tuple[int, int], images: Sequence[Image]) -> Callable[[], list[Detections]]:
+        resized = [resize_image(image, size, self.resize) for image in images]
         inputs = [self._pad(image) for image, _ in resized]
         placements = [placement for _, placement in resized]
-        results: dict[int, Detections] = {}
-        for indices in _group_by_size(inputs):
-            batch = torch.stack([_to_tensor(inputs[index]) for index in indices])
-            found = self._run_network(batch, [placements[index].network_size for index in indices])
-            for index, detections in zip(indices, found, strict=True):
-                results[index] = self._to_picture(detections, placements[index])
-        return [results[index] for index in range(len(images))]
+        groups = _group_by_size(inputs)
+        waits = []
+        for group in groups:
+            batch = torch.stack([_to_tensor(inputs[index]) for index in group])
+            waits.append(self.start_batch(batch, [placements[index].network_size for index in group]))
+
+        def finish() -> list[Detections]:
+            results: dict[int, Detections] = {}
+            for group, wait in zip(groups, waits, strict=True):
+                for index, detections in zip(group, wait(), strict=True):
+                    results[index] = self._to_picture(detections, placements[index])
+            return [results[index] for index in range(len(placements))]
+
+        return finish
+
+    def start_batch(
+        self, batch: Tensor, sizes: list[tuple[int, int]], limits: Limits | None = None
+    ) -> Callable[[], list[Detections]]:
+        """As ``start`` for a batch that is made already; boxes stay in network pixels.
+
+        Args:
+            batch: uint8 [B, 3, H, W] RGB.
+            sizes: each picture's (height, width) in it.
+            limits: other ones than the predictor's own.
+        """
+        with self._memory_errors(batch):
+            wait = self.backend.start(batch)
+
+        @torch.inference_mode()
+        def finish() -> list[Detections]:
+            with self._memory_errors(batch):
+                dense = wait()
+                self._check_numbers(dense)
+                return self.detector.postprocess(dense, sizes, limits or self.limits)
+
+        return finish
 
     def _detect_all(self, pictures: Sequence[Picture], *, rgb: bool) -> list[Detections]:
         images = [as_bgr(picture, rgb=rgb) for picture in pictures]
@@ -158,12 +217,10 @@ class Predictor:
             for picture, image, found in zip(pictures, images, self.predict(images), strict=True)
         ]
 
-    @torch.inference_mode()
-    def _run_network(self, batch: Tensor, sizes: list[tuple[int, int]]) -> list[Detections]:
-        """uint8 [B, 3, H, W] and each picture's (height, width) in it -> detections in network pixels."""
+    @contextmanager
+    def _memory_errors(self, batch: Tensor) -> Iterator[None]:
         try:
-            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-                dense = self.detector.dense(batch.to(self.device))
+            yield
         except RuntimeError as error:
             if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
                 pictures = f"{len(batch)} x {batch.shape[2]}x{batch.shape[3]} pixels"
@@ -171,10 +228,11 @@ class Predictor:
                     f"the memory of {self.device} does not suffice for {pictures}: lower the batch or image size"
                 ) from None
             raise
+
+    def _check_numbers(self, dense: dict[str, Tensor]) -> None:
         if any(bool(raw.isnan().any()) for raw in dense.values()):
-            remedy = "fetch or train them again" if self.dtype == torch.float32 else "try precision fp32"
+            remedy = "fetch or train them again" if self.backend.precision == "fp32" else "try precision fp32"
             raise UserError(f"the network's output is not a number (NaN): the weights are damaged: {remedy}")
-        return self.detector.postprocess(dense, sizes, self.limits)
 
     def _to_picture(self, found: Detections, placement: Placement) -> Detections:
         # Clones, because what inference mode made may not be changed in place outside of it.
@@ -197,12 +255,12 @@ class Predictor:
         padded[: image.shape[0], : image.shape[1]] = image
         return padded
 
-    def _check_img_size(self) -> None:
+    def _check_size(self, size: tuple[int, int]) -> None:
         divisor = self.detector.size_divisor
-        if self.resize != "shortest-edge" and any(side < 1 or side % divisor for side in self.img_size):
-            height, width = (max(divisor, round(side / divisor) * divisor) for side in self.img_size)
+        if self.resize != "shortest-edge" and any(side < 1 or side % divisor for side in size):
+            height, width = (max(divisor, round(side / divisor) * divisor) for side in size)
             raise UserError(
-                f"image size {self.img_size[0]}x{self.img_size[1]} is no multiple of {divisor}, "
+                f"image size {size[0]}x{size[1]} is no multiple of {divisor}, "
                 f"the network's stride: try {height}x{width}"
             )
 
@@ -227,6 +285,18 @@ def load_detector(
     """
     loaded = load_weights(weights, darknet_cfg=darknet_cfg, names=names)
     return Predictor(loaded.detector, loaded.metadata, **settings)
+
+
+def _choose_sizes(
+    img_size: int | tuple[int, int] | None, pyramid: Sequence[int | tuple[int, int]] | None, metadata: Metadata
+) -> tuple[tuple[int, int], ...]:
+    if pyramid is None:
+        given = [metadata.input.size if img_size is None else img_size]
+    elif img_size is not None or not pyramid:
+        raise ValueError("pyramid takes the place of img_size and has at least one size")
+    else:
+        given = list(pyramid)
+    return tuple((size, size) if isinstance(size, int) else size for size in given)
 
 
 def _check_batch_size(batch_size: int) -> None:

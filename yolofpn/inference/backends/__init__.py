@@ -1,0 +1,1 @@
+"""What runs the dense part of a network: PyTorch, OpenVINO or ONNX Runtime, all behind one contract."""
