@@ -140,6 +140,18 @@ def image_size(text: str) -> tuple[int, int]:
     return height, width
 
 
+def image_sizes(text: str) -> tuple[tuple[int, int], ...]:
+    """'320,416x608' -> (height, width) of each.
+
+    Raises:
+        argparse.ArgumentTypeError: one is no size, or there is one twice.
+    """
+    sizes = tuple(image_size(item.strip()) for item in text.split(","))
+    if len(set(sizes)) < len(sizes):
+        raise argparse.ArgumentTypeError(f"{text!r} names a size twice")
+    return sizes
+
+
 def unit_float(text: str) -> float:
     """A number in [0, 1]."""
     try:

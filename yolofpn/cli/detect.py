@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from yolofpn.cli.arguments import Parser, comma_list, image_size, positive_int, run_door, unit_float
+from yolofpn.cli.arguments import Parser, comma_list, image_size, image_sizes, positive_int, run_door, unit_float
 
 FORMATS = ("jsonl", "coco", "csv", "yolo", "labels", "crops")
 
@@ -66,7 +66,14 @@ def add_model_flags(parser: Parser) -> None:
     add("--weights", default="auto", metavar="FILE|RUN_DIR|NAME", help="safetensors or Darknet .weights, a run, a name")
     add("--darknet-cfg", type=Path, metavar="FILE", help="the cfg of Darknet weights, if it is not found beside them")
     add("--names", type=Path, metavar="FILE", help="class names: .names, classes.txt, data.yaml or Darknet .data")
-    add("--img-size", type=image_size, metavar="N|HxW", help="network input; default: what the weights say")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--img-size", type=image_size, metavar="N|HxW", help="network input; default: as the weights say")
+    size.add_argument(
+        "--pyramid",
+        type=image_sizes,
+        metavar="N,N",
+        help="several network inputs, such as 320,416,608: every picture is seen in each size, the results are merged",
+    )
     add("--resize", choices=("auto", "letterbox", "stretch", "shortest-edge"), default="auto", help="way to that size")
     add("--device", default="auto", help="auto, cpu, cuda:N or mps")
     add("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="of the network's arithmetic")

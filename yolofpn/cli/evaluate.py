@@ -55,6 +55,12 @@ def build_parser() -> Parser:
     )
     add("--report-thresh", metavar="F", type=unit_float, default=0.25, help="lowest score of what TP, FP, FN, F1 count")
     add("--output", type=Path, metavar="DIR", help="where results go; default: runs/evaluate/DATA-N")
+    add(
+        "--save-proposals",
+        type=Path,
+        metavar="FILE",
+        help="write up to 1000 boxes of each picture, whatever their class, as COCO results, and measure their recall",
+    )
     add("--json", type=Path, metavar="FILE", help="write the numbers there too")
     add(
         "--save-thresholds",

@@ -14,6 +14,7 @@ from yolofpn.darknet.sections import Region, Softmax, Yolo
 from yolofpn.darknet.weights import LoadedLayers, WeightLayer, WeightsFile, open_weights, read_layers
 from yolofpn.errors import UserError
 from yolofpn.models.postprocess import MapSpec, postprocess_maps
+from yolofpn.models.proposals import Proposals, propose_from_maps
 from yolofpn.structures import Detections, Limits, Target
 
 
@@ -91,6 +92,10 @@ class DarknetNetwork(nn.Module):
     ) -> list[Detections]:
         """Raw maps -> detections in network pixels, clipped to each image's (height, width)."""
         return postprocess_maps(dense, self.specs, self.num_classes, image_sizes, limits or self.limits)
+
+    def propose(self, dense: dict[str, Tensor], image_sizes: list[tuple[int, int]]) -> list[Proposals]:
+        """Raw maps -> where any object is, in network pixels."""
+        return propose_from_maps(dense, self.specs, self.num_classes, image_sizes)
 
     def forward(self, images: Tensor, targets: list[Target] | None = None) -> dict[str, Tensor] | list[Detections]:
         """Detections of each image in network pixels.

@@ -25,7 +25,7 @@ def collect(
     dtype: torch.dtype = torch.float32,
     limits: Limits = EVALUATION_LIMITS,
     relabel: Sequence[int | None] | None = None,
-    on_image: Callable[[int, Detections], None] | None = None,
+    on_dense: Callable[[dict[str, Tensor], Batch], None] | None = None,
 ) -> None:
     """Detect on every batch and hand the results to ``metrics``, in pixels of the pictures.
 
@@ -37,7 +37,7 @@ def collect(
         dtype: of the network's arithmetic.
         limits: low enough a threshold for whole precision-recall curves.
         relabel: by label of the detector, the data set's, or None for classes that it does not have.
-        on_image: called with the image's id and what was found, after relabelling.
+        on_dense: called with the maps that the network makes of each batch.
     """
     assert isinstance(detector, nn.Module)
     was_training = detector.training
@@ -45,12 +45,13 @@ def collect(
     try:
         for batch in batches:
             images = batch.images.to(device, non_blocking=True)
-            found = detect_batch(detector, images, batch, dtype, limits)
+            dense = run_dense(detector, images, dtype)
+            found = place_detections(detector, dense, batch, limits)
             for detections, target, readable in zip(found, batch.originals, batch.readable, strict=True):
                 kept = _relabel(detections, relabel) if readable else Detections.empty()
                 metrics.add(kept, target)
-                if on_image is not None:
-                    on_image(target.image_id, kept)
+            if on_dense is not None:
+                on_dense(dense, batch)
     finally:
         detector.train(was_training)
 
@@ -59,8 +60,17 @@ def detect_batch(
     detector: Detector, images: Tensor, batch: Batch, dtype: torch.dtype, limits: Limits
 ) -> list[Detections]:
     """The detections of an evaluation batch in pixels of its pictures."""
+    return place_detections(detector, run_dense(detector, images, dtype), batch, limits)
+
+
+def run_dense(detector: Detector, images: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
+    """The maps of a batch [B, 3, H, W], computed in ``dtype``."""
     with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
-        dense = detector.dense(images)
+        return detector.dense(images)
+
+
+def place_detections(detector: Detector, dense: dict[str, Tensor], batch: Batch, limits: Limits) -> list[Detections]:
+    """The maps of an evaluation batch -> detections in pixels of its pictures."""
     sizes = [placement.network_size for placement in batch.placements]
     found = detector.postprocess(dense, sizes, limits)
     placed = zip(found, batch.placements, strict=True)

@@ -9,7 +9,7 @@ Shapes: I images, D detections and M objects of all images together, C classes.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -117,6 +117,10 @@ class DetectionMetrics:
         if not _same_objects(present, target):
             raise ValueError(f"two images with different objects have the id {target.image_id}")
 
+    def images(self) -> Iterator[tuple[int, Detections, Target]]:
+        """Id, detections and ground truth of each image, in the order in which they were added."""
+        return ((image_id, *image) for image_id, image in self._images.items())
+
     def state(self) -> dict[str, Tensor]:
         """What was collected as plain tensors, to be sent to another process and given to ``merge`` there."""
         found = [detections for detections, _ in self._images.values()]
@@ -141,8 +145,7 @@ class DetectionMetrics:
 
     def table(self) -> EvaluationTable:
         """What was collected, for the functions of this package that look deeper."""
-        images = ((image_id, *image) for image_id, image in self._images.items())
-        return build_table(images, len(self.names))
+        return build_table(self.images(), len(self.names))
 
     def compute(self, report_thresh: float = 0.25, *, voc: bool = False, proposals: bool = False) -> Metrics:
         """Measure what was collected so far.

@@ -34,6 +34,11 @@ def format_metrics(metrics: Metrics) -> str:
     return "\n".join(lines)
 
 
+def format_proposals(recall: dict[str, float]) -> str:
+    """The columns of the FPN paper's table 1 (arXiv 1612.03144), with 1000 proposals of a picture also by size."""
+    return "proposals:\n" + _columns(["AR100", "AR1000", "AR1000s", "AR1000m", "AR1000l"], recall)
+
+
 def _class_table(shown: Sequence[ClassMetrics], metrics: Metrics) -> list[str]:
     width = max([len("all classes"), *(min(len(each.name), LONGEST_NAME) for each in shown)])
     objects = sum(each.objects for each in metrics.per_class)

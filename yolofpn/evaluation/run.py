@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import torch
-from torch import Tensor
-from tqdm import tqdm
+from typing import Any
 
 from yolofpn.config import ResizeMode
 from yolofpn.data.dataset import DetectionDataset, ProblemKind
 from yolofpn.data.layouts import open_data
-from yolofpn.data.loader import Batch, Loader
 from yolofpn.data.names import ClassMatch, match_classes
-from yolofpn.data.sampler import EvalBatchSampler
-from yolofpn.data.samples import EvaluationSamples
 from yolofpn.errors import UserError
-from yolofpn.evaluation.evaluate import collect
 from yolofpn.evaluation.files import (
     prepare_output,
     write_detections,
@@ -29,15 +21,13 @@ from yolofpn.evaluation.files import (
     write_plots,
     write_worst_images,
 )
-from yolofpn.evaluation.metrics import PROPOSAL_LIMITS, DetectionMetrics, Metrics
-from yolofpn.evaluation.report import format_metrics
+from yolofpn.evaluation.metrics import PROPOSAL_LIMITS, Metrics, class_agnostic_recall
+from yolofpn.evaluation.proposals import write_proposals
+from yolofpn.evaluation.report import format_metrics, format_proposals
+from yolofpn.evaluation.run_detector import Found, RunSettings, run_detector
 from yolofpn.evaluation.thresholds import SUFFIX, save_thresholds
-from yolofpn.hardware import default_workers
 from yolofpn.inference.predictor import Predictor
-from yolofpn.structures import Detections, Limits
 from yolofpn.weights import load_weights
-
-SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal that a bar could be drawn on
 
 
 @dataclass(frozen=True)
@@ -51,6 +41,7 @@ class EvaluateOptions:
     darknet_cfg: Path | None = None
     names: Path | None = None
     img_size: tuple[int, int] | None = None
+    pyramid: tuple[tuple[int, int], ...] | None = None
     resize: str = "auto"
     device: str = "auto"
     precision: str = "auto"
@@ -63,21 +54,7 @@ class EvaluateOptions:
     output: Path | None = None
     json: Path | None = None
     save_thresholds: Path | None = None
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a detector found in a data set.
-
-    Attributes:
-        metrics: detections and ground truth of every picture.
-        detections: by image id, with the data set's labels, names and category ids.
-        failures: why pictures could not be read, by their number in the data set.
-    """
-
-    metrics: DetectionMetrics
-    detections: dict[int, Detections]
-    failures: dict[int, str]
+    save_proposals: Path | None = None
 
 
 def evaluate(options: EvaluateOptions) -> int:
@@ -92,14 +69,21 @@ def evaluate(options: EvaluateOptions) -> int:
     dataset, match = open_split(options, predictor)
     output = prepare_output(options.output, options.data)
     start = time.perf_counter()
-    found = run_detector(predictor, dataset, match, options)
+    settings = RunSettings(
+        options.batch_size, options.workers, options.score_thresh, options.save_proposals is not None
+    )
+    found = run_detector(predictor, dataset, match, settings)
     if len(found.failures) == len(dataset):
         raise UserError(f"{options.data}: none of the {len(dataset)} pictures of {options.split!r} can be read")
     metrics = found.metrics.compute(options.report_thresh, voc=True, proposals=options.max_det >= max(PROPOSAL_LIMITS))
     seconds = time.perf_counter() - start
     print(format_metrics(metrics))
+    numbers = {**metrics.to_json(), "seconds": seconds}
+    if found.proposals is not None:
+        numbers["proposals"] = class_agnostic_recall(found.proposals.table())
+        print(format_proposals(numbers["proposals"]))
     print(f"pictures: {len(dataset)} in {seconds:.1f} s, of which {metrics.seconds:.1f} s for the metrics")
-    write_files(output, options, dataset, found, metrics, seconds)
+    write_files(output, options, dataset, found, metrics, numbers)
     if options.save_thresholds is not None:
         print(save_thresholds(options.save_thresholds, predictor, match, found.metrics.table(), options.report_thresh))
     print(f"results: {output}")
@@ -116,13 +100,15 @@ def open_predictor(options: EvaluateOptions) -> Predictor:
         loaded.detector,
         loaded.metadata,
         img_size=options.img_size,
+        pyramid=options.pyramid,
         resize=resize,
         nms_thresh=options.nms_thresh,
         detections_per_img=options.max_det,
         device=options.device,
         precision=options.precision,
     )
-    print(f"input: {predictor.img_size[0]}x{predictor.img_size[1]}, {predictor.resize}; {predictor.device}")
+    sizes = " and ".join(f"{height}x{width}" for height, width in predictor.sizes)
+    print(f"input: {sizes}, {predictor.resize}; {predictor.device}")
     return predictor
 
 
@@ -145,109 +131,28 @@ def open_split(options: EvaluateOptions, predictor: Predictor) -> tuple[Detectio
     return dataset, match
 
 
-def run_detector(predictor: Predictor, dataset: DetectionDataset, match: ClassMatch, options: EvaluateOptions) -> Found:
-    """Detect on every picture."""
-    # Pictures of different sizes would be padded to the largest of their batch, which changes what is found.
-    batch_size = 1 if predictor.resize == "shortest-edge" else options.batch_size
-    loader = Loader(
-        EvaluationSamples(dataset, predictor.resize),
-        EvalBatchSampler(len(dataset), batch_size, predictor.img_size),
-        workers=default_workers(predictor.device) if options.workers is None else options.workers,
-        pin_memory=predictor.device.type == "cuda",
-        report=_report_failure,
-    )
-    found = Found(DetectionMetrics(dataset.names), {}, loader.failures)
-
-    def keep(image_id: int, detections: Detections) -> None:
-        found.detections[image_id] = replace(detections, names=dataset.names, category_ids=dataset.category_ids)
-
-    with _network_errors(predictor):
-        collect(
-            predictor.detector,
-            _padded(_with_progress(loader, len(dataset)), predictor),
-            found.metrics,
-            device=predictor.device,
-            dtype=predictor.dtype,
-            limits=_limits(predictor, match, options.score_thresh),
-            relabel=match.mapping,
-            on_image=keep,
-        )
-    return found
-
-
 def write_files(
-    output: Path, options: EvaluateOptions, dataset: DetectionDataset, found: Found, metrics: Metrics, seconds: float
+    output: Path,
+    options: EvaluateOptions,
+    dataset: DetectionDataset,
+    found: Found,
+    metrics: Metrics,
+    numbers: Mapping[str, Any],
 ) -> None:
-    """Write everything into ``output``, and the numbers where ``--json`` says.
+    """Write everything into ``output``, and numbers and proposals where ``--json`` and ``--save-proposals`` say.
 
     Raises:
         UserError: a file cannot be written.
     """
-    numbers = {**metrics.to_json(), "seconds": seconds}
     write_json(output / "results.json", {**numbers, "settings": asdict(options)})
     if options.json is not None:
         write_json(options.json, numbers)
-    table = found.metrics.table()
-    write_detections(output / "detections.coco.json", found.detections)
+    if options.save_proposals is not None and found.proposals is not None:
+        write_proposals(options.save_proposals, found.proposals, dataset.category_ids[0])
+    table, detections = found.metrics.table(), found.detections(dataset)
+    write_detections(output / "detections.coco.json", detections)
     write_plots(output, metrics, table)
-    write_worst_images(output / "worst", dataset, found.detections, table, options.report_thresh, found.failures.keys())
-
-
-def _limits(predictor: Predictor, match: ClassMatch, score_thresh: float) -> Limits:
-    """Classes that the data set lacks are left out before the best detections of a picture are counted."""
-    if None not in match.mapping:
-        return replace(predictor.limits, score_thresh=score_thresh)
-    thresholds = tuple(1.0 if label is None else score_thresh for label in match.mapping)
-    return replace(predictor.limits, score_thresh=thresholds)
-
-
-@contextlib.contextmanager
-def _network_errors(predictor: Predictor) -> Iterator[None]:
-    """What no user should read as a traceback: memory that does not suffice, and numbers that are none."""
-    try:
-        yield
-    except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
-            raise UserError(f"the memory of {predictor.device} does not suffice: lower --batch-size") from None
-        raise
-    except ValueError as error:
-        if "NaN" not in str(error):
-            raise
-        remedy = "fetch or train them again" if predictor.dtype == torch.float32 else "try --precision fp32"
-        raise UserError(f"the network's output is not a number (NaN): the weights are damaged: {remedy}") from None
-
-
-def _padded(batches: Iterator[Batch], predictor: Predictor) -> Iterator[Batch]:
-    """Batches filled up to the network's stride with its mean, as in detection (only ``shortest-edge`` needs it)."""
-    divisor, mean = predictor.detector.size_divisor, predictor.metadata.input.mean
-    for batch in batches:
-        height, width = batch.images.shape[2:]
-        if height % divisor == 0 and width % divisor == 0:
-            yield batch
-            continue
-        fill = torch.tensor([round(value * 255) for value in mean], dtype=torch.uint8)
-        size = (len(batch), 3, height + -height % divisor, width + -width % divisor)
-        images: Tensor = fill[None, :, None, None].expand(size).clone()
-        images[:, :, :height, :width] = batch.images
-        yield replace(batch, images=images)
-
-
-def _with_progress(loader: Loader, total: int) -> Iterator[Batch]:
-    """The loader's batches, with a bar on a terminal, else with a line from time to time."""
-    with tqdm(total=total, unit="picture", disable=not sys.stderr.isatty(), leave=False) as bar:
-        done, last_line = 0, time.perf_counter()
-        for batch in loader:
-            yield batch
-            done += len(batch)
-            bar.update(len(batch))
-            if bar.disable and time.perf_counter() - last_line > SECONDS_BETWEEN_LINES:
-                last_line = time.perf_counter()
-                print(f"{done} of {total} pictures done", flush=True)
-
-
-def _report_failure(line: str) -> None:
-    with tqdm.external_write_mode(file=sys.stderr):
-        print(f"failed: {line}", file=sys.stderr, flush=True)
+    write_worst_images(output / "worst", dataset, detections, table, options.report_thresh, found.failures.keys())
 
 
 def _exit_code(dataset: DetectionDataset, found: Found) -> int:

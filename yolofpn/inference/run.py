@@ -40,6 +40,7 @@ class DetectOptions:
     darknet_cfg: Path | None = None
     names: Path | None = None
     img_size: tuple[int, int] | None = None
+    pyramid: tuple[tuple[int, int], ...] | None = None
     resize: Literal["auto"] | ResizeMode = "auto"
     score_thresh: float | None = None
     nms_thresh: float | None = None
@@ -98,6 +99,7 @@ def open_predictor(options: DetectOptions, report: Report) -> Predictor:
         loaded.detector,
         loaded.metadata,
         img_size=options.img_size,
+        pyramid=options.pyramid,
         resize=None if options.resize == "auto" else options.resize,
         score_thresh=options.score_thresh,
         nms_thresh=options.nms_thresh,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from yolofpn.models.layers import Normalize
 from yolofpn.models.postprocess import MapSpec, postprocess_maps
+from yolofpn.models.proposals import Proposals, propose_from_maps
 from yolofpn.models.yolo_loss import YOLOLoss
 from yolofpn.structures import Detections, Limits, Target
 
@@ -61,6 +62,10 @@ class YOLO(nn.Module):
     ) -> list[Detections]:
         """Raw maps -> detections in network pixels, clipped to each image's (height, width)."""
         return postprocess_maps(dense, self.specs, self.num_classes, image_sizes, limits or self.limits)
+
+    def propose(self, dense: dict[str, Tensor], image_sizes: list[tuple[int, int]]) -> list[Proposals]:
+        """Raw maps -> where any object is, in network pixels."""
+        return propose_from_maps(dense, self.specs, self.num_classes, image_sizes)
 
     def forward(self, images: Tensor, targets: list[Target] | None = None) -> dict[str, Tensor] | list[Detections]:
         """Losses by name if ``targets`` (in network pixels) are given, else detections in network pixels."""

@@ -1,0 +1,92 @@
+"""The proposals of a data set: where a detector sees any object, measured by recall and written to a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from yolofpn.data.loader import Batch
+from yolofpn.errors import UserError
+from yolofpn.evaluation.metrics import DetectionMetrics
+from yolofpn.inference.coco_sink import rounded_results
+from yolofpn.inference.output_files import part_path, write_errors
+from yolofpn.structures import Detections, Detector
+
+NAMES = ("object",)
+
+
+@runtime_checkable
+class Proposer(Protocol):
+    """A detector that can also say where any object is."""
+
+    def propose(self, dense: dict[str, Tensor], image_sizes: list[tuple[int, int]]) -> list[tuple[Tensor, Tensor]]:
+        """Each image's boxes [P, 4] in network pixels and their scores [P], the best first."""
+        ...
+
+
+class ProposalCollector:
+    """Takes the proposals from the maps that a detector makes of each batch.
+
+    Args:
+        detector: whose proposals they are.
+
+    Attributes:
+        metrics: proposals and ground truth of every picture, of one class that is everything.
+
+    Raises:
+        UserError: the detector makes no proposals.
+    """
+
+    def __init__(self, detector: Detector) -> None:
+        if not isinstance(detector, Proposer):
+            raise UserError(
+                "--save-proposals: a network in this format makes no proposals: give the weights themselves"
+            )
+        self._detector = detector
+        self.metrics = DetectionMetrics(NAMES)
+
+    def add(self, dense: dict[str, Tensor], batch: Batch) -> None:
+        """Add the proposals of an evaluation batch; of a picture that could not be read there are none."""
+        proposals = self._detector.propose(dense, [placement.network_size for placement in batch.placements])
+        placed = zip(proposals, batch.placements, batch.originals, batch.readable, strict=True)
+        for (boxes, scores), placement, original, readable in placed:
+            found = Detections.empty()
+            if readable:
+                in_picture = placement.to_image(boxes.float().cpu())
+                found = Detections(in_picture, scores.float().cpu(), torch.zeros(len(scores), dtype=torch.int64))
+                found = found[(in_picture[:, 2:] > in_picture[:, :2]).all(dim=1)]  # none of the padding
+            self.metrics.add(found, replace(original, labels=torch.zeros_like(original.labels)))
+
+
+def write_proposals(path: Path, metrics: DetectionMetrics, category_id: int) -> None:
+    """Write a COCO results list: image_id, category_id, bbox [x, y, width, height], score, each picture's best first.
+
+    Args:
+        path: the JSON file; of 5,000 pictures it takes about 500 MB.
+        metrics: of a ``ProposalCollector``.
+        category_id: one of the data set's, since pycocotools leaves out all others even where it ignores classes.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    part = part_path(path)
+    with write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("w") as file:
+            file.write("[")
+            for number, line in enumerate(_lines(metrics, category_id)):
+                file.write(",\n" + line if number else "\n" + line)
+            file.write("\n]\n")
+        part.replace(path)
+
+
+def _lines(metrics: DetectionMetrics, category_id: int) -> Iterator[str]:
+    for image_id, found, _ in metrics.images():
+        for result in rounded_results(replace(found, category_ids=(category_id,)), image_id):
+            yield json.dumps(result)

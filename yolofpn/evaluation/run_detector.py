@@ -1,0 +1,194 @@
+"""The detector over all pictures of a data set, at one size or at each size of an image pyramid."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from yolofpn.data.dataset import DetectionDataset
+from yolofpn.data.loader import Batch, Loader
+from yolofpn.data.names import ClassMatch
+from yolofpn.data.sampler import EvalBatchSampler
+from yolofpn.data.samples import EvaluationSamples
+from yolofpn.errors import UserError
+from yolofpn.evaluation.evaluate import collect
+from yolofpn.evaluation.metrics import DetectionMetrics
+from yolofpn.evaluation.proposals import ProposalCollector
+from yolofpn.hardware import default_workers
+from yolofpn.inference.image_pyramid import merge_detections
+from yolofpn.inference.predictor import Predictor
+from yolofpn.models.proposals import PROPOSAL_LIMITS
+from yolofpn.structures import Detections, Limits
+
+SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal that a bar could be drawn on
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How the pictures go through the network.
+
+    Attributes:
+        batch_size: pictures that go through it together.
+        workers: processes that load pictures; None: as fits the machine.
+        score_thresh: lowest score of a detection.
+        with_proposals: whether proposals are collected too.
+    """
+
+    batch_size: int
+    workers: int | None
+    score_thresh: float
+    with_proposals: bool = False
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a detector found in a data set.
+
+    Attributes:
+        metrics: detections and ground truth of every picture.
+        proposals: the same of the proposals, where they were asked for.
+        failures: why pictures could not be read, by their number in the data set.
+    """
+
+    metrics: DetectionMetrics
+    proposals: DetectionMetrics | None
+    failures: dict[int, str]
+
+    def detections(self, dataset: DetectionDataset) -> dict[int, Detections]:
+        """By image id, with the data set's names and category ids."""
+        return {
+            image_id: replace(detections, names=dataset.names, category_ids=dataset.category_ids)
+            for image_id, detections, _ in self.metrics.images()
+        }
+
+
+def run_detector(predictor: Predictor, dataset: DetectionDataset, match: ClassMatch, settings: RunSettings) -> Found:
+    """Detect on every picture, in each of the predictor's sizes.
+
+    Raises:
+        UserError: the memory does not suffice, the network's output is not a number, or it makes no proposals.
+    """
+    reports = [_print_failure, *[_say_nothing] * (len(predictor.sizes) - 1)]
+    found = [
+        _run_at(size, predictor, dataset, match, settings, report=report)
+        for size, report in zip(predictor.sizes, reports, strict=True)
+    ]
+    limits = _limits(predictor, match, settings.score_thresh)
+    proposals = [each.proposals for each in found if each.proposals is not None]
+    return Found(
+        _merged([each.metrics for each in found], limits),
+        _merged(proposals, PROPOSAL_LIMITS) if proposals else None,
+        found[0].failures,
+    )
+
+
+def _run_at(
+    size: tuple[int, int],
+    predictor: Predictor,
+    dataset: DetectionDataset,
+    match: ClassMatch,
+    settings: RunSettings,
+    *,
+    report: Callable[[str], None],
+) -> Found:
+    # Pictures of different sizes would be padded to the largest of their batch, which changes what is found.
+    batch_size = 1 if predictor.resize == "shortest-edge" else settings.batch_size
+    loader = Loader(
+        EvaluationSamples(dataset, predictor.resize),
+        EvalBatchSampler(len(dataset), batch_size, size),
+        workers=default_workers(predictor.device) if settings.workers is None else settings.workers,
+        pin_memory=predictor.device.type == "cuda",
+        report=report,
+    )
+    collector = ProposalCollector(predictor.detector) if settings.with_proposals else None
+    metrics = DetectionMetrics(dataset.names)
+    with _network_errors(predictor):
+        collect(
+            predictor.detector,
+            _padded(_with_progress(loader, len(dataset)), predictor),
+            metrics,
+            device=predictor.device,
+            dtype=predictor.dtype,
+            limits=_limits(predictor, match, settings.score_thresh),
+            relabel=match.mapping,
+            on_dense=collector.add if collector else None,
+        )
+    return Found(metrics, collector.metrics if collector else None, loader.failures)
+
+
+def _merged(at_each_size: Sequence[DetectionMetrics], limits: Limits) -> DetectionMetrics:
+    """What was collected at each size, made one for each picture."""
+    if len(at_each_size) == 1:
+        return at_each_size[0]
+    merged = DetectionMetrics(at_each_size[0].names)
+    for images in zip(*(metrics.images() for metrics in at_each_size), strict=True):
+        merged.add(merge_detections([detections for _, detections, _ in images], limits), images[0][2])
+    return merged
+
+
+def _limits(predictor: Predictor, match: ClassMatch, score_thresh: float) -> Limits:
+    """Classes that the data set lacks are left out before the best detections of a picture are counted."""
+    if None not in match.mapping:
+        return replace(predictor.limits, score_thresh=score_thresh)
+    thresholds = tuple(1.0 if label is None else score_thresh for label in match.mapping)
+    return replace(predictor.limits, score_thresh=thresholds)
+
+
+@contextlib.contextmanager
+def _network_errors(predictor: Predictor) -> Iterator[None]:
+    """What no user should read as a traceback: memory that does not suffice, and numbers that are none."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
+            raise UserError(f"the memory of {predictor.device} does not suffice: lower --batch-size") from None
+        raise
+    except ValueError as error:
+        if "NaN" not in str(error):
+            raise
+        remedy = "fetch or train them again" if predictor.dtype == torch.float32 else "try --precision fp32"
+        raise UserError(f"the network's output is not a number (NaN): the weights are damaged: {remedy}") from None
+
+
+def _padded(batches: Iterator[Batch], predictor: Predictor) -> Iterator[Batch]:
+    """Batches filled up to the network's stride with its mean, as in detection (only ``shortest-edge`` needs it)."""
+    divisor, mean = predictor.detector.size_divisor, predictor.metadata.input.mean
+    for batch in batches:
+        height, width = batch.images.shape[2:]
+        if height % divisor == 0 and width % divisor == 0:
+            yield batch
+            continue
+        fill = torch.tensor([round(value * 255) for value in mean], dtype=torch.uint8)
+        size = (len(batch), 3, height + -height % divisor, width + -width % divisor)
+        images: Tensor = fill[None, :, None, None].expand(size).clone()
+        images[:, :, :height, :width] = batch.images
+        yield replace(batch, images=images)
+
+
+def _with_progress(loader: Loader, total: int) -> Iterator[Batch]:
+    """The loader's batches, with a bar on a terminal, else with a line from time to time."""
+    with tqdm(total=total, unit="picture", disable=not sys.stderr.isatty(), leave=False) as bar:
+        done, last_line = 0, time.perf_counter()
+        for batch in loader:
+            yield batch
+            done += len(batch)
+            bar.update(len(batch))
+            if bar.disable and time.perf_counter() - last_line > SECONDS_BETWEEN_LINES:
+                last_line = time.perf_counter()
+                print(f"{done} of {total} pictures done", flush=True)
+
+
+def _print_failure(line: str) -> None:
+    with tqdm.external_write_mode(file=sys.stderr):
+        print(f"failed: {line}", file=sys.stderr, flush=True)
+
+
+def _say_nothing(_line: str) -> None:
+    """At a further size the same pictures cannot be read."""
