@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -29,6 +31,8 @@ class Report:
         self._pictures = 0
         self._frames = 0
         self._failures = 0
+        self._untold: list[tuple[int, str]] = []  # failures that come after so many results
+        self._lock = threading.Lock()
         self._classes: Counter[str] = Counter()
         self._network_seconds = 0.0
         self._start = time.perf_counter()
@@ -42,10 +46,17 @@ class Report:
         """Print a line without disturbing the bar."""
         _print(line, self._stream)
 
-    def fail(self, line: str) -> None:
-        """Say that an input could not be used, or only in part."""
-        self._failures += 1
-        _print(f"failed: {line}", sys.stderr)
+    def fail(self, line: str, *, after: int = 0) -> None:
+        """Say that an input could not be used, or only in part; any thread may call it.
+
+        Args:
+            line: what is said.
+            after: as soon as so many pictures and frames are done, so that all is told in its order.
+        """
+        with self._lock:
+            self._failures += 1
+            self._untold.append((after, line))
+        self._tell(self._pictures + self._frames)
 
     def stop(self, line: str) -> None:
         """Say what ended the run before its time."""
@@ -53,6 +64,10 @@ class Report:
 
     def add(self, source: Source, frame: Frame, detections: Detections, seconds: float) -> None:
         """A picture or frame is done; ``seconds`` is its share of the network's time, from pixels to boxes."""
+        self._add(source, frame, detections, seconds)
+        self._tell(self._pictures + self._frames)
+
+    def _add(self, source: Source, frame: Frame, detections: Detections, seconds: float) -> None:
         self._network_seconds += seconds
         self._classes.update(detections.counts())
         if source.kind == "image":
@@ -69,6 +84,7 @@ class Report:
     def finish(self, output: Path | None) -> int:
         """Print the summary; the exit code: 1 if an input failed, else 0."""
         self._end_progress()
+        self._tell()
         done = [_count(self._pictures, "picture")] if self._pictures or not self._frames else []
         done += [_count(self._frames, "frame")] if self._frames else []
         failed = f", {self._failures} failed" if self._failures else ""
@@ -81,6 +97,14 @@ class Report:
         if output is not None:
             self.say(f"results: {output}")
         return 1 if self._failures else 0
+
+    def _tell(self, done: float = math.inf) -> None:
+        """The failures that come after up to ``done`` results."""
+        with self._lock:
+            due = [line for after, line in self._untold if after <= done]
+            self._untold = [(after, line) for after, line in self._untold if after > done]
+        for line in due:
+            _print(f"failed: {line}", sys.stderr)
 
     def _progress_of(self, source: Source) -> Progress:
         """That of ``source``; all pictures share one."""

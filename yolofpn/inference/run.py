@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import glob
 import sys
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
-from itertools import chain, islice, takewhile
+from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
 from yolofpn.config import ResizeMode
 from yolofpn.drawing import LabelStyle
-from yolofpn.errors import InputError, UserError
+from yolofpn.errors import UserError
 from yolofpn.inference.media import MediaChoice
 from yolofpn.inference.output_names import next_output_dir
+from yolofpn.inference.pipeline import Result, Results, results_of, written
 from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.remote import is_url
 from yolofpn.inference.report import Report
@@ -24,7 +23,6 @@ from yolofpn.inference.samples import default_sources
 from yolofpn.inference.sinks import Sinks, build_sinks
 from yolofpn.inference.sources import Source, resolve_sources
 from yolofpn.inference.window import Window
-from yolofpn.structures import Detections, Frame
 from yolofpn.weights import load_weights
 
 OUTPUT_BASE = Path("runs/detect")
@@ -57,16 +55,6 @@ class DetectOptions:
     show: bool = False
 
 
-@dataclass(frozen=True)
-class Result:
-    """What was found in one picture or frame, and how long the network took for it in seconds."""
-
-    source: Source
-    frame: Frame
-    detections: Detections
-    seconds: float
-
-
 def detect(options: DetectOptions) -> int:
     """Run, print, write; the exit code: 0 done, 1 some inputs failed or the user interrupted, 2 it broke off.
 
@@ -79,14 +67,14 @@ def detect(options: DetectOptions) -> int:
     specs = options.sources or default_sources()
     sources = resolve_sources(specs, vid_stride=options.vid_stride)
     report.start_clock()
-    results = _results(_frames(sources, report), predictor, options.batch_size)
-    first = next(results, None)
-    if first is None:
-        raise UserError("nothing was detected on: no input could be read")
-    # The folder is made only now, so that a run that can do nothing leaves nothing behind.
-    output = _output_folder(options.output, specs[0], first.source)
-    sinks = build_sinks(output, formats=options.format, media=options.media, labels=options.labels)
-    code = _deliver(chain([first], results), sinks, report, window, options.labels)
+    with closing(results_of(sources, predictor, report, batch_size=options.batch_size)) as results:
+        first = results.peek()
+        if first is None:
+            raise UserError("nothing was detected on: no input could be read")
+        # The folder is made only now, so that a run that can do nothing leaves nothing behind.
+        output = _output_folder(options.output, specs[0], first.source)
+        sinks = build_sinks(output, formats=options.format, media=options.media, labels=options.labels)
+        code = _deliver(results, sinks, report, window, options.labels)
     return max(code, report.finish(output))
 
 
@@ -110,30 +98,8 @@ def open_predictor(options: DetectOptions, report: Report) -> Predictor:
     )
 
 
-def _frames(sources: Iterator[Source], report: Report) -> Iterator[tuple[Source, Frame]]:
-    """Every frame of every source; a source that fails is reported, and the next one goes on."""
-    while True:
-        try:
-            source = next(sources, None)
-            if source is None:
-                return
-            for frame in source.frames():
-                yield source, frame
-        except InputError as error:
-            report.fail(str(error))
-
-
-def _results(frames: Iterator[tuple[Source, Frame]], predictor: Predictor, batch_size: int) -> Iterator[Result]:
-    while batch := list(islice(frames, batch_size)):
-        start = time.perf_counter()
-        found = predictor.predict([frame.image for _, frame in batch])
-        seconds = (time.perf_counter() - start) / len(batch)
-        for (source, frame), detections in zip(batch, found, strict=True):
-            yield Result(source, frame, detections, seconds)
-
-
-def _deliver(results: Iterable[Result], sinks: Sinks, report: Report, window: Window | None, labels: LabelStyle) -> int:
-    """Hand each result to everyone who waits for it, until the user has seen enough; then close them.
+def _deliver(results: Results, sinks: Sinks, report: Report, window: Window | None, labels: LabelStyle) -> int:
+    """Write, report and show every result, until the user has seen enough; then close the sinks.
 
     Returns:
         The exit code: 1 if the user interrupted, 2 if it broke off, such as on a full disk, else 0.
@@ -141,26 +107,22 @@ def _deliver(results: Iterable[Result], sinks: Sinks, report: Report, window: Wi
     code = 0
     try:
         with sinks, window or nullcontext():
+            done = written(results, sinks, report)
             try:
-                for result in results:
-                    _write(result, sinks, report)
+                for result in done:
+                    report.add(result.source, result.frame, result.detections, result.seconds)
                     if window and not _show(result, window, labels):
                         break
             except KeyboardInterrupt:
                 code = 1
                 report.stop("interrupted: what was done so far is kept")
+            results.stop()
+            for result in done:  # what was under way
+                report.add(result.source, result.frame, result.detections, result.seconds)
     except UserError as error:
         code = 2
         report.stop(f"error: {error}")
     return code
-
-
-def _write(result: Result, sinks: Sinks, report: Report) -> None:
-    try:
-        sinks.write(result.source, result.frame, result.detections)
-    except InputError as error:  # a picture too large for any format; the others go on
-        report.fail(f"{result.source.name}: {error}")
-    report.add(result.source, result.frame, result.detections, result.seconds)
 
 
 def _show(result: Result, window: Window, labels: LabelStyle) -> bool:

@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from tests.inference.fakes import nothing_found
+from yolofpn.errors import InputError, UserError
+from yolofpn.inference.output_names import SourceInfo
+from yolofpn.inference.pipeline import Result, results_of, written
+from yolofpn.inference.predictor import Predictor
+from yolofpn.inference.report import Report
+from yolofpn.inference.sinks import Sinks
+from yolofpn.inference.sources import Source
+from yolofpn.structures import Detections, Frame, Image
+
+
+def frames(name: str, count: int, error: Exception | None = None) -> Iterator[Frame]:
+    for index in range(count):
+        yield Frame(np.full((4, 6, 3), index, np.uint8), name, index, index / 10)
+    if error is not None:
+        raise error
+
+
+def source(name: str, count: int, error: Exception | None = None) -> Source:
+    return Source(name, "video", Path(name), lambda: frames(name, count, error))
+
+
+@dataclass
+class FakeBackend:
+    slots: int
+
+
+@dataclass
+class FakePredictor:
+    """Finds nothing, and remembers how many batches were under way at once, and of which sizes they were."""
+
+    slots: int = 1
+    breaks_at: int = -1
+    sizes: list[int] = field(default_factory=list)
+    under_way: int = 0
+    most: int = 0
+    threads: set[threading.Thread] = field(default_factory=set)
+
+    @property
+    def backend(self) -> FakeBackend:
+        return FakeBackend(self.slots)
+
+    def start(self, images: Sequence[Image]) -> Callable[[], list[Detections]]:
+        self.threads.add(threading.current_thread())
+        self.sizes.append(len(images))
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        number = len(self.sizes) - 1
+
+        def finish() -> list[Detections]:
+            self.under_way -= 1
+            if number == self.breaks_at:
+                raise UserError("the network broke")
+            return [nothing_found() for _ in images]
+
+        return finish
+
+
+class Recorder:
+    """A sink that remembers what it took, and refuses one frame."""
+
+    def __init__(self, refused: int = -1, error: type[Exception] = InputError) -> None:
+        self.taken: list[int] = []
+        self._refused = refused
+        self._error = error
+
+    def write(self, source: SourceInfo, frame: Frame, detections: Detections) -> None:
+        if frame.index == self._refused:
+            raise self._error("cannot be written")
+        self.taken.append(frame.index)
+
+    def close(self) -> None:
+        pass
+
+
+def run(predictor: FakePredictor, *sources: Source, batch_size: int = 1) -> Any:
+    report = Report(io.StringIO())
+    return results_of(iter(sources), cast(Predictor, predictor), report, batch_size=batch_size)
+
+
+def places(results: Iterator[Result]) -> list[tuple[str, int]]:
+    return [(result.source.name, result.frame.index) for result in results]
+
+
+@pytest.mark.parametrize("slots", [1, 2, 3])
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_everything_comes_once_and_in_order(slots: int, batch_size: int) -> None:
+    predictor = FakePredictor(slots)
+    results = run(predictor, source("a", 7), source("b", 0), source("c", 12), batch_size=batch_size)
+    assert places(results) == [("a", index) for index in range(7)] + [("c", index) for index in range(12)]
+    assert predictor.under_way == 0
+    assert predictor.most <= slots
+    assert set(predictor.sizes[:-1]) == {batch_size}
+
+
+def test_as_many_batches_are_under_way_as_pay_off() -> None:
+    read = threading.Event()
+
+    def all_read() -> Iterator[Frame]:
+        yield from frames("a", 4)
+        read.set()
+
+    class Slow(FakePredictor):
+        def start(self, images: Sequence[Image]) -> Callable[[], list[Detections]]:
+            assert read.wait(5)
+            return super().start(images)
+
+    predictor = Slow(slots=2)
+    assert len(places(run(predictor, Source("a", "video", Path("a"), all_read)))) == 4
+    assert predictor.most == 2
+
+
+def test_the_network_belongs_to_one_thread() -> None:
+    predictor = FakePredictor(slots=2)
+    list(run(predictor, source("a", 20)))
+    assert len(predictor.threads) == 1
+    assert threading.current_thread() not in predictor.threads
+
+
+def test_no_result_waits_for_a_frame_that_has_yet_to_come() -> None:
+    gate = threading.Event()
+
+    def slow() -> Iterator[Frame]:
+        yield from frames("slow", 1)
+        assert gate.wait(5)
+        yield from frames("slow", 1)
+
+    results = run(FakePredictor(slots=4), Source("slow", "stream", Path("slow"), slow))
+    assert next(results).frame.index == 0
+    gate.set()
+    assert len(list(results)) == 1
+
+
+def test_failures_are_told_between_the_results_that_they_stand_between(capsys: pytest.CaptureFixture[str]) -> None:
+    report = Report(io.StringIO())
+    sources = [source("a", 2), source("bad", 1, InputError("bad is bad")), source("c", 30)]
+    results = results_of(iter(sources), cast(Predictor, FakePredictor()), report)
+    told = []
+    for result in results:
+        report.add(result.source, result.frame, result.detections, result.seconds)
+        told.append("bad is bad" in capsys.readouterr().err)
+    assert told == [False, False, True] + [False] * 30
+    assert report.finish(None) == 1
+
+
+def test_what_was_read_before_a_reader_broke_is_finished() -> None:
+    results = run(FakePredictor(slots=3), source("a", 5, ValueError("a bug")), source("b", 5), batch_size=2)
+    assert places(next(results) for _ in range(5)) == [("a", index) for index in range(5)]
+    with pytest.raises(ValueError, match="a bug"):
+        next(results)
+
+
+def test_a_network_that_breaks_ends_it_after_what_was_found_before() -> None:
+    results = run(FakePredictor(slots=3, breaks_at=4), source("a", 50))
+    found = [next(results).frame.index for _ in range(4)]
+    with pytest.raises(UserError, match="the network broke"):
+        next(results)
+    assert found == [0, 1, 2, 3]
+    results.close()
+
+
+def test_results_come_out_once_they_are_written(capsys: pytest.CaptureFixture[str]) -> None:
+    recorder = Recorder(refused=1)
+    report = Report(io.StringIO())
+    done = written(run(FakePredictor(), source("a", 4)), Sinks([recorder]), report)
+    assert [result.frame.index for result in done] == [0, 1, 2, 3]
+    assert recorder.taken == [0, 2, 3]
+    assert "failed: a: cannot be written" in capsys.readouterr().err
+
+
+def test_a_full_disk_reaches_the_consumer_after_what_was_written() -> None:
+    recorder = Recorder(refused=3, error=UserError)
+    results = run(FakePredictor(), source("a", 50))
+    done = written(results, Sinks([recorder]), Report(io.StringIO()))
+    assert [next(done).frame.index for _ in range(3)] == [0, 1, 2] == recorder.taken
+    with pytest.raises(UserError, match="cannot be written"):
+        next(done)
+    results.close()
+
+
+def test_large_pictures_do_not_pile_up() -> None:
+    read: list[int] = []
+
+    def large() -> Iterator[Frame]:
+        for index in range(6):
+            read.append(index)
+            yield Frame(np.empty((5000, 5000, 3), np.uint8), "large", index)  # 75 MB, more than may wait
+
+    results = run(FakePredictor(), Source("large", "video", Path("large"), large))
+    assert results.peek() is not None
+    threading.Event().wait(0.05)
+    # One waits behind each of the two stages, one is held by each.
+    assert len(read) <= 4
+    assert len(list(results)) == 6

@@ -1,0 +1,125 @@
+"""An iterator that works ahead in a thread of its own, as far as its bounds allow."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+_PATIENCE = 5.0  # seconds; a thread that waits longer than this for a camera or the keyboard is left to itself
+
+
+class Background(Generic[T], Iterator[T]):
+    """What ``items`` gives, in its order, made ahead in a thread while others work on what came before.
+
+    Items may be anything but None. An exception of ``items`` reaches the consumer behind everything that was made
+    before it. ``items`` is run, and closed, by that thread alone.
+
+    Args:
+        items: what to run.
+        upstream: what ``items`` takes from, closed before it; else its thread might wait there for ever.
+        ahead: how many items may wait for the consumer.
+        weight: of an item, in bytes.
+        limit: while the items that wait weigh this much, no further one is made.
+    """
+
+    def __init__(
+        self,
+        items: Iterator[T],
+        *,
+        upstream: Background[Any] | None = None,
+        ahead: int,
+        weight: Callable[[T], int] = lambda item: 0,
+        limit: int = 1,
+    ) -> None:
+        self._items = items
+        self._upstream = upstream
+        self._ahead = ahead
+        self._weight = weight
+        self._limit = limit
+        self._waiting: deque[T] = deque()
+        self._weights = 0
+        self._changed = threading.Condition()
+        self._closed = False
+        self._ended = False
+        self._error: BaseException | None = None
+        # A daemon, because a read from a camera, an address or the keyboard cannot be broken off.
+        self._thread = threading.Thread(target=self._run, name=type(self).__name__, daemon=True)
+        self._thread.start()
+
+    def __next__(self) -> T:
+        with self._changed:
+            item = self._wait()
+            if item is None:
+                raise StopIteration
+            self._waiting.popleft()
+            self._weights -= self._weight(item)
+            self._changed.notify_all()
+            return item
+
+    def peek(self) -> T | None:
+        """What ``next`` will give, or None at the end."""
+        with self._changed:
+            return self._wait()
+
+    @property
+    def ready(self) -> bool:
+        """Whether ``next`` would answer at once."""
+        return bool(self._waiting) or self._ended or self._closed
+
+    def stop(self) -> None:
+        """Take no more from the first of the upstream iterators; what is under way between them still comes out."""
+        if self._upstream is not None:
+            self._upstream.stop()
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """End at once, and the upstream iterators before it: what waits is dropped, ``items`` is closed."""
+        if self._upstream is not None:
+            self._upstream.close()
+        with self._changed:
+            self._closed = True
+            self._waiting.clear()
+            self._changed.notify_all()
+        self._thread.join(_PATIENCE)
+
+    def _wait(self) -> T | None:
+        self._changed.wait_for(lambda: self._waiting or self._ended or self._closed)
+        if self._waiting:
+            return self._waiting[0]
+        if self._error is not None and not self._closed:
+            error, self._error = self._error, None
+            raise error
+        return None
+
+    def _run(self) -> None:
+        try:
+            try:
+                for item in self._items:
+                    if not self._put(item):
+                        break
+            finally:
+                close = getattr(self._items, "close", None)
+                if close is not None:
+                    close()
+        except BaseException as error:  # all that an iterator may raise is the consumer's to handle
+            self._error = error
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def _put(self, item: T) -> bool:
+        """Wait for room, but make the item wait even where it is too heavy; False once closed."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._closed or (len(self._waiting) < self._ahead and self._weights < self._limit)
+            )
+            if not self._closed:
+                self._waiting.append(item)
+                self._weights += self._weight(item)
+                self._changed.notify_all()
+            return not self._closed
