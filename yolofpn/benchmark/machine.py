@@ -1,0 +1,129 @@
+"""Where figures were measured, and with what: without this they say nothing."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import platform
+import resource
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from yolofpn.hardware import available_cpus, cpu_flags
+
+# Instruction sets that decide how fast networks run.
+NOTABLE_FLAGS = (
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "amx_bf16",
+    "amx_int8",
+    "asimd",
+    "bf16",
+    "i8mm",
+    "sve",
+)
+PACKAGES = ("torch", "numpy", "opencv-python", "av", "openvino", "onnxruntime", "albumentations", "yolofpn")
+MATRIX_SIDE = 2048
+
+
+def describe_machine() -> dict[str, object]:
+    """Processor, cores, instruction sets, memory, GPU and system."""
+    gpu = None
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        gpu = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
+    return {
+        "cpu": cpu_model(),
+        "cores": available_cpus(),
+        "flags": [flag for flag in NOTABLE_FLAGS if flag in cpu_flags()],
+        "memory_gb": round(total_memory() / 1e9, 1),
+        "gpu": gpu,
+        "system": f"{platform.system()} {platform.machine()}",
+        "torch_threads": torch.get_num_threads(),
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+    }
+
+
+def describe_versions() -> dict[str, str | None]:
+    """Of Python and the libraries that figures depend on; None for what is not installed."""
+    versions: dict[str, str | None] = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = None
+    return versions
+
+
+def cpu_model() -> str:
+    """As Linux names it, elsewhere as Python does."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def total_memory() -> int:
+    """Bytes of the machine's memory; 0 where the system does not say."""
+    with suppress(ValueError, OSError, AttributeError):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return 0
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Begin to note the peak anew, as far as the system lets us."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory(device: torch.device) -> dict[str, float]:
+    """Peaks in MB: of this process, of its largest worker process, and of what torch took of a GPU."""
+    peaks = {"process_mb": _process_peak(os.getpid()) / 1e6}
+    workers = [child.pid for child in multiprocessing.active_children() if child.pid is not None]
+    if workers:
+        peaks["worker_mb"] = max(_process_peak(pid) for pid in workers) / 1e6
+    if device.type == "cuda":
+        peaks["gpu_mb"] = torch.cuda.max_memory_allocated(device) / 1e6
+    return peaks
+
+
+def _process_peak(pid: int) -> int:
+    """Bytes; of another process 0 where there is no /proc."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
+    if pid != os.getpid():
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def matrix_product(device: torch.device, dtype: torch.dtype) -> tuple[Callable[[], None], float]:
+    """A product of two large square matrices to be timed, and its GFLOP: the most that any network can reach."""
+    side = MATRIX_SIDE * (4 if device.type == "cuda" else 1)
+    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    out = torch.empty(side, side, device=device, dtype=dtype)
+
+    def multiply() -> None:
+        torch.mm(left, right, out=out)
+        synchronize(device)
+
+    return multiply, 2e-9 * side**3
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
