@@ -228,7 +228,7 @@ def test_a_few_boxes_at_a_time_give_the_same(monkeypatch: pytest.MonkeyPatch, ra
         roi_max_pool(feature, boxes, indices, (3, 2), SCALE),
     )
     monkeypatch.setattr(module, "_TAPS_AT_ONCE", 3 * 3 * 2 * 16)
-    monkeypatch.setattr(module, "_VALUES_AT_ONCE", 5 * 3 * 3 * 2)
+    monkeypatch.setattr(module, "_ROIS_AT_ONCE", 5)
     parts = (
         roi_align(feature, boxes, indices, (3, 2), SCALE, ratio),
         roi_max_pool(feature, boxes, indices, (3, 2), SCALE),

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _TAPS_AT_ONCE = 2**22  # feature cells that are looked up in one step: 50 MB of indices and weights
-_VALUES_AT_ONCE = 2**23  # of the running maxima
+_ROIS_AT_ONCE = 64  # of which maxima are taken
 
 
 def roi_align(
@@ -48,24 +48,20 @@ def roi_align(
         ValueError: the shapes do not fit each other.
     """
     _check_shapes(feature, boxes, batch_indices)
-    dtype = torch.promote_types(feature.dtype, torch.float32)
-    batch, channels, height, width = feature.shape
-    cells = feature.to(dtype).permute(0, 2, 3, 1).reshape(batch * height * width, channels)
-    start = boxes.detach().to(dtype) * spatial_scale - (0.5 if aligned else 0.0)  # [R, 4]
+    height, width = feature.shape[2:]
+    cells = _cells_in_rows(feature)
+    start = boxes.detach().to(cells.dtype) * spatial_scale - (0.5 if aligned else 0.0)  # [R, 4]
     start, size = start[:, :2], start[:, 2:] - start[:, :2]
     if not aligned:
         size = size.clamp(min=1)
-    pooled = cells.new_zeros(len(boxes), *output_size, channels)
-    for rois, grid in _rois_of_equal_grid(size, output_size, sampling_ratio):
-        ys, y_weights = _taps(start[rois, 1], size[rois, 1], output_size[0], grid[0], height)
-        xs, x_weights = _taps(start[rois, 0], size[rois, 0], output_size[1], grid[1], width)
-        rows = batch_indices[rois, None, None] * height + ys
-        places = rows[:, :, None, :, None] * width + xs[:, None, :, None, :]  # [R', h, w, taps, taps]
-        weights = y_weights[:, :, None, :, None] * x_weights[:, None, :, None, :]
-        bins = F.embedding_bag(
-            places.flatten(3).flatten(0, 2), cells, mode="sum", per_sample_weights=weights.flatten(3).flatten(0, 2)
-        )
-        pooled.index_copy_(0, rois, bins.view(len(rois), *output_size, channels))
+    pooled = cells.new_zeros(len(boxes), *output_size, cells.shape[1])
+    for rois, (down, across) in _rois_of_equal_grid(size, output_size, sampling_ratio):
+        ys, y_weights = _taps(start[rois, 1], size[rois, 1], output_size[0], down, height)
+        xs, x_weights = _taps(start[rois, 0], size[rois, 0], output_size[1], across, width)
+        places = _row_of_each_cell(batch_indices[rois], ys, xs, height, width)
+        weights = (y_weights[:, :, None, :, None] * x_weights[:, None, :, None, :]).view(places.shape)
+        bins = F.embedding_bag(places, cells, mode="sum", per_sample_weights=weights)
+        pooled.index_copy_(0, rois, bins.view(len(rois), *pooled.shape[1:]))
     return pooled.permute(0, 3, 1, 2).to(feature.dtype)
 
 
@@ -88,28 +84,40 @@ def roi_max_pool(
         ValueError: the shapes do not fit each other.
     """
     _check_shapes(feature, boxes, batch_indices)
-    batch, channels, height, width = feature.shape
-    cells = feature.permute(0, 2, 3, 1).reshape(batch * height * width, channels)
+    height, width = feature.shape[2:]
+    cells = _cells_in_rows(feature)
     corners = _round_half_away(
         boxes.detach().to(torch.promote_types(boxes.dtype, torch.float32)) * spatial_scale
     ).long()
-    everyone = torch.arange(len(boxes), device=boxes.device)
-    pooled = [feature.new_zeros(0, *output_size, channels)]
-    for rois in torch.split(everyone, max(1, _VALUES_AT_ONCE // (channels * output_size[0] * output_size[1]))):
-        if not len(rois):
-            continue
-        top, bottom = _bin_edges(corners[rois, 1], corners[rois, 3], output_size[0], height)
-        left, right = _bin_edges(corners[rois, 0], corners[rois, 2], output_size[1], width)
-        first = (batch_indices[rois, None] * height + top)[:, :, None] * width + left[:, None, :]  # [R', h, w]
-        winners, found = _first_maxima(cells.detach(), first, bottom - top, right - left, width)
-        pooled.append(cells.gather(0, winners.view(-1, channels)).view_as(winners) * found)
-    return torch.cat(pooled).permute(0, 3, 1, 2)
+    top, bottom = _bin_edges(corners[:, 1], corners[:, 3], output_size[0], height)
+    left, right = _bin_edges(corners[:, 0], corners[:, 2], output_size[1], width)
+    pooled = cells.new_zeros(len(boxes), *output_size, cells.shape[1])
+    for rois, (down, across) in _rois_of_similar_bins((bottom - top).amax(dim=1), (right - left).amax(dim=1)):
+        ys = _up_to_the_last(top[rois], bottom[rois], down)
+        xs = _up_to_the_last(left[rois], right[rois], across)
+        places = _row_of_each_cell(batch_indices[rois], ys, xs, height, width)
+        bins = F.embedding_bag(places, cells, mode="max")
+        pooled.index_copy_(0, rois, bins.view(len(rois), *pooled.shape[1:]))
+    has_cells = (bottom > top)[:, :, None] & (right > left)[:, None, :]
+    return (pooled * has_cells[..., None]).permute(0, 3, 1, 2).to(feature.dtype)
 
 
 def _check_shapes(feature: Tensor, boxes: Tensor, batch_indices: Tensor) -> None:
     if feature.ndim != 4 or boxes.shape != (len(boxes), 4) or batch_indices.shape != (len(boxes),):
         shapes = f"{tuple(feature.shape)}, {tuple(boxes.shape)} and {tuple(batch_indices.shape)}"
         raise ValueError(f"feature, boxes and batch_indices must be [B, C, H, W], [R, 4] and [R], got {shapes}")
+
+
+def _cells_in_rows(feature: Tensor) -> Tensor:
+    """[B, C, H, W] -> [B * H * W, C] in float32 at least."""
+    dtype = torch.promote_types(feature.dtype, torch.float32)
+    return feature.to(dtype).permute(0, 2, 3, 1).reshape(-1, feature.shape[1])
+
+
+def _row_of_each_cell(batch_indices: Tensor, ys: Tensor, xs: Tensor, height: int, width: int) -> Tensor:
+    """Every y of a bin with every x of it: [R], [R, h, a], [R, w, b] -> [R * h * w, a * b] rows of all cells."""
+    rows = batch_indices[:, None, None] * height + ys
+    return (rows[:, :, None, :, None] * width + xs[:, None, :, None, :]).flatten(3).flatten(0, 2)
 
 
 def _rois_of_equal_grid(
@@ -171,30 +179,15 @@ def _bin_edges(first: Tensor, last: Tensor, bins: int, length: int) -> tuple[Ten
     return begin.clamp(0, length), end.clamp(0, length)
 
 
-def _first_maxima(
-    cells: Tensor, first: Tensor, heights: Tensor, widths: Tensor, row_length: int
-) -> tuple[Tensor, Tensor]:
-    """Where each bin's maximum is.
+def _rois_of_similar_bins(heights: Tensor, widths: Tensor) -> Iterator[tuple[Tensor, tuple[int, int]]]:
+    """Indices of RoIs, and (height, width) in cells that none of their bins exceeds, given those of each RoI [R]."""
+    for rois in torch.split((heights * widths).argsort(), _ROIS_AT_ONCE):
+        window = (int(heights[rois].amax()), int(widths[rois].amax())) if len(rois) else (0, 0)
+        if min(window):  # else no bin has cells
+            yield rois, window
 
-    Args:
-        cells: [K, C], all cells of all images.
-        first: [R, h, w], the cell at each bin's top left.
-        heights: [R, h], rows of the bins.
-        widths: [R, w], columns of the bins.
-        row_length: cells from one row to the next.
 
-    Returns:
-        [R, h, w, C] int64 cells, and [R, h, w, 1] bool, False for a bin without cells.
-    """
-    found = ((heights > 0)[:, :, None] & (widths > 0)[:, None, :])[..., None]
-    winners = torch.where(found, first[..., None], 0).expand(*first.shape, cells.shape[1])
-    best = cells[winners[..., 0]]
-    for dy in range(int(heights.max())):
-        for dx in range(int(widths.max())):
-            covers = found & ((dy < heights)[:, :, None] & (dx < widths)[:, None, :])[..., None]
-            place = torch.where(covers, first[..., None] + dy * row_length + dx, 0)
-            values = cells[place[..., 0]]
-            better = covers & (values > best)
-            best = torch.where(better, values, best)
-            winners = torch.where(better, place, winners)
-    return winners, found
+def _up_to_the_last(first: Tensor, end: Tensor, count: int) -> Tensor:
+    """Places ``first`` to ``end`` - 1 [R, bins] of each bin -> [R, bins, count]; shorter bins repeat their last one."""
+    place = first[..., None] + torch.arange(count, device=first.device)
+    return torch.minimum(place, end[..., None] - 1).clamp(min=0)
