@@ -1,0 +1,79 @@
+"""The shipped studies: every row is a complete model, and differs from the others in one thing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from yolofpn.config import Config, YOLOHeadConfig, load_config
+from yolofpn.models.build import build_model
+from yolofpn.study.plan import load_study
+
+CFG = Path(__file__).parents[2] / "cfg"
+STUDIES = sorted(path for path in (CFG / "study").glob("*.yaml") if "\nrows:" in path.read_text())
+MODELS = sorted({*CFG.glob("*.yaml"), *(CFG / "study").glob("*.yaml")} - set(STUDIES))
+ONE_STAGE = sorted((CFG / "study").glob("yolo-*.yaml"))
+
+
+@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
+def test_every_model_is_built_and_explained(path: Path) -> None:
+    config = load_config(path)
+    with torch.device("meta"):
+        build_model(config.model, 80, config.input, config.postprocess)
+    head = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    for topic in ("command", "hardware", "expected"):
+        assert any(line.startswith(f"# {topic} ") for line in head), topic
+    command = next(line for line in head if line.startswith("# command"))
+    assert f"--cfg {path.relative_to(CFG.parent).as_posix()}" in command
+    assert config.data is None or Path(config.data.source).is_file()
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_every_row_of_every_study_is_built(path: Path) -> None:
+    study = load_study(path)
+    for row in study.rows.values():
+        if row.cfg is not None:
+            config = load_config(path.parent / row.cfg, [*study.overrides, *row.overrides])
+            with torch.device("meta"):
+                build_model(config.model, 3, config.input, config.postprocess)
+
+
+def without_neck_and_anchors(config: Config) -> dict[str, object]:
+    tree = config.model_dump()
+    del tree["model"]["neck"], tree["model"]["head"]["anchors"]
+    return tree
+
+
+def test_one_stage_rows_differ_in_the_pyramid_alone() -> None:
+    configs = {path.stem.split("-")[1]: load_config(path) for path in ONE_STAGE}
+    assert list(configs) == list("abcdef")
+    alike = [without_neck_and_anchors(config) for config in configs.values()]
+    assert all(each == alike[0] for each in alike)
+    for letter, config in configs.items():
+        head, levels = config.model.head, config.model.neck.levels
+        assert isinstance(head, YOLOHeadConfig)
+        flat = [anchor for anchors in head.anchors for anchor in anchors]
+        assert len(flat) == len(set(flat)) == 9
+        assert len(head.anchors) == len(levels) == (1 if letter in "abf" else 3)
+    switches = {letter: (config.model.neck.top_down, config.model.neck.lateral) for letter, config in configs.items()}
+    assert switches == {
+        **dict.fromkeys("abd", (False, True)),
+        **dict.fromkeys("cf", (True, True)),
+        "e": (True, False),
+    }
+    assert [configs[letter].model.neck.levels for letter in "abf"] == [(4,), (5,), (2,)]
+
+
+@pytest.mark.parametrize("path", ONE_STAGE, ids=lambda path: path.stem)
+def test_small_rows_predict_nine_boxes_per_place(path: Path) -> None:
+    small = load_study(CFG / "study" / "one-stage-small.yaml")
+    config = load_config(path, small.overrides)
+    model = build_model(config.model, 3, config.input, config.postprocess).eval()
+    with torch.inference_mode():
+        maps = model.dense(torch.zeros(1, 3, 64, 96, dtype=torch.uint8))
+    places = {name: (raw.shape[1] // 8, *raw.shape[2:]) for name, raw in maps.items()}
+    shapes = {"p2": (16, 24), "p3": (8, 12), "p4": (4, 6), "p5": (2, 3)}
+    anchors = 9 // len(config.model.neck.levels)
+    assert places == {f"p{k}": (anchors, *shapes[f"p{k}"]) for k in config.model.neck.levels}

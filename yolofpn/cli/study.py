@@ -1,0 +1,108 @@
+"""``yolofpn study``: systems that differ in one thing, trained alike, in a table beside the FPN paper's."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from yolofpn.cli.arguments import Parser, count, image_size, positive_int, run_door
+
+OUTPUT_BASE = Path("runs/study")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line and run or compare; the exit code."""
+    actions = {"run": _run, "compare": _compare}
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and words[0] in actions:
+        return run_door(actions[words[0]](words[1:]))
+    parser = Parser(prog="yolofpn study", description="Train and compare the systems that a study's YAML lists.")
+    parser.add_argument("action", choices=tuple(actions), help="each has its own --help")
+    parser.parse_args(words)
+    raise AssertionError("what the parser accepts is dealt with above")
+
+
+def _run(words: Sequence[str]) -> Callable[[], int]:
+    arguments = build_run_parser().parse_args(words)
+
+    def door() -> int:
+        from yolofpn.study.plan import Size
+        from yolofpn.study.run import StudyOptions, run_study
+
+        size = Size(
+            data=arguments.data,
+            epochs=arguments.epochs,
+            batch_size=arguments.batch_size,
+            img_size=arguments.img_size,
+            device=arguments.device,
+            workers=arguments.workers,
+            overrides=tuple(arguments.overrides),
+        )
+        output = arguments.output or OUTPUT_BASE / arguments.study.stem
+        return run_study(StudyOptions(arguments.study, output, size, arguments.rows, arguments.seeds))
+
+    return door
+
+
+def build_run_parser() -> Parser:
+    """The flags of ``study run``; what is not given is what the rows' YAMLs say."""
+    parser = Parser(
+        prog="yolofpn study run",
+        description="Train and evaluate the rows of a study; what is done is skipped, what was broken off goes on.",
+    )
+    add = parser.add_argument
+    add("study", type=Path, metavar="STUDY", help="a study's YAML, such as cfg/study/one-stage-small.yaml")
+    add("--rows", type=names, metavar="NAME,NAME", help="only these; default: all")
+    add("--seeds", type=seeds, default="0", metavar="N,N", help="each row is trained once with each")
+    add("--data", help="data set: a data YAML, a folder as labelling tools export it; default: what the rows name")
+    add("--epochs", type=positive_int, help="of each training")
+    add("--batch-size", type=positive_int, metavar="N", help="pictures that go through the network together")
+    add("--img-size", type=image_size, metavar="N|HxW", help="network input")
+    add("--device", help="auto, cpu, cuda:N or mps; default: auto")
+    add("--workers", type=count, metavar="N", help="processes that load pictures; default: as fits the machine")
+    add("--output", type=Path, metavar="DIR", help="where everything goes; default: runs/study/STUDY")
+    add("overrides", nargs="*", metavar="section.key=value", help="changes to the cfg of every row")
+    return parser
+
+
+def _compare(words: Sequence[str]) -> Callable[[], int]:
+    parser = Parser(
+        prog="yolofpn study compare",
+        description="Print the results of a study beside the paper's, and write table.md and table.png beside them.",
+    )
+    parser.add_argument("output", type=Path, metavar="DIR", help="the --output folder of the study")
+    output = parser.parse_args(words).output
+
+    def door() -> int:
+        from yolofpn.study.compare import compare
+
+        return compare(output)
+
+    return door
+
+
+def names(text: str) -> tuple[str, ...]:
+    """'a,b' -> its words.
+
+    Raises:
+        argparse.ArgumentTypeError: there is none.
+    """
+    items = tuple(item.strip() for item in text.split(",") if item.strip())
+    if not items:
+        raise argparse.ArgumentTypeError("give at least one name")
+    return items
+
+
+def seeds(text: str) -> tuple[int, ...]:
+    """'0,1,2' -> whole numbers from 0, each once.
+
+    Raises:
+        argparse.ArgumentTypeError: one is none, or there is none.
+    """
+    return tuple(dict.fromkeys(count(item) for item in names(text)))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,151 @@
+"""A study: the systems that it compares, and at what size they are trained."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import PositiveFloat, model_validator
+
+from yolofpn.config import StrictModel, read_yaml, validate
+from yolofpn.errors import UserError
+from yolofpn.evaluation.files import write_json
+
+SETTINGS = "study.json"
+TableName = Literal["rpn", "fast_rcnn", "faster_rcnn"]
+
+
+class Row(StrictModel):
+    """One system: a model that is trained, or another row's model, looked at in another way.
+
+    Attributes:
+        title: as printed in the tables.
+        cfg: the model's YAML, relative to the study's.
+        overrides: changes to it, ``section.key=value``.
+        weights_of: the row whose weights are evaluated, in place of a cfg.
+        pyramid: evaluate on an image pyramid: each size as a multiple of the network's input.
+        paper_row: the letter of the same system in the paper's tables.
+    """
+
+    title: str
+    cfg: str | None = None
+    overrides: tuple[str, ...] = ()
+    weights_of: str | None = None
+    pyramid: tuple[PositiveFloat, ...] | None = None
+    paper_row: str | None = None
+
+    @model_validator(mode="after")
+    def _one_source_of_weights(self) -> Row:
+        if (self.cfg is None) == (self.weights_of is None):
+            raise ValueError("give either cfg or weights_of")
+        return self
+
+
+class Study(StrictModel):
+    """One YAML file that lists systems.
+
+    Attributes:
+        title: of the whole.
+        tables: the paper's tables to print the results beside.
+        overrides: changes to the cfg of every row.
+        rows: by their short names, in the order of the tables.
+    """
+
+    title: str
+    tables: tuple[TableName, ...]
+    overrides: tuple[str, ...] = ()
+    rows: dict[str, Row]
+
+    @model_validator(mode="after")
+    def _rows_refer_to_trained_ones(self) -> Study:
+        for name, row in self.rows.items():
+            if row.weights_of is not None and getattr(self.rows.get(row.weights_of), "cfg", None) is None:
+                raise ValueError(f"rows.{name}.weights_of: {row.weights_of!r} is no row with a cfg")
+        return self
+
+
+@dataclass(frozen=True)
+class Size:
+    """What the user chooses of a study, the same for every row; None is what the rows' YAMLs say.
+
+    Attributes:
+        data: the data set.
+        epochs: of each training.
+        batch_size: pictures that go through the network together.
+        img_size: (height, width) of the network's input.
+        device: as ``--device`` names it.
+        workers: processes that load pictures.
+        overrides: changes to the cfg of every row, after those of the study itself.
+    """
+
+    data: str | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    img_size: tuple[int, int] | None = None
+    device: str | None = None
+    workers: int | None = None
+    overrides: tuple[str, ...] = ()
+
+
+def load_study(path: Path) -> Study:
+    """Read a study.
+
+    Raises:
+        UserError: it is missing or no YAML, or keys or values are wrong.
+    """
+    return validate(Study, read_yaml(path), str(path))
+
+
+def choose_rows(study: Study, names: tuple[str, ...] | None) -> list[str]:
+    """The rows asked for and those whose weights they need, in the study's order; all where none is named.
+
+    Raises:
+        UserError: there is no such row.
+    """
+    wanted = set(study.rows if names is None else names)
+    for name in sorted(wanted):
+        if name not in study.rows:
+            raise UserError(f"--rows: there is no row {name!r}: the study's are {', '.join(study.rows)}")
+        wanted.add(study.rows[name].weights_of or name)
+    chosen = [name for name in study.rows if name in wanted]
+    return sorted(chosen, key=lambda name: study.rows[name].cfg is None)  # trained ones first
+
+
+def keep_settings(output: Path, study: Path, size: Size) -> None:
+    """Note in the output folder what it is about, or see that it is about the same.
+
+    Raises:
+        UserError: the folder holds a study of another size, or cannot be written.
+    """
+    settings = {"study": str(study.resolve()), **json.loads(json.dumps(asdict(size)))}
+    path = output / SETTINGS
+    if not path.exists():
+        write_json(path, settings)
+        return
+    before = read_settings(output)
+    for key, value in settings.items():
+        if before.get(key) != value:
+            raise UserError(
+                f"{output}: holds a study with {key} {before.get(key)}, not {value}: "
+                "go on with the same, or choose another --output"
+            )
+
+
+def read_settings(output: Path) -> dict[str, object]:
+    """What ``keep_settings`` wrote.
+
+    Raises:
+        UserError: the folder holds no study, or its note is damaged.
+    """
+    path = output / SETTINGS
+    try:
+        settings = json.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}: name the --output folder of a study run") from None
+    except ValueError:
+        settings = None
+    if not isinstance(settings, dict) or not isinstance(settings.get("study"), str):
+        raise UserError(f"{path}: is damaged: run the study anew with another --output")
+    return settings
