@@ -22,6 +22,7 @@ from yolofpn.darknet.network import DarknetNetwork
 from yolofpn.darknet.weights import NEW_HEADER, pack_header, write_layers
 from yolofpn.data.names import COCO_CATEGORY_IDS, COCO_NAMES
 from yolofpn.errors import UserError
+from yolofpn.models.build import NativeDetector
 from yolofpn.models.yolo import YOLO
 from yolofpn.weights import build_detector, default_weights, load_weights, save_weights
 
@@ -61,7 +62,7 @@ classes={classes}
 IMAGES = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-def fresh(metadata: Metadata = METADATA) -> YOLO | DarknetNetwork:
+def fresh(metadata: Metadata = METADATA) -> NativeDetector | DarknetNetwork:
     """A detector whose every number is random, statistics included, and whose signal neither fades nor explodes."""
     detector = build_detector(metadata, "fresh").eval()
     generator = torch.Generator().manual_seed(1)
@@ -88,7 +89,9 @@ def write_darknet(folder: Path, stem: str = "x", classes: int = 3, *, net: str =
     return folder / f"{stem}.weights", network
 
 
-def assert_same_maps(one: YOLO | DarknetNetwork, other: YOLO | DarknetNetwork, images: Tensor = IMAGES) -> None:
+def assert_same_maps(
+    one: NativeDetector | DarknetNetwork, other: NativeDetector | DarknetNetwork, images: Tensor = IMAGES
+) -> None:
     with torch.inference_mode():
         expected, found = one.dense(images), other.dense(images)
     assert expected.keys() == found.keys()

@@ -67,6 +67,7 @@ class Target:
         ignore: [M] bool; regions (COCO crowds, VOC difficult) that are neither object nor background.
         areas: [M] float32, the annotated area that decides between small, medium and large (COCO: of the mask).
         image_id: the data set's id of the image.
+        image_size: (height, width) of the image where it travels padded to a larger one; None: it is not.
     """
 
     boxes: Tensor
@@ -74,6 +75,7 @@ class Target:
     ignore: Tensor
     areas: Tensor
     image_id: int = 0
+    image_size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.boxes)

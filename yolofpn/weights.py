@@ -26,8 +26,7 @@ from yolofpn.darknet.network import DarknetNetwork, load_darknet_network
 from yolofpn.darknet.weights import open_weights
 from yolofpn.data.names import coco_category_ids, read_names
 from yolofpn.errors import UserError
-from yolofpn.models.build import build_limits, build_model
-from yolofpn.models.yolo import YOLO
+from yolofpn.models.build import NativeDetector, build_limits, build_model
 
 RUN_WEIGHTS = "weights.safetensors"
 _METADATA_KEY = "yolofpn"
@@ -45,7 +44,7 @@ class LoadedWeights:
         notes: lines to print: which files were chosen, and why.
     """
 
-    detector: YOLO | DarknetNetwork
+    detector: NativeDetector | DarknetNetwork
     metadata: Metadata
     notes: list[str]
 
@@ -113,7 +112,7 @@ def default_weights() -> tuple[Path, str]:
     )
 
 
-def build_detector(metadata: Metadata, origin: str) -> YOLO | DarknetNetwork:
+def build_detector(metadata: Metadata, origin: str) -> NativeDetector | DarknetNetwork:
     """The network that ``metadata`` describes, with fresh weights; ``origin`` names its file in errors.
 
     Raises:

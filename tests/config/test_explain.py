@@ -85,7 +85,7 @@ def test_a_wrong_value_is_named_with_its_place(tmp_path: Path, override: str, sa
 
 def test_a_missing_section(tmp_path: Path) -> None:
     assert complaint(tmp_path, text="train: {epochs: 3}\n") == ["model: is missing"]
-    assert complaint(tmp_path, text=MODEL.replace("    type: yolo\n", "")) == ["model.head.type: is missing"]
+    assert complaint(tmp_path, text=MODEL.replace("    type: yolo\n", "")) == ["model.head: lacks the key 'type'"]
 
 
 def test_all_errors_come_at_once(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from yolofpn.darknet.native import load_classifier, native_layers, require_darkn
 from yolofpn.darknet.network import DarknetNetwork, load_darknet_network
 from yolofpn.darknet.weights import WeightLayer, count_numbers, read_layers, write_layers
 from yolofpn.errors import UserError
-from yolofpn.models.build import build_model
+from yolofpn.models.build import build_yolo
 from yolofpn.models.darknet import Darknet, Darknet19, DarknetClassifier, darknet53, scaled_darknet
 from yolofpn.models.yolo import YOLO
 
@@ -34,7 +34,7 @@ def with_side(cfg: Path, side: int) -> str:
 
 def native(model: ModelConfig, num_classes: int = 80) -> YOLO:
     config = model.model_copy(update={"norm_eps": 1e-6})
-    return build_model(config, num_classes, InputConfig(), PostprocessConfig()).eval()
+    return build_yolo(config, num_classes, InputConfig(), PostprocessConfig()).eval()
 
 
 def yolov3_config(**backbone: Any) -> ModelConfig:
@@ -151,7 +151,7 @@ def test_darknet_would_compute_something_else() -> None:
         "upsample: bilinear": native(small_config({"upsample": "bilinear"})),
         "xy: linear": native(small_config(head={"xy": "linear"})),
         "a leaky_slope other than 0.1": native(slope),
-        "input mean and std": build_model(small_config(), 2, InputConfig(std=(0.2, 0.2, 0.2)), PostprocessConfig()),
+        "input mean and std": build_yolo(small_config(), 2, InputConfig(std=(0.2, 0.2, 0.2)), PostprocessConfig()),
         "upsample: bilinear and no xy: linear": native(small_config({"upsample": "bilinear"}, {"xy": "linear"})),
     }
     for reason, model in cases.items():

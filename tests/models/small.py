@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from yolofpn.config import InputConfig, ModelConfig, PostprocessConfig
-from yolofpn.models.build import build_model
+from yolofpn.models.build import build_yolo
 from yolofpn.models.yolo import YOLO
 
 ANCHORS = {2: (8, 9), 3: (16, 18), 4: (30, 26), 5: (60, 70)}
@@ -29,4 +29,4 @@ def small_config(
 
 def small_model(config: ModelConfig, num_classes: int = 2, *, seed: int = 0) -> YOLO:
     torch.manual_seed(seed)
-    return build_model(config, num_classes, InputConfig(), PostprocessConfig())
+    return build_yolo(config, num_classes, InputConfig(), PostprocessConfig())

@@ -139,6 +139,19 @@ def test_the_add_fusion_by_the_papers_words() -> None:
         torch.testing.assert_close(pyramid[name], conv(merged, f"{name}.smooth"))
 
 
+def test_one_smoothing_for_all_levels() -> None:
+    """It does to each merged map what the levels' own ones do if these are equal."""
+    shared, own = add((2, 3, 4, 5), shared_smooth=True), add((2, 3, 4, 5))
+    state = shared.state_dict()
+    assert {name for name in state if "smooth" in name} == {"smooth.weight", "smooth.bias"}
+    copies = {name: state[name] if name in state else state[name.split(".", 1)[1]] for name in own.state_dict()}
+    own.load_state_dict(copies)
+    maps = features(52, 100)
+    for ours, theirs in zip(shared(maps).values(), own(maps).values(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert not any("smooth" in name for name in add((2,), shared_smooth=True).state_dict() if name.startswith("p"))
+
+
 def test_the_concat_fusion_puts_the_reduced_coarse_map_first() -> None:
     neck = ConcatFPN(INFO, (4, 5)).eval()
     maps, p4 = features(), neck.get_submodule("p4")

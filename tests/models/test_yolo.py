@@ -12,7 +12,7 @@ from torch import Tensor
 from tests.models.cases import make_target
 from tests.models.small import small_config, small_model
 from yolofpn.config import load_config
-from yolofpn.models.build import build_model
+from yolofpn.models.build import build_yolo
 from yolofpn.models.yolo import YOLO
 from yolofpn.ops.boxes import box_iou
 from yolofpn.structures import Detections, Detector, Limits, Target
@@ -25,7 +25,7 @@ def yolov3() -> YOLO:
     """The full model without numbers."""
     config = load_config(CFG / "yolofpn.yaml")
     with torch.device("meta"):
-        return build_model(config.model, 80, config.input, config.postprocess).eval()
+        return build_yolo(config.model, 80, config.input, config.postprocess).eval()
 
 
 @pytest.mark.parametrize(

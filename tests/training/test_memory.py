@@ -9,7 +9,7 @@ import torch
 
 from tests.training.small import write_cfg
 from yolofpn.config import AdamWConfig, Config, SGDConfig, TrainConfig, load_config
-from yolofpn.models.build import build_model
+from yolofpn.models.build import build_yolo
 from yolofpn.models.yolo import YOLO
 from yolofpn.training.memory import BACKWARD_SHARE, MemoryEstimate, estimate_memory, kept_bytes
 
@@ -23,7 +23,7 @@ def config(tmp_path: Path) -> Config:
 
 @pytest.fixture
 def model(config: Config) -> YOLO:
-    return build_model(config.model, 2, config.input, config.postprocess)
+    return build_yolo(config.model, 2, config.input, config.postprocess)
 
 
 def test_state_counts_every_copy(model: YOLO) -> None:

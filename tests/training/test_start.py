@@ -15,7 +15,7 @@ from yolofpn.darknet.download import NAMED_WEIGHTS, darknet53_convolutions
 from yolofpn.darknet.native import native_layers
 from yolofpn.darknet.weights import WeightLayer, write_layers
 from yolofpn.errors import UserError
-from yolofpn.models.build import build_model
+from yolofpn.models.build import build_yolo
 from yolofpn.models.yolo import YOLO
 from yolofpn.training.start import adapt_config, read_starting_weights, take_over
 from yolofpn.weights import save_weights
@@ -38,7 +38,7 @@ def tiny(tmp_path: Path, neck: str = "concat", extra: str = "") -> Config:
 
 
 def make(config: Config, classes: int = 3) -> YOLO:
-    return build_model(config.model, classes, config.input, config.postprocess)
+    return build_yolo(config.model, classes, config.input, config.postprocess)
 
 
 def randomised(model: YOLO) -> YOLO:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from yolofpn.cli.arguments import DONE, Parser, count, image_size, positive_int, run_door
 from yolofpn.cli.data import add_data_flags, take_data
+from yolofpn.errors import UserError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,11 +24,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def door() -> int:
         data, root = take_data(arguments)
-        from yolofpn.config import load_config
+        from yolofpn.config import YOLOHeadConfig, load_config
         from yolofpn.data.anchors import fit_anchors
 
         config = load_config(arguments.cfg) if arguments.cfg else None
-        current = config.model.head.anchors if config else ()
+        current: tuple[tuple[tuple[float, float], ...], ...] = ()
+        if config:
+            if not isinstance(config.model.head, YOLOHeadConfig):
+                raise UserError(f"{arguments.cfg}: a head of type {config.model.head.type} has no fitted anchors")
+            current = config.model.head.anchors
         lines = fit_anchors(
             data,
             root=root,

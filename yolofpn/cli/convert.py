@@ -47,18 +47,20 @@ def as_native(loaded: LoadedWeights, cfg: str) -> LoadedWeights:
     Raises:
         UserError: the two are not the same network.
     """
-    from yolofpn.config import load_config
+    from yolofpn.config import YOLOHeadConfig, load_config
     from yolofpn.darknet.native import native_layers, require_darknet_counterpart
     from yolofpn.darknet.network import DarknetNetwork
-    from yolofpn.models.build import build_model
+    from yolofpn.models.build import build_yolo
     from yolofpn.weights import LoadedWeights
 
     network, metadata = loaded.detector, loaded.metadata
     if not isinstance(network, DarknetNetwork):
         raise UserError("--cfg is for Darknet weights: these belong to a native model already")
     config = load_config(cfg)
+    if not isinstance(config.model.head, YOLOHeadConfig):
+        raise UserError(f"{cfg}: Darknet weights need a head of type yolo; train.py --weights takes what fits others")
     model_config = config.model.model_copy(update={"norm_eps": 1e-6})  # Darknet's, as OpenCV reads it
-    model = build_model(model_config, network.num_classes, metadata.input, metadata.postprocess)
+    model = build_yolo(model_config, network.num_classes, metadata.input, metadata.postprocess)
     require_darknet_counterpart(model)
     wanted, given = native_layers(model), network.weight_layers()
     if [layer.shape for layer in wanted] != [layer.shape for layer in given]:
@@ -81,6 +83,7 @@ def write(loaded: LoadedWeights, output: Path) -> None:
     from yolofpn.darknet.native import native_layers, require_darknet_counterpart
     from yolofpn.darknet.network import DarknetNetwork
     from yolofpn.darknet.weights import NEW_HEADER, write_layers
+    from yolofpn.models.faster_rcnn import FasterRCNN
     from yolofpn.weights import save_weights
 
     detector = loaded.detector
@@ -89,6 +92,8 @@ def write(loaded: LoadedWeights, output: Path) -> None:
         return
     if isinstance(detector, DarknetNetwork):
         layers = detector.weight_layers()
+    elif isinstance(detector, FasterRCNN):
+        raise UserError("Darknet knows no two-stage detectors: this model has no counterpart there")
     else:
         require_darknet_counterpart(detector)
         layers = native_layers(detector)

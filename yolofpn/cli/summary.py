@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from yolofpn.darknet.network import DarknetNetwork
-    from yolofpn.models.yolo import YOLO
+    from yolofpn.models.build import NativeDetector
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,7 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_door(door)
 
 
-def _load(model: str, overrides: Sequence[str], num_classes: int) -> tuple[YOLO | DarknetNetwork, tuple[int, int]]:
+def _load(
+    model: str, overrides: Sequence[str], num_classes: int
+) -> tuple[NativeDetector | DarknetNetwork, tuple[int, int]]:
     import torch
 
     from yolofpn.config import load_config

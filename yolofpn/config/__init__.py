@@ -14,8 +14,11 @@ from yolofpn.config.model import (
     ModelConfig,
     PostprocessConfig,
     ResizeMode,
+    ResNetConfig,
     ScaledDarknetConfig,
     SimOTAConfig,
+    StridedConfig,
+    YOLOHeadConfig,
     YOLOLossConfig,
 )
 from yolofpn.config.training import (
@@ -30,6 +33,7 @@ from yolofpn.config.training import (
     StepConfig,
     TrainConfig,
 )
+from yolofpn.config.two_stage import RCNNHeadConfig, RoIHeadsConfig, RPNConfig
 
 __all__ = [
     "AdamWConfig",
@@ -48,15 +52,21 @@ __all__ = [
     "MultiScaleConfig",
     "OptimizerConfig",
     "PostprocessConfig",
+    "RCNNHeadConfig",
+    "RPNConfig",
     "Range",
+    "ResNetConfig",
     "ResizeMode",
+    "RoIHeadsConfig",
     "SGDConfig",
     "ScaledDarknetConfig",
     "ScheduleConfig",
     "SimOTAConfig",
     "StepConfig",
     "StrictModel",
+    "StridedConfig",
     "TrainConfig",
+    "YOLOHeadConfig",
     "YOLOLossConfig",
     "dump_config",
     "load_config",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from yolofpn.config.base import StrictModel, UnitFloat
+from yolofpn.config.two_stage import RCNNHeadConfig
 from yolofpn.levels import built_levels
 
 Level = Annotated[int, Field(ge=2, le=5)]
@@ -41,7 +43,33 @@ class ScaledDarknetConfig(StrictModel):
     stem_stride: Literal[1, 2] = 1
 
 
-BackboneConfig = Annotated[Darknet53Config | Darknet19Config | ScaledDarknetConfig, Field(discriminator="type")]
+class ResNetConfig(StrictModel):
+    """A ResNet (arXiv 1512.03385), whose tensors have torchvision's names.
+
+    Attributes:
+        depth: 18 and 34 have basic blocks, 50, 101 and 152 bottlenecks.
+        norm: 'frozen' keeps batch norm as the starting weights have it, 'live' trains it.
+    """
+
+    type: Literal["resnet"]
+    depth: Literal[18, 34, 50, 101, 152]
+    norm: Literal["live", "frozen"] = "live"
+
+
+class StridedConfig(StrictModel):
+    """One convolution of stride 2 per level, the smallest bottom-up way.
+
+    Attributes:
+        width: channels of the first convolution; each of the other four doubles them.
+    """
+
+    type: Literal["strided"]
+    width: PositiveInt = 64
+
+
+BackboneConfig = Annotated[
+    Darknet53Config | Darknet19Config | ScaledDarknetConfig | ResNetConfig | StridedConfig, Field(discriminator="type")
+]
 
 
 class NeckSwitches(StrictModel):
@@ -78,10 +106,16 @@ class ConcatNeckConfig(NeckSwitches):
 
 
 class AddNeckConfig(NeckSwitches):
-    """The FPN paper's fusion: 1x1 lateral, upsample, add, 3x3 smoothing; one width on all levels."""
+    """The FPN paper's fusion: 1x1 lateral, upsample, add, 3x3 smoothing; one width on all levels.
+
+    Attributes:
+        channels: of every level, the paper's d.
+        smooth: each level has a smoothing convolution of its own, as in the paper, or all share one.
+    """
 
     type: Literal["add"]
     channels: PositiveInt = 256
+    smooth: Literal["per_level", "shared"] = "per_level"
 
 
 NeckConfig = Annotated[ConcatNeckConfig | AddNeckConfig, Field(discriminator="type")]
@@ -132,6 +166,22 @@ class YOLOHeadConfig(StrictModel):
     classes: Literal["sigmoid", "softmax"] = "sigmoid"
     loss: YOLOLossConfig = YOLOLossConfig()
 
+    def check_levels(self, levels: Sequence[int]) -> None:
+        """See that the anchors fit a neck of ``levels``.
+
+        Raises:
+            ValueError: they do not.
+        """
+        if len(self.anchors) != len(levels):
+            raise ValueError(
+                f"head.anchors has {len(self.anchors)} sets for the {len(levels)} levels {list(levels)} of the neck"
+            )
+        if len({len(anchors) for anchors in self.anchors}) > 1:
+            raise ValueError("head.anchors: every level needs the same number of anchors")
+
+
+HeadConfig = Annotated[YOLOHeadConfig | RCNNHeadConfig, Field(discriminator="type")]
+
 
 class ModelConfig(StrictModel):
     """The network. Its number of classes comes from the data.
@@ -143,19 +193,13 @@ class ModelConfig(StrictModel):
 
     backbone: BackboneConfig
     neck: NeckConfig
-    head: YOLOHeadConfig
-    norm_eps: PositiveFloat = 1e-5
+    head: HeadConfig
+    norm_eps: NonNegativeFloat = 1e-5
     leaky_slope: float = Field(default=0.1, ge=0, lt=1)
 
     @model_validator(mode="after")
-    def _one_anchor_set_per_level(self) -> ModelConfig:
-        if len(self.head.anchors) != len(self.neck.levels):
-            raise ValueError(
-                f"head.anchors has {len(self.head.anchors)} sets for the {len(self.neck.levels)} levels "
-                f"{list(self.neck.levels)} of the neck"
-            )
-        if len({len(anchors) for anchors in self.head.anchors}) > 1:
-            raise ValueError("head.anchors: every level needs the same number of anchors")
+    def _anchors_of_each_level(self) -> ModelConfig:
+        self.head.check_levels(self.neck.levels)
         return self
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeAlias
 
 from torch import nn
 
@@ -15,42 +16,78 @@ from yolofpn.config import (
     InputConfig,
     ModelConfig,
     PostprocessConfig,
+    RCNNHeadConfig,
+    ResNetConfig,
     ScaledDarknetConfig,
     SimOTAConfig,
+    StridedConfig,
+    YOLOHeadConfig,
     YOLOLossConfig,
 )
 from yolofpn.levels import TOP_LEVEL
 from yolofpn.models.assigner import BestAnchorAssigner, SimOTAAssigner
+from yolofpn.models.build_two_stage import build_two_stage_head
 from yolofpn.models.darknet import Darknet, Darknet19, darknet53, scaled_darknet
+from yolofpn.models.faster_rcnn import FasterRCNN
 from yolofpn.models.fpn import AddFPN, ConcatFPN
 from yolofpn.models.layers import Normalize
 from yolofpn.models.postprocess import MapSpec
+from yolofpn.models.resnet import ResNet
+from yolofpn.models.strided import StridedBackbone
 from yolofpn.models.yolo import YOLO
 from yolofpn.models.yolo_head import YOLOHead
 from yolofpn.models.yolo_loss import YOLOLoss
 from yolofpn.structures import FeatureInfo, Limits
 
+NativeDetector: TypeAlias = YOLO | FasterRCNN
 
-def build_model(model: ModelConfig, num_classes: int, input: InputConfig, postprocess: PostprocessConfig) -> YOLO:
+
+def build_model(
+    model: ModelConfig, num_classes: int, input: InputConfig, postprocess: PostprocessConfig
+) -> NativeDetector:
     """The network of ``model`` with fresh weights."""
+    normalize = Normalize(input.mean, input.std)
     backbone = build_backbone(model)
     neck = build_neck(model, backbone.feature_info)
-    head = YOLOHead(neck.feature_info, len(model.head.anchors[0]), num_classes, model.norm_eps)
-    specs = {
+    limits = build_limits(postprocess)
+    detector: NativeDetector
+    match model.head:
+        case YOLOHeadConfig() as config:
+            head = YOLOHead(neck.feature_info, len(config.anchors[0]), num_classes, model.norm_eps)
+            specs = build_map_specs(config, neck.feature_info)
+            loss = build_yolo_loss(config.loss, specs)
+            detector = YOLO(normalize, backbone, neck, head, specs, num_classes, limits, loss)
+        case RCNNHeadConfig() as config:
+            modules, rules = build_two_stage_head(config, neck.feature_info, num_classes)
+            detector = FasterRCNN(normalize, backbone, neck, modules, rules, num_classes, limits)
+    set_leaky_slope(detector, model.leaky_slope)
+    return detector
+
+
+def build_yolo(model: ModelConfig, num_classes: int, input: InputConfig, postprocess: PostprocessConfig) -> YOLO:
+    """The network of ``model``, which is one-stage.
+
+    Raises:
+        ValueError: it is two-stage.
+    """
+    detector = build_model(model, num_classes, input, postprocess)
+    if not isinstance(detector, YOLO):
+        raise ValueError(f"head.type: a head of type yolo is needed here, not of type {model.head.type}")
+    return detector
+
+
+def build_map_specs(head: YOLOHeadConfig, feature_info: Mapping[str, FeatureInfo]) -> dict[str, MapSpec]:
+    """How each raw map of the one-stage head is read."""
+    return {
         name: MapSpec(
             info.stride,
             anchors,
-            model.head.scale_x_y,
-            linear_xy=model.head.xy == "linear",
-            softmax=model.head.classes == "softmax",
+            head.scale_x_y,
+            linear_xy=head.xy == "linear",
+            softmax=head.classes == "softmax",
         )
-        for (name, info), anchors in zip(neck.feature_info.items(), model.head.anchors, strict=True)
+        for (name, info), anchors in zip(feature_info.items(), head.anchors, strict=True)
     }
-    normalize = Normalize(input.mean, input.std)
-    loss = build_yolo_loss(model.head.loss, specs)
-    yolo = YOLO(normalize, backbone, neck, head, specs, num_classes, build_limits(postprocess), loss)
-    set_leaky_slope(yolo, model.leaky_slope)
-    return yolo
 
 
 def set_leaky_slope(network: nn.Module, slope: float) -> None:
@@ -60,7 +97,7 @@ def set_leaky_slope(network: nn.Module, slope: float) -> None:
             module.negative_slope = slope
 
 
-def build_backbone(model: ModelConfig) -> Darknet | Darknet19:
+def build_backbone(model: ModelConfig) -> Darknet | Darknet19 | ResNet | StridedBackbone:
     """Images -> {"c2" ... "c5"}; without the top-down way it ends at the coarsest level that comes out."""
     top_level = TOP_LEVEL if model.neck.top_down else model.neck.levels[-1]
     match model.backbone:
@@ -70,6 +107,10 @@ def build_backbone(model: ModelConfig) -> Darknet | Darknet19:
             return Darknet19(model.norm_eps, top_level)
         case ScaledDarknetConfig(width=width, depth=depth, stem_stride=stem_stride):
             return scaled_darknet(width, depth, model.norm_eps, top_level, stem_stride)
+        case ResNetConfig(depth=depth, norm=norm):
+            return ResNet(depth, norm, model.norm_eps, top_level)
+        case StridedConfig(width=width):
+            return StridedBackbone(width, model.norm_eps, top_level)
 
 
 def build_neck(model: ModelConfig, feature_info: Mapping[str, FeatureInfo]) -> ConcatFPN | AddFPN:
@@ -87,7 +128,14 @@ def build_neck(model: ModelConfig, feature_info: Mapping[str, FeatureInfo]) -> C
                 norm_eps=model.norm_eps,
             )
         case AddNeckConfig():
-            return AddFPN(feature_info, neck.levels, neck.channels, **switches, upsample=neck.upsample)
+            return AddFPN(
+                feature_info,
+                neck.levels,
+                neck.channels,
+                **switches,
+                upsample=neck.upsample,
+                shared_smooth=neck.smooth == "shared",
+            )
 
 
 def build_limits(postprocess: PostprocessConfig) -> Limits:

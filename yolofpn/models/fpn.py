@@ -107,16 +107,12 @@ class ConcatFPN(nn.Module):
 
 
 class AddLevel(nn.Module):
-    """One level of the ``add`` fusion: the 1x1 lateral unless it has 0 channels, the 3x3 smoothing if it comes out."""
+    """One level of the ``add`` fusion: the 1x1 lateral unless it has 0 channels, a 3x3 smoothing if it has its own."""
 
     def __init__(self, lateral_channels: int, channels: int, *, smooth: bool) -> None:
         super().__init__()
-        self.lateral = nn.Conv2d(lateral_channels, channels, 1) if lateral_channels else None
-        self.smooth = nn.Conv2d(channels, channels, 3, padding=1) if smooth else None
-        for conv in (self.lateral, self.smooth):
-            if conv is not None:
-                nn.init.kaiming_uniform_(conv.weight, a=1)
-                nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+        self.lateral = _linear_conv(lateral_channels, channels, 1) if lateral_channels else None
+        self.smooth = _linear_conv(channels, channels, 3) if smooth else None
 
     def forward(self, feature: Tensor, above: Tensor | None, upsample: str) -> Tensor:
         """c<k> [B, C, H, W] and the merged map above [B, d, ~H/2, ~W/2] -> the merged map [B, d, H, W]."""
@@ -126,6 +122,14 @@ class AddLevel(nn.Module):
             return upsampled
         lateral: Tensor = self.lateral(feature)
         return lateral if upsampled is None else lateral + upsampled
+
+
+def _linear_conv(in_channels: int, out_channels: int, kernel_size: int) -> nn.Conv2d:
+    """A convolution with bias that no non-linearity follows."""
+    conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
+    nn.init.kaiming_uniform_(conv.weight, a=1)
+    nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+    return conv
 
 
 class AddFPN(nn.Module):
@@ -138,6 +142,7 @@ class AddFPN(nn.Module):
         top_down: off: every level sees its own backbone map only.
         lateral: off: every level but p5 sees the coarser level only.
         upsample: 'nearest' or 'bilinear'; to the lateral's own size, so odd sizes fit.
+        shared_smooth: all maps go through one smoothing convolution; in the paper each has its own.
 
     Raises:
         ValueError: the switches contradict each other.
@@ -152,6 +157,7 @@ class AddFPN(nn.Module):
         top_down: bool = True,
         lateral: bool = True,
         upsample: str = "nearest",
+        shared_smooth: bool = False,
     ) -> None:
         super().__init__()
         built = built_levels(levels, top_down=top_down, lateral=lateral)
@@ -162,7 +168,8 @@ class AddFPN(nn.Module):
         self.feature_info = {f"p{k}": FeatureInfo(channels, 2**k) for k in levels}
         for k in reversed(built):
             lateral_channels = feature_info[f"c{k}"].channels if lateral or k == built[-1] else 0
-            self.add_module(f"p{k}", AddLevel(lateral_channels, channels, smooth=k in levels))
+            self.add_module(f"p{k}", AddLevel(lateral_channels, channels, smooth=k in levels and not shared_smooth))
+        self.smooth = _linear_conv(channels, channels, 3) if shared_smooth else None
 
     def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
         """{"c3": [B, C3, H/8, W/8], ...} -> {"p3": [B, d, H/8, W/8], ...}, the finest level first."""
@@ -171,6 +178,7 @@ class AddFPN(nn.Module):
         for k in reversed(self.built_levels):
             merged: Tensor = self.get_submodule(f"p{k}")(features[f"c{k}"], above, self.upsample)
             if k in self.levels:
-                pyramid[f"p{k}"] = self.get_submodule(f"p{k}.smooth")(merged)
+                smooth = self.get_submodule(f"p{k}.smooth") if self.smooth is None else self.smooth
+                pyramid[f"p{k}"] = smooth(merged)
             above = merged if self.top_down else None
         return {f"p{k}": pyramid[f"p{k}"] for k in self.levels}

@@ -62,7 +62,7 @@ def postprocess_maps(
     batch = len(next(iter(dense.values())))
     if len(image_sizes) != batch:
         raise ValueError(f"{len(image_sizes)} image sizes for a batch of {batch}")
-    thresholds = _thresholds(limits.score_thresh, num_classes)
+    thresholds = class_thresholds(limits.score_thresh, num_classes)
     first = next(iter(specs.values()))
     if any((spec.softmax, spec.linear_xy) != (first.softmax, first.linear_xy) for spec in specs.values()):
         raise ValueError("the maps of one network must agree on softmax and linear_xy")
@@ -113,8 +113,12 @@ def decode_picked(picked: Picked, *, linear_xy: bool) -> Tensor:
     return yolo_box_to_xyxy(picked.raw[:, :4], anchors, picked.cells, stride, scale_x_y, linear_xy=linear_xy)
 
 
-def _thresholds(score_thresh: float | tuple[float, ...], num_classes: int) -> tuple[float, ...]:
-    """One threshold for each class, or one for all."""
+def class_thresholds(score_thresh: float | tuple[float, ...], num_classes: int) -> tuple[float, ...]:
+    """One threshold for each class, or one for all.
+
+    Raises:
+        ValueError: there are neither one nor C of them.
+    """
     if not isinstance(score_thresh, tuple):
         return (score_thresh,)
     if len(score_thresh) != num_classes:

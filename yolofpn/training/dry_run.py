@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from yolofpn.config import YOLOHeadConfig
 from yolofpn.data.anchors import anchor_fit, network_box_sizes
 from yolofpn.data.check import check_data
 from yolofpn.inference.output_files import write_atomically
@@ -44,10 +45,11 @@ def describe_model(setup: Setup) -> list[str]:
     """The layer table, how the anchors fit, and the memory that a step needs."""
     model, config = setup.model, setup.config
     lines = format_rows(layer_rows(model, model.dense, config.input.size)).splitlines()
-    boxes = network_box_sizes(setup.splits.train, config.input.size)
-    anchors = np.array([size for level in config.model.head.anchors for size in level], dtype=np.float64)
-    if len(boxes):
-        lines += ["", f"anchors: {anchor_fit(boxes, anchors)}"]
+    if isinstance(config.model.head, YOLOHeadConfig):
+        boxes = network_box_sizes(setup.splits.train, config.input.size)
+        anchors = np.array([size for level in config.model.head.anchors for size in level], dtype=np.float64)
+        if len(boxes):
+            lines += ["", f"anchors: {anchor_fit(boxes, anchors)}"]
     largest = max(training_sizes(config), key=lambda size: size[0] * size[1])
     return [*lines, str(estimate_memory(model, config.train, largest, setup.device, setup.dtype))]
 

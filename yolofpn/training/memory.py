@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from yolofpn.config import AdamWConfig, TrainConfig
-from yolofpn.models.yolo import YOLO
+from yolofpn.models.build import NativeDetector
 
 # The gradients of maps, and what the loss compares, take about half as much again as the maps themselves: on a CPU
 # 0.46 times with float32 and 0.78 times with bfloat16 were measured for cfg/yolofpn-tiny.yaml at 416 x 416.
@@ -42,7 +42,7 @@ class MemoryEstimate:
 
 
 def estimate_memory(
-    model: YOLO, settings: TrainConfig, size: tuple[int, int], device: torch.device, dtype: torch.dtype
+    model: NativeDetector, settings: TrainConfig, size: tuple[int, int], device: torch.device, dtype: torch.dtype
 ) -> MemoryEstimate:
     """Measure a forward pass of a few gray images; the pictures' own loading is not counted.
 
@@ -62,7 +62,7 @@ def estimate_memory(
     return MemoryEstimate(copies * learning + max(0, few - kept), per_image, settings.batch_size)
 
 
-def kept_bytes(model: YOLO, images: Tensor, dtype: torch.dtype) -> int:
+def kept_bytes(model: NativeDetector, images: Tensor, dtype: torch.dtype) -> int:
     """Bytes that the network's forward pass on ``images`` [B, 3, H, W] keeps for the backward pass."""
     own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept: dict[int, int] = {}

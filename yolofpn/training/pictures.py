@@ -18,7 +18,7 @@ from yolofpn.data.show import CELL, choose_images, draw_target, page
 from yolofpn.data.training_samples import TrainingSamples
 from yolofpn.evaluation.evaluate import detect_batch
 from yolofpn.inference.output_files import write_atomically
-from yolofpn.models.yolo import YOLO
+from yolofpn.models.build import NativeDetector
 from yolofpn.structures import Detections, Image
 
 PICTURES = 16
@@ -46,7 +46,12 @@ def save_train_batch(path: Path, batch: Batch, names: tuple[str, ...]) -> None:
 
 
 def save_val_batch(
-    path: Path, model: YOLO, dataset: DetectionDataset, config: Config, device: torch.device, dtype: torch.dtype
+    path: Path,
+    model: NativeDetector,
+    dataset: DetectionDataset,
+    config: Config,
+    device: torch.device,
+    dtype: torch.dtype,
 ) -> None:
     """Write a page of validation pictures with what ``model``, in evaluation mode, detects on them.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from yolofpn.evaluation.files import write_plots
 from yolofpn.evaluation.metrics import Metrics
 from yolofpn.hardware import choose_device
-from yolofpn.models.yolo import YOLO
+from yolofpn.models.build import NativeDetector
 from yolofpn.training.distributed import from_main, join_ranks, take_from_main
 from yolofpn.training.dry_run import dry_run
 from yolofpn.training.engine import Trainer
@@ -92,7 +92,7 @@ def measure_best(setup: Setup, trainer: Trainer) -> Metrics:
         UserError: the file is gone.
     """
     model = trainer.learner.averaged
-    assert isinstance(model, YOLO) and isinstance(trainer.evaluate, Validation)
+    assert isinstance(model, NativeDetector) and isinstance(trainer.evaluate, Validation)
     if setup.ranks.is_main:
         model.load_state_dict(load_weights(trainer.run_dir / RUN_WEIGHTS).detector.state_dict())
     take_from_main(model)

@@ -16,8 +16,7 @@ from yolofpn.config import Config, Metadata, TrainConfig
 from yolofpn.data.loader import Loader
 from yolofpn.errors import UserError
 from yolofpn.hardware import choose_dtype, default_workers
-from yolofpn.models.build import build_model
-from yolofpn.models.yolo import YOLO
+from yolofpn.models.build import NativeDetector, build_model
 from yolofpn.training.checkpoint import Progress, RunFacts, read_checkpoint
 from yolofpn.training.distributed import Ranks
 from yolofpn.training.ema import ModelEMA
@@ -57,7 +56,7 @@ class Setup:
 
     plan: Plan
     splits: Splits
-    model: YOLO
+    model: NativeDetector
     facts: RunFacts
     device: torch.device
     dtype: torch.dtype
@@ -114,7 +113,7 @@ def set_up(plan: Plan, device: torch.device, ranks: Ranks, say: Say) -> Setup:
     return Setup(plan, splits, model, facts, device, choose_dtype(settings.precision, device), ranks, say)
 
 
-def start_model(plan: Plan, splits: Splits, say: Say) -> tuple[Config, YOLO]:
+def start_model(plan: Plan, splits: Splits, say: Say) -> tuple[Config, NativeDetector]:
     """The model for the data set's classes with what the starting weights give it, and the config that fits them.
 
     Raises:
@@ -133,7 +132,8 @@ def start_model(plan: Plan, splits: Splits, say: Say) -> tuple[Config, YOLO]:
         model = build_model(config.model, len(dataset.names), config.input, config.postprocess)
     except ValueError as error:
         raise UserError(str(error)) from None
-    for height, width in (config.input.size, *training_sizes(config)):
+    fixed_sizes = () if config.input.resize == "shortest-edge" else (config.input.size, *training_sizes(config))
+    for height, width in fixed_sizes:
         if height % model.size_divisor or width % model.size_divisor:
             raise UserError(f"the network's input of {height}x{width} must be in multiples of {model.size_divisor}")
     if start is not None:
@@ -201,7 +201,7 @@ def restore(learner: Learner, state: Mapping[str, Any]) -> Progress:
     return progress
 
 
-def as_network(model: YOLO, settings: TrainConfig, device: torch.device, ranks: Ranks, say: Say) -> nn.Module:
+def as_network(model: NativeDetector, settings: TrainConfig, device: torch.device, ranks: Ranks, say: Say) -> nn.Module:
     """What is called for the losses: the model itself, or wrapped for several processes."""
     if settings.compile:
         model.dense = torch.compile(model.dense)  # type: ignore[method-assign]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from yolofpn.config import Config
+from yolofpn.config import Config, YOLOHeadConfig
 from yolofpn.data.anchors import network_box_sizes, poor_fit_warning
 from yolofpn.data.dataset import DetectionDataset
 from yolofpn.data.layouts import open_data
@@ -59,7 +59,9 @@ def open_splits(config: Config, overfit: int | None = None) -> Splits:
 
 
 def anchor_warning(config: Config, dataset: DetectionDataset) -> str | None:
-    """A line to print if the config's anchors fit the data badly."""
+    """A line to print if the config's anchors fit the data badly; a two-stage head's are not fitted to any data."""
+    if not isinstance(config.model.head, YOLOHeadConfig):
+        return None
     anchors = [size for level in config.model.head.anchors for size in level]
     return poor_fit_warning(network_box_sizes(dataset, config.input.size), np.array(anchors, dtype=np.float64))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -14,12 +14,11 @@ from yolofpn.darknet.download import NAMED_WEIGHTS, fetch_weights
 from yolofpn.darknet.network import DarknetNetwork
 from yolofpn.data.names import ClassMatch, match_classes
 from yolofpn.errors import UserError
-from yolofpn.models.yolo import YOLO
+from yolofpn.models.build import NativeDetector
 from yolofpn.training.start_darknet import DARKNET_SETTINGS, native_state, read_darknet
 from yolofpn.training.start_timm import TIMM_SETTINGS, read_timm
 from yolofpn.weights import load_weights, weights_kind
 
-_BOX_AND_OBJECTNESS = 5  # outputs of an anchor before those of the classes
 _TOLERATED = "model.norm_eps"  # batch norm divides by the root of variance + eps: it matters little beside a variance
 
 
@@ -112,7 +111,7 @@ def adapt_config(config: Config, start: StartingWeights) -> tuple[Config, list[s
     return config, lines
 
 
-def take_over(model: YOLO, names: Sequence[str], category_ids: Sequence[int], start: StartingWeights) -> str:
+def take_over(model: NativeDetector, names: Sequence[str], category_ids: Sequence[int], start: StartingWeights) -> str:
     """Give ``model`` every tensor of equal name and shape, and class outputs by class; a line that says how many.
 
     Biases and batch norm go with their convolution's kernel: to another kernel they mean nothing.
@@ -134,8 +133,9 @@ def take_over(model: YOLO, names: Sequence[str], category_ids: Sequence[int], st
         given = start.state.get(name)
         if given is None or kernel_of(name) not in {name, *whole, *in_part}:
             continue
-        if match is not None and ".predict." in name:
-            merged = merge_class_outputs(tensor, given, match, len(names))
+        layout = class_layout(name)
+        if match is not None and layout is not None:
+            merged = merge_class_outputs(tensor, given, match, len(names), layout)
             if merged is not None:
                 (in_part if match.unmatched_data else whole)[name] = merged
         elif given.shape == tensor.shape:
@@ -147,6 +147,8 @@ def take_over(model: YOLO, names: Sequence[str], category_ids: Sequence[int], st
             "or with --weights none"
         )
     model.load_state_dict(taken, strict=False)
+    if not any(class_layout(name) for name in taken):
+        match = None  # a head of another kind has nothing to do with their classes
     fresh = [name for name in own if name not in taken]
     return _describe(start.origin, len(own), len(whole), len(in_part), match, fresh)
 
@@ -159,30 +161,52 @@ def kernel_of(name: str) -> str:
     return f"{layer}.weight" if kind == "bias" else name
 
 
-def merge_class_outputs(own: Tensor, given: Tensor, match: ClassMatch, num_classes: int) -> Tensor | None:
-    """A prediction layer's tensor with the rows of box, objectness and shared classes taken from another one's.
+class ClassLayout(NamedTuple):
+    """How the rows of a prediction layer are ordered: ``before`` + C groups of ``rows`` each, once or per anchor."""
+
+    before: int
+    rows: int = 1
+
+
+def class_layout(name: str) -> ClassLayout | None:
+    """The layout of the tensor ``name``; None if its rows are not those of classes."""
+    if ".predict." in name:
+        return ClassLayout(before=5)  # box and objectness
+    if name.startswith("head.box.classes."):
+        return ClassLayout(before=1)  # the background
+    if name.startswith("head.box.deltas."):
+        return ClassLayout(before=1, rows=4)  # the background's box, which nothing uses
+    return None
+
+
+def merge_class_outputs(
+    own: Tensor, given: Tensor, match: ClassMatch, num_classes: int, layout: ClassLayout
+) -> Tensor | None:
+    """A prediction layer's tensor with what is common to all classes, and shared classes, taken from another one's.
 
     Args:
-        own: [A * (5 + C), ...], C = ``num_classes``; its rows of other classes stay.
-        given: [A * (5 + C'), ...] of as many anchors and inputs.
+        own: [A * (before + C) * rows, ...], C = ``num_classes``; its rows of other classes stay.
+        given: [A * (before + C') * rows, ...] of as many anchors and inputs.
         match: which class of ``own`` each of the C' is.
         num_classes: C.
+        layout: of both.
 
     Returns:
         The merged tensor, or None if the layouts do not fit.
     """
-    given_width, own_width = _BOX_AND_OBJECTNESS + len(match.mapping), _BOX_AND_OBJECTNESS + num_classes
-    if given.shape[1:] != own.shape[1:] or given.shape[0] % given_width:
+    before, rows = layout
+    given_groups, own_groups = before + len(match.mapping), before + num_classes
+    if given.shape[1:] != own.shape[1:] or given.shape[0] % (given_groups * rows):
         return None
-    anchors = given.shape[0] // given_width
-    if anchors * own_width != own.shape[0]:
+    anchors = given.shape[0] // (given_groups * rows)
+    if anchors * own_groups * rows != own.shape[0]:
         return None
-    merged = own.clone().view(anchors, own_width, *own.shape[1:])
-    rows = given.view(anchors, given_width, *own.shape[1:])
-    merged[:, :_BOX_AND_OBJECTNESS] = rows[:, :_BOX_AND_OBJECTNESS]
+    merged = own.clone().view(anchors, own_groups, rows, *own.shape[1:])
+    theirs_by_group = given.view(anchors, given_groups, rows, *own.shape[1:])
+    merged[:, :before] = theirs_by_group[:, :before]
     for theirs, ours in enumerate(match.mapping):
         if ours is not None:
-            merged[:, _BOX_AND_OBJECTNESS + ours] = rows[:, _BOX_AND_OBJECTNESS + theirs]
+            merged[:, before + ours] = theirs_by_group[:, before + theirs]
     return merged.view(own.shape)
 
 

@@ -9,14 +9,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from yolofpn.config import ConcatNeckConfig, InputConfig, ModelConfig, PostprocessConfig
+from yolofpn.config import ConcatNeckConfig, InputConfig, ModelConfig, PostprocessConfig, YOLOHeadConfig
 from yolofpn.darknet.cfg import read_cfg
 from yolofpn.darknet.companions import find_cfg, find_names
 from yolofpn.darknet.native import native_layers
 from yolofpn.darknet.network import load_darknet_network
 from yolofpn.darknet.weights import WeightLayer, WeightsFile, open_weights, read_layers
 from yolofpn.errors import UserError
-from yolofpn.models.build import build_model
+from yolofpn.models.build import build_yolo
 from yolofpn.models.yolo import YOLO
 
 # What the numbers of a Darknet file were trained with; norm_eps as OpenCV takes it.
@@ -26,6 +26,7 @@ DARKNET_SETTINGS: Mapping[str, Any] = {
     "input.mean": (0.0, 0.0, 0.0),
     "input.std": (1.0, 1.0, 1.0),
 }
+_YOLOV3_ANCHORS = ((1.0, 1.0),) * 3  # only their number matters: it is that of the layers in the file
 _CLASSES = 80  # of a file that does not say: Darknet's own have COCO's
 
 
@@ -92,11 +93,16 @@ def _read_first_layers(path: Path, file: WeightsFile, model: ModelConfig) -> Dar
 
 
 def _darknet_twin(model: ModelConfig, num_classes: int) -> YOLO:
-    """The network of ``model`` as Darknet can have it: with a neck that concatenates."""
+    """The network of ``model`` as Darknet can have it: with a neck that concatenates, and a one-stage head."""
     neck = model.neck
     if not isinstance(neck, ConcatNeckConfig):
         neck = ConcatNeckConfig(type="concat", levels=neck.levels, top_down=neck.top_down, lateral=neck.lateral)
-    return build_model(model.model_copy(update={"neck": neck}), num_classes, InputConfig(), PostprocessConfig())
+    head = model.head
+    if not isinstance(head, YOLOHeadConfig):
+        head = YOLOHeadConfig(type="yolo", anchors=(_YOLOV3_ANCHORS,) * len(neck.levels))
+    return build_yolo(
+        model.model_copy(update={"neck": neck, "head": head}), num_classes, InputConfig(), PostprocessConfig()
+    )
 
 
 def _named_tensors(twin: YOLO, layers: Sequence[WeightLayer], model: ModelConfig) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from yolofpn.data.sampler import EvalBatchSampler
 from yolofpn.data.samples import EvaluationSamples
 from yolofpn.evaluation.evaluate import collect
 from yolofpn.evaluation.metrics import DetectionMetrics, Metrics
-from yolofpn.models.yolo import YOLO
+from yolofpn.models.build import NativeDetector
 from yolofpn.training.distributed import Ranks, from_main, gather
 
 
@@ -53,7 +53,7 @@ class Validation:
 
     def collect(self, model: nn.Module) -> DetectionMetrics:
         """All detections and objects, over all processes."""
-        assert isinstance(model, YOLO)
+        assert isinstance(model, NativeDetector)
         own = DetectionMetrics(self.names)
         collect(model, self.loader, own, device=self.device, dtype=self.dtype)
         everything = DetectionMetrics(self.names)

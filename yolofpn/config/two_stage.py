@@ -1,0 +1,110 @@
+"""The section that describes the head of a two-stage detector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from yolofpn.config.base import StrictModel, UnitFloat
+
+
+class AnchorGridConfig(StrictModel):
+    """The boxes that the proposal network starts from; every combination of a size and a ratio.
+
+    Attributes:
+        sizes: square roots of the areas in pixels: one list per level of the neck, and one more if the proposal network
+            is to have the level above as well (p6, which has half of p5's rows and columns).
+        ratios: of height to width.
+    """
+
+    sizes: tuple[tuple[PositiveFloat, ...], ...]
+    ratios: tuple[PositiveFloat, ...] = (0.5, 1.0, 2.0)
+
+    @model_validator(mode="after")
+    def _as_many_on_every_level(self) -> AnchorGridConfig:
+        if not self.ratios or not self.sizes or len({len(level) for level in self.sizes}) > 1 or not self.sizes[0]:
+            raise ValueError("sizes needs equally many for every level, and there must be at least one ratio")
+        return self
+
+
+class RPNConfig(StrictModel):
+    """The proposal network (arXiv 1506.01497, section 3.1).
+
+    Attributes:
+        positive_iou_thresh: anchors that overlap a box by as much learn it, and so does the best anchor of each box.
+        negative_iou_thresh: anchors that overlap every box by less are background.
+        batch_size_per_img: anchors that a step looks at.
+        positive_fraction: at most this part of them learn a box.
+        pre_nms_top_n: best anchors of each level that become proposals, in training and else.
+        post_nms_top_n: the most proposals of an image, in training and else.
+        nms_thresh: IoU above which the weaker of two proposals of one level is dropped.
+    """
+
+    positive_iou_thresh: UnitFloat = 0.7
+    negative_iou_thresh: UnitFloat = 0.3
+    batch_size_per_img: PositiveInt = 256
+    positive_fraction: UnitFloat = 0.5
+    pre_nms_top_n: tuple[PositiveInt, PositiveInt] = (2000, 1000)
+    post_nms_top_n: tuple[PositiveInt, PositiveInt] = (2000, 1000)
+    nms_thresh: UnitFloat = 0.7
+
+    @model_validator(mode="after")
+    def _thresholds_in_order(self) -> RPNConfig:
+        if self.negative_iou_thresh > self.positive_iou_thresh:
+            raise ValueError("negative_iou_thresh is above positive_iou_thresh")
+        return self
+
+
+class RoIHeadsConfig(StrictModel):
+    """The second stage (arXiv 1504.08083, section 2; arXiv 1612.03144, section 4.2).
+
+    Attributes:
+        iou_thresh: proposals that overlap a box by as much learn it, the others are background.
+        batch_size_per_img: proposals that a step looks at.
+        positive_fraction: at most this part of them learn a box.
+        pool: RoIAlign, or Fast R-CNN's maxima of whole cells.
+        size: height and width of a pooled map.
+        sampling_ratio: samples per bin and direction; 0: as many as the box has cells there.
+        aligned: whether RoIAlign counts from the centres of cells.
+        width: of the two fully connected layers.
+    """
+
+    iou_thresh: UnitFloat = 0.5
+    batch_size_per_img: PositiveInt = 512
+    positive_fraction: UnitFloat = 0.25
+    pool: Literal["align", "max"] = "align"
+    size: PositiveInt = 7
+    sampling_ratio: NonNegativeInt = 2
+    aligned: bool = False
+    width: PositiveInt = 1024
+
+
+class RCNNHeadConfig(StrictModel):
+    """Faster R-CNN's two stages.
+
+    Attributes:
+        channels: of the maps that both stages see; a neck of other widths gets a 1x1 convolution per level.
+    """
+
+    type: Literal["rcnn"]
+    channels: PositiveInt = 256
+    anchors: AnchorGridConfig
+    rpn: RPNConfig = RPNConfig()
+    roi: RoIHeadsConfig = RoIHeadsConfig()
+
+    def check_levels(self, levels: Sequence[int]) -> None:
+        """See that the anchors fit a neck of ``levels``.
+
+        Raises:
+            ValueError: they do not.
+        """
+        sets = len(self.anchors.sizes)
+        if list(levels) != list(range(levels[0], levels[-1] + 1)):
+            raise ValueError(f"neck.levels {list(levels)}: a head of type rcnn needs consecutive levels")
+        if sets not in (len(levels), len(levels) + 1):
+            raise ValueError(
+                f"head.anchors.sizes has {sets} lists: give one for each of the neck's {len(levels)} levels "
+                f"{list(levels)}, and one more for the level above if there shall be one"
+            )

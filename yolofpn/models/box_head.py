@@ -1,0 +1,57 @@
+"""The second stage's network: what each region shows, and where exactly."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class TwoFCBody(nn.Module):
+    """Two fully connected layers, in place of conv5 (arXiv 1612.03144, section 4.2).
+
+    Args:
+        in_channels: of a pooled map.
+        size: its height and width.
+        width: outputs of each layer.
+    """
+
+    def __init__(self, in_channels: int, size: int, width: int = 1024) -> None:
+        super().__init__()
+        self.fc6 = nn.Linear(in_channels * size * size, width)
+        self.fc7 = nn.Linear(width, width)
+        self.out_features = width
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """[R, C, size, size] -> [R, width]."""
+        return F.relu(self.fc7(F.relu(self.fc6(pooled.flatten(1)))))
+
+
+class BoxHead(nn.Module):
+    """Classes, of which 0 is the background, and for each class a box of its own (arXiv 1504.08083, section 2.1).
+
+    Args:
+        body: pooled maps [R, C, size, size] -> features [R, in_features].
+        in_features: of the body's output.
+        num_classes: C, without the background.
+    """
+
+    def __init__(self, body: nn.Module, in_features: int, num_classes: int) -> None:
+        super().__init__()
+        self.body = body
+        self.classes = nn.Linear(in_features, 1 + num_classes)
+        self.deltas = nn.Linear(in_features, 4 * (1 + num_classes))
+        for layer, std in ((self.classes, 0.01), (self.deltas, 0.001)):
+            nn.init.normal_(layer.weight, std=std)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
+        """[R, C, size, size] -> class logits [R, 1 + C] and deltas [R, 1 + C, 4], both float32."""
+        # What was computed in low precision is finished in it, wherever the maps come from.
+        low = pooled.dtype in (torch.bfloat16, torch.float16)
+        with torch.autocast(pooled.device.type, pooled.dtype) if low else nullcontext():
+            features = self.body(pooled)
+            classes, deltas = self.classes(features), self.deltas(features)
+        return classes.float(), deltas.float().unflatten(1, (-1, 4))

@@ -1,0 +1,167 @@
+"""The ResNet backbones (arXiv 1512.03385, table 1): feature maps c2 .. c5, where c<k> has stride 2 ** k.
+
+Modules are named as in torchvision, so that its ImageNet files load; a bottleneck's stride is on its 3x3 convolution,
+as there.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from yolofpn.structures import FeatureInfo
+
+ResNetDepth = Literal[18, 34, 50, 101, 152]
+NormKind = Literal["live", "frozen"]
+
+RESNET_BLOCKS: dict[int, tuple[int, int, int, int]] = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
+_BOTTLENECKS_FROM = 50
+_WIDTHS = (64, 128, 256, 512)  # of the 3x3 convolutions in the four stages
+
+
+class FrozenBatchNorm2d(nn.Module):
+    """Batch norm as a fixed scale and shift per channel: neither statistics nor weights ever change.
+
+    Args:
+        channels: of the input.
+        eps: is added to the variance.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.register_buffer("weight", torch.ones(channels))
+        self.register_buffer("bias", torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, channels, H, W] -> the same shape and type."""
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+
+
+Norm: TypeAlias = nn.BatchNorm2d | FrozenBatchNorm2d
+
+
+def _norm(channels: int, kind: NormKind, eps: float) -> Norm:
+    return FrozenBatchNorm2d(channels, eps) if kind == "frozen" else nn.BatchNorm2d(channels, eps=eps)
+
+
+def _conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> nn.Conv2d:
+    conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    return conv
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut (figure 5, left); ``downsample`` fits the shortcut to another shape."""
+
+    expansion = 1
+
+    def __init__(self, in_channels: int, width: int, stride: int, norm: NormKind, norm_eps: float) -> None:
+        super().__init__()
+        self.conv1 = _conv(in_channels, width, 3, stride)
+        self.bn1 = _norm(width, norm, norm_eps)
+        self.conv2 = _conv(width, width, 3)
+        self.bn2 = _norm(width, norm, norm_eps)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = _shortcut(in_channels, width, stride, norm, norm_eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, in_channels, H, W] -> [B, width, H / stride, W / stride]."""
+        residual = self.relu(self.bn1(self.conv1(x)))
+        residual = self.bn2(self.conv2(residual))
+        out: Tensor = self.relu(residual + (x if self.downsample is None else self.downsample(x)))
+        return out
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 and 1x1 convolutions beside a shortcut (figure 5, right); comes out four times as wide as the 3x3."""
+
+    expansion = 4
+
+    def __init__(self, in_channels: int, width: int, stride: int, norm: NormKind, norm_eps: float) -> None:
+        super().__init__()
+        out_channels = self.expansion * width
+        self.conv1 = _conv(in_channels, width, 1)
+        self.bn1 = _norm(width, norm, norm_eps)
+        self.conv2 = _conv(width, width, 3, stride)
+        self.bn2 = _norm(width, norm, norm_eps)
+        self.conv3 = _conv(width, out_channels, 1)
+        self.bn3 = _norm(out_channels, norm, norm_eps)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = _shortcut(in_channels, out_channels, stride, norm, norm_eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, in_channels, H, W] -> [B, 4 * width, H / stride, W / stride]."""
+        residual = self.relu(self.bn1(self.conv1(x)))
+        residual = self.relu(self.bn2(self.conv2(residual)))
+        residual = self.bn3(self.conv3(residual))
+        out: Tensor = self.relu(residual + (x if self.downsample is None else self.downsample(x)))
+        return out
+
+
+def _shortcut(
+    in_channels: int, out_channels: int, stride: int, norm: NormKind, norm_eps: float
+) -> nn.Sequential | None:
+    if stride == 1 and in_channels == out_channels:
+        return None
+    return nn.Sequential(_conv(in_channels, out_channels, 1, stride), _norm(out_channels, norm, norm_eps))
+
+
+Block: TypeAlias = BasicBlock | Bottleneck
+
+
+class ResNet(nn.Module):
+    """A ResNet without its classifier.
+
+    Args:
+        depth: 18 and 34 have basic blocks, 50, 101 and 152 bottlenecks.
+        norm: 'frozen' is for weights that come from elsewhere: batch norm stays as it is there.
+        norm_eps: of batch norm.
+        top_level: the stages after c<top_level> are left out.
+
+    Attributes:
+        feature_info: channels and stride of c2, c3 ... c<top_level>.
+    """
+
+    def __init__(self, depth: ResNetDepth, norm: NormKind = "live", norm_eps: float = 1e-5, top_level: int = 5) -> None:
+        super().__init__()
+        block = Bottleneck if depth >= _BOTTLENECKS_FROM else BasicBlock
+        self.conv1 = _conv(3, 64, 7, 2)
+        self.bn1 = _norm(64, norm, norm_eps)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, 2, 1)
+        self.feature_info: dict[str, FeatureInfo] = {}
+        in_channels = 64
+        for level, blocks, width in zip(range(2, top_level + 1), RESNET_BLOCKS[depth], _WIDTHS, strict=False):
+            stage = nn.Sequential()
+            for index in range(blocks):
+                stride = 2 if level > 2 and index == 0 else 1  # the max-pooling before c2 has halved the size already
+                stage.append(block(in_channels, width, stride, norm, norm_eps))
+                in_channels = block.expansion * width
+            self.add_module(f"layer{level - 1}", stage)
+            self.feature_info[f"c{level}"] = FeatureInfo(in_channels, 2**level)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """[B, 3, H, W] -> {"c2": [B, C2, H/4, W/4], ... "c5": [B, C5, H/32, W/32]}, sizes rounded up."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        features: dict[str, Tensor] = {}
+        for level in self.feature_info:
+            x = self.get_submodule(f"layer{int(level[1:]) - 1}")(x)
+            features[level] = x
+        return features

@@ -1,0 +1,107 @@
+"""The second stage: samples proposals to learn from, and turns its network's outputs into detections."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from yolofpn.models.box_head import BoxHead
+from yolofpn.models.delta_coder import DeltaCoder
+from yolofpn.models.matcher import BalancedSampler, Matcher, usable_objects
+from yolofpn.models.postprocess import class_thresholds
+from yolofpn.models.roi_pooler import RoIPooler
+from yolofpn.models.rpn import SMOOTH_L1_BETA
+from yolofpn.ops.boxes import clip_boxes
+from yolofpn.ops.nms import batched_nms
+from yolofpn.structures import Detections, Limits, Target
+
+SMALLEST_DETECTION = 1e-2  # pixels of a side
+
+
+class RoIHeads:
+    """Fast R-CNN on proposals (arXiv 1504.08083, section 2), from the level that suits each (arXiv 1612.03144, 4.2).
+
+    Args:
+        pooler: boxes -> maps of one size.
+        matcher: which proposals learn which box.
+        sampler: which of them are looked at.
+        coder: of the deltas.
+    """
+
+    def __init__(self, pooler: RoIPooler, matcher: Matcher, sampler: BalancedSampler, coder: DeltaCoder) -> None:
+        self.pooler = pooler
+        self.matcher = matcher
+        self.sampler = sampler
+        self.coder = coder
+
+    def losses(
+        self, head: BoxHead, pyramid: Mapping[str, Tensor], proposals: Sequence[Tensor], targets: Sequence[Target]
+    ) -> dict[str, Tensor]:
+        """``loss_class`` and ``loss_box`` of a sample of the proposals [P, 4] of each image.
+
+        Both are divided by the number of proposals looked at (arXiv 1504.08083, equation 1). The boxes of the ground
+        truth are proposals too, so that there are always some to learn.
+        """
+        boxes, labels, wanted = [], [], []
+        for own, target in zip(proposals, targets, strict=True):
+            own = torch.cat([own, target.boxes[usable_objects(target)]])
+            matched = self.matcher(own, target)
+            positive, background = self.sampler(matched)
+            chosen = torch.cat([positive, background])
+            boxes.append(own[chosen])
+            labels.append(torch.cat([1 + target.labels[matched[positive]], torch.zeros_like(background)]))
+            wanted.append(self.coder.encode(target.boxes[matched[positive]], own[positive]))
+        label = torch.cat(labels)
+        logits, deltas = head(self.pooler(pyramid, boxes))
+        positive = label.nonzero().squeeze(1)
+        sampled = max(1, len(label))
+        return {
+            "loss_class": F.cross_entropy(logits, label, reduction="sum") / sampled,
+            "loss_box": F.smooth_l1_loss(
+                deltas[positive, label[positive]], torch.cat(wanted), beta=SMOOTH_L1_BETA, reduction="sum"
+            )
+            / sampled,
+        }
+
+    def detect(
+        self,
+        head: BoxHead,
+        pyramid: Mapping[str, Tensor],
+        proposals: Sequence[Tensor],
+        image_sizes: Sequence[tuple[int, int]],
+        limits: Limits,
+    ) -> list[Detections]:
+        """Detections of each image, cut to its (height, width).
+
+        A proposal is a detection of every class whose probability is above its threshold, each with its own box.
+
+        Raises:
+            ValueError: the network's output is NaN, or the thresholds are not one or C.
+        """
+        logits, deltas = head(self.pooler(pyramid, proposals))
+        if bool(logits.isnan().any() | deltas.isnan().any()):
+            raise ValueError("the network's output is NaN: the weights are damaged or do not fit the network")
+        scores = logits.softmax(dim=1)[:, 1:]
+        thresholds = scores.new_tensor(class_thresholds(limits.score_thresh, scores.shape[1]))
+        boxes = self.coder.decode(deltas[:, 1:], torch.cat(list(proposals))[:, None])  # [R, C, 4]
+        counts = [len(own) for own in proposals]
+        boxes_of_each, scores_of_each = torch.split(boxes, counts), torch.split(scores, counts)
+        found = []
+        for own_boxes, own_scores, size in zip(boxes_of_each, scores_of_each, image_sizes, strict=True):
+            index, label = (own_scores > thresholds).nonzero(as_tuple=True)
+            candidates = Detections(clip_boxes(own_boxes[index, label], size), own_scores[index, label], label)
+            found.append(best_detections(candidates, limits))
+        return found
+
+
+def best_detections(candidates: Detections, limits: Limits) -> Detections:
+    """What NMS within each class leaves of ``candidates`` in any order, the best first."""
+    sides = candidates.boxes[:, 2:] - candidates.boxes[:, :2]
+    visible = (sides >= SMALLEST_DETECTION).all(dim=1).nonzero().squeeze(1)
+    boxes, scores, labels = candidates.boxes[visible], candidates.scores[visible], candidates.labels[visible]
+    kept = batched_nms(boxes, scores, labels, limits.nms_thresh)[: limits.detections_per_img]
+    return replace(candidates, boxes=boxes[kept], scores=scores[kept], labels=labels[kept])

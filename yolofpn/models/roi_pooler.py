@@ -1,0 +1,70 @@
+"""From boxes of any size to feature maps of one size, each from the pyramid level that suits it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from yolofpn.ops.boxes import box_area
+from yolofpn.ops.roi_align import roi_align, roi_max_pool
+from yolofpn.structures import FeatureInfo
+
+CANONICAL_SIZE, CANONICAL_LEVEL = 224, 4  # an ImageNet picture's box belongs to p4
+_NEARLY_WHOLE = 1e-6  # a logarithm that rounds to just below a whole number is that number
+
+
+def assign_levels(boxes: Tensor, lowest: int, highest: int) -> Tensor:
+    """The level of each box: floor(k0 + log2(sqrt(width height) / 224)), clamped (arXiv 1612.03144, equation 1).
+
+    Boxes [R, 4] xyxy in pixels -> [R] int64; a box without area belongs to the finest level.
+    """
+    scale = box_area(boxes).sqrt() / CANONICAL_SIZE
+    return (CANONICAL_LEVEL + scale.log2() + _NEARLY_WHOLE).floor().clamp(lowest, highest).long()
+
+
+class RoIPooler:
+    """Pools every box from its level.
+
+    Args:
+        feature_info: of the pyramid; consecutive levels p<k>.
+        size: height and width of a pooled map.
+        kind: 'align', or 'max' for Fast R-CNN's pooling of whole cells.
+        sampling_ratio: of ``roi_align``.
+        aligned: of ``roi_align``.
+    """
+
+    def __init__(
+        self,
+        feature_info: Mapping[str, FeatureInfo],
+        size: int,
+        *,
+        kind: Literal["align", "max"] = "align",
+        sampling_ratio: int = 2,
+        aligned: bool = False,
+    ) -> None:
+        self.strides = {int(name.removeprefix("p")): info.stride for name, info in feature_info.items()}
+        self.size = (size, size)
+        self.kind = kind
+        self.sampling_ratio = sampling_ratio
+        self.aligned = aligned
+
+    def __call__(self, pyramid: Mapping[str, Tensor], boxes: Sequence[Tensor]) -> Tensor:
+        """{"p2": [B, C, H, W], ...} and of each image boxes [R_b, 4] -> [R, C, size, size], image after image."""
+        rois = torch.cat(list(boxes))
+        counts = torch.tensor([len(each) for each in boxes], device=rois.device)
+        images = torch.arange(len(boxes), device=rois.device).repeat_interleave(counts)
+        levels = assign_levels(rois, min(self.strides), max(self.strides))
+        order, pooled = [], []
+        for level, stride in self.strides.items():
+            own = (levels == level).nonzero().squeeze(1)
+            order.append(own)
+            pooled.append(self._pool(pyramid[f"p{level}"], rois[own], images[own], stride))
+        return torch.cat(pooled)[torch.cat(order).argsort()]
+
+    def _pool(self, feature: Tensor, boxes: Tensor, images: Tensor, stride: int) -> Tensor:
+        if self.kind == "max":
+            return roi_max_pool(feature, boxes, images, self.size, 1 / stride)
+        return roi_align(feature, boxes, images, self.size, 1 / stride, self.sampling_ratio, self.aligned)
