@@ -41,16 +41,16 @@ def draw_boxes(image: Image, boxes: NDArray[Any], labels: Sequence[int], texts: 
     canvas = np.array(image, order="C")
     height, width = canvas.shape[:2]
     line_width, text_height = _sizes(height, width)
-    corners = [_line_corners(box, (height, width), line_width) for box in np.asarray(boxes, dtype=np.float64)]
+    corners = _line_corners(np.asarray(boxes, dtype=np.float64), (height, width), line_width)
     for (left, top, right, bottom), label in reversed(list(zip(corners, labels, strict=True))):
         cv2.rectangle(canvas, (left, top), (right, bottom), class_colour(label), line_width)
     tags: list[tuple[NDArray[np.uint8], int, int]] = []
-    taken = np.empty((0, 4), dtype=np.int64)
+    places = np.empty((len(corners), 4), dtype=np.int64)
     for corner, label, text in zip(corners, labels, texts, strict=True):
         if text:
             tag = _fitting_tag(text, text_height, class_colour(label), width)
-            left, top = _place_tag(corner, tag.shape[:2], (height, width), line_width, taken)
-            taken = np.vstack((taken, (left, top, left + tag.shape[1], top + tag.shape[0])))
+            left, top = _place_tag(corner, tag.shape[:2], (height, width), line_width, places[: len(tags)])
+            places[len(tags)] = left, top, left + tag.shape[1], top + tag.shape[0]
             tags.append((tag, left, top))
     for tag, left, top in reversed(tags):
         part = canvas[top : top + tag.shape[0], left : left + tag.shape[1]]
@@ -108,14 +108,18 @@ def _sizes(height: int, width: int) -> tuple[int, int]:
     return max(1, round(side * 0.003)), max(8, round(side * 0.022))
 
 
-def _line_corners(box: NDArray[np.float64], size: tuple[int, int], line_width: int) -> tuple[int, int, int, int]:
-    """The pixels that the corners of a box's line run through, so that the whole line lies within the picture."""
+def _line_corners(
+    boxes: NDArray[np.float64], size: tuple[int, int], line_width: int
+) -> list[tuple[int, int, int, int]]:
+    """The pixels that the corners of the boxes' lines run through, so that the whole lines lie within the picture."""
     height, width = size
     inset = line_width // 2
-    last_x, last_y = max(width - 1 - inset, 0), max(height - 1 - inset, 0)
-    left, right = np.clip((round(box[0]), round(box[2]) - 1), min(inset, last_x), last_x)
-    top, bottom = np.clip((round(box[1]), round(box[3]) - 1), min(inset, last_y), last_y)
-    return int(left), int(top), int(max(left, right)), int(max(top, bottom))
+    last = np.array((max(width - 1 - inset, 0), max(height - 1 - inset, 0)))
+    first = np.minimum(inset, last)
+    pixels = np.rint(boxes).astype(np.int64)
+    left_top = np.clip(pixels[:, :2], first, last)
+    right_bottom = np.maximum(np.clip(pixels[:, 2:] - 1, first, last), left_top)
+    return [tuple(corner) for corner in np.hstack((left_top, right_bottom)).tolist()]
 
 
 def _place_tag(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from yolofpn.inference import background
-from yolofpn.inference.background import Background
+from yolofpn.inference.background import Background, Handover
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -141,3 +141,50 @@ def test_stopping_lets_out_what_is_under_way() -> None:
     assert len(rest) >= 2  # those that waited behind the second stage; those before it were dropped
     assert len(rest) < counter.made - 1
     assert counter.closed_in is not None
+
+
+def test_what_is_handed_over_is_done_in_order_in_another_thread() -> None:
+    done: list[tuple[int, threading.Thread]] = []
+    worker = Handover[int](lambda item: done.append((item, threading.current_thread())), waiting=2)
+    for number in range(50):
+        worker.give(number)
+    worker.close()
+    assert [number for number, _ in done] == list(range(50))
+    assert {thread for _, thread in done} & {threading.current_thread()} == set()
+
+
+def test_a_giver_who_is_too_fast_waits() -> None:
+    gate, given = threading.Event(), []
+    worker = Handover[int](lambda item: gate.wait(5), waiting=2)
+
+    def give() -> None:
+        for number in range(10):
+            worker.give(number)
+            given.append(number)
+
+    giver = threading.Thread(target=give)
+    giver.start()
+    wait_until(lambda: len(given) == 3)  # one is worked on, two wait
+    time.sleep(0.02)
+    assert len(given) == 3
+    gate.set()
+    giver.join(5)
+    worker.close()
+    assert len(given) == 10
+
+
+def test_an_error_comes_back_with_the_next_item_and_at_the_end() -> None:
+    done: list[int] = []
+
+    def work(item: int) -> None:
+        if item == 2:
+            raise KeyError("full")
+        done.append(item)
+
+    worker = Handover[int](work, waiting=1)
+    with pytest.raises(KeyError, match="full"):
+        for number in range(100):
+            worker.give(number)
+    with pytest.raises(KeyError, match="full"):
+        worker.close()
+    assert done == [0, 1]

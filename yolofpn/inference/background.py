@@ -1,4 +1,4 @@
-"""An iterator that works ahead in a thread of its own, as far as its bounds allow."""
+"""Threads with bounded queues: an iterator that works ahead, and work that is handed over."""
 
 from __future__ import annotations
 
@@ -123,3 +123,56 @@ class Background(Generic[T], Iterator[T]):
                 self._weights += self._weight(item)
                 self._changed.notify_all()
             return not self._closed
+
+
+class Handover(Generic[T]):
+    """Does something with each item in its order, in a thread of its own, while the giver goes on.
+
+    Args:
+        work: what is done with an item. After its first exception nothing more is done; the giver gets the exception.
+        waiting: how many items may wait; a giver who is faster than that waits too.
+    """
+
+    def __init__(self, work: Callable[[T], object], *, waiting: int) -> None:
+        self._work = work
+        self._most = waiting
+        self._items: deque[T] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name=type(self).__name__, daemon=True)
+        self._thread.start()
+
+    def give(self, item: T) -> None:
+        """Hand ``item`` over; raises what went wrong with an earlier one."""
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._items) < self._most or self._error)
+            if self._error is not None:
+                raise self._error
+            self._items.append(item)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Wait until all is done; raises what went wrong."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._items or self._closed)
+                if not self._items:
+                    return
+                item = self._items.popleft()
+                self._changed.notify_all()
+            try:
+                self._work(item)
+            except BaseException as error:  # all that may be raised is the giver's to handle
+                with self._changed:
+                    self._error = error
+                    self._changed.notify_all()
+                return
