@@ -159,6 +159,15 @@ def test_darknet_would_compute_something_else() -> None:
             require_darknet_counterpart(model)
 
 
+@pytest.mark.parametrize("backbone", [{"type": "strided", "width": 4}, {"type": "resnet", "depth": 18}], ids=str)
+def test_other_backbones_have_no_darknet_counterpart(backbone: dict[str, object]) -> None:
+    model = native(small_config(backbone=backbone))
+    with pytest.raises(UserError, match=r"^Darknet knows no other backbones than its own"):
+        require_darknet_counterpart(model)
+    with pytest.raises(UserError, match="Darknet's files hold Darknet backbones"):
+        native_layers(model)
+
+
 def compare_classifiers(backbone: Darknet | Darknet19, cfg_text: str, path: Path, side: int) -> None:
     cfg = parse_cfg(cfg_text, "classifier.cfg")
     network = DarknetNetwork(cfg)

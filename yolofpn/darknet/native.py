@@ -9,7 +9,7 @@ from torch import nn
 
 from yolofpn.darknet.weights import LoadedLayers, WeightLayer, count_numbers, open_weights, read_layers
 from yolofpn.errors import UserError
-from yolofpn.models.darknet import DarknetClassifier
+from yolofpn.models.darknet import Darknet, Darknet19, DarknetClassifier
 from yolofpn.models.fpn import ConcatFPN
 from yolofpn.models.layers import ConvBNAct
 from yolofpn.models.yolo import YOLO
@@ -19,8 +19,11 @@ def native_layers(model: YOLO) -> list[WeightLayer]:
     """The layers of ``model`` in the order of yolov3.weights: the backbone, then from the coarsest level to the finest.
 
     Raises:
-        UserError: the model has no Darknet counterpart, as its neck adds instead of concatenating.
+        UserError: the model has no Darknet counterpart: its backbone is none of Darknet's, or its neck adds instead of
+            concatenating.
     """
+    if not isinstance(model.backbone, Darknet | Darknet19):
+        raise UserError("Darknet's files hold Darknet backbones: this model has another one")
     if not isinstance(model.neck, ConcatFPN):
         raise UserError(
             "Darknet's YOLOv3 concatenates: only models with a neck of type concat read and write its files"
@@ -41,6 +44,7 @@ def require_darknet_counterpart(model: YOLO) -> None:
     """
     slopes = {module.negative_slope for module in model.modules() if isinstance(module, nn.LeakyReLU)}
     foreign = {
+        "other backbones than its own": not isinstance(model.backbone, Darknet | Darknet19),
         "a neck of type add": not isinstance(model.neck, ConcatFPN),
         "upsample: bilinear": getattr(model.neck, "upsample", "nearest") != "nearest",
         "xy: linear": any(spec.linear_xy for spec in model.specs.values()),

@@ -6,7 +6,7 @@ as there.
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,8 @@ from yolofpn.structures import FeatureInfo
 ResNetDepth = Literal[18, 34, 50, 101, 152]
 NormKind = Literal["live", "frozen"]
 
-RESNET_BLOCKS: dict[int, tuple[int, int, int, int]] = {
+RESNET_DEPTHS: tuple[ResNetDepth, ...] = get_args(ResNetDepth)
+_BLOCKS: dict[ResNetDepth, tuple[int, int, int, int]] = {
     18: (2, 2, 2, 2),
     34: (3, 4, 6, 3),
     50: (3, 4, 6, 3),
@@ -148,7 +149,7 @@ class ResNet(nn.Module):
         self.maxpool = nn.MaxPool2d(3, 2, 1)
         self.feature_info: dict[str, FeatureInfo] = {}
         in_channels = 64
-        for level, blocks, width in zip(range(2, top_level + 1), RESNET_BLOCKS[depth], _WIDTHS, strict=False):
+        for level, blocks, width in zip(range(2, top_level + 1), _BLOCKS[depth], _WIDTHS, strict=False):
             stage = nn.Sequential()
             for index in range(blocks):
                 stride = 2 if level > 2 and index == 0 else 1  # the max-pooling before c2 has halved the size already

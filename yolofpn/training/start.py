@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,18 @@ from yolofpn.data.names import ClassMatch, match_classes
 from yolofpn.errors import UserError
 from yolofpn.models.build import NativeDetector
 from yolofpn.training.start_darknet import DARKNET_SETTINGS, native_state, read_darknet
-from yolofpn.training.start_timm import TIMM_SETTINGS, read_timm
+from yolofpn.training.start_imagenet import read_tensors
+from yolofpn.training.start_resnet import RESNET_SETTINGS, resnet_backbone
+from yolofpn.training.start_timm import TIMM_SETTINGS, timm_darknet53
 from yolofpn.weights import load_weights, weights_kind
 
 _TOLERATED = "model.norm_eps"  # batch norm divides by the root of variance + eps: it matters little beside a variance
+# A batch norm and the convolution before it: of ConvBNAct, of a ResNet's blocks and of its shortcuts.
+_NORM_AND_CONV = (
+    (re.compile(r"\.norm$"), ".conv"),
+    (re.compile(r"\.bn(\d)$"), r".conv\1"),
+    (re.compile(r"\.downsample\.1$"), ".downsample.0"),
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,7 @@ def read_starting_weights(spec: str, model: ModelConfig) -> StartingWeights:
 
     Args:
         spec: a weights file, checkpoint or run folder of this project, a Darknet ``.weights`` file, whole or the first
-            layers of one (darknet53.conv.74), their names, or a timm ``darknet53`` file.
+            layers of one (darknet53.conv.74), their names, a timm ``darknet53`` or a torchvision ``resnet`` file.
         model: the model that will take them over; Darknet's files name no tensors.
 
     Raises:
@@ -64,9 +73,9 @@ def read_starting_weights(spec: str, model: ModelConfig) -> StartingWeights:
         if weights_kind(path) == "darknet":
             found = read_darknet(path, model)
             return StartingWeights(spec, found.state, DARKNET_SETTINGS, names=found.names, notes=(*notes, *found.notes))
-        timm = read_timm(path)
-        if timm is not None:
-            return StartingWeights(spec, timm, TIMM_SETTINGS, tolerant=False)
+        imagenet = _read_imagenet(path, model)
+        if imagenet is not None:
+            return imagenet
     loaded = load_weights(path)
     metadata, detector = loaded.metadata, loaded.detector
     if isinstance(detector, DarknetNetwork):
@@ -82,6 +91,18 @@ def read_starting_weights(spec: str, model: ModelConfig) -> StartingWeights:
         category_ids=metadata.category_ids,
         notes=tuple(loaded.notes),
     )
+
+
+def _read_imagenet(path: Path, model: ModelConfig) -> StartingWeights | None:
+    """A backbone that was trained on ImageNet elsewhere; None if the file holds none that is known."""
+    tensors = read_tensors(path)
+    if tensors is None:
+        return None
+    darknet53 = timm_darknet53(tensors)
+    if darknet53 is not None:
+        return StartingWeights(str(path), darknet53, TIMM_SETTINGS, tolerant=False)
+    resnet = resnet_backbone(tensors, model, str(path))
+    return None if resnet is None else StartingWeights(str(path), resnet, RESNET_SETTINGS)
 
 
 def adapt_config(config: Config, start: StartingWeights) -> tuple[Config, list[str]]:
@@ -156,8 +177,9 @@ def take_over(model: NativeDetector, names: Sequence[str], category_ids: Sequenc
 def kernel_of(name: str) -> str:
     """The name of the kernel that a tensor belongs to: its own, or that of its layer or of the layer before it."""
     layer, _, kind = name.rpartition(".")
-    if layer.endswith(".norm"):
-        return f"{layer.removesuffix('.norm')}.conv.weight"
+    for norm, conv in _NORM_AND_CONV:
+        if norm.search(layer):
+            return f"{norm.sub(conv, layer)}.weight"
     return f"{layer}.weight" if kind == "bias" else name
 
 
