@@ -50,6 +50,24 @@ def test_rows_by_hand() -> None:
     assert (residual.parameters, residual.gflop, residual.size, residual.output) == (0, 0, "", "208x304x64")
 
 
+@pytest.mark.parametrize("norm", ["live", "frozen"])
+def test_a_resnet_by_its_paper(norm: str) -> None:
+    """Table 1 gives ResNet-50 3.8 billion multiplications and additions, its stride on the 1x1; on the 3x3 it is 4.1.
+
+    Each counts two operations here. torchvision publishes 25,557,032 parameters; its classifier of 2,049,000 is not
+    here, but running means and variances are: two numbers for each of 26,560 filters.
+    """
+    with torch.device("meta"):
+        model = small_model(small_config({"type": "add"}, backbone={"type": "resnet", "depth": 50, "norm": norm}))
+    rows = [row for row in layer_rows(model, model.dense, (224, 224)) if row.name.startswith("backbone")]
+    assert sum(row.parameters for row in rows) == 25_557_032 - 2_049_000 + 2 * 26_560
+    assert sum(row.gflop for row in rows) == pytest.approx(2 * 4.09, abs=0.02)
+    assert sum(row.type == "Residual" for row in rows) == 16
+    assert sum(row.type == "Convolutional" for row in rows) == 53
+    assert rows[0].parameters == 64 * 147 + 4 * 64
+    assert stored_numbers(model.backbone) == sum(row.parameters for row in rows)
+
+
 def test_max_pooling_has_a_row() -> None:
     with torch.device("meta"):
         model = small_model(small_config(backbone={"type": "darknet19"}))

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from yolofpn.models.darknet import ResidualBlock
+from yolofpn.models.resnet import BasicBlock, Bottleneck, FrozenBatchNorm2d
 
-_TYPES = {
+_BLOCKS = (ResidualBlock, BasicBlock, Bottleneck)
+_TYPES: dict[type[nn.Module], str] = {
     nn.Conv2d: "Convolutional",
     nn.MaxPool2d: "Maxpool",
     nn.AdaptiveAvgPool2d: "Avgpool",
     nn.Linear: "Connected",
     nn.Softmax: "Softmax",
-    ResidualBlock: "Residual",
+    **dict.fromkeys(_BLOCKS, "Residual"),
 }
 
 
@@ -74,7 +77,8 @@ def layer_rows(network: nn.Module, run: Callable[[Tensor], object], size: tuple[
 
 def stored_numbers(module: nn.Module) -> int:
     """How many numbers a Darknet file of ``module`` holds: parameters, running means and variances."""
-    buffers = (buffer for name, buffer in module.named_buffers() if name.endswith(("running_mean", "running_var")))
+    kinds = ("running_mean", "running_var", "weight", "bias")  # the last two where batch norm is frozen
+    buffers = (buffer for name, buffer in module.named_buffers() if name.endswith(kinds))
     return sum(parameter.numel() for parameter in module.parameters()) + sum(buffer.numel() for buffer in buffers)
 
 
@@ -111,16 +115,17 @@ def _describe(module: nn.Module, name: str, norm: nn.Module | None, x: Tensor, o
         size = f"{module.kernel_size}x{module.kernel_size}/{module.stride}"
     elif isinstance(module, nn.Linear):
         gflop = 2e-9 * module.weight.numel()
-    own = stored_numbers(module) if not isinstance(module, ResidualBlock) else 0
+    own = stored_numbers(module) if not isinstance(module, _BLOCKS) else 0
     shape = "x".join(str(value) for value in (*out.shape[2:], out.shape[1]))
     numbers = own + (stored_numbers(norm) if norm else 0)
     return LayerRow(name.removesuffix(".conv"), _TYPES[type(module)], out.shape[1], size, shape, numbers, gflop)
 
 
 def _batch_norm_of_each_conv(model: nn.Module) -> dict[nn.Module, nn.Module]:
-    pairs: dict[nn.Module, nn.Module] = {}
-    for module in model.modules():
-        conv, norm = getattr(module, "conv", None), getattr(module, "norm", None)
-        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-            pairs[conv] = norm
-    return pairs
+    """Of each convolution that batch norm follows within the same module."""
+    return {
+        conv: norm
+        for module in model.modules()
+        for conv, norm in pairwise(module.children())
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d | FrozenBatchNorm2d)
+    }
