@@ -12,6 +12,7 @@ from tests.data.trees import coco_json, write, write_picture
 from yolofpn.cli.evaluate import main
 from yolofpn.config import Config, InputConfig, Metadata, ModelConfig
 from yolofpn.data.layouts import load_dataset
+from yolofpn.data.loader import Padding
 from yolofpn.models.yolo import YOLO
 from yolofpn.training.distributed import Ranks
 from yolofpn.training.validation import Validation
@@ -50,7 +51,8 @@ def test_train_and_evaluate_agree(batch_size: int, tmp_path: Path) -> None:
         elif name.endswith("bias"):
             tensor.zero_()  # a fresh model's makes it find nothing
     save_weights(tmp_path / "weights.safetensors", model.state_dict(), metadata)
-    in_training = Validation(config, dataset, torch.device("cpu"), torch.float32, Ranks(), 0)(model.train()).to_json()
+    validation = Validation(config, dataset, torch.device("cpu"), torch.float32, Ranks(), 0, Padding())
+    in_training = validation(model.train()).to_json()
 
     options = ["--batch-size", str(batch_size), "--workers", "0", "--output", str(tmp_path / "out")]
     arguments = ["--data", str(data), "--weights", str(tmp_path / "weights.safetensors"), "--device", "cpu", *options]

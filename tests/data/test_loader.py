@@ -12,7 +12,7 @@ import torch
 
 from tests.data.small_dataset import OBJECT, make_target, write_dataset
 from yolofpn.data.dataset import DetectionDataset
-from yolofpn.data.loader import Batch, Loader, collate
+from yolofpn.data.loader import Batch, Loader, Padding, collate
 from yolofpn.data.picture_cache import PictureCache
 from yolofpn.data.sampler import EvalBatchSampler, SampleKey, TrainBatchSampler
 from yolofpn.data.samples import EvaluationSamples, Sample
@@ -248,3 +248,19 @@ def test_workers_do_not_grow_over_epochs(dataset: DetectionDataset) -> None:
         memory.append(sum(resident_bytes(child.pid) for child in multiprocessing.active_children()))
     assert memory[0] > 0
     assert memory[-1] - memory[2] < 8 * 2**20, memory
+
+
+def test_padding_is_the_mean_up_to_a_multiple_and_targets_know_their_size() -> None:
+    images = [torch.full((3, 5, 4), 9.5), torch.full((3, 3, 7), 7.25)]
+    padding = Padding.for_network((0.2, 0.4, 0.61), 4)
+    batch = collate([Sample(image, make_target([]), (i,)) for i, image in enumerate(images)], padding)
+    assert batch.images.shape == (2, 3, 8, 8) and batch.images.dtype == torch.float32
+    for image, padded, target in zip(images, batch.images, batch.targets, strict=True):
+        height, width = image.shape[1:]
+        assert torch.equal(padded[:, :height, :width], image)
+        assert padded[:, -1, -1].tolist() == pytest.approx([0.2 * 255, 0.4 * 255, 0.61 * 255])
+        assert target.image_size == (height, width)
+    whole = collate([Sample(torch.zeros(3, 8, 4, dtype=torch.uint8), make_target([]), (0,))], padding)
+    assert whole.images.shape == (1, 3, 8, 4) and whole.targets[0].image_size is None
+    rounded = collate([Sample(torch.zeros(3, 8, 3, dtype=torch.uint8), make_target([]), (0,))], padding)
+    assert rounded.images[0, :, 0, 3].tolist() == [51, 102, 156]  # .61 * 255 = 155.55

@@ -2,11 +2,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from yolofpn.config import ResizeMode
-from yolofpn.ops.resize import Placement, resize_image
+from yolofpn.ops.resize import Placement, resize_for_detection, resize_image
 from yolofpn.structures import Image
 
 MODES: tuple[ResizeMode, ...] = ("letterbox", "stretch", "shortest-edge")
@@ -69,8 +70,8 @@ def test_stretch_fills_the_network() -> None:
     [
         ((480, 640), (600, 800)),
         ((640, 480), (800, 600)),
-        # 600 / 300 = 2 would make 1400: the longer side decides, 1000 / 700 * 300 = 428.57.
-        ((300, 700), (429, 1000)),
+        # 600 / 300 = 2 would make 1400: the longer side decides, 1000 / 700 * 300 = 428.57, rounded down.
+        ((300, 700), (428, 1000)),
         ((2400, 3200), (600, 800)),
         ((2, 5000), (1, 1000)),
     ],
@@ -88,8 +89,29 @@ def test_shortest_edge_sizes(image_size: tuple[int, int], expected: tuple[int, i
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 200), st.integers(1, 300))
 def test_shortest_edge_keeps_its_word(height: int, width: int, shorter: int, longer: int) -> None:
     result, _ = resize_image(blank(height, width), (shorter, longer), "shortest-edge")
-    assert max(result.shape[:2]) <= longer
-    assert min(result.shape[:2]) == shorter or max(result.shape[:2]) == longer
+    assert min(result.shape[:2]) <= shorter and max(result.shape[:2]) <= longer
+    # The product of a side and its scale may be a hair below a whole number.
+    assert min(result.shape[:2]) >= shorter - 1 or max(result.shape[:2]) >= longer - 1
+
+
+def test_for_detection_only_the_shortest_edge_is_not_rounded() -> None:
+    image = noise(48, 64)
+    for mode in MODES:
+        whole, placement = resize_image(image, (64, 96), mode)
+        exact, same_placement = resize_for_detection(image, (64, 96), mode)
+        assert exact.dtype == (np.float32 if mode == "shortest-edge" else np.uint8)
+        assert placement == same_placement
+        assert np.abs(exact.astype(np.float64) - whole).max() <= (1.0 if mode == "shortest-edge" else 0)
+
+
+def test_the_exact_shortest_edge_is_bilinear_between_pixel_centres() -> None:
+    image = noise(31, 47)
+    exact, _ = resize_for_detection(image, (80, 133), "shortest-edge")
+    assert exact.shape == (80, 121, 3)  # 80 / 31 * 47 = 121.29
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].double()
+    expected = F.interpolate(pixels, size=(80, 121), mode="bilinear", align_corners=False)[0].permute(1, 2, 0)
+    assert np.abs(exact - expected.numpy()).max() < 0.02
+    assert np.abs(exact - np.rint(exact)).max() > 0.4
 
 
 def test_a_mark_is_found_where_its_box_says() -> None:

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import cv2
@@ -21,11 +22,30 @@ from yolofpn.structures import Target
 
 
 @dataclass(frozen=True)
+class Padding:
+    """How images are filled up at the right and at the bottom.
+
+    Attributes:
+        fill: value in 0..255 of red, green and blue.
+        divisor: height and width of a batch are multiples of it.
+    """
+
+    fill: tuple[float, float, float] = (LETTERBOX_FILL, LETTERBOX_FILL, LETTERBOX_FILL)
+    divisor: int = 1
+
+    @classmethod
+    def for_network(cls, mean: tuple[float, float, float], divisor: int) -> Padding:
+        """What the network's normalisation by ``mean`` (of values in 0..1) turns into zeros."""
+        red, green, blue = (255 * value for value in mean)
+        return cls((red, green, blue), divisor)
+
+
+@dataclass(frozen=True)
 class Batch:
     """What a detector is trained or evaluated on at a time.
 
     Attributes:
-        images: [B, 3, H, W] uint8 RGB.
+        images: [B, 3, H, W] RGB, uint8 or float32 of the range 0..255.
         targets: of each image, in pixels of the network's input.
         indices: of each image the numbers of the pictures it is made of, its own first.
         failures: why pictures could not be read, by their number in the data set.
@@ -61,14 +81,15 @@ class Batch:
         )
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
-    """Puts samples into a batch; smaller images are padded with gray at the right and at the bottom."""
+def collate(samples: Sequence[Sample], padding: Padding = Padding()) -> Batch:
+    """Puts samples into a batch; images smaller than it are padded, and their targets know their size."""
     failures: dict[int, str] = {}
     for sample in samples:
         failures.update(sample.failures)
+    images = _stack([sample.image for sample in samples], padding)
     return Batch(
-        images=_stack([sample.image for sample in samples]),
-        targets=[sample.target for sample in samples],
+        images=images,
+        targets=[_with_size(sample, (images.shape[2], images.shape[3])) for sample in samples],
         indices=[sample.indices for sample in samples],
         failures=failures,
         originals=[sample.original for sample in samples if sample.original is not None],
@@ -91,6 +112,7 @@ class Loader:
         *,
         workers: int = 0,
         pin_memory: bool = False,
+        padding: Padding = Padding(),
         start_method: str | None = None,
         report: Callable[[str], None] | None = None,
     ) -> None:
@@ -101,6 +123,7 @@ class Loader:
             sampler: makes batches of keys.
             workers: processes that make samples; they live until the loader does not. 0: this process makes them.
             pin_memory: whether images come in page-locked memory, for copies to CUDA devices.
+            padding: of images that are smaller than their batch.
             start_method: how processes start: fork, forkserver or spawn; None: as the system prefers.
             report: called with one line per unreadable picture; by default it is printed to stderr.
         """
@@ -111,7 +134,7 @@ class Loader:
             samples,
             batch_sampler=sampler,
             num_workers=workers,
-            collate_fn=collate,
+            collate_fn=partial(collate, padding=padding),
             pin_memory=pin_memory,
             worker_init_fn=_prepare_worker,
             persistent_workers=workers > 0,
@@ -146,11 +169,20 @@ class Loader:
                 self.failures[index] = reason
 
 
-def _stack(images: Sequence[Tensor]) -> Tensor:
-    height, width = (max(image.shape[axis] for image in images) for axis in (1, 2))
+def _with_size(sample: Sample, batch_size: tuple[int, int]) -> Target:
+    size = (sample.image.shape[1], sample.image.shape[2])
+    return sample.target if size == batch_size else replace(sample.target, image_size=size)
+
+
+def _stack(images: Sequence[Tensor], padding: Padding) -> Tensor:
+    divisor = padding.divisor
+    height, width = (-(-max(image.shape[axis] for image in images) // divisor) * divisor for axis in (1, 2))
     if all(image.shape[1:] == (height, width) for image in images):
         return torch.stack(list(images))
-    batch = images[0].new_full((len(images), 3, height, width), LETTERBOX_FILL)
+    fill = torch.tensor(padding.fill)
+    if not images[0].is_floating_point():
+        fill = fill.round()
+    batch = fill.to(images[0].dtype).view(1, 3, 1, 1).repeat(len(images), 1, height, width)
     for padded, image in zip(batch, images, strict=True):
         padded[:, : image.shape[1], : image.shape[2]] = image
     return batch

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,8 +13,8 @@ from torch.utils.data import Dataset
 from yolofpn.data.dataset import DetectionDataset
 from yolofpn.data.sampler import SampleKey
 from yolofpn.errors import InputError
-from yolofpn.ops.resize import LETTERBOX_FILL, Placement, resize_image
-from yolofpn.structures import Image, Target
+from yolofpn.ops.resize import LETTERBOX_FILL, NetworkImage, Placement, resize_for_detection
+from yolofpn.structures import Target
 
 if TYPE_CHECKING:
     from yolofpn.config import ResizeMode
@@ -26,7 +25,7 @@ class Sample:
     """What a worker makes of one key.
 
     Attributes:
-        image: [3, h, w] uint8 RGB.
+        image: [3, h, w] RGB, uint8 or float32 of the range 0..255.
         target: in pixels of ``image``.
         indices: the pictures it is made of, the key's own first.
         failures: why pictures could not be read, by their number in the data set.
@@ -67,10 +66,14 @@ class EvaluationSamples(Dataset[Sample]):
             image = np.full((*key.size, 3), LETTERBOX_FILL, dtype=np.uint8)
             original = self._dataset.target(key.index)
             network_target = no_objects(original.image_id)
-        resized, placement = resize_image(image, key.size, self._resize)
-        rgb = np.asarray(cv2.cvtColor(resized, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+        resized, placement = resize_for_detection(image, key.size, self._resize)
         return Sample(
-            to_tensor(rgb), place_target(network_target, placement), (key.index,), failures, original, placement
+            to_tensor(resized[:, :, ::-1]),
+            place_target(network_target, placement),
+            (key.index,),
+            failures,
+            original,
+            placement,
         )
 
 
@@ -91,6 +94,6 @@ def no_objects(image_id: int) -> Target:
     return Target(none.reshape(0, 4), none.long(), none.bool(), none, image_id)
 
 
-def to_tensor(image: Image) -> Tensor:
-    """[H, W, 3] uint8 -> [3, H, W] uint8, channels in the same order."""
+def to_tensor(image: NetworkImage) -> Tensor:
+    """[H, W, 3] -> [3, H, W] of the same type, channels in the same order."""
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))

@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from yolofpn.data.dataset import DetectionDataset
-from yolofpn.data.loader import Batch, Loader
+from yolofpn.data.loader import Batch, Loader, Padding
 from yolofpn.data.names import ClassMatch
 from yolofpn.data.sampler import EvalBatchSampler
 from yolofpn.data.samples import EvaluationSamples
@@ -105,6 +104,7 @@ def _run_at(
         EvalBatchSampler(len(dataset), batch_size, size),
         workers=default_workers(predictor.device) if settings.workers is None else settings.workers,
         pin_memory=predictor.device.type == "cuda",
+        padding=Padding.for_network(predictor.metadata.input.mean, predictor.detector.size_divisor),
         report=report,
     )
     collector = ProposalCollector(predictor.detector) if settings.with_proposals else None
@@ -112,10 +112,10 @@ def _run_at(
     with _network_errors(predictor):
         collect(
             predictor.detector,
-            _padded(_with_progress(loader, len(dataset)), predictor),
+            _with_progress(loader, len(dataset)),
             metrics,
             device=predictor.device,
-            dtype=predictor.dtype,
+            run=lambda images: predictor.backend.start(images)(),
             limits=_limits(predictor, match, settings.score_thresh),
             relabel=match.mapping,
             on_dense=collector.add if collector else None,
@@ -153,23 +153,8 @@ def _network_errors(predictor: Predictor) -> Iterator[None]:
     except ValueError as error:
         if "NaN" not in str(error):
             raise
-        remedy = "fetch or train them again" if predictor.dtype == torch.float32 else "try --precision fp32"
+        remedy = "fetch or train them again" if predictor.backend.precision == "fp32" else "try --precision fp32"
         raise UserError(f"the network's output is not a number (NaN): the weights are damaged: {remedy}") from None
-
-
-def _padded(batches: Iterator[Batch], predictor: Predictor) -> Iterator[Batch]:
-    """Batches filled up to the network's stride with its mean, as in detection (only ``shortest-edge`` needs it)."""
-    divisor, mean = predictor.detector.size_divisor, predictor.metadata.input.mean
-    for batch in batches:
-        height, width = batch.images.shape[2:]
-        if height % divisor == 0 and width % divisor == 0:
-            yield batch
-            continue
-        fill = torch.tensor([round(value * 255) for value in mean], dtype=torch.uint8)
-        size = (len(batch), 3, height + -height % divisor, width + -width % divisor)
-        images: Tensor = fill[None, :, None, None].expand(size).clone()
-        images[:, :, :height, :width] = batch.images
-        yield replace(batch, images=images)
 
 
 def _with_progress(loader: Loader, total: int) -> Iterator[Batch]:

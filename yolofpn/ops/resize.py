@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from yolofpn.ops.boxes import clip_boxes
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from yolofpn.config import ResizeMode
 
 LETTERBOX_FILL = 128  # Darknet's 0.5
+
+NetworkImage: TypeAlias = NDArray[np.uint8] | NDArray[np.float32]  # [H, W, 3] of the range 0..255, BGR
 
 
 @dataclass(frozen=True)
@@ -82,10 +86,7 @@ def resize_image(image: Image, size: tuple[int, int], mode: ResizeMode) -> tuple
     Raises:
         ValueError: the picture is empty or no uint8 [H, W, 3], the size is not positive, or there is no such mode.
     """
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise ValueError(f"image must be uint8 [H, W, 3] and not empty, got {image.dtype} {list(image.shape)}")
-    if min(size) < 1:
-        raise ValueError(f"size must be positive, got {size}")
+    _check(image, size)
     height, width = image.shape[:2]
     match mode:
         case "letterbox":
@@ -97,6 +98,24 @@ def resize_image(image: Image, size: tuple[int, int], mode: ResizeMode) -> tuple
         case _:
             raise ValueError(f"mode must be letterbox, stretch or shortest-edge, got {mode!r}")
     return _resize(image, resized_size), _place((height, width), resized_size, (0, 0), resized_size)
+
+
+def resize_for_detection(image: Image, size: tuple[int, int], mode: ResizeMode) -> tuple[NetworkImage, Placement]:
+    """``resize_image``, but ``shortest-edge`` rounds no value: weights of that mode come from networks that do not.
+
+    Returns:
+        [h, w, 3] BGR, uint8 or, for ``shortest-edge``, float32 of the same range, and where the picture lies in it.
+
+    Raises:
+        ValueError: as ``resize_image``.
+    """
+    if mode != "shortest-edge":
+        return resize_image(image, size, mode)
+    _check(image, size)
+    image_size = (image.shape[0], image.shape[1])
+    height, width = shortest_edge_size(image_size, *size)
+    resized = cv2.resize(image.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(resized, dtype=np.float32), _place(image_size, (height, width), (0, 0), (height, width))
 
 
 def letterbox_size(image_size: tuple[int, int], network_size: tuple[int, int]) -> tuple[int, int]:
@@ -117,8 +136,15 @@ def shortest_edge_size(image_size: tuple[int, int], shorter: int, longer: int) -
         longer: limit of the longer side (Faster R-CNN's 600 and 1000: arXiv 1506.01497, section 3.3).
     """
     scale = min(shorter / min(image_size), longer / max(image_size))
-    height, width = (max(round(side * scale), 1) for side in image_size)
+    height, width = (max(math.floor(side * scale), 1) for side in image_size)  # rounded down as in torchvision
     return height, width
+
+
+def _check(image: Image, size: tuple[int, int]) -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise ValueError(f"image must be uint8 [H, W, 3] and not empty, got {image.dtype} {list(image.shape)}")
+    if min(size) < 1:
+        raise ValueError(f"size must be positive, got {size}")
 
 
 def _letterbox(image: Image, size: tuple[int, int]) -> tuple[Image, Placement]:

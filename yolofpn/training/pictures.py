@@ -11,7 +11,7 @@ import torch
 
 from yolofpn.config import Config
 from yolofpn.data.dataset import DetectionDataset
-from yolofpn.data.loader import Batch, collate
+from yolofpn.data.loader import Batch, Padding, collate
 from yolofpn.data.sampler import SampleKey, TrainBatchSampler
 from yolofpn.data.samples import EvaluationSamples
 from yolofpn.data.show import CELL, choose_images, draw_target, page
@@ -59,9 +59,10 @@ def save_val_batch(
         UserError: the file cannot be written.
     """
     samples = EvaluationSamples(dataset, config.input.resize)
+    padding = Padding.for_network(config.input.mean, model.size_divisor)
     images = []
     for index in choose_images(dataset, PICTURES, seed=0):
-        batch = collate([samples[SampleKey(index, 0, config.input.size)]])
+        batch = collate([samples[SampleKey(index, 0, config.input.size)]], padding)
         if not batch.failures:
             (found,) = detect_batch(model, batch.images.to(device), batch, dtype, model.limits)
             images.append(draw_found(dataset.image(index), replace(found, names=dataset.names)))

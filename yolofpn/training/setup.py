@@ -13,7 +13,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
 from yolofpn.config import Config, Metadata, TrainConfig
-from yolofpn.data.loader import Loader
+from yolofpn.data.loader import Loader, Padding
 from yolofpn.errors import UserError
 from yolofpn.hardware import choose_dtype, default_workers
 from yolofpn.models.build import NativeDetector, build_model
@@ -74,9 +74,14 @@ class Setup:
         workers = self.config.train.workers
         return default_workers(self.device) if workers is None else workers
 
+    @property
+    def padding(self) -> Padding:
+        """Of images that are smaller than their batch."""
+        return Padding.for_network(self.config.input.mean, self.model.size_divisor)
+
     def validation(self) -> Validation:
         """Measures a model on the validation split."""
-        return Validation(self.config, self.splits.val, self.device, self.dtype, self.ranks, self.workers)
+        return Validation(self.config, self.splits.val, self.device, self.dtype, self.ranks, self.workers, self.padding)
 
 
 def set_up(plan: Plan, device: torch.device, ranks: Ranks, say: Say) -> Setup:
@@ -156,7 +161,9 @@ def build_trainer(setup: Setup, run_dir: Path) -> Trainer:
     return Trainer(
         learner=learner,
         facts=setup.facts,
-        loader=Loader(samples, sampler, workers=setup.workers, pin_memory=setup.device.type == "cuda"),
+        loader=Loader(
+            samples, sampler, workers=setup.workers, pin_memory=setup.device.type == "cuda", padding=setup.padding
+        ),
         evaluate=setup.validation(),
         run_dir=run_dir,
         log=RunLog(run_dir, progress.epoch) if setup.ranks.is_main else None,

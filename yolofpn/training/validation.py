@@ -7,7 +7,7 @@ from torch import nn
 
 from yolofpn.config import Config
 from yolofpn.data.dataset import DetectionDataset
-from yolofpn.data.loader import Loader
+from yolofpn.data.loader import Loader, Padding
 from yolofpn.data.sampler import EvalBatchSampler
 from yolofpn.data.samples import EvaluationSamples
 from yolofpn.evaluation.evaluate import collect
@@ -26,6 +26,7 @@ class Validation:
         dtype: of the network's arithmetic.
         ranks: which of how many processes this is.
         workers: processes that load pictures.
+        padding: of images that are no multiples of the network's stride.
     """
 
     def __init__(
@@ -36,12 +37,15 @@ class Validation:
         dtype: torch.dtype,
         ranks: Ranks,
         workers: int,
+        padding: Padding,
     ) -> None:
+        # Pictures of different sizes would be padded to the largest of their batch, which changes what is found.
+        batch_size = 1 if config.input.resize == "shortest-edge" else config.train.batch_size
         sampler = EvalBatchSampler(
-            len(dataset), config.train.batch_size, config.input.size, rank=ranks.rank, world_size=ranks.world_size
+            len(dataset), batch_size, config.input.size, rank=ranks.rank, world_size=ranks.world_size
         )
         samples = EvaluationSamples(dataset, config.input.resize)
-        self.loader = Loader(samples, sampler, workers=workers, pin_memory=device.type == "cuda")
+        self.loader = Loader(samples, sampler, workers=workers, pin_memory=device.type == "cuda", padding=padding)
         self.names = dataset.names
         self.device = device
         self.dtype = dtype
