@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -23,3 +24,26 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         if subprocess.run(["umount", str(folder)], check=False, capture_output=True).returncode == 0:
             break
         time.sleep(0.1)
+
+
+@pytest.fixture
+def virtual_display() -> Iterator[str]:
+    """DISPLAY of a screen of 800x600 that nobody sees."""
+    program = shutil.which("Xvfb")
+    if program is None:
+        pytest.skip("needs Xvfb (Debian package xvfb)")
+    reader, writer = os.pipe()
+    server = subprocess.Popen(
+        [program, "-displayfd", str(writer), "-screen", "0", "800x600x24", "-nolisten", "tcp"],
+        pass_fds=[writer],
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(writer)
+    with os.fdopen(reader) as chosen:
+        number = chosen.readline().strip()
+    if not number:
+        server.wait()
+        pytest.skip("Xvfb does not start here")
+    yield f":{number}"
+    server.terminate()
+    server.wait()

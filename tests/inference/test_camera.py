@@ -1,9 +1,8 @@
-"""Cameras: live frames with the time of day, and clear words where there is none."""
+"""Cameras: what arrives, and clear words where there is none."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from itertools import islice, pairwise
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from yolofpn.errors import InputError
-from yolofpn.inference.camera import read_camera
+from yolofpn.inference.camera import connect_camera
+from yolofpn.inference.live import Patience, Shot
+from yolofpn.inference.sources import resolve_sources
 
 
 class FakeCapture:
@@ -34,6 +35,10 @@ class FakeCapture:
         FakeCapture.released += 1
 
 
+def connect(number: int) -> Iterator[Shot]:
+    return connect_camera(number, f"camera {number}", Patience())
+
+
 @pytest.fixture
 def cameras(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cv2.VideoCapture", FakeCapture)
@@ -43,31 +48,29 @@ def cameras(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("cameras")
 def test_frames_until_the_camera_stops() -> None:
-    frames = read_camera(0, "camera 0")
-    given = list(islice(frames, 4))
-    assert [frame.index for frame in given] == [0, 1, 2, 3]
-    assert [int(frame.image[0, 0, 0]) for frame in given] == [1, 2, 3, 4]
-    assert given[0].time == 0.0
-    assert all(before.time <= after.time for before, after in pairwise(given))
-    for frame in given:
-        assert frame.clock is not None
-        assert abs(datetime.now(UTC) - frame.clock) < timedelta(minutes=1)
-        assert frame.clock.utcoffset() == timedelta(0)
+    shots = connect(0)
+    assert [int(next(shots)()[0, 0, 0]) for _ in range(4)] == [1, 2, 3, 4]
     with pytest.raises(InputError, match="camera 0: stopped delivering after 4 frames"):
-        next(frames)
+        next(shots)
     assert FakeCapture.released == 1
 
 
 @pytest.mark.usefixtures("cameras")
-def test_stride() -> None:
-    frames = read_camera(0, "camera 0", 3)
-    assert [frame.index for frame in islice(frames, 2)] == [0, 3]
+def test_a_camera_is_released_when_it_is_no_longer_wanted() -> None:
+    (source,) = resolve_sources(["0"])
+    assert (source.kind, source.name, source.relative_path) == ("stream", "camera 0", Path("camera-0"))
+    with source.open_live() as capture:
+        capture.wait(5)
+        frame = capture.take()
+    assert frame is not None
+    assert (frame.source, frame.image.shape) == ("camera 0", (4, 6, 3))
+    assert FakeCapture.released >= 1
 
 
 @pytest.mark.usefixtures("cameras")
 def test_camera_in_use() -> None:
     with pytest.raises(InputError, match="camera 1: cannot be opened; close other programs"):
-        next(read_camera(1, "camera 1"))
+        next(connect(1))
     assert FakeCapture.released == 1
 
 
@@ -75,4 +78,4 @@ def test_no_such_camera(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "linux")
     assert not Path("/dev/video987").exists()
     with pytest.raises(InputError, match=r"camera 987: there is no such camera \(present: "):
-        next(read_camera(987, "camera 987"))
+        next(connect(987))

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import islice
 from pathlib import Path
 from threading import Event, Thread
 from typing import ClassVar
@@ -20,13 +19,22 @@ import pytest
 
 from tests.videos import noise, shades, write_video
 from yolofpn.errors import InputError, UserError
-from yolofpn.inference import remote, video
+from yolofpn.inference import live, remote
+from yolofpn.inference.live import Patience, Shot
 from yolofpn.inference.remote import shown_url
 from yolofpn.inference.sources import Source, resolve_sources
+from yolofpn.inference.stream import connect_stream
 
 
 def jpeg(shade: int) -> bytes:
     return cv2.imencode(".jpg", np.full((6, 8, 3), shade, np.uint8))[1].tobytes()
+
+
+def large_jpeg(shade: int) -> bytes:
+    """With enough rows that a half of it would decode to a half picture."""
+    image = np.full((200, 300, 3), shade, np.uint8)
+    image[:, ::2] += 8
+    return cv2.imencode(".jpg", image)[1].tobytes()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -50,8 +58,8 @@ class Handler(BaseHTTPRequestHandler):
             path = path.removeprefix("/locked")
         if path == "/silent":
             self.stopping.wait(20)
-        elif path in ("/mjpeg", "/stalling"):
-            self._stream(stalls=path == "/stalling")
+        elif path in ("/mjpeg", "/stalling", "/torn"):
+            self._stream(path)
         elif path in self.files:
             self._file(*self.files[path])
         else:
@@ -67,16 +75,18 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content[: len(content) // 2] if cut else content)
 
-    def _stream(self, stalls: bool) -> None:
+    def _stream(self, path: str) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
         self.end_headers()
         try:
             for shade in range(10, 130, 10):
-                part = jpeg(shade)
-                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(part)}\r\n\r\n"
-                self.wfile.write(head.encode() + part + b"\r\n")
-            if stalls:
+                part = large_jpeg(130 - shade) if path == "/torn" else jpeg(shade)
+                size = "" if self.path.endswith("?unsized") else f"Content-Length: {len(part)}\r\n"
+                head = f"--frame\r\nContent-Type: image/jpeg\r\n{size}\r\n"
+                torn = path == "/torn" and shade == 120
+                self.wfile.write(head.encode() + (part[: len(part) // 2] if torn else part + b"\r\n"))
+            if path == "/stalling":
                 self.stopping.wait(20)
         except OSError:
             pass
@@ -116,6 +126,11 @@ def animation() -> bytes:
 @pytest.fixture(autouse=True)
 def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+
+@pytest.fixture(autouse=True)
+def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "PATIENCE", Patience(attempts=1))
 
 
 def only(url: str) -> Source:
@@ -176,33 +191,52 @@ def test_playlist_is_a_stream(server: str) -> None:
     assert only(server + "/live.m3u8").kind == "stream"
 
 
+def connect(url: str, patience: Patience | None = None) -> Iterator[Shot]:
+    return connect_stream(url, shown_url(url), patience or Patience())
+
+
 def test_stream(server: str) -> None:
+    images = []
+    with pytest.raises(InputError, match=r"mjpeg: lost after 12 frames \(.*\); check the camera"):
+        for shot in connect(server + "/mjpeg"):
+            images.append(shot())  # noqa: PERF401 keeps what came before the error
+    assert [int(image[0, 0, 0]) for image in images] == pytest.approx(range(10, 130, 10), abs=3)
+
+
+def test_stream_as_a_source(server: str) -> None:
     source = only(server + "/mjpeg")
     assert source.kind == "stream"
-    frames = []
-    with pytest.raises(InputError, match=r"mjpeg: lost after 12 frames \("):
-        for frame in source.frames():
-            frames.append(frame)  # noqa: PERF402 keeps what came before the error
-    assert [frame.index for frame in frames] == list(range(12))
-    assert frames[0].time == 0.0
-    assert [int(frame.image[0, 0, 0]) for frame in frames[:3]] == pytest.approx([10, 20, 30], abs=3)
-    for frame in frames:
-        assert frame.clock is not None
-        assert abs(datetime.now(UTC) - frame.clock) < timedelta(minutes=1)
+    frame = next(source.frames())
+    assert frame.source == source.name
+    assert (frame.time >= 0, frame.index + 1) == (True, frame.dropped + 1)
+    assert frame.clock is not None
+    assert abs(datetime.now(UTC) - frame.clock) < timedelta(minutes=1)
 
 
-def test_stream_with_stride(server: str) -> None:
-    (source,) = resolve_sources([server + "/mjpeg"], vid_stride=4)
-    assert [frame.index for frame in islice(source.frames(), 3)] == [0, 4, 8]
-
-
-def test_stream_that_falls_silent(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video, "READ_TIMEOUT", 1.0)
+def test_stream_that_falls_silent(server: str) -> None:
     start = time.monotonic()
     with pytest.raises(InputError, match=r"stalling: lost after \d+ frames \(timed out\)"):
-        for frame in only(server + "/stalling").frames():
-            assert frame.clock is not None
+        for shot in connect(server + "/stalling", Patience(read_timeout=1.0)):
+            assert shot().shape == (6, 8, 3)
     assert time.monotonic() - start < 15
+
+
+@pytest.mark.parametrize("query", ["", "?unsized"])
+def test_a_picture_cut_in_the_middle_of_a_stream_is_left_out(server: str, query: str) -> None:
+    images = []
+    with pytest.raises(InputError, match=r"torn.*: lost after"):
+        for shot in connect(server + "/torn" + query):
+            images.append(shot())  # noqa: PERF401 keeps what came before the error
+    assert len(images) >= 11
+    for image in images:
+        assert image.std() < 20, "no half picture, whose rest would be gray"
+
+
+@pytest.mark.parametrize("suffix", [".m3u8", ".mjpg", ".mjpeg", ".cgi", ".mpd"])
+def test_an_address_like_those_of_streams_may_answer_later(server: str, suffix: str) -> None:
+    assert only(f"http://127.0.0.1:9/live{suffix}").kind == "stream"
+    with pytest.raises(InputError, match="Connection refused"):
+        resolve_sources(["http://127.0.0.1:9/live"])
 
 
 @pytest.mark.parametrize(

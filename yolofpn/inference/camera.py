@@ -1,27 +1,26 @@
-"""Frames of a camera at this computer, through OpenCV."""
+"""Cameras at this computer, through OpenCV."""
 
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from yolofpn.errors import InputError
-from yolofpn.structures import Frame
+from yolofpn.inference.live import Patience, Shot
 
 
-def read_camera(number: int, name: str, vid_stride: int = 1) -> Iterator[Frame]:
-    """Frames of camera ``number`` as they come, with the time of day (UTC) of each.
+def connect_camera(number: int, name: str, patience: Patience) -> Iterator[Shot]:
+    """Open camera ``number`` and give what arrives.
 
     Args:
         number: 0 is the first camera.
-        name: what frames and error messages call it.
-        vid_stride: every n-th frame is given.
+        name: what error messages call it.
+        patience: its time-outs, as far as the system's camera driver heeds any.
 
     Raises:
         InputError: there is no such camera, another program uses it, or it stops delivering.
@@ -34,16 +33,12 @@ def read_camera(number: int, name: str, vid_stride: int = 1) -> Iterator[Frame]:
     try:
         if not capture.isOpened():
             raise InputError(f"{name}: cannot be opened; close other programs that use it, or try another number")
-        index = 0
-        start = 0.0
+        count = 0
         while True:
             delivered, image = capture.read()
             if not delivered:
-                raise InputError(f"{name}: stopped delivering after {index} frames; check its cable")
-            now, clock = time.monotonic(), datetime.now(UTC)
-            start = start or now
-            if index % vid_stride == 0:
-                yield Frame(image.astype(np.uint8, copy=False), name, index, now - start, clock=clock)
-            index += 1
+                raise InputError(f"{name}: stopped delivering after {count} frames; check its cable")
+            yield partial(np.asarray, image, np.uint8)
+            count += 1
     finally:
         capture.release()

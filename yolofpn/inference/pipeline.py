@@ -9,16 +9,17 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from yolofpn.errors import InputError
 from yolofpn.inference.background import Background
 from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.report import Report
+from yolofpn.inference.shown_thresholds import above
 from yolofpn.inference.sinks import Sinks
 from yolofpn.inference.sources import Source
-from yolofpn.structures import Detections, Frame
+from yolofpn.structures import Detections, Frame, Limits
 
 AHEAD = 4  # pictures that may wait between two stages
 LIMIT = 64 << 20  # bytes of pictures from which no more are read: large ones wait alone
@@ -30,12 +31,14 @@ class Result:
 
     Attributes:
         seconds: its share of the time that was given to the network, from pixels to boxes.
+        candidates: the detections and weaker ones, for a window where the user moves the threshold.
     """
 
     source: Source
     frame: Frame
     detections: Detections
     seconds: float
+    candidates: Detections | None = None
 
 
 class Results(Protocol):
@@ -63,8 +66,8 @@ def results_of(
 ) -> Background[Result]:
     """Every picture and frame of ``sources``, one after the other, with what is in it.
 
-    Whoever takes the results must ``close`` them, whatever happens. For live sources, whose frames may be dropped but
-    not wait, another function may give the results: all that comes after takes any ``Results``.
+    Whoever takes the results must ``close`` them, whatever happens. ``LiveResults`` are those of live sources, whose
+    frames may be dropped but not wait.
 
     Args:
         sources: are asked for one after the other, each when the one before it has ended.
@@ -77,18 +80,29 @@ def results_of(
     return Background(results, upstream=frames, ahead=AHEAD, weight=_bytes_of_result, limit=LIMIT)
 
 
-def written(results: Results, sinks: Sinks, report: Report) -> Background[Result]:
-    """The same results, each once all sinks have taken it; ends when ``results`` ends, stops or is closed."""
+def written(results: Results, sinks: Sinks, report: Report, shown: Limits | None = None) -> Background[Result]:
+    """The same results, each once all sinks have taken it; ends when ``results`` ends, stops or is closed.
+
+    Args:
+        results: are taken in a thread of its own.
+        sinks: every result goes there.
+        report: is told what they cannot take.
+        shown: given if there is a window: what is above these thresholds is written, the rest becomes ``candidates``;
+            and no result waits for the window, because what is seen of a live source would be old.
+    """
 
     def write() -> Iterator[Result]:
         for result in results:
+            if shown is not None:
+                kept = above(result.detections, shown.score_thresh)
+                result = replace(result, detections=kept, candidates=result.detections)
             try:
                 sinks.write(result.source, result.frame, result.detections)
             except InputError as error:  # a picture too large for any format; the others go on
                 report.fail(f"{result.source.name}: {error}")
             yield result
 
-    return Background(write(), ahead=AHEAD, weight=_bytes_of_result, limit=LIMIT)
+    return Background(write(), ahead=1 if shown else AHEAD, weight=_bytes_of_result, limit=LIMIT)
 
 
 def read_frames(sources: Iterator[Source], report: Report) -> Iterator[tuple[Source, Frame]]:

@@ -29,6 +29,7 @@ _PLAYLIST_TYPES = frozenset(
     }
 )
 _PLAYLIST_SUFFIXES = frozenset({".m3u8", ".mpd"})
+_LIVE_SUFFIXES = _PLAYLIST_SUFFIXES | {".mjpg", ".mjpeg", ".cgi"}
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
 _SECRET_VALUE = re.compile(r"(?i)([\w-]*(?:user|usr|login|pass|pwd|token|auth|key|secret|sig|session)[\w-]*=)[^&;/?#]*")
 
@@ -44,6 +45,11 @@ class Remote:
 def is_url(spec: str) -> bool:
     """Whether ``spec`` is written like an address."""
     return _URL.match(spec) is not None
+
+
+def looks_live(url: str) -> bool:
+    """Whether an address is written like those of live streams."""
+    return _suffix(url) in _LIVE_SUFFIXES
 
 
 def shown_url(url: str) -> str:
@@ -97,7 +103,7 @@ def _without_user(url: str) -> str:
 
 def _kind(response: http.client.HTTPResponse, name: str) -> Literal["image", "video", "stream"]:
     content_type = response.headers.get_content_type() if "Content-Type" in response.headers else ""
-    suffix = PurePosixPath(urllib.parse.urlsplit(response.url).path).suffix.lower()
+    suffix = _suffix(response.url)
     if content_type == "text/html":
         raise InputError(f"{name}: a web page, not a picture or video; give the address of the file itself")
     if content_type.startswith("image/"):
@@ -110,6 +116,13 @@ def _kind(response: http.client.HTTPResponse, name: str) -> Literal["image", "vi
         if suffix in _PLAYLIST_SUFFIXES:
             return "stream"
     return "video" if "Content-Length" in response.headers else "stream"
+
+
+def _suffix(url: str) -> str:
+    try:
+        return PurePosixPath(urllib.parse.urlsplit(url).path).suffix.lower()
+    except ValueError:  # no address at all
+        return ""
 
 
 def _read(response: http.client.HTTPResponse, name: str) -> bytes:

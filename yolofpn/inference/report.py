@@ -12,6 +12,7 @@ from typing import NoReturn, TextIO
 
 from tqdm import tqdm
 
+from yolofpn.inference.live import Counters
 from yolofpn.inference.sources import Source
 from yolofpn.structures import Detections, Frame
 
@@ -36,7 +37,8 @@ class Report:
         self._classes: Counter[str] = Counter()
         self._network_seconds = 0.0
         self._start = time.perf_counter()
-        self._progress: Progress | None = None
+        self._progress: dict[Source | None, Progress] = {}
+        self._live: list[str] = []
 
     def start_clock(self) -> None:
         """From now on time counts for the speed end to end."""
@@ -58,12 +60,21 @@ class Report:
             self._untold.append((after, line))
         self._tell(self._pictures + self._frames)
 
+    def note(self, line: str) -> None:
+        """Say that something went wrong from which the run may recover, or has recovered."""
+        _print(line, sys.stderr)
+
     def stop(self, line: str) -> None:
         """Say what ended the run before its time."""
         _print(line, sys.stderr)
 
     def add(self, source: Source, frame: Frame, detections: Detections, seconds: float) -> None:
-        """A picture or frame is done; ``seconds`` is its share of the network's time, from pixels to boxes."""
+        """A picture or frame is done; ``seconds`` is its share of the network's time, from pixels to boxes.
+
+        Repeated frames of a live source that is silent do not count.
+        """
+        if frame.stale:
+            return
         self._add(source, frame, detections, seconds)
         self._tell(self._pictures + self._frames)
 
@@ -81,10 +92,19 @@ class Report:
             self._frames += 1
         self._progress_of(source).advance(detections)
 
+    def count_live(self, source: Source, counters: Counters) -> None:
+        """How a live source did, for the summary."""
+        self._live.append(
+            f"{source.name}: {_count(counters.received, 'frame')} received, {counters.dropped} dropped, "
+            f"{_count(counters.reconnects, 'reconnect')}, stale for {counters.stale_seconds:.0f} s"
+        )
+
     def finish(self, output: Path | None) -> int:
         """Print the summary; the exit code: 1 if an input failed, else 0."""
         self._end_progress()
         self._tell()
+        for line in self._live:
+            self.say(line)
         done = [_count(self._pictures, "picture")] if self._pictures or not self._frames else []
         done += [_count(self._frames, "frame")] if self._frames else []
         failed = f", {self._failures} failed" if self._failures else ""
@@ -107,17 +127,18 @@ class Report:
             _print(f"failed: {line}", sys.stderr)
 
     def _progress_of(self, source: Source) -> Progress:
-        """That of ``source``; all pictures share one."""
+        """That of ``source``; all pictures share one, and live sources go on beside each other."""
         key = None if source.kind == "image" else source
-        if self._progress is None or self._progress.source is not key:
-            self._end_progress()
-            self._progress = Progress(self._stream, key)
-        return self._progress
+        if key not in self._progress:
+            if source.kind != "stream":
+                self._end_progress()
+            self._progress[key] = Progress(self._stream, key)
+        return self._progress[key]
 
     def _end_progress(self) -> None:
-        if self._progress is not None:
-            self._progress.close()
-            self._progress = None
+        for progress in self._progress.values():
+            progress.close()
+        self._progress.clear()
 
 
 class Progress:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import sys
+from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from itertools import takewhile
@@ -13,6 +14,8 @@ from typing import Literal
 from yolofpn.config import ResizeMode
 from yolofpn.drawing import LabelStyle
 from yolofpn.errors import UserError
+from yolofpn.inference.background import Background
+from yolofpn.inference.live_results import LiveResults, live_or_not
 from yolofpn.inference.media import MediaChoice
 from yolofpn.inference.output_names import next_output_dir
 from yolofpn.inference.pipeline import Result, Results, results_of, written
@@ -20,9 +23,11 @@ from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.remote import is_url
 from yolofpn.inference.report import Report
 from yolofpn.inference.samples import default_sources
+from yolofpn.inference.shown_thresholds import lowered
 from yolofpn.inference.sinks import Sinks, build_sinks
 from yolofpn.inference.sources import Source, resolve_sources
-from yolofpn.inference.window import Window
+from yolofpn.inference.viewer import Viewer
+from yolofpn.inference.window import check_display
 from yolofpn.weights import load_weights
 
 OUTPUT_BASE = Path("runs/detect")
@@ -62,19 +67,23 @@ def detect(options: DetectOptions) -> int:
         UserError: nothing can be done: bad weights or options, no readable input, no place to write to.
     """
     report = Report(sys.stderr if options.output == STDOUT else sys.stdout)
-    window = Window("yolofpn") if options.show else None
+    if options.show:
+        check_display()
     predictor = open_predictor(options, report)
+    viewer = _open_viewer(predictor, options.labels, report) if options.show else None
     specs = options.sources or default_sources()
     sources = resolve_sources(specs, vid_stride=options.vid_stride)
     report.start_clock()
-    with closing(results_of(sources, predictor, report, batch_size=options.batch_size)) as results:
+    with closing(_results_of(sources, predictor, report, options.batch_size)) as results:
         first = results.peek()
         if first is None:
             raise UserError("nothing was detected on: no input could be read")
         # The folder is made only now, so that a run that can do nothing leaves nothing behind.
         output = _output_folder(options.output, specs[0], first.source)
         sinks = build_sinks(output, formats=options.format, media=options.media, labels=options.labels)
-        code = _deliver(results, sinks, report, window, options.labels)
+        if viewer and output:
+            viewer.snapshots = output / "snapshots"
+        code = _deliver(results, sinks, report, viewer)
     return max(code, report.finish(output))
 
 
@@ -98,7 +107,21 @@ def open_predictor(options: DetectOptions, report: Report) -> Predictor:
     )
 
 
-def _deliver(results: Results, sinks: Sinks, report: Report, window: Window | None, labels: LabelStyle) -> int:
+def _open_viewer(predictor: Predictor, labels: LabelStyle, report: Report) -> Viewer:
+    """What shows the results; from now on the predictor finds weaker objects too, for the user to look at."""
+    viewer = Viewer(labels, predictor.limits, report.say)
+    predictor.limits = lowered(predictor.limits)
+    return viewer
+
+
+def _results_of(sources: Iterator[Source], predictor: Predictor, report: Report, batch_size: int) -> Results:
+    live, others = live_or_not(sources, report)
+    if live:
+        return LiveResults(live, predictor, report)
+    return results_of(others, predictor, report, batch_size=batch_size)
+
+
+def _deliver(results: Results, sinks: Sinks, report: Report, viewer: Viewer | None) -> int:
     """Write, report and show every result, until the user has seen enough; then close the sinks.
 
     Returns:
@@ -106,12 +129,12 @@ def _deliver(results: Results, sinks: Sinks, report: Report, window: Window | No
     """
     code = 0
     try:
-        with sinks, window or nullcontext():
-            done = written(results, sinks, report)
+        with sinks, viewer or nullcontext():
+            done = written(results, sinks, report, viewer.limits if viewer else None)
             try:
-                for result in done:
+                for result in _attended(done, viewer):
                     report.add(result.source, result.frame, result.detections, result.seconds)
-                    if window and not _show(result, window, labels):
+                    if viewer and not viewer.show(result):
                         break
             except KeyboardInterrupt:
                 code = 1
@@ -125,9 +148,16 @@ def _deliver(results: Results, sinks: Sinks, report: Report, window: Window | No
     return code
 
 
-def _show(result: Result, window: Window, labels: LabelStyle) -> bool:
-    drawn = result.detections.draw(result.frame.image, labels=labels)
-    return window.show(drawn, wait_for_key=result.source.kind == "image")
+def _attended(done: Background[Result], viewer: Viewer | None) -> Iterator[Result]:
+    """What is done; while there is nothing new the windows are looked after, until the user quits."""
+    while True:
+        while viewer and not done.ready:
+            if not viewer.idle():
+                return
+        result = next(done, None)
+        if result is None:
+            return
+        yield result
 
 
 def _output_folder(given: str | None, spec: str, first: Source) -> Path | None:

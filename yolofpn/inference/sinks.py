@@ -64,6 +64,15 @@ class Sinks:
         self.close()
 
 
+class FreshFrames(Sinks):
+    """Hands on no frame of a live source that only repeats an older one."""
+
+    def write(self, source: SourceInfo, frame: Frame, detections: Detections) -> None:
+        """Hand a new frame to each sink."""
+        if not frame.stale:
+            super().write(source, frame, detections)
+
+
 def build_sinks(
     output: Path | None,
     *,
@@ -95,7 +104,8 @@ def build_sinks(
         return Sinks([JsonLinesSink(StandardOutput())])
     with write_errors(output):
         output.mkdir(parents=True, exist_ok=True)
-    sinks: list[Sink] = [JsonLinesSink(AppendFile(output / "detections.jsonl"))]
+    lines = JsonLinesSink(AppendFile(output / "detections.jsonl"))
+    sinks: list[Sink] = []
     if "coco" in formats:
         sinks.append(CocoSink(output, image_ids))
     if "csv" in formats:
@@ -108,4 +118,4 @@ def build_sinks(
         sinks.append(CropSink(output))
     if media != "none":
         sinks.append(MediaSink(output, media, labels))
-    return Sinks(sinks)
+    return Sinks([lines, FreshFrames(sinks)])

@@ -8,13 +8,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from threading import Condition
 from typing import Literal
 
 from yolofpn.data.images import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_animated, read_frames, read_image
 from yolofpn.errors import InputError, UserError
-from yolofpn.inference.camera import read_camera
-from yolofpn.inference.remote import STREAM_SCHEMES, fetch, shown_url
-from yolofpn.inference.video import is_video, probe_video, read_stream, read_video
+from yolofpn.inference.camera import connect_camera
+from yolofpn.inference.live import Connect, LiveCapture
+from yolofpn.inference.remote import STREAM_SCHEMES, fetch, looks_live, shown_url
+from yolofpn.inference.stream import connect_stream
+from yolofpn.inference.video import is_video, probe_video, read_video
 from yolofpn.structures import Frame
 
 _ANIMATED_SUFFIXES = frozenset({".gif", ".webp", ".png", ".apng", ".avif"})
@@ -26,25 +29,40 @@ class Source:
 
     Attributes:
         name: as shown to people and written to files: never with a password.
-        kind: 'image', 'video' (has an end) or 'stream' (live).
+        kind: 'image', 'video' (has an end), 'stream' (live), or 'failed' (there is nothing to read).
         relative_path: where its results go beneath the output folder; no two sources of a run share it, not even
             up to the suffix. Folders and patterns keep the structure below them.
         read: opens it anew and gives its frames.
         path: the local file, None for anything else. The sound of a video is there.
         frame_count: how many frames ``frames`` will give, where the file says so.
         fps: mean frame rate of the video itself, before any stride, where known.
+        capture: makes a LiveCapture of it; None unless it is a stream.
     """
 
     name: str
-    kind: Literal["image", "video", "stream"]
+    kind: Literal["image", "video", "stream", "failed"]
     relative_path: Path
     read: Callable[[], Iterator[Frame]] = field(repr=False, compare=False)
     path: Path | None = None
     frame_count: int | None = None
     fps: float | None = None
+    capture: Callable[..., LiveCapture] | None = field(default=None, repr=False, compare=False)
+
+    def open_live(self, changed: Condition | None = None) -> LiveCapture:
+        """A stream's newest frames, to be used as a context manager.
+
+        Args:
+            changed: see ``LiveCapture``.
+
+        Raises:
+            ValueError: it is no stream.
+        """
+        if self.capture is None:
+            raise ValueError(f"{self.name} is no live source")
+        return self.capture(changed=changed)
 
     def frames(self) -> Iterator[Frame]:
-        """Its pictures one after the other.
+        """Its pictures one after the other; of a stream the newest each time, until the generator is closed.
 
         Raises:
             InputError: it is missing or damaged, perhaps after some frames.
@@ -74,12 +92,17 @@ def url_source(url: str, vid_stride: int = 1) -> Source:
     name = shown_url(url)
     relative_path = _path_of_url(name)
     scheme = url.partition("://")[0].lower()
-    stream = Source(name, "stream", relative_path, partial(read_stream, url, name, vid_stride))
+    stream = _live_source(name, relative_path, partial(connect_stream, url, name), vid_stride)
     if scheme in STREAM_SCHEMES:
         return stream
     if scheme not in ("http", "https"):
         raise UserError(f"{name}: addresses of this kind are not known; use rtsp://, http:// or https://")
-    remote = fetch(url)
+    try:
+        remote = fetch(url)
+    except InputError:
+        if not looks_live(url):
+            raise
+        return stream  # which may answer later
     match remote.kind:
         case "stream":
             return stream
@@ -94,7 +117,7 @@ def url_source(url: str, vid_stride: int = 1) -> Source:
 def camera_source(number: int, vid_stride: int = 1) -> Source:
     """A camera at this computer."""
     name = f"camera {number}"
-    return Source(name, "stream", Path(f"camera-{number}"), partial(read_camera, number, name, vid_stride))
+    return _live_source(name, Path(f"camera-{number}"), partial(connect_camera, number, name), vid_stride)
 
 
 def failed_source(name: str, message: str) -> Source:
@@ -103,7 +126,17 @@ def failed_source(name: str, message: str) -> Source:
     def read() -> Iterator[Frame]:
         raise InputError(message)
 
-    return Source(name, "image", Path(_file_name(Path(name).name)), read)
+    return Source(name, "failed", Path(_file_name(Path(name).name)), read)
+
+
+def _live_source(name: str, relative_path: Path, connect: Connect, vid_stride: int) -> Source:
+    capture = partial(LiveCapture, name, connect, vid_stride=vid_stride)
+
+    def read() -> Iterator[Frame]:
+        with capture() as frames:
+            yield from frames
+
+    return Source(name, "stream", relative_path, read, capture=capture)
 
 
 def _video_source(target: Path | str, name: str, relative_path: Path, vid_stride: int) -> Source:

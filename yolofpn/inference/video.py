@@ -1,11 +1,10 @@
-"""Frames of video files and network streams, decoded with PyAV: upright, timed, and honest about damage."""
+"""Frames of videos, decoded with PyAV: upright, timed, and honest about damage."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 import av
@@ -26,22 +25,25 @@ _CUT_PART = 0.05
 _MATROSKA_DURATION = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")  # 00:01:02.500000000
 
 
-def read_video(target: Path | str, name: str, vid_stride: int = 1) -> Iterator[Frame]:
+def read_video(target: Path | str, name: str, vid_stride: int = 1, *, max_pixels: int | None = None) -> Iterator[Frame]:
     """Frames 0, n, 2n, ... of a video with their true numbers and presentation times.
 
     Args:
         target: path of the file, or its http address.
         name: what frames and error messages call it.
         vid_stride: n.
+        max_pixels: larger frames, which a file may hide behind small ones, count as damaged and take no memory.
 
     Raises:
         InputError: it cannot be opened or has no frames; or, after the last readable frame, it was damaged or cut off.
     """
     with _open(target, name) as (container, stream):
-        decoder = _Decoder(container, stream)
+        if max_pixels is not None:
+            stream.codec_context.options = {"max_pixels": str(max_pixels)}
+        decoder = VideoDecoder(container, stream)
         for index, time, frame in decoder.frames():
             if index % vid_stride == 0:
-                yield Frame(_upright_bgr(frame), name, index, time)
+                yield Frame(upright_bgr(frame), name, index, time)
         if decoder.good == 0:
             raise InputError(f"{name}: no frame of this video can be decoded; {_remedy(target, opened=True)}")
         if decoder.failure or decoder.damaged or decoder.ended_early():
@@ -50,26 +52,6 @@ def read_video(target: Path | str, name: str, vid_stride: int = 1) -> Iterator[F
                 f"{name}: damaged or cut off{reason}: {decoder.good} frames could be read, "
                 f"the last at {decoder.last_time:.1f} s; copy or download it again"
             )
-
-
-def read_stream(url: str, name: str, vid_stride: int = 1) -> Iterator[Frame]:
-    """Frames of a live network stream in the order of their arrival, with the time of day (UTC) of each.
-
-    Args:
-        url: address, with user and password where the camera asks for them.
-        name: what frames and error messages call it.
-        vid_stride: every n-th frame is given.
-
-    Raises:
-        InputError: nothing answers, it falls silent for ``READ_TIMEOUT`` seconds, or it sends no video.
-    """
-    with _open(url, name) as (container, stream):
-        decoder = _Decoder(container, stream)
-        for index, time, frame in decoder.frames():
-            if index % vid_stride == 0:
-                yield Frame(_upright_bgr(frame), name, index, time, clock=datetime.now(UTC))
-        if decoder.failure:
-            raise InputError(f"{name}: lost after {decoder.good} frames ({decoder.failure}); check the camera")
 
 
 def probe_video(target: Path | str, name: str) -> tuple[int | None, float | None]:
@@ -102,13 +84,12 @@ def is_video(path: Path) -> bool:
 def _open(target: Path | str, name: str) -> Iterator[tuple[InputContainer, VideoStream]]:
     # "file:" keeps FFmpeg from taking a colon in a file's name for the end of a protocol.
     address = f"file:{target}" if isinstance(target, Path) else target
-    options = {"rtsp_flags": "prefer_tcp"} if address.startswith("rtsp") else {}
     timeout = None if isinstance(target, Path) else (OPEN_TIMEOUT, READ_TIMEOUT)
     try:
-        container = av.open(address, options=options, metadata_errors="replace", timeout=timeout)
+        container = av.open(address, metadata_errors="replace", timeout=timeout)
     except (OSError, ValueError, av.FFmpegError) as error:
         # PyAV's messages repeat the address, which may hold a password: only the reason is passed on.
-        raise InputError(f"{name}: cannot be opened as a video ({_reason(error)}); {_remedy(target)}") from None
+        raise InputError(f"{name}: cannot be opened as a video ({reason_of(error)}); {_remedy(target)}") from None
     with container:
         stream = container.streams.best("video")
         if container.format.name.endswith("_pipe") or container.format.name == "image2":
@@ -119,7 +100,7 @@ def _open(target: Path | str, name: str) -> Iterator[tuple[InputContainer, Video
         yield container, stream
 
 
-class _Decoder:
+class VideoDecoder:
     """Decodes one stream and remembers how that went.
 
     Attributes:
@@ -152,8 +133,12 @@ class _Decoder:
 
     def ended_early(self) -> bool:
         """Whether the frames ended clearly before the end that the file states."""
-        stated = _stated_seconds(self._container, self._stream)
+        stated = self.stated_seconds()
         return stated is not None and stated - self._end > max(_CUT_SECONDS, _CUT_PART * stated)
+
+    def stated_seconds(self) -> float | None:
+        """How long the video lasts by its own account; None for a live stream."""
+        return _stated_seconds(self._container, self._stream)
 
     def _decoded(self) -> Iterator[VideoFrame]:
         for packet in self._packets():
@@ -169,7 +154,7 @@ class _Decoder:
             try:
                 packet = next(packets, None)
             except (OSError, av.FFmpegError) as error:
-                self.failure = _reason(error)
+                self.failure = reason_of(error)
                 yield None
                 return
             if packet is None:
@@ -201,7 +186,7 @@ def _stated_seconds(container: InputContainer, stream: VideoStream) -> float | N
     return min(stated, default=None)
 
 
-def _upright_bgr(frame: VideoFrame) -> Image:
+def upright_bgr(frame: VideoFrame) -> Image:
     """[H, W, 3], turned and mirrored as the display matrix [a b u; c d v; x y w] asks: x' = ax + cy, y' = bx + dy."""
     image: Image = frame.to_ndarray(format="bgr24").astype(np.uint8, copy=False)
     matrix = frame.side_data.get("DISPLAYMATRIX")
@@ -215,7 +200,8 @@ def _upright_bgr(frame: VideoFrame) -> Image:
     return np.ascontiguousarray(image)
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """What went wrong, without the address that PyAV's messages repeat: it may hold a password."""
     if type(error).__name__ == "ExitError":
         return "timed out"
     return getattr(error, "strerror", None) or type(error).__name__

@@ -1,10 +1,11 @@
-"""A window on the screen, if there is a screen."""
+"""Windows on the screen, if there is a screen."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import time
 
 import cv2
 
@@ -12,44 +13,45 @@ from yolofpn.errors import UserError
 from yolofpn.structures import Image
 
 LARGEST = (720, 1280)  # height and width that a window opens with
-QUIT_KEYS = (ord("q"), 27)  # 27 is Escape
+CLOSED = "closed"  # in place of a key: the window's own button was pressed
+_ESCAPE = 27
 _POLL_MS = 50  # between looks at whether the window was closed, or Ctrl-C pressed
 _PROBE = "import cv2; cv2.namedWindow('probe', cv2.WINDOW_NORMAL); cv2.waitKey(1); cv2.destroyAllWindows()"
 _PROBE_SECONDS = 30
+_REMEDY = "use python demo.py, or leave --show away"
 
 
 class Window:
-    """Shows pictures as they come; q, Escape or the window's own button ends that. It opens with the first picture.
+    """Shows pictures as they come and tells which keys are pressed. It opens with the first picture.
 
-    A context manager, which takes it off the screen.
-
-    Raises:
-        UserError: there is no display, or OpenCV was built without windows.
+    Call ``check_display`` before the first one. All windows belong to the main thread, and to ``close`` together.
     """
 
     def __init__(self, title: str) -> None:
-        _check_display()
         self.title = title
         self._open = False
 
-    def show(self, image: Image, *, wait_for_key: bool = False) -> bool:
-        """Show ``image`` ([H, W, 3] uint8, BGR) until the next one, or a key, comes; False to stop showing more."""
+    def show(self, image: Image) -> None:
+        """Show ``image`` ([H, W, 3] uint8, BGR) until the next one comes."""
         if not self._open:
             self._open_for(image)
         cv2.imshow(self.title, image)
+
+    def key(self, seconds: float = 0.0) -> str:
+        """The key that is pressed in any window within ``seconds``: a character, '' for none, 'q' for Escape.
+
+        ``CLOSED`` says that the user closed this window.
+        """
+        deadline = time.monotonic() + seconds
         while True:
-            key = cv2.waitKey(_POLL_MS if wait_for_key else 1)
-            if (key != -1 and key & 0xFF in QUIT_KEYS) or self._was_closed():
-                return False
-            if key != -1 or not wait_for_key:
-                return True
-
-    def __enter__(self) -> Window:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._open:
-            cv2.destroyAllWindows()
+            left_ms = round((deadline - time.monotonic()) * 1000)
+            code = cv2.waitKey(min(max(left_ms, 1), _POLL_MS))
+            if self._was_closed():
+                return CLOSED
+            if code != -1:
+                return "q" if code & 0xFF == _ESCAPE else chr(code & 0xFF)
+            if left_ms <= _POLL_MS:
+                return ""
 
     def _was_closed(self) -> bool:
         try:
@@ -65,14 +67,23 @@ class Window:
         self._open = True
 
 
-def _check_display() -> None:
-    """OpenCV aborts the whole process where it finds no display, so a process of its own tries first."""
+def close_windows() -> None:
+    """Take all windows off the screen."""
+    cv2.destroyAllWindows()
+
+
+def check_display() -> None:
+    """OpenCV aborts the whole process where it finds no display, so a process of its own tries first.
+
+    Raises:
+        UserError: there is no display, or OpenCV was built without windows.
+    """
     if not any("GUI:" in line and "NONE" not in line for line in cv2.getBuildInformation().splitlines()):
-        raise UserError("--show: this OpenCV has no windows: pip install --force-reinstall --no-deps opencv-python")
+        raise UserError(f"--show: this OpenCV has no windows (opencv-python has them): {_REMEDY}")
     if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        raise UserError("--show: there is no display here (DISPLAY is not set): leave --show away and look in --output")
+        raise UserError(f"--show: there is no display here (DISPLAY is not set): {_REMEDY}")
     try:
         subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, check=True, timeout=_PROBE_SECONDS)
     except subprocess.SubprocessError:
         display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or "of this computer"
-        raise UserError(f"--show: display {display} does not answer: leave --show away and look in --output") from None
+        raise UserError(f"--show: display {display} does not answer: {_REMEDY}") from None

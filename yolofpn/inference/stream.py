@@ -1,0 +1,73 @@
+"""Live network streams through PyAV: RTSP, MJPEG over http, HLS and what else FFmpeg knows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import av
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from yolofpn.errors import InputError
+from yolofpn.inference.live import Patience, Shot
+from yolofpn.inference.video import VideoDecoder, reason_of, upright_bgr
+
+RTSP_OPTIONS = {"rtsp_flags": "prefer_tcp"}
+OPTIONS = {"fpsprobesize": "0"}  # no seconds of watching before the first frame to learn the frame rate
+SEGMENTED = {"hls", "dash"}  # whose frames come many seconds at once, faster than they are due
+LONGEST_GAP = 10.0  # seconds between two frames; more is a jump of the stream's clock
+
+
+def connect_stream(url: str, name: str, patience: Patience) -> Iterator[Shot]:
+    """Open a live stream and give what arrives; frames of a segmented one when they are due.
+
+    Args:
+        url: address, with user and password where the camera asks for them.
+        name: what error messages call it.
+        patience: its time-outs.
+
+    Raises:
+        InputError: nothing answers, it is lost, or it sends no video. A stream that states how long it lasts, and
+            lasts so long, just ends.
+    """
+    with _open(url, name, patience) as (container, stream):
+        decoder = VideoDecoder(container, stream)
+        segmented = bool(SEGMENTED & set(container.format.name.split(",")))
+        for frame in _when_due(decoder) if segmented else (frame for _, _, frame in decoder.frames()):
+            yield partial(upright_bgr, frame)
+        if decoder.failure or decoder.ended_early() or decoder.stated_seconds() is None:
+            reason = decoder.failure or "it ended"
+            raise InputError(f"{name}: lost after {decoder.good} frames ({reason}); check the camera and its network")
+
+
+@contextmanager
+def _open(url: str, name: str, patience: Patience) -> Iterator[tuple[InputContainer, VideoStream]]:
+    options = OPTIONS | (RTSP_OPTIONS if url.startswith("rtsp") else {})
+    timeouts = (patience.open_timeout, patience.read_timeout)
+    try:
+        container = av.open(url, options=options, metadata_errors="replace", timeout=timeouts)
+    except (OSError, ValueError, av.FFmpegError) as error:
+        raise InputError(f"{name}: cannot be opened as a video ({reason_of(error)}); check the address") from None
+    with container:
+        stream = container.streams.best("video")
+        if not isinstance(stream, VideoStream) or stream.codec_context is None:
+            raise InputError(f"{name}: sends no video that can be decoded; check the camera's settings")
+        # Threads that decode a frame each would deliver every frame as late as there are threads.
+        stream.thread_type = "SLICE"
+        yield container, stream
+
+
+def _when_due(decoder: VideoDecoder) -> Iterator[VideoFrame]:
+    """Each frame at its presentation time, counted from the first; a late one at once, and the others after it."""
+    start = 0.0
+    for _, seconds, frame in decoder.frames():
+        now = time.monotonic()
+        if not start or not -LONGEST_GAP < start + seconds - now < LONGEST_GAP:
+            start = now - seconds
+        start = max(start, now - seconds)
+        time.sleep(max(0.0, start + seconds - now))
+        yield frame
