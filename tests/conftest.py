@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,14 @@ from tests.videos import shades, write_video
 # A busy machine makes single examples slow; how long one takes says nothing of whether it is right.
 settings.register_profile("yolofpn", deadline=None)
 settings.load_profile("yolofpn")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What earlier runs left in the user's cache must not decide what a test sees."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("YOLOFPN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from functools import cache
 from pathlib import Path
 
@@ -62,12 +63,20 @@ def is_fast_at_bf16(device: torch.device) -> bool:
 @cache
 def cpu_flags() -> frozenset[str]:
     """Instruction sets of the processor, as Linux names them; empty elsewhere."""
+    return frozenset(_cpu_info("flags", "Features").split())
+
+
+def cpu_name() -> str:
+    """What the processor calls itself."""
+    return _cpu_info("model name") or platform.processor()
+
+
+def _cpu_info(*keys: str) -> str:
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
-        return frozenset()
-    lines = [line for line in text.splitlines() if line.startswith(("flags", "Features"))]
-    return frozenset(lines[0].partition(":")[2].split()) if lines else frozenset()
+        return ""
+    return next((line.partition(":")[2].strip() for line in text.splitlines() if line.startswith(keys)), "")
 
 
 def available_cpus() -> int:

@@ -76,7 +76,22 @@ def add_model_flags(parser: Parser) -> None:
     )
     add("--resize", choices=("auto", "letterbox", "stretch", "shortest-edge"), default="auto", help="way to that size")
     add("--device", default="auto", help="auto, cpu, cuda:N or mps")
-    add("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="of the network's arithmetic")
+    add(
+        "--backend",
+        choices=("auto", "torch", "openvino", "onnx"),
+        default="auto",
+        help="what runs the network; auto: the fastest one installed that finds what PyTorch finds",
+    )
+    add(
+        "--precision",
+        choices=("auto", "fp32", "bf16", "fp16", "int8"),
+        default="auto",
+        help="of the network's arithmetic; auto: bf16 where the processor is fast at it and finds the same; "
+        "int8: for graphs that export.py wrote so",
+    )
+    add(
+        "--compile", action="store_true", help="torch backend: let torch.compile write its kernels, which takes a while"
+    )
 
 
 if __name__ == "__main__":

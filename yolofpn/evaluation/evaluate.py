@@ -26,6 +26,7 @@ def collect(
     limits: Limits = EVALUATION_LIMITS,
     relabel: Sequence[int | None] | None = None,
     on_dense: Callable[[dict[str, Tensor], Batch], None] | None = None,
+    run: Callable[[Tensor], dict[str, Tensor]] | None = None,
 ) -> None:
     """Detect on every batch and hand the results to ``metrics``, in pixels of the pictures.
 
@@ -38,6 +39,7 @@ def collect(
         limits: low enough a threshold for whole precision-recall curves.
         relabel: by label of the detector, the data set's, or None for classes that it does not have.
         on_dense: called with the maps that the network makes of each batch.
+        run: makes the maps in place of the detector itself, in its own precision.
     """
     assert isinstance(detector, nn.Module)
     was_training = detector.training
@@ -45,7 +47,7 @@ def collect(
     try:
         for batch in batches:
             images = batch.images.to(device, non_blocking=True)
-            dense = run_dense(detector, images, dtype)
+            dense = run(images) if run else run_dense(detector, images, dtype)
             found = place_detections(detector, dense, batch, limits)
             for detections, target, readable in zip(found, batch.originals, batch.readable, strict=True):
                 kept = _relabel(detections, relabel) if readable else Detections.empty()

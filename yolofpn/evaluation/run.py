@@ -44,7 +44,9 @@ class EvaluateOptions:
     pyramid: tuple[tuple[int, int], ...] | None = None
     resize: str = "auto"
     device: str = "auto"
+    backend: str = "auto"
     precision: str = "auto"
+    compile: bool = False
     batch_size: int = 8
     workers: int | None = None
     score_thresh: float = 0.001

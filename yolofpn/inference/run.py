@@ -28,6 +28,7 @@ from yolofpn.inference.sinks import Sinks, build_sinks
 from yolofpn.inference.sources import Source, resolve_sources
 from yolofpn.inference.viewer import Viewer
 from yolofpn.inference.window import check_display
+from yolofpn.inference.workload import expected_workload
 from yolofpn.weights import load_weights
 
 OUTPUT_BASE = Path("runs/detect")
@@ -50,7 +51,9 @@ class DetectOptions:
     max_det: int | None = None
     classes: tuple[str, ...] | None = None
     device: str = "auto"
+    backend: str = "auto"
     precision: str = "auto"
+    compile: bool = False
     batch_size: int = 1
     vid_stride: int = 1
     output: str | None = None
@@ -92,7 +95,7 @@ def open_predictor(options: DetectOptions, report: Report) -> Predictor:
     loaded = load_weights(options.weights, darknet_cfg=options.darknet_cfg, names=options.names)
     for note in loaded.notes:
         report.say(note)
-    return Predictor(
+    predictor = Predictor(
         loaded.detector,
         loaded.metadata,
         img_size=options.img_size,
@@ -103,8 +106,13 @@ def open_predictor(options: DetectOptions, report: Report) -> Predictor:
         detections_per_img=options.max_det,
         classes=options.classes,
         device=options.device,
+        backend=options.backend,
         precision=options.precision,
+        workload=expected_workload(options.sources or default_sources()),
+        compile=options.compile,
     )
+    report.say(predictor.backend_note)
+    return predictor
 
 
 def _open_viewer(predictor: Predictor, labels: LabelStyle, report: Report) -> Viewer:

@@ -24,14 +24,18 @@ class CastConv2d(nn.Conv2d):
 
 
 def fold_norms(network: Network) -> Network:
-    """A copy of ``network`` in evaluation mode that computes the same without any batch norm after a convolution."""
-    folded = copy.deepcopy(network).eval().requires_grad_(False)
+    """A copy of ``network`` in evaluation mode that computes the same without any batch norm after a convolution.
+
+    What was not folded shares its numbers with the original.
+    """
+    shared = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
+    folded = copy.deepcopy(network, shared).eval()  # new modules around the same numbers
     for module in folded.modules():
         if isinstance(module, ConvBNAct | Convolution) and isinstance(module.norm, nn.BatchNorm2d):
             module.conv = fuse_conv_bn_eval(module.conv, module.norm)
             # The two classes differ in how they say that there is none.
             module.norm = nn.Identity() if isinstance(module, ConvBNAct) else None  # type: ignore[assignment]
-    return folded.requires_grad_(False)
+    return folded
 
 
 def cast_inside(network: nn.Module, dtype: torch.dtype, outputs: set[nn.Module]) -> None:
@@ -39,4 +43,7 @@ def cast_inside(network: nn.Module, dtype: torch.dtype, outputs: set[nn.Module])
     for module in network.modules():
         if type(module) is nn.Conv2d:
             module.__class__ = CastConv2d
-            module.to(torch.float32 if module in outputs else dtype)
+            kept = torch.float32 if module in outputs else dtype
+            for name, tensor in module.named_parameters():
+                # A new parameter, as the old one belongs to the original network too.
+                module.register_parameter(name, nn.Parameter(tensor.detach().to(kept), requires_grad=False))

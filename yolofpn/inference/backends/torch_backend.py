@@ -7,8 +7,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from yolofpn.graphs.backend import Wait
 from yolofpn.hardware import precision_name
-from yolofpn.inference.backends.backend import Wait
 from yolofpn.inference.backends.fold import cast_inside, fold_norms
 from yolofpn.structures import Detector
 

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.inference.backends.small import small_detector
+from yolofpn.inference.backends import cache
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("YOLOFPN_CACHE", str(tmp_path))
+    return tmp_path / "graphs"
+
+
+def write(path: Path) -> None:
+    path.write_text("graph")
+    if path.suffix == ".xml":
+        path.with_suffix(".bin").write_text("numbers")
+
+
+def check(path: Path) -> None:
+    if path.read_text() != "graph":
+        raise RuntimeError("broken")
+
+
+def test_a_graph_is_made_once(folder: Path) -> None:
+    made: list[Path] = []
+
+    def count(path: Path) -> None:
+        made.append(path)
+        write(path)
+
+    assert not cache.has_graph("abc")
+    for _ in range(2):
+        assert cache.cached_graph("abc", ".xml", count, check) == folder / "abc.xml"
+    assert len(made) == 1
+    assert cache.has_graph("abc")
+    assert sorted(path.name for path in folder.iterdir()) == ["abc.bin", "abc.xml"]
+
+
+def test_a_broken_graph_is_made_anew(folder: Path) -> None:
+    path = cache.cached_graph("abc", ".onnx", write, check)
+    path.write_text("gra")
+    assert cache.cached_graph("abc", ".onnx", write, check).read_text() == "graph"
+
+
+def test_a_conversion_that_fails_leaves_nothing(folder: Path) -> None:
+    def fail(path: Path) -> None:
+        path.write_text("half")
+        raise RuntimeError("no memory")
+
+    with pytest.raises(RuntimeError, match="no memory"):
+        cache.cached_graph("abc", ".xml", fail, check)
+    assert list(folder.iterdir()) == []
+
+
+def test_the_graphs_of_oldest_use_are_forgotten(folder: Path) -> None:
+    for number in range(cache.KEPT_GRAPHS):
+        os.utime(cache.cached_graph(f"{number}", ".xml", write, check), (number, number))
+    cache.cached_graph("0", ".xml", write, check)  # used again
+    cache.cached_graph("new", ".onnx", write, check)
+    assert cache.has_graph("0") and cache.has_graph("new") and not cache.has_graph("1")
+    assert not (folder / "1.bin").exists()
+
+
+def test_verdicts_are_read_back_and_damaged_ones_forgotten(folder: Path) -> None:
+    assert cache.read_verdict("x") is None
+    cache.write_verdict("x", {"passed": True})
+    assert cache.read_verdict("x") == {"passed": True}
+    for text in ("{", "[1]"):
+        (folder / "x.json").write_text(text)
+        assert cache.read_verdict("x") is None
+
+
+def test_where_nothing_can_be_written_a_verdict_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    monkeypatch.setenv("YOLOFPN_CACHE", str(blocked))
+    cache.write_verdict("x", {"passed": True})
+    assert cache.read_verdict("x") is None
+
+
+def test_the_fingerprint_is_that_of_the_computation() -> None:
+    detector, metadata = small_detector()
+    same, _ = small_detector()
+    assert cache.fingerprint(detector, metadata) == cache.fingerprint(same, metadata)
+    thresholds = metadata.postprocess.model_copy(update={"score_thresh": 0.5})
+    assert cache.fingerprint(same, metadata.model_copy(update={"postprocess": thresholds})) == cache.fingerprint(
+        detector, metadata
+    )
+    other_mean = metadata.model_copy(update={"input": metadata.input.model_copy(update={"mean": (0.5, 0.5, 0.5)})})
+    with torch.no_grad():
+        next(same.parameters()).view(-1)[0] += 1e-6
+    found = {
+        cache.fingerprint(detector, metadata),
+        cache.fingerprint(same, metadata),
+        cache.fingerprint(detector, other_mean),
+    }
+    assert len(found) == 3

@@ -1,0 +1,49 @@
+"""The libraries that run graphs: extras, so they may be missing, and are imported only where they are used."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import Any
+
+from yolofpn.errors import UserError
+from yolofpn.hardware import available_cpus
+
+# What is imported, and what `pip install .[EXTRA]` calls it.
+EXTRAS = {"openvino": "openvino", "nncf": "openvino", "onnxruntime": "onnx", "onnx": "onnx", "onnxscript": "onnx"}
+
+
+def is_installed(module: str) -> bool:
+    """Whether ``module`` can be imported; it is not imported."""
+    return find_spec(module) is not None
+
+
+def import_extra(module: str) -> Any:  # noqa: ANN401
+    """The module of an extra.
+
+    Raises:
+        UserError: it is not installed; says how to.
+    """
+    if module in ("openvino", "nncf"):
+        # Both report their use over the network; without this module they take their own empty stand-in.
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        raise UserError(f"{module} is not installed: pip install '.[{EXTRAS[module]}]'") from None
+
+
+def versions(*packages: str) -> str:
+    """'torch 2.13.0, openvino 2026.4.1': of packages that are installed."""
+    return ", ".join(f"{package} {version(package)}" for package in packages)
+
+
+def num_threads() -> int:
+    """How many threads a library may use: what OMP_NUM_THREADS says, else one for each processor."""
+    given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    return min(int(given), available_cpus()) if given.isdecimal() and int(given) else available_cpus()

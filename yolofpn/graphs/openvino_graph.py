@@ -1,0 +1,106 @@
+"""Graphs on OpenVINO."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from yolofpn.graphs.backend import Wait, as_uint8
+from yolofpn.graphs.libraries import import_extra, num_threads
+
+# int8 is in the graph itself; what is left of it is computed in the type that the processor prefers.
+_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+
+
+@dataclass(frozen=True)
+class _Compiled:
+    """A graph for one size of input, and its requests that are not in flight."""
+
+    graph: Any
+    batch: int
+    idle: deque[Any] = field(default_factory=deque)
+
+
+class OpenVINOGraph:
+    """A ``Backend``: the graph of each (height, width) is compiled when it is first needed.
+
+    Args:
+        find_graph: (height, width) -> the .xml file of the graph for it.
+        map_names: of the graph's outputs, in their order.
+        size: (height, width) to compile for at once.
+        precision: of the arithmetic; 'int8' only if the graph is quantised.
+        throughput: several batches will be in flight: each one gets a part of the processors, which is faster in all.
+    """
+
+    name = "openvino"
+
+    def __init__(
+        self,
+        find_graph: Callable[[tuple[int, int]], Path],
+        map_names: Sequence[str],
+        size: tuple[int, int],
+        precision: str,
+        *,
+        throughput: bool = False,
+    ) -> None:
+        self.precision = precision
+        self._find_graph = find_graph
+        self._map_names = tuple(map_names)
+        self._throughput = throughput
+        self._core = import_extra("openvino").Core()
+        self._compiled: dict[tuple[int, int], _Compiled] = {}
+        self._lock = threading.Lock()
+        graph = self._get((1, 3, *size)).graph
+        self.slots = int(graph.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) if throughput else 1
+
+    def start(self, batch: Tensor) -> Wait:
+        """Queues the work; the library's own threads do it."""
+        count = len(batch)
+        compiled = self._get(tuple(batch.shape))
+        pictures = as_uint8(batch).numpy()
+        if count < compiled.batch:  # the end of a video: empty pictures fill up, as compiling anew would take longer
+            pictures = np.concatenate([pictures, np.zeros((compiled.batch - count, *pictures.shape[1:]), np.uint8)])
+        request = compiled.idle.pop() if compiled.idle else compiled.graph.create_infer_request()
+        request.start_async({0: pictures}, share_inputs=True)
+
+        def wait() -> dict[str, Tensor]:
+            request.wait()
+            outputs = (request.get_output_tensor(index).data for index in range(len(self._map_names)))
+            maps = {
+                name: torch.from_numpy(output[:count].astype(np.float32, copy=True))
+                for name, output in zip(self._map_names, outputs, strict=True)
+            }
+            compiled.idle.append(request)
+            return maps
+
+        return wait
+
+    def _get(self, shape: tuple[int, ...]) -> _Compiled:
+        batch, _, height, width = shape
+        with self._lock:
+            known = self._compiled.get((height, width))
+            if known is None or known.batch < batch:
+                known = self._compile(batch, (height, width))
+                self._compiled[height, width] = known
+            return known
+
+    def _compile(self, batch: int, size: tuple[int, int]) -> _Compiled:
+        model = self._core.read_model(self._find_graph(size))
+        if model.input(0).partial_shape[0].is_dynamic:
+            model.reshape([batch, 3, *size])
+        settings: dict[str, Any] = {
+            "PERFORMANCE_HINT": "THROUGHPUT" if self._throughput else "LATENCY",
+            "INFERENCE_NUM_THREADS": num_threads(),
+        }
+        if self.precision in _HINTS:
+            settings["INFERENCE_PRECISION_HINT"] = _HINTS[self.precision]
+        graph = self._core.compile_model(model, "CPU", settings)
+        return _Compiled(graph, int(graph.input(0).shape[0]))

@@ -1,0 +1,123 @@
+"""Converted graphs and what was found out about them, kept between runs in the user's cache folder."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from yolofpn.config import Metadata
+from yolofpn.darknet.download import cache_folder
+from yolofpn.graphs.libraries import versions
+from yolofpn.hardware import cpu_name
+
+_SUFFIXES = (".xml", ".onnx")
+KEPT_GRAPHS = 8  # of the newest use; the full model's takes 250 MB
+
+
+def graph_folder() -> Path:
+    """Where graphs and verdicts are kept."""
+    return cache_folder() / "graphs"
+
+
+def fingerprint(network: nn.Module, metadata: Metadata) -> str:
+    """The same for two networks that compute the same, whatever the file that they came from."""
+    digest = hashlib.sha256()
+    described = metadata.model_dump(mode="json", include={"model", "darknet_cfg", "input"})
+    described["input"] = {name: described["input"][name] for name in ("mean", "std")}
+    digest.update(json.dumps(described, sort_keys=True).encode())
+    for name, tensor in network.state_dict().items():
+        digest.update(f"{name} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def key(*parts: object) -> str:
+    """A short name for a file of what all ``parts`` determine together."""
+    return hashlib.sha256(json.dumps([str(part) for part in parts]).encode()).hexdigest()[:32]
+
+
+def machine() -> str:
+    """What the speed and the arithmetic of this machine depend on."""
+    return f"{platform.machine()} {cpu_name()}"
+
+
+def library_versions(backend: str) -> str:
+    """Of the libraries that decide what a backend's graph is."""
+    packages = {"openvino": ("torch", "openvino"), "onnx": ("torch", "onnx", "onnxscript", "onnxruntime")}
+    return versions(*packages.get(backend, ("torch",)))
+
+
+def cached_graph(name: str, suffix: str, write: Callable[[Path], None], check: Callable[[Path], None]) -> Path:
+    """The graph file ``name``; made by ``write`` if it is not there, or not what ``check`` can open.
+
+    Args:
+        name: without suffix.
+        suffix: .xml or .onnx.
+        write: makes the file (and a .bin beside an .xml) under the path that it is given.
+        check: raises any error if it cannot open the file.
+    """
+    folder = graph_folder()
+    path = folder / f"{name}{suffix}"
+    if path.is_file():
+        try:
+            check(path)
+            path.touch()
+            return path
+        except Exception:  # whatever is wrong with it, a new one takes its place
+            remove_graph(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = folder / f"{name}.{os.getpid()}"
+    unfinished.mkdir(exist_ok=True)
+    try:
+        write(unfinished / path.name)
+        # The .xml comes last: with it the graph is there.
+        for file in sorted(unfinished.iterdir(), key=lambda file: file.suffix == suffix):
+            file.replace(folder / file.name)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    _forget_oldest(folder)
+    return path
+
+
+def has_graph(name: str) -> bool:
+    """Whether ``cached_graph`` would find one."""
+    return any((graph_folder() / f"{name}{suffix}").is_file() for suffix in _SUFFIXES)
+
+
+def remove_graph(path: Path) -> None:
+    """Both files of an .xml graph, or the one of an .onnx graph."""
+    for file in (path, path.with_suffix(".bin")):
+        file.unlink(missing_ok=True)
+
+
+def read_verdict(name: str) -> dict[str, Any] | None:
+    """What ``write_verdict`` kept; None if there is nothing, or nothing readable."""
+    try:
+        verdict = json.loads((graph_folder() / f"{name}.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return verdict if isinstance(verdict, dict) else None
+
+
+def write_verdict(name: str, verdict: dict[str, Any]) -> None:
+    """Keep a finding; where nothing can be written it is found anew next time."""
+    with contextlib.suppress(OSError):
+        graph_folder().mkdir(parents=True, exist_ok=True)
+        unfinished = graph_folder() / f"{name}.{os.getpid()}.part"
+        unfinished.write_text(json.dumps(verdict))
+        unfinished.replace(graph_folder() / f"{name}.json")
+
+
+def _forget_oldest(folder: Path) -> None:
+    graphs = [path for path in folder.iterdir() if path.suffix in _SUFFIXES]
+    for path in sorted(graphs, key=lambda path: path.stat().st_mtime, reverse=True)[KEPT_GRAPHS:]:
+        remove_graph(path)

@@ -1,0 +1,229 @@
+"""Which backend runs a detector: the one asked for, or the fastest one here that finds what PyTorch finds.
+
+A graph has to be made once for each weights file, input size and version, which takes seconds, and is then kept. So
+``auto`` makes one where many pictures are coming, and otherwise takes one that is there already.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from yolofpn.config import Metadata
+from yolofpn.errors import UserError
+from yolofpn.graphs.backend import Backend
+from yolofpn.graphs.exported import ExportedDetector
+from yolofpn.graphs.libraries import import_extra, is_installed
+from yolofpn.hardware import is_fast_at_bf16
+from yolofpn.inference.backends import cache
+from yolofpn.inference.backends.build import BackendBuilder
+from yolofpn.inference.backends.parity import TOLERANCES, check_pictures, compare_backends
+from yolofpn.structures import Detector
+
+# few: the next picture may be the last; live: each result is awaited; many: it is the sum that counts.
+Workload: TypeAlias = Literal["few", "live", "many"]
+BACKENDS = ("auto", "torch", "openvino", "onnx")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
+_MODULES = {"openvino": "openvino", "onnx": "onnxruntime"}
+_ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A backend, and the line that says why it was taken."""
+
+    backend: Backend
+    note: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was found out about a backend with one detector on this machine.
+
+    Attributes:
+        passed: it finds what PyTorch finds.
+        milliseconds: per picture.
+        parity: in words.
+    """
+
+    passed: bool
+    milliseconds: float
+    parity: str
+
+
+def choose_backend(
+    detector: Detector,
+    metadata: Metadata,
+    sizes: Sequence[tuple[int, int]],
+    device: torch.device,
+    *,
+    backend: str = "auto",
+    precision: str = "auto",
+    workload: Workload = "few",
+    sizes_vary: bool = False,
+    compile: bool = False,
+) -> Choice:
+    """The backend of that name and precision; 'auto' finds the fastest.
+
+    Args:
+        detector: whose dense part is run.
+        metadata: of its weights.
+        sizes: every (height, width) that the network will see.
+        device: where the network runs; other devices than the CPU have PyTorch only.
+        backend: one of ``BACKENDS``.
+        precision: one of ``PRECISIONS``.
+        workload: what is coming.
+        sizes_vary: pictures come in sizes of their own, for each of which a graph would have to be made.
+        compile: let torch.compile write the kernels of the torch backend.
+
+    Raises:
+        UserError: it is not installed, cannot do that precision, or cannot run this detector.
+        ValueError: there is no such backend or precision.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"backend {backend!r} is none of {', '.join(BACKENDS)}")
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}")
+    if isinstance(detector, ExportedDetector):
+        return _choose_exported(detector, device, backend, precision, throughput=workload == "many")
+    if precision == "int8":
+        raise UserError(
+            "int8 needs pictures to take its ranges from: write a graph with export.py --format openvino\n"
+            "--precision int8 --calibration DATA OUT.xml, and give --weights OUT.xml"
+        )
+    if backend in _MODULES:
+        if device.type != "cpu":
+            raise UserError(f"the {backend} backend runs on the CPU only: --device cpu, or --backend torch")
+        import_extra(_MODULES[backend])
+    builder = BackendBuilder(detector, metadata, sizes, device, workload == "many", compile)
+    chooser = _Chooser(builder, precision, takes_time=workload != "few")
+    if backend in _MODULES:
+        return chooser.given(backend)
+    if backend == "torch" or device.type != "cpu" or sizes_vary:
+        return chooser.torch()
+    return chooser.fastest()
+
+
+def _choose_exported(
+    detector: ExportedDetector, device: torch.device, backend: str, precision: str, *, throughput: bool
+) -> Choice:
+    if backend not in ("auto", detector.kind):
+        raise UserError(f"{detector.path}: is a graph for the {detector.kind} backend, not for {backend}")
+    if device.type != "cpu":
+        raise UserError(f"{detector.path}: is run on the CPU only: --device cpu")
+    fixed = detector.kind == "onnx" or "int8" in (detector.precision, precision)
+    if fixed and precision not in ("auto", detector.precision):
+        raise UserError(f"{detector.path}: holds {detector.precision}, not {precision}: export it again for that")
+    chosen = detector.backend(None if precision == "auto" else precision, throughput=throughput)
+    return Choice(chosen, f"backend: {_shown(chosen)} (the weights are a graph for it)")
+
+
+@dataclass(frozen=True)
+class _Chooser:
+    """Decides by what is known of each backend, and finds it out where there is time."""
+
+    builder: BackendBuilder
+    precision: str
+    takes_time: bool
+
+    def given(self, name: str) -> Choice:
+        """As asked; of its precisions the first that passes."""
+        precisions = self._precisions(name)
+        for precision in precisions:
+            verdict = self._find_out(name, precision)
+            if verdict.passed:
+                break
+        warning = "" if verdict.passed else ": NOT what PyTorch finds"
+        built = self.builder.build(name, precision)
+        return Choice(built, f"backend: {_shown(built)} (as asked; {verdict.parity}{warning})")
+
+    def torch(self, hint: str = "") -> Choice:
+        """PyTorch, in the first precision that is known to pass or was asked for."""
+        built = self.builder.build("torch", self._torch_precision())
+        return Choice(built, f"backend: {_shown(built)} on {self.builder.device}{hint}")
+
+    def fastest(self) -> Choice:
+        """Of all that are worth a try and pass."""
+        installed = [name for name in self._worthwhile() if is_installed(_MODULES[name])]
+        if not installed:
+            return self.torch("; pip install '.[openvino]' would be faster here")
+        found = [
+            (verdict.milliseconds, name, precision)
+            for name in installed
+            if self.takes_time or self.builder.is_ready(name)
+            for precision in self._precisions(name)
+            if (verdict := self._verdict(name, precision)) is not None and verdict.passed
+        ]
+        if not found:
+            return self.torch("" if self.takes_time else "; a video would make a faster graph, which is then kept")
+        own = self._verdict("torch", self._torch_precision())
+        milliseconds, name, precision = min(found)
+        if own is not None and own.milliseconds <= milliseconds:
+            return self.torch()
+        built = self.builder.build(name, precision)
+        beside = f", PyTorch {own.milliseconds:.1f} ms" if own is not None else ""
+        return Choice(built, f"backend: {_shown(built)} (the fastest here: {milliseconds:.1f} ms per picture{beside})")
+
+    def _worthwhile(self) -> list[str]:
+        """What can be faster than PyTorch: ONNX Runtime, which knows no bf16, only where PyTorch has none either."""
+        return ["openvino"] if is_fast_at_bf16(self.builder.device) else ["openvino", "onnx"]
+
+    def _precisions(self, name: str) -> list[str]:
+        """What to try, one after the other."""
+        if name == "onnx":
+            if self.precision not in ("auto", "fp32"):
+                raise UserError(f"the onnx backend computes in fp32 only, not {self.precision}: --backend openvino can")
+            return ["fp32"]
+        if self.precision != "auto":
+            return [self.precision]
+        return ["bf16", "fp32"] if is_fast_at_bf16(self.builder.device) else ["fp32"]
+
+    def _torch_precision(self) -> str:
+        """As asked; else the fastest that passes, and fp32 where nothing is known."""
+        if self.precision != "auto":
+            return self.precision
+        verdicts = {name: self._verdict("torch", name) for name in self._precisions("torch")}
+        passed = {name: verdict.milliseconds for name, verdict in verdicts.items() if verdict and verdict.passed}
+        return min(passed, key=lambda name: passed[name]) if len(passed) == len(verdicts) > 1 else "fp32"
+
+    def _verdict(self, name: str, precision: str) -> Verdict | None:
+        """What is known, or found out if there is time."""
+        return self._find_out(name, precision) if self.takes_time else self._known(name, precision)
+
+    def _known(self, name: str, precision: str) -> Verdict | None:
+        tree = cache.read_verdict(self.builder.verdict_key(name, precision))
+        try:
+            return None if tree is None else Verdict(**tree)
+        except TypeError:  # written by another version
+            return None
+
+    def _find_out(self, name: str, precision: str) -> Verdict:
+        """Compare with PyTorch in full precision, and measure."""
+        if (known := self._known(name, precision)) is not None:
+            return known
+        built, reference = self.builder.build(name, precision), self.builder.build("torch", "fp32")
+        pictures, tolerance = check_pictures(self.builder.sizes[0]), TOLERANCES[precision]
+        parity = compare_backends(self.builder.detector, reference, built, pictures, tolerance)
+        verdict = Verdict(parity.holds(tolerance), _milliseconds(built, pictures[0]), str(parity))
+        cache.write_verdict(self.builder.verdict_key(name, precision), asdict(verdict))
+        return verdict
+
+
+def _shown(backend: Backend) -> str:
+    return f"{backend.name} {backend.precision}"
+
+
+def _milliseconds(backend: Backend, picture: Tensor) -> float:
+    """Of one picture, the median of a few rounds, with as many in flight as the backend likes."""
+    times = []
+    for _ in range(_ROUNDS):
+        start = time.perf_counter()
+        for wait in [backend.start(picture) for _ in range(backend.slots)]:
+            wait()
+        times.append((time.perf_counter() - start) / backend.slots)
+    return 1000 * sorted(times)[_ROUNDS // 2]

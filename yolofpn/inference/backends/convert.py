@@ -1,0 +1,128 @@
+"""From a detector in PyTorch to graphs that other libraries run: the uint8 picture goes in, scaling is inside."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from yolofpn.graphs.exported import METADATA_KEY
+from yolofpn.graphs.libraries import import_extra
+from yolofpn.inference.backends.fold import fold_norms
+from yolofpn.inference.backends.torch_backend import DensePart
+from yolofpn.structures import Detector
+
+INPUT_NAME = "images"
+
+
+class _MapsInOrder(nn.Module):
+    """Graphs know outputs by their order."""
+
+    def __init__(self, part: DensePart) -> None:
+        super().__init__()
+        self.part = part
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.part(images).values())
+
+
+def map_names(detector: Detector) -> list[str]:
+    """Of the detector's maps, in the order of a graph's outputs."""
+    side = detector.size_divisor
+    with torch.inference_mode():
+        return list(detector.dense(torch.zeros(1, 3, side, side, dtype=torch.uint8)))
+
+
+def trace_dense(detector: Detector, size: tuple[int, int]) -> ExportedProgram:
+    """The dense part for pictures of (height, width) in batches of any number, batch norm folded."""
+    part = _MapsInOrder(fold_norms(DensePart(detector))).eval()
+    example = torch.zeros(2, 3, *size, dtype=torch.uint8)  # of a batch of one the tracer would remember the one
+    with _quiet(), torch.no_grad():
+        return torch.export.export(part, (example,), dynamic_shapes={INPUT_NAME: {0: Dim("batch")}})
+
+
+def to_openvino(detector: Detector, size: tuple[int, int]) -> Any:  # noqa: ANN401
+    """An ``openvino.Model`` of any batch size."""
+    openvino = import_extra("openvino")
+    program = trace_dense(detector, size)
+    with _quiet():
+        model = openvino.convert_model(program)
+    model.reshape([-1, 3, *size])
+    return model
+
+
+def save_openvino(model: Any, path: Path, info: str | None = None, *, half: bool = False) -> None:  # noqa: ANN401
+    """Write ``path`` (.xml) and its .bin.
+
+    Args:
+        model: an ``openvino.Model``.
+        path: of the .xml file.
+        info: kept in the file.
+        half: store the numbers as fp16.
+    """
+    if info is not None:
+        model.set_rt_info(info, METADATA_KEY)
+    import_extra("openvino").save_model(model, path, compress_to_fp16=half)
+
+
+def quantize_openvino(model: Any, pictures: Iterable[Tensor]) -> Any:  # noqa: ANN401
+    """An int8 model, its ranges taken from ``pictures`` (uint8 [1, 3, H, W] each)."""
+    nncf = import_extra("nncf")
+    batches = [picture.numpy() for picture in pictures]
+    with _quiet():
+        nncf.set_log_level(logging.ERROR)
+        return nncf.quantize(model, nncf.Dataset(batches), subset_size=len(batches))
+
+
+def to_onnx(detector: Detector, size: tuple[int, int], batch: int | None = None) -> Any:  # noqa: ANN401
+    """An ``onnx.ModelProto``.
+
+    Args:
+        detector: whose dense part it holds.
+        size: (height, width) of its input.
+        batch: the only batch size; None: any.
+    """
+    import_extra("onnxscript")  # what torch.onnx needs, named where it is missing
+    import_extra("onnx")
+    program = trace_dense(detector, size)
+    with _quiet():
+        exported = torch.onnx.export(program, dynamo=True, verbose=False)
+    assert exported is not None
+    model = exported.model_proto
+    for node in (*model.graph.input, *model.graph.output):
+        first = node.type.tensor_type.shape.dim[0]
+        if batch is None:
+            first.dim_param = "batch"
+        else:
+            first.dim_value = batch
+    del model.graph.value_info[:]  # shapes of inner maps with another batch, which readers compute themselves
+    return model
+
+
+def save_onnx(model: Any, path: Path, info: str | None = None) -> None:  # noqa: ANN401
+    """Write an ``onnx.ModelProto`` as one file, with ``info`` kept in it."""
+    onnx = import_extra("onnx")
+    if info is not None:
+        onnx.helper.set_model_props(model, {METADATA_KEY: info})
+    onnx.save(model, path)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Converters talk about their own progress and their own deprecations."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

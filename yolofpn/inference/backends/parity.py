@@ -1,0 +1,163 @@
+"""How far what a backend finds is from what PyTorch finds in full precision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from yolofpn.data.images import read_image
+from yolofpn.data.samples import to_tensor
+from yolofpn.errors import InputError, UserError
+from yolofpn.graphs.backend import Backend
+from yolofpn.inference.samples import default_pictures
+from yolofpn.ops.boxes import box_iou, elementwise_iou
+from yolofpn.ops.resize import resize_image
+from yolofpn.structures import Detections, Detector, Limits
+
+SCORE_THRESH = 0.25
+_CANDIDATES = Limits(score_thresh=0.1, nms_thresh=0.45, detections_per_img=300)
+_MOST_PICTURES = 8
+_ENOUGH = 5  # detections that say something; with fewer the maps decide
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far a precision may be off.
+
+    Attributes:
+        partners: lowest share of detections that have a partner.
+        box: largest difference of a partner's box in network pixels; None: an IoU of 0.9 is enough.
+        score: largest difference of a partner's score.
+        maps: largest error of the raw maps, as a share of their own spread.
+    """
+
+    partners: float
+    box: float | None
+    score: float
+    maps: float
+
+
+TOLERANCES = {
+    "fp32": Tolerance(1.0, 0.05, 1e-3, 1e-3),
+    "bf16": Tolerance(0.97, None, 0.1, 0.1),
+    "fp16": Tolerance(0.97, None, 0.1, 0.1),
+    "int8": Tolerance(0.9, None, 0.2, 0.3),
+}
+
+
+@dataclass(frozen=True)
+class Parity:
+    """What a comparison found; errors are the largest ones among partners.
+
+    Attributes:
+        detections: how many, in both, have a score above ``SCORE_THRESH``.
+        partners: share of them that have one of the same class, IoU >= 0.9 and a score within the tolerance's.
+        box_error: in network pixels.
+        score_error: of the score.
+        map_error: root of the mean square of the difference of the maps, as a share of their spread.
+    """
+
+    detections: int
+    partners: float
+    box_error: float
+    score_error: float
+    map_error: float
+
+    def __str__(self) -> str:
+        if self.detections < _ENOUGH:
+            return f"raw maps within {self.map_error:.2g} of their spread"
+        return (
+            f"{self.partners:.1%} of {self.detections} detections have a partner, "
+            f"boxes within {self.box_error:.2g} px, scores within {self.score_error:.2g}"
+        )
+
+    def holds(self, tolerance: Tolerance) -> bool:
+        """Whether the two are the same within ``tolerance``."""
+        if self.detections < _ENOUGH:
+            return self.map_error <= tolerance.maps
+        return self.partners >= tolerance.partners and (tolerance.box is None or self.box_error <= tolerance.box)
+
+
+def compare_backends(
+    detector: Detector, reference: Backend, other: Backend, pictures: Sequence[Tensor], tolerance: Tolerance
+) -> Parity:
+    """Run both on ``pictures`` (uint8 [1, 3, H, W] each)."""
+    pairs, square_errors = [], []
+    for picture in pictures:
+        expected, given = reference.start(picture)(), other.start(picture)()
+        square_errors.append(_relative_square_error(expected, given))
+        size = (picture.shape[2], picture.shape[3])
+        pairs.append(tuple(_detect(detector, maps, size) for maps in (expected, given)))
+    found = [_match(one, two, tolerance) for pair in pairs for one, two in (pair, pair[::-1])]
+    matched, total = sum(each.matched for each in found), sum(each.total for each in found)
+    return Parity(
+        total,
+        matched / total if total else 1.0,
+        max((each.box_error for each in found), default=0.0),
+        max((each.score_error for each in found), default=0.0),
+        float(np.sqrt(max(square_errors))),
+    )
+
+
+def check_pictures(size: tuple[int, int]) -> list[Tensor]:
+    """What backends are compared on: the sample pictures where they are at hand, else drawn ones.
+
+    Args:
+        size: (height, width) that they are stretched to.
+
+    Returns:
+        uint8 [1, 3, H, W] each, RGB.
+    """
+    try:
+        images = [read_image(path) for path in default_pictures()[:_MOST_PICTURES]]
+    except (InputError, UserError):
+        images = []
+    if not images:
+        random = np.random.default_rng(0)
+        coarse = random.integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
+        images = list(coarse)
+    return [to_tensor(resize_image(image, size, "stretch")[0][:, :, ::-1])[None] for image in images]
+
+
+@dataclass(frozen=True)
+class _Matches:
+    matched: int
+    total: int
+    box_error: float
+    score_error: float
+
+
+def _match(found: Detections, others: Detections, tolerance: Tolerance) -> _Matches:
+    """Partners among ``others`` of those in ``found`` that have a score above the threshold."""
+    # At the threshold itself the smallest difference decides whether a detection is there.
+    sure = found[found.scores > SCORE_THRESH]
+    if not len(sure) or not len(others):
+        return _Matches(0, len(sure), 0.0, 0.0)
+    overlap = box_iou(sure.boxes, others.boxes)
+    overlap[sure.labels[:, None] != others.labels[None]] = 0
+    best = overlap.argmax(dim=1)
+    partner = others[best]
+    difference = (sure.scores - partner.scores).abs()
+    good = (elementwise_iou(sure.boxes, partner.boxes) >= 0.9) & (sure.labels == partner.labels)
+    good &= difference <= tolerance.score
+    if not bool(good.any()):
+        return _Matches(0, len(sure), 0.0, 0.0)
+    box_error = (sure.boxes - partner.boxes).abs()[good].max()
+    return _Matches(int(good.sum()), len(sure), float(box_error), float(difference[good].max()))
+
+
+def _detect(detector: Detector, maps: dict[str, Tensor], size: tuple[int, int]) -> Detections:
+    with torch.inference_mode():
+        return detector.postprocess(maps, [size], _CANDIDATES)[0].to("cpu")
+
+
+def _relative_square_error(expected: dict[str, Tensor], given: dict[str, Tensor]) -> float:
+    """Of the worst map."""
+    return max(
+        float((given[name].cpu() - raw.cpu()).square().mean() / raw.cpu().var().clamp(min=1e-12))
+        for name, raw in expected.items()
+    )

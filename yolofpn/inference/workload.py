@@ -1,0 +1,32 @@
+"""How much work a run will be, guessed from what was typed, before anything is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+from yolofpn.data.images import VIDEO_SUFFIXES
+from yolofpn.inference.backends.choose import Workload
+from yolofpn.inference.remote import STREAM_SCHEMES
+
+MANY = 200  # pictures that are worth the seconds that a faster graph takes to make
+
+
+def expected_workload(specs: Sequence[str]) -> Workload:
+    """Of sources as ``detect.py`` takes them; 'live' if one is a camera or a stream."""
+    if any(spec.isdecimal() or spec.partition("://")[0].lower() in STREAM_SCHEMES for spec in specs):
+        return "live"
+    if len(specs) >= MANY or any(_holds_much(Path(spec)) for spec in specs):
+        return "many"
+    return "few"
+
+
+def _holds_much(path: Path) -> bool:
+    if path.suffix.lower() in VIDEO_SUFFIXES or path.suffix == ".txt":
+        return True
+    try:
+        names = list(islice(path.rglob("*"), MANY)) if path.is_dir() else []
+    except OSError:
+        return False
+    return len(names) >= MANY or any(name.suffix.lower() in VIDEO_SUFFIXES for name in names)
