@@ -68,6 +68,15 @@ def test_a_resnet_by_its_paper(norm: str) -> None:
     assert stored_numbers(model.backbone) == sum(row.parameters for row in rows)
 
 
+def test_a_layer_that_levels_share_counts_once() -> None:
+    with torch.device("meta"):
+        model = small_model(small_config({"type": "add", "channels": 8, "smooth": "shared"}))
+    rows = layer_rows(model, model.dense, (64, 64))
+    assert [row.parameters for row in rows if row.name == "neck.smooth"] == [8 * 8 * 9 + 8, 0, 0]
+    assert all(row.gflop > 0 for row in rows if row.name == "neck.smooth")
+    assert sum(row.parameters for row in rows) == stored_numbers(model)
+
+
 def test_max_pooling_has_a_row() -> None:
     with torch.device("meta"):
         model = small_model(small_config(backbone={"type": "darknet19"}))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -33,7 +33,8 @@ class LayerRow:
         filters: output channels.
         size: kernel height x width / stride, empty where there is no kernel.
         output: height x width x channels.
-        parameters: stored numbers in Darknet's count: kernels, biases and all four of batch norm.
+        parameters: stored numbers in Darknet's count: kernels, biases and all four of batch norm; 0 where a layer comes
+            again.
         gflop: billions of operations of one image; a multiplication and an addition count as two.
     """
 
@@ -57,9 +58,12 @@ def layer_rows(network: nn.Module, run: Callable[[Tensor], object], size: tuple[
     rows: list[LayerRow] = []
     names = {module: name for name, module in network.named_modules()}
     norms = _batch_norm_of_each_conv(network)
+    seen: set[nn.Module] = set()
 
     def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        rows.append(_describe(module, names[module], norms.get(module), inputs[0], output))
+        row = _describe(module, names[module], norms.get(module), inputs[0], output)
+        rows.append(replace(row, parameters=0) if module in seen else row)  # levels may share a convolution
+        seen.add(module)
 
     handles = [module.register_forward_hook(record) for module in names if type(module) in _TYPES]
     was_training = network.training
