@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from yolofpn.config import Config, YOLOHeadConfig, load_config
+from yolofpn.config import Config, RCNNHeadConfig, YOLOHeadConfig, load_config
 from yolofpn.models.build import build_model
 from yolofpn.study.plan import load_study
 
@@ -15,6 +15,7 @@ CFG = Path(__file__).parents[2] / "cfg"
 STUDIES = sorted(path for path in (CFG / "study").glob("*.yaml") if "\nrows:" in path.read_text())
 MODELS = sorted({*CFG.glob("*.yaml"), *(CFG / "study").glob("*.yaml")} - set(STUDIES))
 ONE_STAGE = sorted((CFG / "study").glob("yolo-*.yaml"))
+TWO_STAGE = sorted((CFG / "study").glob("rcnn-*.yaml"))
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
@@ -40,6 +41,14 @@ def test_every_row_of_every_study_is_built(path: Path) -> None:
                 build_model(config.model, 3, config.input, config.postprocess)
 
 
+@pytest.mark.parametrize("stages", ["one", "two"])
+def test_small_studies_have_the_same_rows(stages: str) -> None:
+    large, small = (load_study(CFG / "study" / f"{stages}-stage{size}.yaml") for size in ("", "-small"))
+    assert [row.model_copy(update={"overrides": ()}) for row in small.rows.values()] == list(large.rows.values())
+    assert list(small.rows) == list(large.rows)
+    assert small.tables == large.tables
+
+
 def without_neck_and_anchors(config: Config) -> dict[str, object]:
     tree = config.model_dump()
     del tree["model"]["neck"], tree["model"]["head"]["anchors"]
@@ -48,22 +57,40 @@ def without_neck_and_anchors(config: Config) -> dict[str, object]:
 
 def test_one_stage_rows_differ_in_the_pyramid_alone() -> None:
     configs = {path.stem.split("-")[1]: load_config(path) for path in ONE_STAGE}
-    assert list(configs) == list("abcdef")
-    alike = [without_neck_and_anchors(config) for config in configs.values()]
-    assert all(each == alike[0] for each in alike)
+    assert_only_the_pyramid_differs(configs)
     for letter, config in configs.items():
         head, levels = config.model.head, config.model.neck.levels
         assert isinstance(head, YOLOHeadConfig)
         flat = [anchor for anchors in head.anchors for anchor in anchors]
         assert len(flat) == len(set(flat)) == 9
         assert len(head.anchors) == len(levels) == (1 if letter in "abf" else 3)
-    switches = {letter: (config.model.neck.top_down, config.model.neck.lateral) for letter, config in configs.items()}
-    assert switches == {
+
+
+def test_two_stage_rows_differ_in_the_pyramid_alone() -> None:
+    configs = {path.stem.split("-")[1]: load_config(path) for path in TWO_STAGE}
+    assert_only_the_pyramid_differs(configs)
+    for letter, config in configs.items():
+        head = config.model.head
+        assert isinstance(head, RCNNHeadConfig)
+        sizes = [size for level in head.anchors.sizes for size in level]
+        assert sizes == [32, 64, 128, 256, 512]
+        assert len(head.anchors.ratios) == 3
+        assert len(head.anchors.sizes) == (1 if letter in "abf" else 5)
+
+
+def assert_only_the_pyramid_differs(configs: dict[str, Config]) -> None:
+    assert list(configs) == list("abcdef")
+    alike = [without_neck_and_anchors(config) for config in configs.values()]
+    assert all(each == alike[0] for each in alike)
+    necks = {letter: config.model.neck for letter, config in configs.items()}
+    assert {letter: (neck.top_down, neck.lateral) for letter, neck in necks.items()} == {
         **dict.fromkeys("abd", (False, True)),
         **dict.fromkeys("cf", (True, True)),
         "e": (True, False),
     }
-    assert [configs[letter].model.neck.levels for letter in "abf"] == [(4,), (5,), (2,)]
+    assert [necks[letter].levels for letter in "abf"] == [(4,), (5,), (2,)]
+    same = ("type", "channels", "upsample")
+    assert all(getattr(neck, key) == getattr(necks["c"], key) for neck in necks.values() for key in same)
 
 
 @pytest.mark.parametrize("path", ONE_STAGE, ids=lambda path: path.stem)
