@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from yolofpn.models.resnet import FrozenBatchNorm2d, NormKind, ResNet, ResNetDepth
+from yolofpn.models.resnet import FrozenBatchNorm2d, NormKind, ResNet, ResNetDepth, resnet_stage
 
 # Parameters with the 1000-way classifier that torchvision publishes beside each of its files.
 PUBLISHED: dict[ResNetDepth, int] = {18: 11_689_512, 34: 21_797_672, 50: 25_557_032, 101: 44_549_160, 152: 60_192_808}
@@ -190,6 +190,16 @@ def test_a_resnet_may_end_early() -> None:
     assert list(short.feature_info) == ["c2", "c3", "c4"]
     left_out = whole.state_dict().keys() - short.state_dict().keys()
     assert left_out == {name for name in whole.state_dict() if name.startswith("layer4.")}
+
+
+@pytest.mark.parametrize("depth", [18, 50])
+def test_a_stage_alone_is_that_of_the_whole(depth: ResNetDepth) -> None:
+    """As the second stage's head on c4 uses conv5."""
+    whole, stage = ResNet(depth).eval(), resnet_stage(depth, 5).eval()
+    stage.load_state_dict(whole.get_submodule("layer4").state_dict())
+    with torch.no_grad():
+        maps = whole(torch.rand(1, 3, 64, 64))
+        assert torch.equal(stage(maps["c4"]), maps["c5"])
 
 
 def test_epsilon_reaches_every_norm() -> None:

@@ -124,7 +124,15 @@ def _shortcut(
     return nn.Sequential(_conv(in_channels, out_channels, 1, stride), _norm(out_channels, norm, norm_eps))
 
 
-Block: TypeAlias = BasicBlock | Bottleneck
+def resnet_stage(depth: ResNetDepth, level: int, norm: NormKind = "live", norm_eps: float = 1e-5) -> nn.Sequential:
+    """The blocks between c<level - 1> (or for level 2 the max-pooling) and c<level>: conv2_x to conv5_x of table 1."""
+    block = Bottleneck if depth >= _BOTTLENECKS_FROM else BasicBlock
+    width = _WIDTHS[level - 2]
+    in_channels, stride = (64, 1) if level == 2 else (_WIDTHS[level - 3] * block.expansion, 2)
+    stage = nn.Sequential(block(in_channels, width, stride, norm, norm_eps))
+    for _ in range(1, _BLOCKS[depth][level - 2]):
+        stage.append(block(width * block.expansion, width, 1, norm, norm_eps))
+    return stage
 
 
 class ResNet(nn.Module):
@@ -142,21 +150,15 @@ class ResNet(nn.Module):
 
     def __init__(self, depth: ResNetDepth, norm: NormKind = "live", norm_eps: float = 1e-5, top_level: int = 5) -> None:
         super().__init__()
-        block = Bottleneck if depth >= _BOTTLENECKS_FROM else BasicBlock
+        expansion = (Bottleneck if depth >= _BOTTLENECKS_FROM else BasicBlock).expansion
         self.conv1 = _conv(3, 64, 7, 2)
         self.bn1 = _norm(64, norm, norm_eps)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
         self.feature_info: dict[str, FeatureInfo] = {}
-        in_channels = 64
-        for level, blocks, width in zip(range(2, top_level + 1), _BLOCKS[depth], _WIDTHS, strict=False):
-            stage = nn.Sequential()
-            for index in range(blocks):
-                stride = 2 if level > 2 and index == 0 else 1  # the max-pooling before c2 has halved the size already
-                stage.append(block(in_channels, width, stride, norm, norm_eps))
-                in_channels = block.expansion * width
-            self.add_module(f"layer{level - 1}", stage)
-            self.feature_info[f"c{level}"] = FeatureInfo(in_channels, 2**level)
+        for level in range(2, top_level + 1):
+            self.add_module(f"layer{level - 1}", resnet_stage(depth, level, norm, norm_eps))
+            self.feature_info[f"c{level}"] = FeatureInfo(_WIDTHS[level - 2] * expansion, 2**level)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """[B, 3, H, W] -> {"c2": [B, C2, H/4, W/4], ... "c5": [B, C5, H/32, W/32]}, sizes rounded up."""
