@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import http.client
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from tests.demo.serving import Client, demo_server
+from yolofpn.demo.app import STATIC
+
+PASSWORD = "correct horse"
+
+
+@pytest.fixture(scope="module")
+def locked_port(tiny: Path) -> Iterator[int]:
+    with demo_server([tiny], password=PASSWORD) as port:
+        yield port
+
+
+def test_nothing_is_loaded_from_other_hosts(client: Client) -> None:
+    page = client.request("/")
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'self'" in policy and "http" not in policy and "unsafe" not in policy
+    files = sorted(STATIC.iterdir())
+    assert {"index.html", "main.js", "style.css"} <= {path.name for path in files}
+    for path in files:
+        addresses = re.findall(r"(?:https?:)?//[\w.-]+\.\w+", path.read_text())
+        assert [found for found in addresses if "www.w3.org" not in found] == [], path
+
+
+def test_every_file_of_the_page_is_there(client: Client) -> None:
+    texts = [path.read_text() for path in STATIC.iterdir()]
+    for name in {name for text in texts for name in re.findall(r'"(?:/static|\.)/([\w.]+)"', text)}:
+        assert client.request(f"/static/{name}").status == 200, name
+
+
+@pytest.mark.parametrize("path", ["/static/../app.py", "/static/%2e%2e/app.py", "/../../etc/passwd", "/static/"])
+def test_no_other_file_can_be_had(port: int, path: str) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    connection.request("GET", path)
+    assert connection.getresponse().status in (404, 405)
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:7860", "192.168.1.5", ""])
+def test_names_that_lead_here_from_elsewhere_are_refused(port: int, host: str) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    connection.putrequest("GET", "/api/info", skip_host=True)
+    connection.putheader("Host", host)
+    connection.endheaders()
+    assert connection.getresponse().status == 403
+
+
+def test_other_web_sites_are_refused(client: Client, port: int) -> None:
+    evil = {"Origin": "http://evil.example"}
+    own = {"Origin": f"http://127.0.0.1:{port}"}
+    assert client.request("/api/upload", b"x", evil).status == 403
+    assert client.request("/api/upload", b"x", own).status == 400
+    with pytest.raises((InvalidStatus, ConnectionClosed)), client.live(**evil) as socket:
+        socket.recv(timeout=5)
+    with client.live(**own) as socket:
+        socket.send("{}")
+
+
+def test_the_cookie_is_for_this_page_alone(port: int) -> None:
+    cookie = Client(port).request("/").headers["set-cookie"]
+    assert "HttpOnly" in cookie and "SameSite=Strict" in cookie
+
+
+def test_with_a_password_nothing_is_shown_without_it(locked_port: int) -> None:
+    client = Client(locked_port)
+    answer = client.request("/")
+    assert (answer.status, answer.headers["location"]) == (303, "/static/login.html")
+    assert client.cookie == ""
+    for path in ("/api/info", "/static/main.js", "/api/weights/0", "/api/videos/x"):
+        assert client.request(path).status == 401, path
+    assert client.request("/api/upload", b"x").status == 401
+    client.cookie = "yolofpn=guessed"
+    assert client.request("/api/info").status == 401
+    with pytest.raises((InvalidStatus, ConnectionClosed)), client.live() as socket:
+        socket.recv(timeout=5)
+    assert client.request("/static/login.html").status == 200
+
+
+def test_the_right_password_opens_the_page(locked_port: int) -> None:
+    client = Client(locked_port)
+    start = time.monotonic()
+    answer = client.request("/login", b"password=wrong")
+    assert (answer.status, answer.headers["location"]) == (303, "/static/login.html#wrong")
+    assert time.monotonic() - start >= 1  # nobody tries thousands
+    assert client.request("/api/info").status == 401
+    assert client.request("/login", b"password=correct+horse").headers["location"] == "/"
+    assert client.request("/api/info").status == 200
+    assert client.request("/").status == 200
+    with client.live() as socket:
+        socket.send("{}")
+    assert client.request("/login", b"password=" + b"x" * 5000).status == 413

@@ -1,0 +1,93 @@
+"""``demo.py``: detection in the browser, from this computer."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from yolofpn.cli.arguments import Parser, count, run_door
+from yolofpn.errors import UserError
+
+PASSWORD_VARIABLE = "YOLOFPN_DEMO_PASSWORD"
+LAST_PORT = 65_535
+EXTRA = ("starlette", "uvicorn", "websockets")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line and show the page; the exit code."""
+    arguments = build_parser().parse_args(argv)
+
+    def door() -> int:
+        if any(importlib.util.find_spec(name) is None for name in EXTRA):
+            raise UserError("the page needs more packages: pip install '.[demo]'")
+        from yolofpn.demo.serve import DemoOptions, serve
+
+        options = vars(arguments)
+        password = _password(options.pop("password_file"))
+        if options["tls_key"] is not None and options["tls_cert"] is None:
+            raise UserError("--tls-key is the key of a certificate: give --tls-cert as well")
+        return serve(DemoOptions(**options, password=password))
+
+    return run_door(door)
+
+
+def build_parser() -> Parser:
+    """The flags of demo.py."""
+    parser = Parser(prog="demo.py", description="A local web page: webcam, uploads and this computer's cameras.")
+    add = parser.add_argument
+    add(
+        "--source",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="SRC",
+        help="cameras, streams and videos of this computer to show in the page",
+    )
+    add(
+        "--weights",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FILE|RUN_DIR|NAME",
+        help="weights to choose from, the first to begin with; default: the project's own",
+    )
+    add("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 lets other computers in")
+    add("--port", type=_port, default=7860, metavar="N", help="port to listen on; 0 for any that is free")
+    add(
+        "--password-file",
+        type=Path,
+        metavar="FILE",
+        help=f"its first line is the password that users must give; or set {PASSWORD_VARIABLE}",
+    )
+    add("--tls-cert", type=Path, metavar="FILE", help="certificate (PEM) for https, which webcams elsewhere need")
+    add("--tls-key", type=Path, metavar="FILE", help="its key, if it is not in the same file")
+    add("--device", default="auto", help="auto, cpu, cuda:N or mps")
+    return parser
+
+
+def _port(text: str) -> int:
+    """A port's number; beyond the last one systems would count from 0 again."""
+    number = count(text)
+    if number > LAST_PORT:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port from 0 to {LAST_PORT}")
+    return number
+
+
+def _password(path: Path | None) -> str | None:
+    """From the file, else from the environment: on a command line every user of the computer could read it."""
+    if path is None:
+        return os.environ.get(PASSWORD_VARIABLE) or None
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); check --password-file") from None
+    if not lines or not lines[0].strip():
+        raise UserError(f"{path}: the first line is empty: write the password there")
+    return lines[0].strip()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

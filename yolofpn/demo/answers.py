@@ -1,0 +1,60 @@
+"""What the page gets for a picture: the picture with its boxes as JPEG, and what was found as plain values."""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+import time
+from dataclasses import replace
+from typing import Any
+
+import cv2
+
+from yolofpn.inference.predictor import Predictor
+from yolofpn.inference.record_sinks import record
+from yolofpn.structures import Detections, Frame, Image
+
+LARGEST_SHOWN = 1600  # pixels of the longer side of a picture that goes back to the browser
+_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 85]
+
+
+def detect(predictor: Predictor, image: Image) -> tuple[Detections, float]:
+    """What is in a picture, and the seconds that it took; to be called when it is a client's turn."""
+    start = time.perf_counter()
+    found = predictor.predict([image])[0]
+    return found, time.perf_counter() - start
+
+
+def describe(frame: Frame, found: Detections, seconds: float) -> dict[str, Any]:
+    """The line that ``detections.jsonl`` would hold, with the network's time in milliseconds.
+
+    Args:
+        frame: what was looked at.
+        found: in it.
+        seconds: that the detector took, without waiting for its turn.
+    """
+    return {**record(frame, found), "milliseconds": round(seconds * 1000, 1)}
+
+
+def drawn_jpeg(image: Image, found: Detections) -> bytes:
+    """The picture with its boxes, shrunk to ``LARGEST_SHOWN`` first, so that lines and letters keep their size."""
+    height, width = image.shape[:2]
+    scale = min(1.0, LARGEST_SHOWN / max(height, width))
+    if scale < 1:
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(image.dtype, copy=False)
+        found = replace(found, boxes=found.boxes * scale)
+    _, data = cv2.imencode(".jpg", found.draw(image), _JPEG)
+    return data.tobytes()
+
+
+def pack(head: dict[str, Any], jpeg: bytes = b"") -> bytes:
+    """One message to the page: the length of the JSON text (4 bytes, the highest first), the text, the picture."""
+    text = json.dumps(head).encode()
+    return struct.pack(">I", len(text)) + text + jpeg
+
+
+def as_data_url(jpeg: bytes) -> str:
+    """A picture that fits into JSON."""
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()

@@ -1,0 +1,112 @@
+"""This computer's cameras, streams and videos, for any number of people who watch them in the page."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import islice
+from threading import Condition, Thread
+
+from yolofpn.errors import InputError, UserError
+from yolofpn.inference.sources import Source, resolve_sources
+from yolofpn.structures import Frame
+
+MOST_SOURCES = 32
+_RETRY_SECONDS = 2.0  # between attempts to open a source that failed
+
+
+class Camera:
+    """Keeps the newest frame of one source, as long as somebody watches.
+
+    Videos are shown in time, and begin anew at their end.
+
+    Args:
+        source: what is read.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.name = source.path.name if source.path else source.name  # folders are none of the users' business
+        self._source = source
+        self._changed = Condition()
+        self._viewers = 0
+        self._thread: Thread | None = None
+        self._frame: Frame | None = None
+        self._number = 0
+        self._failure = ""
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """Keep it running meanwhile."""
+        with self._changed:
+            self._viewers += 1
+            if self._thread is None:
+                self._thread = Thread(target=self._run, name=f"source {self.name}", daemon=True)
+                self._thread.start()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._viewers -= 1
+                self._changed.notify_all()
+
+    def newer(self, number: int, timeout: float) -> tuple[int, Frame]:
+        """The newest frame if it is newer than frame ``number``, and its own number; else wait for it.
+
+        Raises:
+            InputError: none came within ``timeout`` seconds; the message says why, where that is known.
+        """
+        with self._changed:
+            came = self._changed.wait_for(lambda: self._number > number, timeout)
+            if not came or self._frame is None:
+                raise InputError(self._failure or f"{self.name}: no picture for {timeout:.0f} s")
+            return self._number, self._frame
+
+    def _run(self) -> None:
+        while self._wanted():
+            try:
+                for frame in _in_time(self._source):
+                    with self._changed:
+                        self._frame, self._failure = replace(frame, source=self.name), ""
+                        self._number += 1
+                        self._changed.notify_all()
+                    if not self._wanted():
+                        return
+                pause = 0.0 if self._source.kind == "video" else _RETRY_SECONDS
+            except UserError as error:
+                self._failure = str(error).replace(self._source.name, self.name)
+                pause = _RETRY_SECONDS
+            with self._changed:
+                self._changed.wait_for(lambda: not self._viewers, pause)
+
+    def _wanted(self) -> bool:
+        """Whether someone watches; if not, the thread is about to end and the next one to watch starts another."""
+        with self._changed:
+            if self._viewers == 0:
+                self._thread = None
+                self._frame = None
+            return self._viewers > 0
+
+
+def open_cameras(specs: Sequence[str]) -> list[Camera]:
+    """One camera for each source that ``specs`` name.
+
+    Raises:
+        UserError: there is no such source, or there are more than ``MOST_SOURCES``.
+    """
+    if not specs:
+        return []
+    sources = list(islice(resolve_sources(specs), MOST_SOURCES + 1))
+    if len(sources) > MOST_SOURCES:
+        raise UserError(f"--source names more than {MOST_SOURCES} sources: name cameras, streams or single videos")
+    return [Camera(source) for source in sources]
+
+
+def _in_time(source: Source) -> Iterator[Frame]:
+    """The frames of a source; those of a file not before they are due."""
+    start = time.monotonic()
+    for frame in source.frames():
+        if source.kind == "video":
+            time.sleep(max(0.0, start + frame.time - time.monotonic()))
+        yield frame
