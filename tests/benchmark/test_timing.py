@@ -38,9 +38,9 @@ def test_timing_in_milliseconds() -> None:
 def test_tasks_take_turns_there_and_back() -> None:
     calls: list[str] = []
 
-    def task(name: str) -> float:
+    def task(name: str) -> list[float]:
         calls.append(name)
-        return float(len(calls))
+        return [float(len(calls))]
 
     timings = interleave({name: lambda name=name: task(name) for name in "abc"}, 3)  # type: ignore[misc]
     assert "".join(calls) == "abccbaabc"
@@ -49,11 +49,15 @@ def test_tasks_take_turns_there_and_back() -> None:
 
 def test_a_steadily_slower_machine_slows_all_alike() -> None:
     clock = iter(range(100))
-    timings = interleave({name: lambda: float(next(clock)) for name in "abcd"}, 4)
+    timings = interleave({name: lambda: [float(next(clock))] for name in "abcd"}, 4)
     assert len({sum(timing.seconds) for timing in timings.values()}) == 1
 
 
-def test_timed_is_the_mean_of_its_calls() -> None:
+def test_several_times_of_one_turn() -> None:
+    assert interleave({"a": lambda: [1.0, 2.0]}, 2) == {"a": Timing((1, 2, 1, 2))}
+
+
+def test_timed_gives_each_call_but_the_first() -> None:
     calls: list[int] = []
 
     def work() -> None:
@@ -61,7 +65,7 @@ def test_timed_is_the_mean_of_its_calls() -> None:
         time.sleep(0.01)
 
     start = time.perf_counter()
-    mean = timed(work, repeats=3)
-    whole = time.perf_counter() - start
-    assert len(calls) == 3
-    assert 0.01 <= mean <= whole / 3
+    taken = timed(work, 0, at_least=3)
+    assert len(taken) == 3 and len(calls) == 4
+    assert all(seconds >= 0.01 for seconds in taken) and sum(taken) <= time.perf_counter() - start
+    assert len(timed(work, 0.05, at_least=1)) >= 1

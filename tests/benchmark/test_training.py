@@ -27,13 +27,13 @@ def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_door_measures_training_on_two_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, cfg, report = write_pictures(tmp_path, count=2), write_cfg(tmp_path), tmp_path / "out.json"
-    words = ["--train", "--cfg", cfg, "--data", data, "--rounds", 1, "--batch-size", 1, 2, "--json", report]
+    words = ["--train", "--cfg", cfg, "--data", data, "--rounds", 1, "--batch-size", 2, "--json", report]
     outcome = call(main, capsys, *words)
     assert outcome.code == 0, outcome.err
-    assert "peak memory" in outcome.out and "finite" in outcome.out
+    assert "% of the network alone; loss " in outcome.out and "| training / network |" in outcome.out
     tree = json.loads(report.read_text())
     assert {"machine", "versions", "time", "format_version"} <= tree.keys()
-    assert [row["batch_size"] for row in tree["training"]] == [1, 2]
+    assert [row["batch_size"] for row in tree["training"]] == [2]
     for row in tree["training"]:
         rates = row["images_per_second"]
         assert list(rates) == [NETWORK, STEP, TRAINING, LOADER, DECODING, KEPT]
@@ -76,7 +76,7 @@ def test_a_turn_is_of_whole_steps_and_leaves_out_what_was_loaded_ahead() -> None
     assert (turns.steps, turns.batches) == (2, 4)
     for turn in (turns.training, turns.loading):
         feed = CountedFeed(ahead=3)
-        assert turn(feed) > 0
+        assert min(turn(feed)) > 0
         assert feed.taken == 3 + 4
     assert len(turns.losses) == 1 + 2  # one with what was there already
     assert turns.losses[0] == 100 + 2  # of one picture, however many make a step
@@ -106,6 +106,6 @@ def test_the_bare_network_learns_nothing(tmp_path: Path) -> None:
     model = Dense()
     before = model.conv.weight.clone()
     turns = Turns(make_learner(model, channels_last=True), batches_per_step=1, batch_size=2, rate=0.1)
-    assert turns.network(torch.zeros(2, 3, 8, 8, dtype=torch.uint8)) > 0
+    assert min(turns.network(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))) > 0
     assert model.calls == 1 + 2 and torch.equal(model.conv.weight, before)
     assert model.conv.bias is not None and model.conv.bias.grad is not None

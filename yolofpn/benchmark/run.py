@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
+from yolofpn.benchmark.accuracy import measure_ap, plot_ap
+from yolofpn.benchmark.contenders import Contender, OurContender
+from yolofpn.benchmark.hot_path import HotPathRow, measure_hot_path
+from yolofpn.benchmark.inference import InferenceRow, InferenceRun, measure_inference
 from yolofpn.benchmark.machine import describe_machine, describe_versions
+from yolofpn.benchmark.opencv_peer import opencv_contenders
+from yolofpn.benchmark.opening import combinations, open_contenders
+from yolofpn.benchmark.tables import markdown
 from yolofpn.benchmark.training import TrainingRow, measure_training
 from yolofpn.errors import UserError
 from yolofpn.evaluation.files import write_json
 from yolofpn.hardware import choose_device
+from yolofpn.inference.backends.choose import Workload
+from yolofpn.inference.samples import default_sources
+from yolofpn.inference.sources import Source, resolve_sources
 from yolofpn.training.distributed import Ranks
 from yolofpn.training.plan import TrainOptions, make_plan
 from yolofpn.training.setup import set_up
 
 FORMAT_VERSION = 1
+YAML_SUFFIXES = (".yaml", ".yml")
 # Every batch has the size that is asked for, and pictures are combined however long it takes.
 TRAINING_OVERRIDES = ("train.multi_scale=null", "train.epochs=1000000", "augment.close_epochs=0")
+DATA_ROOT = "data.root="
 
 
 @dataclass(frozen=True)
@@ -27,39 +43,130 @@ class BenchmarkOptions:
     """What ``benchmark.py --help`` explains; empty lists are left to the weights."""
 
     weights: tuple[str, ...] = ()
+    source: tuple[str, ...] = ()
     data: str | None = None
+    backend: tuple[str, ...] = ()
     precision: tuple[str, ...] = ()
     img_size: tuple[tuple[int, int], ...] = ()
     batch_size: tuple[int, ...] = ()
+    workload: tuple[Workload, ...] = ()
+    compile: bool = False
     device: str = "auto"
     workers: int | None = None
     train: bool = False
+    hot_path: bool = False
+    peers: bool = True
     rounds: int = 5
+    frames: int = 120
     json: Path | None = None
+    plot: Path | None = None
     overrides: tuple[str, ...] = ()
 
 
 def benchmark(options: BenchmarkOptions) -> int:
-    """Measure, print, write; the exit code: 0 done, 1 a loss was not finite.
+    """Measure, print, write; the exit code: 0 done, 1 something was left out, or a loss was not finite.
 
     Raises:
         UserError: nothing can be measured as asked.
     """
-    report: dict[str, object] = {
+    if options.plot is not None and (options.data is None or options.train):
+        raise UserError("--plot shows AP against time: give it a data set with --data, and no --train")
+    report: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": describe_machine(),
         "versions": describe_versions(),
     }
-    print("machine: " + ", ".join(f"{name} {value}" for name, value in describe_machine().items()))
+    code = _measure_training(options, report) if options.train else _measure_inference(options, report)
+    print("\n" + markdown(report))
+    if options.json is not None:
+        write_json(options.json, report)
+    if options.plot is not None:
+        plot_ap(options.plot, report["inference"])
+    return code
+
+
+def print_tables(path: Path) -> int:
+    """The tables of a report that an earlier run wrote; the exit code.
+
+    Raises:
+        UserError: the file cannot be read, or is no such report.
+    """
+    try:
+        print(markdown(json.loads(path.read_text())))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}: give a file that --json wrote") from None
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path}: is no report of benchmark.py --json") from None
+    return 0
+
+
+def _measure_training(options: BenchmarkOptions, report: dict[str, Any]) -> int:
     rows = []
     for row in training_rows(options):
         rows.append(row)
-        print("\n".join(row.lines()), flush=True)
+        print(row, flush=True)
     report["training"] = [row.to_json() for row in rows]
-    if options.json is not None:
-        write_json(options.json, report)
     return 0 if all(row.losses_finite for row in rows) else 1
+
+
+def _measure_inference(options: BenchmarkOptions, report: dict[str, Any]) -> int:
+    left_out: list[str] = []
+
+    def leave_out(line: str) -> None:
+        left_out.append(line)
+        print(line, file=sys.stderr)
+
+    sources = list(resolve_sources(options.source or default_sources()))
+    wanted = combinations(
+        options.weights,
+        options.backend,
+        options.precision,
+        options.img_size,
+        options.batch_size,
+        options.workload,
+        compile=options.compile,
+    )
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        ours = open_contenders(wanted, options.device, folder, leave_out)
+        for each in ours:
+            print(f"{each.weights}: {each.own_predictor.backend_note}", flush=True)
+        if options.hot_path:
+            report["hot_path"] = [row.to_json() for row in hot_path_rows(ours, sources, options.rounds)]
+            return 1 if left_out else 0
+        run = InferenceRun(sources, folder, options.rounds, options.frames, choose_device(options.device))
+        peers = opencv_contenders(ours, folder, leave_out) if options.peers else []
+        contenders: list[Contender] = [*ours, *peers]
+        print(f"{len(contenders)} contenders take turns in {options.rounds} rounds", flush=True)
+        rows = measure_inference(contenders, run)
+        if options.data is not None:
+            rows = [_with_ap(row, each, options) for row, each in zip(rows, contenders, strict=True)]
+    report["inference"] = [row.to_json() for row in rows]
+    return 1 if left_out else 0
+
+
+def _with_ap(row: InferenceRow, contender: Contender, options: BenchmarkOptions) -> InferenceRow:
+    """The same row with AP; peers and random weights have none."""
+    if contender.predictor is None or contender.is_random:
+        return row
+    assert options.data is not None
+    roots = [Path(word.removeprefix(DATA_ROOT)) for word in options.overrides if word.startswith(DATA_ROOT)]
+    root = roots[-1] if roots else None
+    return replace(row, ap=measure_ap(contender.predictor, options.data, root, contender.batch_size))
+
+
+def hot_path_rows(contenders: Sequence[OurContender], sources: Sequence[Source], rounds: int) -> Iterator[HotPathRow]:
+    """Of each contender on the first picture of the sources.
+
+    Raises:
+        UserError: there is none.
+    """
+    frame = next((frame for source in sources for frame in source.frames()), None)
+    if frame is None:
+        raise UserError("no source can be read")
+    for each in contenders:
+        yield from measure_hot_path(each.own_predictor, frame.image, Path(frame.source).name, rounds)
 
 
 def training_rows(options: BenchmarkOptions) -> Iterator[TrainingRow]:
@@ -69,13 +176,11 @@ def training_rows(options: BenchmarkOptions) -> Iterator[TrainingRow]:
         UserError: a cfg or the data set cannot be used.
     """
     device = choose_device(options.device)
+    cfgs, precisions = _yaml_files(options.weights), options.precision or (None,)
     for cfg, precision, size, batch in product(
-        _yaml_files(options.weights),
-        options.precision or (None,),
-        options.img_size or (None,),
-        options.batch_size or (None,),
+        cfgs, precisions, options.img_size or (None,), options.batch_size or (None,)
     ):
-        precisions = () if precision is None else (f"train.precision={precision}",)
+        wanted = () if precision is None else (f"train.precision={precision}",)
         plan = make_plan(
             TrainOptions(
                 cfg=cfg,
@@ -83,7 +188,7 @@ def training_rows(options: BenchmarkOptions) -> Iterator[TrainingRow]:
                 img_size=size,
                 batch_size=batch,
                 workers=options.workers,
-                overrides=(*TRAINING_OVERRIDES, *precisions, *options.overrides),
+                overrides=(*TRAINING_OVERRIDES, *wanted, *options.overrides),
             )
         )
         yield measure_training(set_up(plan, device, Ranks(), print), options.rounds)
@@ -92,6 +197,6 @@ def training_rows(options: BenchmarkOptions) -> Iterator[TrainingRow]:
 def _yaml_files(weights: tuple[str, ...]) -> list[Path]:
     paths = [Path(each) for each in weights or ("cfg/yolofpn-tiny.yaml",)]
     for path in paths:
-        if path.suffix not in (".yaml", ".yml"):
+        if path.suffix not in YAML_SUFFIXES:
             raise UserError(f"{path}: --train needs a model's YAML, such as --cfg cfg/yolofpn-tiny.yaml")
     return paths

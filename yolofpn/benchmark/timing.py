@@ -61,26 +61,30 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return ordered[below] + (ordered[above] - ordered[below]) * (position - below)
 
 
-def interleave(tasks: Mapping[Key, Callable[[], float]], rounds: int) -> dict[Key, Timing]:
+def interleave(tasks: Mapping[Key, Callable[[], Sequence[float]]], rounds: int) -> dict[Key, Timing]:
     """Let every task have its turn in each round, in every second round in reversed order.
 
     There and back again, so that a machine that becomes steadily slower, or faster, slows all alike.
 
     Args:
-        tasks: each does its work once and returns the seconds that count.
+        tasks: each does its work, once or a few times, and returns the seconds that each time took.
         rounds: how often.
     """
     seconds: dict[Key, list[float]] = {key: [] for key in tasks}
     for number in range(rounds):
         keys = list(tasks)
         for key in keys if number % 2 == 0 else reversed(keys):
-            seconds[key].append(tasks[key]())
+            seconds[key].extend(tasks[key]())
     return {key: Timing(tuple(values)) for key, values in seconds.items()}
 
 
-def timed(function: Callable[[], object], repeats: int = 1) -> float:
-    """Seconds that a call of ``function`` takes, the mean of ``repeats`` in a row."""
+def timed(function: Callable[[], object], seconds: float, at_least: int = 3) -> list[float]:
+    """What each call of ``function`` takes: ``at_least`` so many, and as many as ``seconds`` have room for."""
+    function()  # once for the caches
+    taken: list[float] = []
     start = time.perf_counter()
-    for _ in range(repeats):
+    while len(taken) < at_least or time.perf_counter() - start < seconds:
+        before = time.perf_counter()
         function()
-    return (time.perf_counter() - start) / repeats
+        taken.append(time.perf_counter() - before)
+    return taken

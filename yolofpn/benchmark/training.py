@@ -72,22 +72,14 @@ class TrainingRow:
         """As plain values."""
         return asdict(self)
 
-    def lines(self) -> list[str]:
-        """For people."""
+    def __str__(self) -> str:
+        """One line for people."""
         height, width = self.img_size
-        lines = [
-            f"{self.model}, {height}x{width}, batch {self.batch_size}, {self.precision}, {self.device}: images/s",
-            *(
-                f"  {name:34} {rate:8.1f}   best {self.best_images_per_second[name]:8.1f}"
-                for name, rate in self.images_per_second.items()
-            ),
-            f"  training is {self.share_of_network:.0%} of the network alone, "
-            f"{self.loader_share:.0%} of the same step without loading",
-            "  peak memory: " + ", ".join(f"{name[:-3]} {value:.0f} MB" for name, value in self.peak_memory.items()),
-            f"  loss {self.first_loss:.2f} -> {self.last_loss:.2f}, "
-            + ("finite" if self.losses_finite else "NOT FINITE"),
-        ]
-        return lines
+        return (
+            f"{self.model} {height}x{width}, batch {self.batch_size}, {self.precision}: "
+            f"{self.images_per_second[TRAINING]:.1f} images/s, {self.share_of_network:.0%} of the network alone; loss "
+            f"{self.first_loss:.2f} -> {self.last_loss:.2f}" + ("" if self.losses_finite else ", NOT FINITE")
+        )
 
 
 def measure_training(setup: Setup, rounds: int) -> TrainingRow:
@@ -112,7 +104,7 @@ def measure_training(setup: Setup, rounds: int) -> TrainingRow:
         feeds[KEPT].warm_up()
         group = list(islice(feeds[LOADER].batches, turns.batches_per_step))
         images = torch.randint(0, 256, group[0].images.shape, dtype=torch.uint8, device=setup.device)
-        tasks: dict[str, Callable[[], float]] = {
+        tasks: dict[str, Callable[[], list[float]]] = {
             NETWORK: partial(turns.network, images),
             STEP: partial(turns.step, group),
             TRAINING: partial(turns.training, feeds[LOADER]),
@@ -151,7 +143,7 @@ class Feed:
 
 
 class Turns:
-    """One turn of everything that is compared; each gives the seconds that an image takes.
+    """One turn of everything that is compared; each gives the seconds that an image takes, one mean.
 
     Args:
         learner: what trains; it is changed.
@@ -174,24 +166,24 @@ class Turns:
         """Of a turn."""
         return self.steps * self.batches_per_step
 
-    def network(self, images: Tensor) -> float:
+    def network(self, images: Tensor) -> list[float]:
         """Forward and backward of the network on ``images`` [B, 3, H, W]."""
         self._network_once(images)
         return self._seconds_per_image(partial(self._network_once, images), self.batches)
 
-    def step(self, group: list[Batch]) -> float:
+    def step(self, group: list[Batch]) -> list[float]:
         """Optimiser steps with batches that are there."""
         self._step(group)
         return self._seconds_per_image(partial(self._step, group), self.steps)
 
-    def training(self, feed: Feed) -> float:
+    def training(self, feed: Feed) -> list[float]:
         """Optimiser steps as in a real training; what was loaded ahead in others' turns does not count."""
         self._step(list(islice(feed.batches, max(1, feed.ahead))))
         return self._seconds_per_image(
             lambda: self._step(list(islice(feed.batches, self.batches_per_step))), self.steps
         )
 
-    def loading(self, feed: Feed) -> float:
+    def loading(self, feed: Feed) -> list[float]:
         """Nothing but loading."""
         for _ in range(feed.ahead):
             next(feed.batches)
@@ -213,13 +205,13 @@ class Turns:
         finite = self.learner.update(self.rate)
         self.finite = self.finite and finite and math.isfinite(self.losses[-1])
 
-    def _seconds_per_image(self, work: Callable[[], object], times: int) -> float:
+    def _seconds_per_image(self, work: Callable[[], object], times: int) -> list[float]:
         synchronize(self.learner.device)
         start = time.perf_counter()
         for _ in range(times):
             work()
         synchronize(self.learner.device)
-        return (time.perf_counter() - start) / (self.batches * self.batch_size)
+        return [(time.perf_counter() - start) / (self.batches * self.batch_size)]
 
 
 def build_feeds(setup: Setup) -> dict[str, Feed]:
@@ -239,7 +231,8 @@ def build_feeds(setup: Setup) -> dict[str, Feed]:
 
 def _feed(setup: Setup, samples: TrainingSamples, workers: int) -> Feed:
     sampler = training_sampler(setup.config, len(samples), Ranks())
-    return Feed(Loader(samples, sampler, workers=workers, pin_memory=setup.device.type == "cuda"), workers)
+    pin_memory = setup.device.type == "cuda"
+    return Feed(Loader(samples, sampler, workers=workers, pin_memory=pin_memory, padding=setup.padding), workers)
 
 
 def _row(setup: Setup, turns: Turns, timings: Mapping[str, Timing], rounds: int) -> TrainingRow:

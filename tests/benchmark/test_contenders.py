@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+from torch import Tensor
+
+from tests.tiny_detector import GREEN, RED, quarters, write_tiny
+from yolofpn.benchmark.contenders import NETWORK, POST, PRE, ClockedBackend, OurContender, gflop
+from yolofpn.benchmark.opencv_peer import OpenCVContender, opencv_contenders
+from yolofpn.benchmark.opening import Combination, combinations, open_contenders
+from yolofpn.errors import UserError
+from yolofpn.graphs.backend import Wait
+from yolofpn.inference.predictor import Predictor, load_detector
+
+PICTURES = [quarters(RED, GREEN), quarters(GREEN, GREEN, RED, height=96, width=96)]
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    return write_tiny(tmp_path / "weights")
+
+
+def open_tiny(weights: Path) -> Predictor:
+    return load_detector(weights, backend="torch", precision="fp32", device="cpu")
+
+
+def test_each_with_each() -> None:
+    wanted = list(combinations(["a", "b"], ["torch", "onnx"], [], [(32, 64)], [1, 8]))
+    assert len(wanted) == len(set(wanted)) == 8
+    assert wanted[0] == Combination("a", "torch", "auto", (32, 64), 1, "many")
+    assert wanted[-1] == Combination("b", "onnx", "auto", (32, 64), 8, "many")
+    assert list(combinations([], [], [], [], [])) == [Combination("auto")]
+
+
+def test_compiled_ones_stand_beside_torch_alone() -> None:
+    wanted = combinations(["a"], ["torch", "onnx"], ["fp32"], [], [], compile=True)
+    assert [(each.backend, each.compile) for each in wanted] == [("torch", False), ("torch", True), ("onnx", False)]
+
+
+def test_ours_finds_what_the_predictor_finds_and_knows_when(weights: Path) -> None:
+    expected = open_tiny(weights).predict(PICTURES)
+    contender = OurContender("tiny", open_tiny(weights), 2)
+    timed = contender.detect(PICTURES)
+    assert list(timed.seconds) == [PRE, NETWORK, POST] and min(timed.seconds.values()) > 0
+    for found, wanted in zip(timed.detections, expected, strict=True):
+        assert len(found) and torch.equal(found.boxes, wanted.boxes) and torch.equal(found.scores, wanted.scores)
+    assert (contender.backend, contender.precision, contender.img_size) == ("torch", "fp32", (64, 64))
+    assert contender.network_passes(2) > 0
+
+
+def test_opencv_finds_the_same(weights: Path, tmp_path: Path) -> None:
+    predictor = open_tiny(weights)
+    timed = OpenCVContender(weights, predictor, 2, tmp_path).detect(PICTURES)
+    assert list(timed.seconds) == [PRE, NETWORK, POST]
+    for found, wanted in zip(timed.detections, predictor.predict(PICTURES), strict=True):
+        assert len(found) and torch.equal(found.labels, wanted.labels)
+        torch.testing.assert_close(found.scores, wanted.scores, atol=1e-4, rtol=0)
+        torch.testing.assert_close(found.boxes, wanted.boxes, atol=1e-2, rtol=0)
+
+
+def test_opencv_stands_once_beside_each_darknet_file_size_and_batch(weights: Path, tmp_path: Path) -> None:
+    ours = [
+        OurContender("tiny", open_tiny(weights), batch, darknet_file=file)
+        for batch, file in [(1, weights), (1, weights), (2, weights), (1, None)]
+    ]
+    lines: list[str] = []
+    peers = opencv_contenders(ours, tmp_path, lines.append)
+    assert [peer.batch_size for peer in peers] == [1, 2] and not lines
+    ours[0].own_predictor.metadata = ours[0].own_predictor.metadata.model_copy(
+        update={"darknet_cfg": "[net]\n[what]\n"}
+    )
+    assert not opencv_contenders(ours[:1], tmp_path, lines.append)
+    assert lines[0].startswith("left out: OpenCV does not read tiny.weights")
+
+
+class SlowBackend:
+    """Counts what is in flight."""
+
+    name, precision, slots = "slow", "fp32", 2
+
+    def __init__(self) -> None:
+        self.in_flight = self.most = self.finished = 0
+
+    def start(self, batch: Tensor) -> Wait:
+        self.in_flight += 1
+        self.most = max(self.most, self.in_flight)
+
+        def wait() -> dict[str, Tensor]:
+            self.in_flight -= 1
+            self.finished += 1
+            return {"map": batch}
+
+        return wait
+
+
+def test_as_many_passes_in_flight_as_pay_off(weights: Path) -> None:
+    predictor = open_tiny(weights)
+    backend = SlowBackend()
+    predictor.backend = backend
+    contender = OurContender("tiny", predictor)
+    assert isinstance(predictor.backend, ClockedBackend) and predictor.backend.slots == 2
+    predictor.backend.start(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))()
+    contender.network_passes(5)
+    assert (backend.most, backend.in_flight, backend.finished) == (2, 0, 6)
+
+
+def test_what_cannot_run_is_left_out(weights: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    wanted = [Combination(str(weights), "torch", "fp32"), Combination(str(weights), "torch", "int8")]
+    opened = open_contenders(wanted, "cpu", tmp_path, lines.append)
+    assert [each.weights for each in opened] == ["tiny.weights"] and opened[0].darknet_file == weights
+    assert len(lines) == 1 and f"{weights} torch int8" in lines[0] and "export.py" in lines[0]
+    with pytest.raises(UserError, match="no such weights"):
+        open_contenders([Combination(str(tmp_path / "none.weights"))], "cpu", tmp_path, lines.append)
+
+
+def test_random_weights_for_cfg_and_yaml(weights: Path, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    made.mkdir()
+    yaml = Path(__file__).resolve().parents[2] / "cfg" / "yolofpn-tiny.yaml"
+    wanted = [Combination(str(path), "torch", "fp32") for path in (weights.with_suffix(".cfg"), yaml)]
+    opened = open_contenders(wanted, "cpu", made, pytest.fail)
+    assert [each.is_random for each in opened] == [True, True]
+    assert [each.darknet_file for each in opened] == [made / "tiny.weights", None]
+    assert gflop(opened[0].own_predictor) == pytest.approx(2 * 3 * 7 * 2 * 2 / 1e9)  # 2 x 2 cells
+    assert gflop(opened[1].own_predictor) == pytest.approx(5.46, abs=0.01)
+    assert len(opened[1].own_predictor.names) == 80
+    assert cv2.dnn.readNetFromDarknet(str(made / "tiny.cfg"), str(made / "tiny.weights"))

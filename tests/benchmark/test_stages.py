@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import pytest
+
+from tests.tiny_detector import GREEN, RED, quarters, write_tiny
+from tests.videos import shades, write_video
+from yolofpn.benchmark.contenders import NETWORK, POST, PRE, OurContender
+from yolofpn.benchmark.stages import DECODE, DRAW, ENCODE, JSON, Stages, end_to_end, endless_frames, first_frames
+from yolofpn.errors import UserError
+from yolofpn.inference.output_names import SourceInfo
+from yolofpn.inference.predictor import Predictor, load_detector
+from yolofpn.inference.sinks import Sinks, build_sinks
+from yolofpn.inference.sources import Source, resolve_sources
+from yolofpn.structures import Detections, Frame
+
+
+@pytest.fixture
+def predictor(tmp_path: Path) -> Predictor:
+    return load_detector(write_tiny(tmp_path / "weights"), backend="torch", precision="fp32", device="cpu")
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> list[Source]:
+    cv2.imwrite(str(tmp_path / "a.png"), quarters(RED, GREEN))
+    write_video(tmp_path / "b.mp4", shades(3))
+    return list(resolve_sources([str(tmp_path / "a.png"), str(tmp_path / "b.mp4")]))
+
+
+def test_frames_begin_again_at_the_end(sources: list[Source]) -> None:
+    given = [(source.relative_path.name, frame.index) for source, frame in islice(endless_frames(sources), 6)]
+    assert given == [("a.png", 0), ("b.mp4", 0), ("b.mp4", 1), ("b.mp4", 2), ("a.png", 0), ("b.mp4", 0)]
+
+
+def test_damaged_sources_are_left_out_unless_there_are_no_others(tmp_path: Path, sources: list[Source]) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+    bad = next(resolve_sources([str(tmp_path / "bad.jpg")]))
+    given = [source.relative_path.name for source, _ in islice(endless_frames([bad, sources[0]]), 3)]
+    assert given == ["a.png"] * 3
+    with pytest.raises(UserError, match=r"no source can be read: .*bad\.jpg"):
+        next(endless_frames([bad]))
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(2, [1, 1]), (3, [1, 2]), (10, [1, 3]), (1, [1])])
+def test_first_frames_of_all_sources_together(sources: list[Source], limit: int, expected: list[int]) -> None:
+    assert [len(list(source.frames())) for source in first_frames(sources, limit)] == expected
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_every_stage_of_every_picture_is_timed(
+    predictor: Predictor, sources: list[Source], tmp_path: Path, batch_size: int
+) -> None:
+    stages = Stages(OurContender("tiny", predictor, batch_size), sources, tmp_path)
+    totals = stages.turn(0, at_least=3)
+    stages.close()
+    assert list(stages.seconds) == [DECODE, PRE, NETWORK, POST, DRAW, ENCODE, JSON]
+    for number, total in enumerate(totals):
+        parts = [seconds[number] for seconds in stages.seconds.values()]
+        assert min(parts) > 0 and sum(parts) == pytest.approx(total)
+    assert not list(tmp_path.glob("*.mp4")) or list(tmp_path.glob("*.mp4")) == [tmp_path / "b.mp4"]
+
+
+def test_end_to_end_writes_what_detection_writes(
+    predictor: Predictor, sources: list[Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Path] = []
+
+    class NotedSinks(Sinks):
+        def __init__(self, folder: Path) -> None:
+            written.append(folder)
+            self._of_folder = build_sinks(folder)
+
+        def write(self, source: SourceInfo, frame: Frame, detections: Detections) -> None:
+            self._of_folder.write(source, frame, detections)
+
+        def close(self) -> None:
+            self._of_folder.close()
+            written.extend(sorted(written[0].iterdir()))
+
+    monkeypatch.setattr("yolofpn.benchmark.stages.build_sinks", NotedSinks)
+    assert end_to_end(predictor, sources, 1, 100) > 0
+    assert [path.name for path in written[1:]] == ["a.png", "b.mp4", "detections.jsonl"]
+    assert not written[0].exists()  # nothing is left behind
+
+
+def test_end_to_end_of_nothing(predictor: Predictor, tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+    with pytest.raises(UserError, match="no source can be read"):
+        end_to_end(predictor, list(resolve_sources([str(tmp_path / "bad.jpg")])), 1, 10)
+
+
+def test_a_video_of_changing_size_is_encoded(predictor: Predictor, tmp_path: Path) -> None:
+    write_video(tmp_path / "small.mp4", shades(2))
+    write_video(tmp_path / "large.mp4", shades(2, 96, 128))
+    stages = Stages(
+        OurContender("tiny", predictor),
+        list(resolve_sources([str(tmp_path / "small.mp4"), str(tmp_path / "large.mp4")])),
+        tmp_path,
+    )
+    assert len(stages.turn(0, at_least=6)) == 6
+    stages.close()

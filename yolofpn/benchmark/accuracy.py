@@ -1,0 +1,97 @@
+"""AP of the very contenders whose speed is measured, and a plot of the one against the other."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from yolofpn.data.layouts import open_data
+from yolofpn.data.names import match_classes
+from yolofpn.errors import UserError
+from yolofpn.evaluation.evaluate import EVALUATION_LIMITS
+from yolofpn.evaluation.run_detector import RunSettings, run_detector
+from yolofpn.inference.predictor import Predictor
+
+DPI = 130
+MARKERS = {"torch": "o", "openvino": "s", "onnx": "^", "torch compiled": "v"}
+LINES = {"bf16": "--", "fp16": "-.", "int8": ":"}
+
+
+def measure_ap(predictor: Predictor, data: str, root: Path | None, batch_size: int) -> dict[str, float]:
+    """AP and AP50 on the data set's ``val`` split, as ``evaluate.py`` measures them.
+
+    Raises:
+        UserError: the data set cannot be read, or has no class of the detector's.
+    """
+    dataset = open_data(data, root).load("val")
+    match = match_classes(predictor.names, predictor.metadata.category_ids, dataset.names, dataset.category_ids)
+    if match.how is None:
+        raise UserError(f"the weights and {data} have no class in common, so there is no AP: leave --data out")
+    judged = copy.copy(predictor)  # the same network and backend, with the limits of a measurement
+    judged.limits = replace(
+        predictor.limits,
+        nms_thresh=EVALUATION_LIMITS.nms_thresh,
+        detections_per_img=EVALUATION_LIMITS.detections_per_img,
+    )
+    found = run_detector(judged, dataset, match, RunSettings(batch_size, None, 0.001))
+    values = found.metrics.compute().values
+    return {name: values[name] for name in ("AP", "AP50")}
+
+
+def plot_ap(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Draw AP over the network's milliseconds for a picture (median) for all rows that have one.
+
+    A colour for each weights file, a mark for each backend; what differs in size or batch alone is joined by a line.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    figure = Figure(figsize=(10, 6), dpi=DPI, layout="constrained")
+    axes = figure.add_subplot()
+    colours: dict[str, str] = {}
+    for (weights, backend, precision), own in _curves(rows).items():
+        points = sorted((float(row["network_ms"]), float(row["ap"]["AP"]), _size(row)) for row in own)
+        axes.plot(
+            [point[0] for point in points],
+            [point[1] for point in points],
+            color=colours.setdefault(weights, f"C{len(colours)}"),
+            marker=MARKERS.get(backend, "x"),
+            linestyle=LINES.get(precision, "-"),
+            linewidth=1,
+            markersize=7,
+            label=f"{weights}, {backend} {precision}",
+        )
+        for time, value, size in points:
+            axes.annotate(size, (time, value), textcoords="offset points", xytext=(0, 7), ha="center", fontsize=8)
+    axes.set_xscale("log")
+    for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        axis(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.tick_params(axis="x", which="both", labelsize=8)
+    axes.set(xlabel="ms per picture, network alone (median)", ylabel="AP", title="AP against time")
+    axes.margins(0.1)
+    axes.grid(visible=True, which="both", alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8)
+    try:
+        figure.savefig(path, format="png")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}): choose another place") from None
+
+
+def _curves(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
+    curves: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["ap"]:
+            curves.setdefault((row["weights"], row["backend"], row["precision"]), []).append(row)
+    return curves
+
+
+def _size(row: dict[str, Any]) -> str:
+    height, width = row["img_size"]
+    size = str(height) if height == width else f"{height}x{width}"
+    return size if row["batch_size"] == 1 else f"{size}, batch {row['batch_size']}"

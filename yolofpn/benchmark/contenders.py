@@ -1,0 +1,194 @@
+"""What is compared: weights with a backend, a precision, an image size and a batch size, ready to run."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from yolofpn.benchmark.machine import synchronize
+from yolofpn.graphs.backend import Backend, Wait
+from yolofpn.inference.predictor import Predictor
+from yolofpn.models.summary import layer_rows
+from yolofpn.structures import Detections, Image
+
+PRE, NETWORK, POST = "pre-process", "network", "post-process"
+
+
+@dataclass(frozen=True)
+class TimedDetections:
+    """What was found in a batch of pictures, and the seconds that each stage took for all of them."""
+
+    detections: list[Detections]
+    seconds: dict[str, float]
+
+
+class Contender(Protocol):
+    """Something that detects, stage by stage."""
+
+    @property
+    def weights(self) -> str:
+        """As given."""
+        ...
+
+    @property
+    def backend(self) -> str:
+        """By name."""
+        ...
+
+    @property
+    def precision(self) -> str:
+        """Of the network's arithmetic."""
+        ...
+
+    @property
+    def img_size(self) -> tuple[int, int]:
+        """(height, width) of the network's input."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """Pictures of a pass."""
+        ...
+
+    @property
+    def predictor(self) -> Predictor | None:
+        """Ours; None for a peer."""
+        ...
+
+    @property
+    def is_random(self) -> bool:
+        """Whether its weights are random ones, made up for a cfg, which find nothing."""
+        ...
+
+    def detect(self, images: Sequence[Image]) -> TimedDetections:
+        """One pass, one stage after the other."""
+        ...
+
+    def network_passes(self, count: int) -> float:
+        """Seconds that each of ``count`` passes of the network takes, with the pictures of the last ``detect``."""
+        ...
+
+
+class OurContender:
+    """A predictor, timed from within: its backend tells when pictures reach it and when their maps are there.
+
+    Args:
+        weights: what they are called.
+        predictor: is changed, its backend is wrapped.
+        batch_size: pictures of a pass.
+        darknet_file: the ``.weights`` file that the numbers come from, if it is one.
+        is_random: the weights were made up for a cfg, and find nothing.
+        compiled: by torch.compile.
+    """
+
+    def __init__(
+        self,
+        weights: str,
+        predictor: Predictor,
+        batch_size: int = 1,
+        *,
+        darknet_file: Path | None = None,
+        is_random: bool = False,
+        compiled: bool = False,
+    ) -> None:
+        self.darknet_file = darknet_file
+        self.weights = weights
+        self.batch_size = batch_size
+        self.img_size = predictor.img_size
+        self.is_random = is_random
+        self.own_predictor = predictor
+        self._clock = ClockedBackend(predictor.backend, lambda: synchronize(predictor.device))
+        self.backend = self._clock.name + (" compiled" if compiled else "")
+        self.precision = self._clock.precision
+        predictor.backend = self._clock
+
+    @property
+    def predictor(self) -> Predictor | None:
+        """The same as ``own_predictor``."""
+        return self.own_predictor
+
+    def detect(self, images: Sequence[Image]) -> TimedDetections:
+        """One pass, one stage after the other."""
+        start = time.perf_counter()
+        found = self.own_predictor.start(images)()
+        end = time.perf_counter()
+        begun, done = self._clock.begun, self._clock.done
+        return TimedDetections(found, {PRE: begun - start, NETWORK: done - begun, POST: end - done})
+
+    def network_passes(self, count: int) -> float:
+        """With as many passes in flight as pay off."""
+        backend, batch = self._clock.backend, self._clock.batch
+        in_flight: deque[Wait] = deque()
+        start = time.perf_counter()
+        for _ in range(count):
+            if len(in_flight) == backend.slots:
+                in_flight.popleft()()
+            in_flight.append(backend.start(batch))
+        for wait in in_flight:
+            wait()
+        synchronize(self.own_predictor.device)
+        return (time.perf_counter() - start) / count
+
+
+class ClockedBackend:
+    """A backend that notes when it is handed a batch and when the batch's maps are there.
+
+    Args:
+        backend: does the work.
+        synchronize: waits for the device.
+
+    Attributes:
+        batch: the last one.
+        begun: when it came, on time.perf_counter's clock.
+        done: when its maps were there.
+    """
+
+    def __init__(self, backend: Backend, synchronize: Callable[[], None]) -> None:
+        self.backend = backend
+        self.batch: Tensor
+        self.begun = self.done = 0.0
+        self._synchronize = synchronize
+
+    @property
+    def name(self) -> str:
+        """As of the backend."""
+        return self.backend.name
+
+    @property
+    def precision(self) -> str:
+        """As of the backend."""
+        return self.backend.precision
+
+    @property
+    def slots(self) -> int:
+        """As of the backend."""
+        return self.backend.slots
+
+    def start(self, batch: Tensor) -> Wait:
+        """As of the backend."""
+        self.batch = batch
+        self.begun = time.perf_counter()
+        wait = self.backend.start(batch)
+
+        def clocked() -> dict[str, Tensor]:
+            maps = wait()
+            self._synchronize()
+            self.done = time.perf_counter()
+            return maps
+
+        return clocked
+
+
+def gflop(predictor: Predictor) -> float | None:
+    """Billions of operations of one picture in the network's dense part; None for a graph file, which hides them."""
+    detector = predictor.detector
+    assert isinstance(detector, nn.Module)
+    if next(detector.parameters(), None) is None:
+        return None
+    return sum(row.gflop for row in layer_rows(detector, detector.dense, predictor.img_size))

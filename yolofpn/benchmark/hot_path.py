@@ -1,0 +1,127 @@
+"""What is done for every picture around the network, each step alone on one picture."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import cv2
+import torch
+from torch import Tensor
+
+from yolofpn.benchmark.timing import Timing, interleave, timed
+from yolofpn.graphs.backend import Wait
+from yolofpn.inference.predictor import Predictor
+from yolofpn.inference.record_sinks import record
+from yolofpn.models.postprocess import MapSpec, class_scores, decode_picked, pick_predictions
+from yolofpn.ops.boxes import xyxy_to_xywh
+from yolofpn.ops.nms import batched_nms
+from yolofpn.structures import Frame, Image, Limits
+
+SECONDS = 0.2
+NMS_THRESH = 0.45
+SCORE_THRESHOLDS = (0.25, 0.001)
+
+
+@dataclass(frozen=True)
+class HotPathRow:
+    """One step: what it is, what it was done on, and what it took."""
+
+    what: str
+    on: str
+    timing: Timing
+
+    def to_json(self) -> dict[str, object]:
+        """As plain values."""
+        return {"what": self.what, "on": self.on, **self.timing.to_json()}
+
+
+class BatchCatcher:
+    """In a predictor's backend's place it takes the batch and does no work, so that what comes before can be timed.
+
+    Attributes:
+        batch: the last one.
+    """
+
+    name, precision, slots = "none", "fp32", 1
+
+    def __init__(self) -> None:
+        self.batch: Tensor
+
+    def start(self, batch: Tensor) -> Wait:
+        """Keep the batch; there will be no maps."""
+        self.batch = batch
+        return dict
+
+
+def measure_hot_path(predictor: Predictor, image: Image, name: str, rounds: int) -> list[HotPathRow]:
+    """Let the steps take turns.
+
+    Args:
+        predictor: ours.
+        image: the picture, BGR.
+        name: of the picture.
+        rounds: how often.
+    """
+    height, width = predictor.img_size
+    found = predictor.predict([image])[0]
+    frame = Frame(image, name)
+    catcher = BatchCatcher()
+    before_network = copy.copy(predictor)
+    before_network.backend = catcher
+    on = f"{name} {image.shape[1]}x{image.shape[0]}"
+    steps: dict[tuple[str, str], Callable[[], object]] = {
+        (f"{predictor.resize} and RGB tensor, {height}x{width}", on): lambda: before_network.start([image]),
+        ("draw", f"{on}, {len(found)} detections"): lambda: found.draw(image),
+        ("JSON line", f"{len(found)} detections"): lambda: json.dumps(record(frame, found)),
+    }
+    before_network.start([image])
+    maps = predictor.backend.start(catcher.batch)()
+    for threshold in SCORE_THRESHOLDS:
+        steps |= after_network(predictor, maps, threshold)
+    with torch.inference_mode():
+        timings = interleave({key: partial(timed, step, SECONDS) for key, step in steps.items()}, rounds)
+    return [HotPathRow(*key, timing) for key, timing in timings.items()]
+
+
+def after_network(
+    predictor: Predictor, maps: dict[str, Tensor], threshold: float
+) -> dict[tuple[str, str], Callable[[], object]]:
+    """From maps to detections, and of it the suppression alone beside OpenCV's of the same boxes."""
+    limits = Limits(threshold, NMS_THRESH, predictor.limits.detections_per_img)
+    sizes = [predictor.img_size]
+    predictions = sum(raw.shape[2] * raw.shape[3] for raw in maps.values())
+    steps: dict[tuple[str, str], Callable[[], object]] = {
+        (f"decode and NMS, score > {threshold:g}", f"maps of {predictions:,} cells"): lambda: (
+            predictor.detector.postprocess(maps, sizes, limits)
+        )
+    }
+    specs = getattr(predictor.detector, "specs", None)
+    if specs is None:
+        return steps
+    boxes, scores, labels = candidates(maps, specs, predictor.detector.num_classes, threshold)
+    lists = xyxy_to_xywh(boxes).tolist(), scores.tolist(), labels.tolist()
+    on = f"{len(boxes):,} candidates"
+    return steps | {
+        (f"NMS alone, score > {threshold:g}", on): lambda: batched_nms(boxes, scores, labels, NMS_THRESH),
+        (f"OpenCV's NMSBoxesBatched, score > {threshold:g}", on): lambda: cv2.dnn.NMSBoxesBatched(
+            *lists, threshold, NMS_THRESH
+        ),
+    }
+
+
+def candidates(
+    maps: dict[str, Tensor], specs: dict[str, MapSpec], num_classes: int, threshold: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Boxes [N, 4], scores [N] and labels [N] above ``threshold``, before suppression."""
+    found = []
+    for name, spec in specs.items():
+        picked = pick_predictions(maps[name].cpu(), spec, num_classes, threshold)
+        scores = class_scores(picked.raw, softmax=spec.softmax)
+        index, labels = (scores > threshold).nonzero(as_tuple=True)
+        found.append((decode_picked(picked, linear_xy=spec.linear_xy)[index], scores[index, labels], labels))
+    boxes, scores, labels = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return boxes, scores, labels

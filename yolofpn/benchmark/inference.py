@@ -1,0 +1,163 @@
+"""How fast detection is: every contender's stages, its network alone and all of it end to end, taking turns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from yolofpn.benchmark.contenders import Contender, gflop
+from yolofpn.benchmark.machine import matrix_product, peak_memory, reset_peak_memory
+from yolofpn.benchmark.stages import Stages, end_to_end
+from yolofpn.benchmark.timing import Timing, interleave, timed
+from yolofpn.inference.sources import Source
+
+STAGE_SECONDS = 1.0
+NETWORK_SECONDS = 1.0
+END_TO_END_SECONDS = 10.0
+FEWEST_FRAMES = 8
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+Work = Literal["stages", "network", "end to end", "matrix"]
+
+
+@dataclass(frozen=True)
+class InferenceRow:
+    """How fast one contender detects; milliseconds are of one picture, whatever the batch size.
+
+    Attributes:
+        slots: batches that are in the network at once when it is timed alone.
+        gflop: of the network's dense part for a picture; None for a peer.
+        stages: Timing.to_json of each stage, one picture or batch after the other.
+        network_ms: median of the network alone, with as many batches in flight as pay off.
+        network_fps: pictures per second of the same.
+        end_to_end_fps: median of runs as detect.py does them, everything overlapping; None for a peer.
+        share_of_network: end_to_end_fps of network_fps.
+        gflop_per_second: best of the network alone.
+        share_of_peak: of the best product of two large matrices in the same precision; None where there is none.
+        peak_memory: in MB, of the whole process, so of all contenders of a run.
+        ap: AP and AP50 on the data set, if one was given.
+    """
+
+    weights: str
+    backend: str
+    precision: str
+    img_size: tuple[int, int]
+    batch_size: int
+    slots: int
+    gflop: float | None
+    stages: dict[str, dict[str, float | int]]
+    network_ms: float
+    network_fps: float
+    best_network_fps: float
+    end_to_end_fps: float | None
+    best_end_to_end_fps: float | None
+    share_of_network: float | None
+    gflop_per_second: float | None
+    share_of_peak: float | None
+    peak_memory: dict[str, float]
+    ap: dict[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, object]:
+        """As plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class InferenceRun:
+    """What all contenders share.
+
+    Attributes:
+        sources: pictures and videos.
+        folder: for files that are soon removed.
+        rounds: how often each takes its turn.
+        frames: of an end-to-end run at most.
+        device: where ours run.
+    """
+
+    sources: Sequence[Source]
+    folder: Path
+    rounds: int
+    frames: int
+    device: torch.device
+
+
+def measure_inference(contenders: Sequence[Contender], run: InferenceRun) -> list[InferenceRow]:
+    """Let all contenders take turns: their stages, their networks, whole runs, and the machine's matrix products.
+
+    Raises:
+        UserError: no source can be read, or the network's output is not a number.
+    """
+    reset_peak_memory(run.device)
+    stages = [Stages(contender, run.sources, run.folder) for contender in contenders]
+    tasks: dict[tuple[Work, int | str], Callable[[], Sequence[float]]] = {}
+    for number, (contender, own) in enumerate(zip(contenders, stages, strict=True)):
+        per_picture = min(own.turn(0))  # warms up
+        own.seconds.clear()
+        tasks["stages", number] = partial(own.turn, STAGE_SECONDS)
+        tasks["network", number] = partial(_network_turn, contender)
+        if contender.predictor is not None:
+            frames = max(FEWEST_FRAMES, min(run.frames, int(END_TO_END_SECONDS / per_picture)))
+            tasks["end to end", number] = partial(
+                lambda c, f: [end_to_end(c.predictor, run.sources, c.batch_size, f)], contender, frames
+            )
+    products = {name: matrix_product(run.device, DTYPES[name]) for name in _precisions(contenders)}
+    for name, (multiply, _) in products.items():
+        tasks["matrix", name] = partial(timed, multiply, 0.2)
+    timings = interleave(tasks, run.rounds)
+    peaks = {name: product_gflop / timings["matrix", name].best for name, (_, product_gflop) in products.items()}
+    memory = peak_memory(run.device)
+    for own in stages:
+        own.close()
+    return [
+        _row(contender, own, timings["network", number], timings.get(("end to end", number)), peaks, memory)
+        for number, (contender, own) in enumerate(zip(contenders, stages, strict=True))
+    ]
+
+
+def _network_turn(contender: Contender) -> list[float]:
+    """Seconds for each picture, with several passes one after the other or in flight: one mean."""
+    one = contender.network_passes(2)
+    passes = max(2, int(NETWORK_SECONDS / one))
+    return [contender.network_passes(passes) / contender.batch_size]
+
+
+def _precisions(contenders: Sequence[Contender]) -> list[str]:
+    return sorted({each.precision for each in contenders if each.precision in DTYPES})
+
+
+def _row(
+    contender: Contender,
+    stages: Stages,
+    network: Timing,
+    whole: Timing | None,
+    peaks: Mapping[str, float],
+    memory: dict[str, float],
+) -> InferenceRow:
+    predictor = contender.predictor
+    work = gflop(predictor) if predictor is not None else None
+    rate = work / network.best if work is not None else None
+    peak = peaks.get(contender.precision)
+    return InferenceRow(
+        weights=contender.weights,
+        backend=contender.backend,
+        precision=contender.precision,
+        img_size=contender.img_size,
+        batch_size=contender.batch_size,
+        slots=predictor.backend.slots if predictor is not None else 1,
+        gflop=work,
+        stages={name: Timing(tuple(seconds)).to_json() for name, seconds in stages.seconds.items()},
+        network_ms=1e3 * network.median,
+        network_fps=1 / network.median,
+        best_network_fps=1 / network.best,
+        end_to_end_fps=1 / whole.median if whole else None,
+        best_end_to_end_fps=1 / whole.best if whole else None,
+        share_of_network=network.median / whole.median if whole else None,
+        gflop_per_second=rate,
+        share_of_peak=rate / peak if rate is not None and peak is not None else None,
+        peak_memory=memory,
+    )

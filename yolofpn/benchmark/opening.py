@@ -1,0 +1,174 @@
+"""From the words of the command line to contenders that are ready to run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+
+from yolofpn.benchmark.contenders import OurContender
+from yolofpn.config import Metadata, load_config
+from yolofpn.darknet.cfg import read_cfg
+from yolofpn.darknet.network import DarknetNetwork
+from yolofpn.darknet.weights import write_layers
+from yolofpn.data.names import COCO_CATEGORY_IDS, COCO_NAMES
+from yolofpn.errors import UserError
+from yolofpn.inference.backends.choose import Workload
+from yolofpn.inference.predictor import Predictor
+from yolofpn.models.build import build_model
+from yolofpn.weights import LoadedWeights, default_weights, load_weights, weights_kind
+
+CFG_SUFFIXES = (".yaml", ".yml", ".cfg")
+
+
+@dataclass(frozen=True)
+class Combination:
+    """Of what is compared, one; the words of the command line, 'auto' included.
+
+    Attributes:
+        img_size: (height, width); None: what the weights say.
+        workload: what a backend expects; see ``choose_backend``.
+        compile: whether torch.compile writes the torch backend's kernels.
+    """
+
+    weights: str
+    backend: str = "auto"
+    precision: str = "auto"
+    img_size: tuple[int, int] | None = None
+    batch_size: int = 1
+    workload: Workload = "many"
+    compile: bool = False
+
+    def __str__(self) -> str:
+        size = [f"{self.img_size[0]}x{self.img_size[1]}"] if self.img_size else []
+        words = [self.weights, self.backend, self.precision, *size, self.workload]
+        return " ".join(words + (["compiled"] if self.compile else []))
+
+
+def combinations(
+    weights: Sequence[str],
+    backends: Sequence[str],
+    precisions: Sequence[str],
+    img_sizes: Sequence[tuple[int, int]],
+    batch_sizes: Sequence[int],
+    workloads: Sequence[Workload] = (),
+    *,
+    compile: bool = False,
+) -> Iterator[Combination]:
+    """Each with each; what is not given is left to the weights. With ``compile`` those of torch come compiled too."""
+    sizes: Sequence[tuple[int, int] | None] = img_sizes or [None]
+    axes = (weights or ["auto"], backends or ["auto"], precisions or ["auto"], sizes, batch_sizes or [1])
+    wanted: Sequence[Workload] = workloads or ["many"]
+    for values, workload in product(product(*axes), wanted):
+        each = Combination(*values, workload)
+        yield each
+        if compile and each.backend == "torch":
+            yield replace(each, compile=True)
+
+
+def open_contenders(
+    wanted: Iterable[Combination], device: str, folder: Path, leave_out: Callable[[str], None]
+) -> list[OurContender]:
+    """All that can run here.
+
+    Args:
+        wanted: what to open.
+        device: where networks run.
+        folder: receives weights made up for a Darknet cfg.
+        leave_out: called with a line for each one that cannot run.
+
+    Raises:
+        UserError: none can, for the reason of the first.
+    """
+    opened: list[OurContender] = []
+    models: dict[str, Model] = {}
+    first: UserError | None = None
+    for each in wanted:
+        try:
+            if each.weights not in models:
+                models[each.weights] = open_model(each.weights, folder)
+            model = models[each.weights]
+            predictor = Predictor(
+                model.loaded.detector,
+                model.loaded.metadata,
+                img_size=each.img_size,
+                device=device,
+                backend=each.backend,
+                precision=each.precision,
+                workload=each.workload,
+                compile=each.compile,
+            )
+        except UserError as error:
+            first = first or error
+            leave_out(f"left out: {each}: {error}")
+            continue
+        path = Path(each.weights)
+        opened.append(
+            OurContender(
+                path.name,
+                predictor,
+                each.batch_size,
+                darknet_file=model.darknet_file,
+                is_random=path.suffix.lower() in CFG_SUFFIXES,
+                compiled=each.compile,
+            )
+        )
+    if not opened:
+        raise first or UserError("nothing to measure")
+    return opened
+
+
+@dataclass(frozen=True)
+class Model:
+    """Weights, and the Darknet file that they were read from, if it was one."""
+
+    loaded: LoadedWeights
+    darknet_file: Path | None = None
+
+
+def open_model(weights: str, folder: Path) -> Model:
+    """Weights, or for a model's YAML or a Darknet cfg random ones, which are as fast as any.
+
+    Raises:
+        UserError: there are no such weights, or the file describes no detector.
+    """
+    match Path(weights).suffix.lower():
+        case ".yaml" | ".yml":
+            return Model(random_weights(Path(weights)))
+        case ".cfg":
+            path = make_darknet_weights(Path(weights), folder)
+        case _:
+            path = default_weights()[0] if weights == "auto" else Path(weights)
+    is_darknet = path.is_file() and weights_kind(path) == "darknet"
+    return Model(load_weights(path), path if is_darknet else None)
+
+
+def random_weights(cfg: Path) -> LoadedWeights:
+    """A model's YAML with fresh weights for COCO's classes.
+
+    Raises:
+        UserError: it describes no detector.
+    """
+    config = load_config(cfg)
+    try:
+        detector = build_model(config.model, len(COCO_NAMES), config.input, config.postprocess)
+    except ValueError as error:
+        raise UserError(f"{cfg}: {error}") from None
+    metadata = Metadata(
+        model=config.model,
+        input=config.input,
+        postprocess=config.postprocess,
+        names=COCO_NAMES,
+        category_ids=COCO_CATEGORY_IDS,
+    )
+    return LoadedWeights(detector.eval(), metadata, [])
+
+
+def make_darknet_weights(cfg: Path, folder: Path) -> Path:
+    """Random weights for a Darknet cfg, with a copy of it beside them."""
+    network = DarknetNetwork(read_cfg(cfg))
+    path = folder / f"{cfg.stem}.weights"
+    write_layers(path, network.weight_layers())
+    path.with_suffix(".cfg").write_text(cfg.read_text(errors="replace"))
+    return path

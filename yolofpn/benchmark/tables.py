@@ -1,0 +1,118 @@
+"""A benchmark's JSON as Markdown tables, for the terminal and for docs/benchmarks.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Tree = Mapping[str, Any]
+
+IDENTITY = ("weights", "backend", "precision", "input", "batch")
+
+
+def markdown(report: Tree) -> str:
+    """All that a report holds, one table after the other."""
+    parts = [describe(report)]
+    if rows := report.get("inference"):
+        parts += [speed_table(rows), stage_table(rows)]
+    if rows := report.get("hot_path"):
+        parts.append(hot_path_table(rows))
+    if rows := report.get("training"):
+        parts.append(training_table(rows))
+    return "\n\n".join(parts)
+
+
+def describe(report: Tree) -> str:
+    """When, where and with what."""
+    machine, versions = report["machine"], report["versions"]
+    gpu = f", {machine['gpu']}" if machine["gpu"] else ""
+    libraries = ", ".join(f"{name} {number}" for name, number in versions.items() if number)
+    return (
+        f"{report['time']}: {machine['cores']} cores of {machine['cpu']} ({' '.join(machine['flags'])}), "
+        f"{machine['memory_gb']:.0f} GB{gpu}, load {machine['load']} at the start; {libraries}"
+    )
+
+
+def speed_table(rows: Sequence[Tree]) -> str:
+    """One line per contender: network alone, end to end, and AP where it was measured."""
+    with_ap = any(row["ap"] for row in rows)
+    header = [*IDENTITY, "in flight", "GFLOP", "network ms", "FPS (best)", "end to end FPS (best)"]
+    header += ["of network", "of peak", "MB"] + (["AP", "AP50"] if with_ap else [])
+    lines = []
+    for row in rows:
+        line = [*_identity(row), str(row["slots"]), _number(row["gflop"], 1), _number(row["network_ms"], 2)]
+        line += [_with_best(row, name) for name in ("network_fps", "end_to_end_fps")]
+        line += [_percent(row["share_of_network"]), _percent(row["share_of_peak"])]
+        line.append(_number(row["peak_memory"].get("gpu_mb", row["peak_memory"]["process_mb"]), 0))
+        if with_ap:
+            line += [_number(row["ap"].get(name), 3) for name in ("AP", "AP50")]
+        lines.append(line)
+    return table(header, lines)
+
+
+def stage_table(rows: Sequence[Tree]) -> str:
+    """Milliseconds of a picture in each stage: p50, p95 and p99."""
+    stages = list(rows[0]["stages"])
+    header = [*IDENTITY, *(f"{name} ms" for name in stages)]
+    lines = [[*_identity(row), *(_percentiles(row["stages"][name]) for name in stages)] for row in rows]
+    return "p50 / p95 / p99 of each stage, for one picture\n\n" + table(header, lines)
+
+
+def hot_path_table(rows: Sequence[Tree]) -> str:
+    """Milliseconds of what is done for every picture."""
+    lines = [
+        [row["what"], row["on"], _number(row["p50_ms"], 3), _number(row["best_ms"], 3), str(row["count"])]
+        for row in rows
+    ]
+    return table(["hot path", "on", "median ms", "best ms", "calls"], lines)
+
+
+def training_table(rows: Sequence[Tree]) -> str:
+    """Images per second of each part of training."""
+    parts = list(rows[0]["images_per_second"])
+    header = ["model", "data", "precision", "input", "batch", *parts, "training / network", "training / step"]
+    header += ["MB", "worker MB", "loss"]
+    lines = []
+    for row in rows:
+        height, width = row["img_size"]
+        line = [row["model"], row["data"], row["precision"], f"{height}x{width}", str(row["batch_size"])]
+        best = row["best_images_per_second"]
+        line += [f"{row['images_per_second'][name]:.1f} ({best[name]:.1f})" for name in parts]
+        line += [_percent(row["share_of_network"]), _percent(row["loader_share"])]
+        line += [_number(row["peak_memory"].get(name), 0) for name in ("process_mb", "worker_mb")]
+        line.append(
+            f"{row['first_loss']:.2f} -> {row['last_loss']:.2f}" + ("" if row["losses_finite"] else " NOT FINITE")
+        )
+        lines.append(line)
+    return "images per second, median (best)\n\n" + table(header, lines)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table whose columns are aligned in plain text too."""
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    rule = ["-" * max(3, width) for width in widths]
+    return "\n".join(
+        "| " + " | ".join(text.ljust(max(3, width)) for text, width in zip(row, widths, strict=True)) + " |"
+        for row in [header, rule, *rows]
+    )
+
+
+def _identity(row: Tree) -> list[str]:
+    height, width = row["img_size"]
+    return [row["weights"], row["backend"], row["precision"], f"{height}x{width}", str(row["batch_size"])]
+
+
+def _percentiles(timing: Tree) -> str:
+    return " / ".join(_number(timing[name], 2) for name in ("p50_ms", "p95_ms", "p99_ms"))
+
+
+def _with_best(row: Tree, name: str) -> str:
+    return "" if row[name] is None else f"{row[name]:.1f} ({row[f'best_{name}']:.1f})"
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.0%}"
