@@ -11,6 +11,7 @@ COMMANDS = {
     "detect": "find objects in pictures, folders, videos, cameras and streams",
     "train": "train a detector for your own classes",
     "evaluate": "measure a detector on a data set",
+    "benchmark": "measure how fast detection and training are here",
     "demo": "show a web page for webcam, uploads and cameras",
     "export": "write a detector as ONNX, OpenVINO or Darknet files",
     "check": "say what a data set holds and what is wrong with it",
