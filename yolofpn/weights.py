@@ -26,6 +26,7 @@ from yolofpn.darknet.network import DarknetNetwork, load_darknet_network
 from yolofpn.darknet.weights import open_weights
 from yolofpn.data.names import coco_category_ids, read_names
 from yolofpn.errors import UserError
+from yolofpn.graphs.exported import SUFFIXES, ExportedDetector, read_exported
 from yolofpn.models.build import NativeDetector, build_limits, build_model
 
 RUN_WEIGHTS = "weights.safetensors"
@@ -64,6 +65,10 @@ def load_weights(
         UserError: nothing is there, it is damaged, it is no weights file, or its parts do not fit each other.
     """
     path, notes = _resolve(spec)
+    if path.suffix in SUFFIXES:
+        raise UserError(
+            f"{path}: is a graph, which can only detect and be evaluated: give the weights it was made from"
+        )
     kind = weights_kind(path)
     if kind == "darknet":
         return _load_darknet(path, notes, darknet_cfg, names)
@@ -79,6 +84,34 @@ def load_weights(
         detector = build_detector(metadata, str(path))
     detector.load_state_dict(_without_counters(state), strict=False)
     return LoadedWeights(detector.eval(), metadata, notes)
+
+
+@dataclass(frozen=True)
+class LoadedDetector:
+    """As ``LoadedWeights``, but what it holds may be a graph, which can do nothing but detect."""
+
+    detector: NativeDetector | DarknetNetwork | ExportedDetector
+    metadata: Metadata
+    notes: list[str]
+
+
+def load_for_inference(
+    spec: str | Path, *, darknet_cfg: str | Path | None = None, names: str | Path | None = None
+) -> LoadedDetector:
+    """As ``load_weights``; takes the .onnx and .xml files of ``export.py`` too.
+
+    Raises:
+        UserError: as there.
+    """
+    path = Path(spec)
+    if path.suffix not in SUFFIXES or not path.is_file():
+        loaded = load_weights(spec, darknet_cfg=darknet_cfg, names=names)
+        return LoadedDetector(loaded.detector, loaded.metadata, loaded.notes)
+    if darknet_cfg is not None:
+        raise UserError(f"{path} knows its network: --darknet-cfg is for Darknet .weights files only")
+    detector = read_exported(path)
+    metadata = detector.metadata if names is None else _rename(detector.metadata, read_names(names), names, path)
+    return LoadedDetector(detector.eval(), metadata, [])
 
 
 class _SkipRandomNumbers(TorchFunctionMode):

@@ -1,4 +1,4 @@
-"""``yolofpn convert``: Darknet weights to safetensors and back."""
+"""``yolofpn convert``: Darknet weights to safetensors and back, and torchvision's Faster R-CNN to safetensors."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and convert; the exit code."""
-    parser = Parser(prog="yolofpn convert", description="Turn Darknet weights into safetensors and back.")
+    parser = Parser(
+        prog="yolofpn convert",
+        description="Turn Darknet weights into safetensors and back, and torchvision's Faster R-CNN into safetensors.",
+    )
     add = parser.add_argument
     add("weights", metavar="FILE|RUN_DIR|NAME", help="what to convert")
     add("output", type=Path, metavar="OUT", help="a .safetensors or .weights file")
     add("--darknet-cfg", type=Path, metavar="FILE", help="the cfg of Darknet weights, if it is not found beside them")
     add("--names", type=Path, metavar="FILE", help="class names: .names, classes.txt, data.yaml or Darknet .data")
     add("--cfg", metavar="FILE", help="put the numbers into this native model (cfg/yolofpn.yaml), to train it further")
+    add("overrides", nargs="*", metavar="section.key=value", help="changes to --cfg, such as model.norm_eps=0")
     arguments = parser.parse_args(argv)
 
     def door() -> int:
@@ -29,11 +33,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         if arguments.output.suffix not in (".safetensors", ".weights"):
             raise UserError(f"{arguments.output}: name the file .safetensors or .weights")
-        loaded = load_weights(arguments.weights, darknet_cfg=arguments.darknet_cfg, names=arguments.names)
-        for note in loaded.notes:
-            print(note)
-        if arguments.cfg is not None:
-            loaded = as_native(loaded, arguments.cfg)
+        if arguments.overrides and arguments.cfg is None:
+            raise UserError(f"{arguments.overrides[0]}: changes a cfg, but there is no --cfg")
+        loaded = from_torchvision(arguments.weights, arguments.cfg, arguments.overrides, arguments.names)
+        if loaded is None:
+            loaded = load_weights(arguments.weights, darknet_cfg=arguments.darknet_cfg, names=arguments.names)
+            for note in loaded.notes:
+                print(note)
+            if arguments.cfg is not None:
+                loaded = as_native(loaded, arguments.cfg, arguments.overrides)
         write(loaded, arguments.output)
         print(f"written: {arguments.output} ({arguments.output.stat().st_size:,} bytes)")
         return 0
@@ -41,7 +49,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_door(door)
 
 
-def as_native(loaded: LoadedWeights, cfg: str) -> LoadedWeights:
+def from_torchvision(
+    weights: str, cfg: str | None, overrides: Sequence[str], names: Path | None
+) -> LoadedWeights | None:
+    """Torchvision's numbers in the native model that ``cfg`` describes; None if the file holds none of its detectors.
+
+    Raises:
+        UserError: no cfg is given, or it describes another network.
+    """
+    from yolofpn.config import Metadata, load_config
+    from yolofpn.data.names import read_names
+    from yolofpn.training.start_imagenet import read_tensors
+    from yolofpn.training.start_torchvision import is_torchvision_detector, torchvision_detector
+    from yolofpn.weights import LoadedWeights, build_detector, check_state
+
+    tensors = read_tensors(Path(weights)) if Path(weights).is_file() else None
+    if tensors is None or not is_torchvision_detector(tensors):
+        return None
+    if cfg is None:
+        raise UserError(f"{weights}: torchvision's files do not say of which network: name one with --cfg")
+    config = load_config(cfg, overrides)
+    found = torchvision_detector(tensors, config.model, weights, read_names(names) if names else None)
+    metadata = Metadata(
+        model=found.model,
+        input=config.input,
+        postprocess=config.postprocess,
+        names=found.names,
+        category_ids=found.category_ids,
+    )
+    detector = build_detector(metadata, cfg)
+    check_state(detector, found.state, weights)
+    detector.load_state_dict(found.state, strict=False)
+    return LoadedWeights(detector.eval(), metadata, [])
+
+
+def as_native(loaded: LoadedWeights, cfg: str, overrides: Sequence[str] = ()) -> LoadedWeights:
     """The numbers of a cfg-built network in the native model that ``cfg`` describes.
 
     Raises:
@@ -56,7 +98,7 @@ def as_native(loaded: LoadedWeights, cfg: str) -> LoadedWeights:
     network, metadata = loaded.detector, loaded.metadata
     if not isinstance(network, DarknetNetwork):
         raise UserError("--cfg is for Darknet weights: these belong to a native model already")
-    config = load_config(cfg)
+    config = load_config(cfg, overrides)
     if not isinstance(config.model.head, YOLOHeadConfig):
         raise UserError(f"{cfg}: Darknet weights need a head of type yolo; train.py --weights takes what fits others")
     model_config = config.model.model_copy(update={"norm_eps": 1e-6})  # Darknet's, as OpenCV reads it
@@ -80,7 +122,7 @@ def write(loaded: LoadedWeights, output: Path) -> None:
     Raises:
         UserError: the file cannot be written, or the model has no Darknet counterpart.
     """
-    from yolofpn.darknet.native import native_layers, require_darknet_counterpart
+    from yolofpn.darknet.native import layers_to_write, require_darknet_counterpart
     from yolofpn.darknet.network import DarknetNetwork
     from yolofpn.darknet.weights import NEW_HEADER, write_layers
     from yolofpn.models.faster_rcnn import FasterRCNN
@@ -96,7 +138,7 @@ def write(loaded: LoadedWeights, output: Path) -> None:
         raise UserError("Darknet knows no two-stage detectors: this model has no counterpart there")
     else:
         require_darknet_counterpart(detector)
-        layers = native_layers(detector)
+        layers = layers_to_write(detector)
     write_layers(output, layers, loaded.metadata.header or NEW_HEADER)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from yolofpn.models.darknet import Darknet, Darknet19, DarknetClassifier
 from yolofpn.models.fpn import ConcatFPN
 from yolofpn.models.layers import ConvBNAct
 from yolofpn.models.yolo import YOLO
+
+DARKNET_EPS = 1e-6  # what OpenCV, and we, add to the variances of a Darknet file
 
 
 def native_layers(model: YOLO) -> list[WeightLayer]:
@@ -36,6 +39,24 @@ def native_layers(model: YOLO) -> list[WeightLayer]:
     return layers
 
 
+def layers_to_write(model: YOLO) -> list[WeightLayer]:
+    """``native_layers`` with variances such that readers, who add 1e-6 to them, compute what ``model`` does.
+
+    Raises:
+        UserError: as ``native_layers``.
+    """
+    return [WeightLayer(layer.conv, _with_darknet_eps(layer.norm)) for layer in native_layers(model)]
+
+
+def _with_darknet_eps(norm: nn.BatchNorm1d | nn.BatchNorm2d | None) -> nn.BatchNorm1d | nn.BatchNorm2d | None:
+    if norm is None or norm.eps == DARKNET_EPS:
+        return norm
+    changed = copy.deepcopy(norm)
+    assert changed.running_var is not None
+    changed.running_var += changed.eps - DARKNET_EPS
+    return changed
+
+
 def require_darknet_counterpart(model: YOLO) -> None:
     """See that Darknet would compute from the layers of ``model`` what ``model`` does.
 
@@ -47,6 +68,7 @@ def require_darknet_counterpart(model: YOLO) -> None:
         "other backbones than its own": not isinstance(model.backbone, Darknet | Darknet19),
         "a neck of type add": not isinstance(model.neck, ConcatFPN),
         "upsample: bilinear": getattr(model.neck, "upsample", "nearest") != "nearest",
+        "classes: softmax on several levels": any(spec.softmax for spec in model.specs.values()),
         "xy: linear": any(spec.linear_xy for spec in model.specs.values()),
         "a leaky_slope other than 0.1": slopes != {0.1},
         "input mean and std": bool(model.normalize.mean.any() or (model.normalize.std != 1).any()),

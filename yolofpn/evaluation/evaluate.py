@@ -50,7 +50,7 @@ def collect(
             dense = run(images) if run else run_dense(detector, images, dtype)
             found = place_detections(detector, dense, batch, limits)
             for detections, target, readable in zip(found, batch.originals, batch.readable, strict=True):
-                kept = _relabel(detections, relabel) if readable else Detections.empty()
+                kept = relabelled(detections, relabel) if readable else Detections.empty()
                 metrics.add(kept, target)
             if on_dense is not None:
                 on_dense(dense, batch)
@@ -79,7 +79,8 @@ def place_detections(detector: Detector, dense: dict[str, Tensor], batch: Batch,
     return [replace(each.to("cpu"), boxes=placement.to_image(each.to("cpu").boxes)) for each, placement in placed]
 
 
-def _relabel(detections: Detections, mapping: Sequence[int | None] | None) -> Detections:
+def relabelled(detections: Detections, mapping: Sequence[int | None] | None) -> Detections:
+    """With the data set's labels: ``mapping`` gives it for each of the detector's, None where it has none."""
     if mapping is None:
         return detections
     table = torch.tensor([-1 if label is None else label for label in mapping], dtype=torch.int64)

@@ -27,7 +27,7 @@ from yolofpn.evaluation.report import format_metrics, format_proposals
 from yolofpn.evaluation.run_detector import Found, RunSettings, run_detector
 from yolofpn.evaluation.thresholds import SUFFIX, save_thresholds
 from yolofpn.inference.predictor import Predictor
-from yolofpn.weights import load_weights
+from yolofpn.weights import load_for_inference
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def evaluate(options: EvaluateOptions) -> int:
 
 def open_predictor(options: EvaluateOptions) -> Predictor:
     """The detector that the options name, set up as for detection; the choices made are printed."""
-    loaded = load_weights(options.weights, darknet_cfg=options.darknet_cfg, names=options.names)
+    loaded = load_for_inference(options.weights, darknet_cfg=options.darknet_cfg, names=options.names)
     for note in loaded.notes:
         print(note)
     resize: ResizeMode | None = None if options.resize == "auto" else options.resize  # type: ignore[assignment]
@@ -107,8 +107,12 @@ def open_predictor(options: EvaluateOptions) -> Predictor:
         nms_thresh=options.nms_thresh,
         detections_per_img=options.max_det,
         device=options.device,
+        backend=options.backend,
         precision=options.precision,
+        workload="live",  # a whole data set is worth a faster graph; batch after batch is awaited
+        compile=options.compile,
     )
+    print(predictor.backend_note)
     sizes = " and ".join(f"{height}x{width}" for height, width in predictor.sizes)
     print(f"input: {sizes}, {predictor.resize}; {predictor.device}")
     return predictor

@@ -11,8 +11,10 @@ from torch import nn
 
 from yolofpn.config import Metadata
 from yolofpn.data.names import ClassMatch
+from yolofpn.errors import UserError
 from yolofpn.evaluation.operating_point import Outcomes, best_score_thresholds, count_above, match_darknet
 from yolofpn.evaluation.table import EvaluationTable, Floats
+from yolofpn.graphs.exported import ExportedDetector
 from yolofpn.inference.predictor import Predictor
 from yolofpn.ops.nms import batched_nms
 from yolofpn.weights import save_weights
@@ -37,6 +39,10 @@ def save_thresholds(
     Raises:
         UserError: the file cannot be written.
     """
+    if isinstance(predictor.detector, ExportedDetector):
+        raise UserError(
+            "--save-thresholds stores them with weights: give those that the graph was made from"
+        )
     metadata = predictor.metadata
     outcomes = match_darknet(suppress(table, metadata.postprocess.nms_thresh))
     best = best_score_thresholds(outcomes, default=report_thresh)

@@ -26,7 +26,7 @@ from yolofpn.inference.selection import choose_limits
 from yolofpn.inference.sources import resolve_sources
 from yolofpn.ops.resize import NetworkImage, Placement, resize_for_detection
 from yolofpn.structures import Detections, Detector, Frame, Image, Limits
-from yolofpn.weights import load_weights
+from yolofpn.weights import load_for_inference
 
 
 class Predictor:
@@ -301,7 +301,7 @@ def load_detector(
     Raises:
         UserError: the weights are missing, damaged, or do not fit the cfg; or a setting does not fit them.
     """
-    loaded = load_weights(weights, darknet_cfg=darknet_cfg, names=names)
+    loaded = load_for_inference(weights, darknet_cfg=darknet_cfg, names=names)
     return Predictor(loaded.detector, loaded.metadata, **settings)
 
 

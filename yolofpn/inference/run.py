@@ -29,7 +29,7 @@ from yolofpn.inference.sources import Source, resolve_sources
 from yolofpn.inference.viewer import Viewer
 from yolofpn.inference.window import check_display
 from yolofpn.inference.workload import expected_workload
-from yolofpn.weights import load_weights
+from yolofpn.weights import load_for_inference
 
 OUTPUT_BASE = Path("runs/detect")
 STDOUT = "-"
@@ -92,7 +92,7 @@ def detect(options: DetectOptions) -> int:
 
 def open_predictor(options: DetectOptions, report: Report) -> Predictor:
     """The detector that the options name, ready for use; the choices made are told to ``report``."""
-    loaded = load_weights(options.weights, darknet_cfg=options.darknet_cfg, names=options.names)
+    loaded = load_for_inference(options.weights, darknet_cfg=options.darknet_cfg, names=options.names)
     for note in loaded.notes:
         report.say(note)
     predictor = Predictor(

@@ -1,0 +1,67 @@
+"""``export.py``: weights -> ONNX, OpenVINO or Darknet files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from yolofpn.cli.arguments import DONE, Parser, image_size, positive_int, run_door
+from yolofpn.errors import UserError
+
+if TYPE_CHECKING:
+    from yolofpn.inference.export import Calibration, Exporter
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line and export; the exit code."""
+    parser = Parser(
+        prog="export.py",
+        aliases={"--cfg": "--darknet-cfg"},
+        description="Write a detector as one file that other programs run: ONNX, OpenVINO or Darknet.",
+    )
+    add = parser.add_argument
+    add("output", type=Path, metavar="OUT", help="the .onnx, .xml (OpenVINO) or .weights file")
+    add("--format", choices=("onnx", "openvino", "darknet"), required=True, help="darknet: with .cfg and .names beside")
+    add("--weights", default="auto", metavar="FILE|RUN_DIR|NAME", help="safetensors or Darknet .weights, a run, a name")
+    add("--darknet-cfg", type=Path, metavar="FILE", help="the cfg of Darknet weights, if it is not found beside them")
+    add("--names", type=Path, metavar="FILE", help="class names: .names, classes.txt, data.yaml or Darknet .data")
+    add("--img-size", type=image_size, metavar="N|HxW", help="the only size the graph takes; default: the weights' own")
+    add("--resize", choices=("auto", "letterbox", "stretch"), default="auto", help="way to that size")
+    add("--precision", choices=("auto", "fp32", "bf16", "fp16", "int8"), default="auto", help="of the arithmetic")
+    add("--batch", dest="batch", type=batch_size, metavar="N|dynamic", help="pictures in a batch; default: dynamic")
+    add("--calibration", metavar="DATA", help="for int8: a data set to take the ranges from and to measure AP on")
+    arguments = parser.parse_args(argv)
+
+    def door() -> int:
+        calibration = vars(arguments).pop("calibration")
+        if (arguments.precision == "int8") != (calibration is not None):
+            raise UserError("--precision int8 and --calibration DATA go together")
+        from yolofpn.inference.export import ExportOptions, open_export
+
+        exporter, notes = open_export(ExportOptions(**vars(arguments)))
+        print("\n".join(notes))
+        print("\n".join(exporter.export(_calibration(exporter, calibration) if calibration else None)))
+        print(f"use: python detect.py --weights {arguments.output} dog.jpg")
+        return DONE
+
+    return run_door(door)
+
+
+def batch_size(text: str) -> int | None:
+    """A whole number from 1; 'dynamic' -> None.
+
+    Raises:
+        argparse.ArgumentTypeError: it is neither.
+    """
+    return None if text == "dynamic" else positive_int(text)
+
+
+def _calibration(exporter: Exporter, data: str) -> Calibration:
+    from yolofpn.evaluation.calibration import open_calibration
+
+    return open_calibration(data, exporter.metadata)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

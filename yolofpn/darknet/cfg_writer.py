@@ -1,0 +1,132 @@
+"""The cfg of a native one-stage model: the sections from which Darknet would build the same network."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from yolofpn.config import InputConfig
+from yolofpn.darknet.native import require_darknet_counterpart
+from yolofpn.models.darknet import Darknet, Darknet19, ResidualBlock
+from yolofpn.models.fpn import ConcatFPN, ConcatLevel
+from yolofpn.models.layers import ConvBNAct
+from yolofpn.models.yolo import YOLO
+
+_HEAD = "# Written by yolofpn from a native model; for inference: training keys are left out."
+
+
+def write_cfg(model: YOLO, input: InputConfig) -> str:
+    """The text of a cfg whose network takes the ``weight_layers`` of ``model`` in their order.
+
+    Args:
+        model: a one-stage model.
+        input: the size for [net], and the way to it.
+
+    Raises:
+        UserError: the model has no Darknet counterpart.
+    """
+    require_darknet_counterpart(model)
+    assert isinstance(model.backbone, Darknet | Darknet19) and isinstance(model.neck, ConcatFPN)
+    sections = _Sections()
+    net = {"width": input.size[1], "height": input.size[0], "channels": 3}
+    # Where nothing is said Darknet's readers differ in what they do with the picture's shape.
+    sections.lines += _section("net", **net, letter_box=int(input.resize == "letterbox"))
+    features = (
+        _darknet19(sections, model.backbone)
+        if isinstance(model.backbone, Darknet19)
+        else _darknet(sections, model.backbone)
+    )
+    above: int | None = None
+    for k in reversed(model.neck.built_levels):
+        level = model.neck.get_submodule(f"p{k}")
+        assert isinstance(level, ConcatLevel)
+        above_or_none = above if model.neck.top_down else None
+        above = _neck_level(sections, level, features[f"c{k}"], above_or_none)
+        if k in model.neck.levels:
+            _head_level(sections, model, f"p{k}")
+    return "\n".join([_HEAD, *sections.lines]) + "\n"
+
+
+class _Sections:
+    """The lines so far; every method adds one section and gives the index of its layer."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.last = -1
+
+    def add(self, kind: str, **keys: object) -> int:
+        self.lines += _section(kind, **keys)
+        self.last += 1
+        return self.last
+
+    def conv(self, module: nn.Module) -> int:
+        norm = isinstance(module, ConvBNAct)
+        conv = module.conv if isinstance(module, ConvBNAct) else module
+        assert isinstance(conv, nn.Conv2d)
+        keys = {"batch_normalize": 1} if norm else {}
+        shape = {"filters": conv.out_channels, "size": conv.kernel_size[0], "stride": conv.stride[0], "pad": 1}
+        return self.add("convolutional", **keys, **shape, activation="leaky" if norm else "linear")
+
+    def take(self, *layers: int) -> int:
+        """These maps, concatenated; nothing is written if it is the last layer's own."""
+        return self.last if layers == (self.last,) else self.add("route", layers=",".join(map(str, layers)))
+
+
+def _section(kind: str, **keys: object) -> list[str]:
+    return ["", f"[{kind}]", *(f"{key}={value}" for key, value in keys.items())]
+
+
+def _darknet(sections: _Sections, backbone: Darknet) -> dict[str, int]:
+    """The backbone; the layer of each c<k>."""
+    sections.conv(backbone.stem)
+    features = {}
+    for level, stage in enumerate(backbone.stages, start=1):
+        for block in stage.children():
+            if isinstance(block, ResidualBlock):
+                sections.conv(block.conv1)
+                sections.conv(block.conv2)
+                sections.add("shortcut", **{"from": -3}, activation="linear")
+            else:
+                sections.conv(block)
+        features[f"c{level}"] = sections.last
+    return features
+
+
+def _darknet19(sections: _Sections, backbone: Darknet19) -> dict[str, int]:
+    features = {}
+    for level, stage in enumerate(backbone.stages):
+        if level:
+            sections.add("maxpool", size=2, stride=2)
+        for conv in stage.children():
+            sections.conv(conv)
+        features[f"c{level}"] = sections.last
+    return features
+
+
+def _neck_level(sections: _Sections, level: ConcatLevel, feature: int, above: int | None) -> int:
+    parts = []
+    if level.reduce is not None and above is not None:
+        sections.take(above)
+        sections.conv(level.reduce)
+        parts.append(sections.add("upsample", stride=2))
+    if level.lateral:
+        parts.append(feature)
+    sections.take(*parts)
+    for conv in level.block:
+        sections.conv(conv)
+    return sections.last
+
+
+def _head_level(sections: _Sections, model: YOLO, name: str) -> None:
+    for conv in model.head.get_submodule(name).children():
+        sections.conv(conv)
+    anchors = [anchor for spec in model.specs.values() for anchor in spec.anchors]
+    spec, count = model.specs[name], len(model.specs[name].anchors)
+    first = count * list(model.specs).index(name)
+    sections.add(
+        "yolo",
+        mask=",".join(str(first + index) for index in range(count)),
+        anchors=", ".join(f"{width:.10g},{height:.10g}" for width, height in anchors),
+        num=len(anchors),
+        classes=model.num_classes,
+        scale_x_y=f"{spec.scale_x_y:.10g}",
+    )

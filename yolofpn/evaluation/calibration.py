@@ -1,0 +1,75 @@
+"""Pictures from which int8 takes its ranges, and what it costs in AP on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+from torch import Tensor
+
+from yolofpn.config import Metadata
+from yolofpn.data.dataset import DetectionDataset
+from yolofpn.data.layouts import open_data
+from yolofpn.data.names import match_classes
+from yolofpn.data.samples import to_tensor
+from yolofpn.errors import InputError, UserError
+from yolofpn.evaluation.evaluate import EVALUATION_LIMITS, relabelled
+from yolofpn.evaluation.metrics import DetectionMetrics
+from yolofpn.graphs.exported import ExportedDetector
+from yolofpn.inference.export import Calibration
+from yolofpn.inference.predictor import Predictor
+from yolofpn.ops.resize import resize_image
+from yolofpn.structures import Detector
+
+MOST_PICTURES = 128
+
+
+def open_calibration(data: str, metadata: Metadata) -> Calibration:
+    """The first pictures of the data set's training split.
+
+    Raises:
+        UserError: the data set cannot be read, none of its pictures can, or it shares no class with the detector.
+    """
+    dataset = open_data(data).load("train")
+    match = match_classes(metadata.names, metadata.category_ids, dataset.names, dataset.category_ids)
+    if match.how is None:
+        raise UserError(f"{data}: has no class in common with the weights, so AP cannot be measured on it")
+    readable = list(islice(_readable(dataset), MOST_PICTURES))
+    if not readable:
+        raise UserError(f"{data}: none of its pictures can be read")
+    pictures = [_as_network_sees(dataset, index, metadata) for index in readable]
+
+    def average_precision(detector: Detector) -> float:
+        exported = isinstance(detector, ExportedDetector)
+        predictor = Predictor(
+            detector,
+            metadata,
+            score_thresh=0.001,
+            nms_thresh=EVALUATION_LIMITS.nms_thresh,
+            detections_per_img=EVALUATION_LIMITS.detections_per_img,
+            device="cpu",
+            backend="auto" if exported else "torch",
+            precision="auto" if exported else "fp32",
+        )
+        metrics = DetectionMetrics(dataset.names)
+        for index in readable:
+            image = dataset.image(index)
+            found = predictor.predict([image])[0]
+            metrics.add(relabelled(found, match.mapping), dataset.target(index, (image.shape[0], image.shape[1])))
+        return metrics.compute().values["AP"]
+
+    return Calibration(pictures, average_precision)
+
+
+def _readable(dataset: DetectionDataset) -> Iterator[int]:
+    for index in range(len(dataset)):
+        try:
+            dataset.image(index)
+        except InputError:
+            continue
+        yield index
+
+
+def _as_network_sees(dataset: DetectionDataset, index: int, metadata: Metadata) -> Tensor:
+    resized, _ = resize_image(dataset.image(index), metadata.input.size, metadata.input.resize)
+    return to_tensor(resized[:, :, ::-1])[None]

@@ -1,0 +1,216 @@
+"""One run of ``export.py``: weights -> a file for other programs, left behind only if it finds what they find."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from yolofpn.config import Metadata, ResizeMode
+from yolofpn.darknet.cfg_writer import write_cfg
+from yolofpn.darknet.native import layers_to_write
+from yolofpn.darknet.network import DarknetNetwork
+from yolofpn.darknet.weights import NEW_HEADER, write_layers
+from yolofpn.errors import UserError
+from yolofpn.graphs.backend import Backend
+from yolofpn.graphs.exported import ExportedDetector, GraphPrecision, describe_graph, read_exported
+from yolofpn.hardware import is_fast_at_bf16
+from yolofpn.inference.backends import convert
+from yolofpn.inference.backends.parity import TOLERANCES, Tolerance, check_pictures, compare_backends
+from yolofpn.inference.backends.torch_backend import TorchBackend
+from yolofpn.models.yolo import YOLO
+from yolofpn.structures import Detector
+from yolofpn.weights import load_weights
+
+ExportFormat = Literal["onnx", "openvino", "darknet"]
+_SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "darknet": ".weights"}
+_CPU = torch.device("cpu")
+INT8_LOSS = 0.02  # of AP
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What int8 needs.
+
+    Attributes:
+        pictures: uint8 [1, 3, H, W] RGB each, as the network sees them; the ranges of all maps are taken from them.
+        average_precision: of a detector on such pictures.
+    """
+
+    pictures: Sequence[Tensor]
+    average_precision: Callable[[Detector], float]
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What ``export.py --help`` explains."""
+
+    output: Path
+    format: ExportFormat
+    weights: str = "auto"
+    darknet_cfg: Path | None = None
+    names: Path | None = None
+    img_size: tuple[int, int] | None = None
+    resize: Literal["auto"] | ResizeMode = "auto"
+    precision: Literal["auto"] | GraphPrecision = "auto"
+    batch: int | None = None
+
+
+@dataclass(frozen=True)
+class Exporter:
+    """Everything that an export is made from.
+
+    Attributes:
+        metadata: with the size and the way of resizing of the export.
+    """
+
+    detector: YOLO | DarknetNetwork
+    metadata: Metadata
+    options: ExportOptions
+
+    def export(self, calibration: Calibration | None = None) -> list[str]:
+        """Write, read back and compare; lines that say what was written and how close it is.
+
+        Args:
+            calibration: given for int8.
+
+        Raises:
+            UserError: a library is missing, the file cannot be written, or it fails the check: then it is not there.
+        """
+        output = self.options.output
+        with _all_or_nothing(output) as folder:
+            path = folder / output.name
+            report = self._darknet(path) if self.options.format == "darknet" else self._graph(path, calibration)
+            files = sorted(file.name for file in folder.iterdir())
+        return [f"written: {', '.join(str(output.parent / name) for name in files)}", f"checked: {report}"]
+
+    def _graph(self, path: Path, calibration: Calibration | None) -> str:
+        precisions = self._precisions()
+        for precision in precisions:
+            self._write_graph(path, precision, calibration)
+            exported = read_exported(path)
+            if calibration is not None:
+                return self._check_int8(exported, calibration)
+            backend = exported.backend()
+            report, passed = self._compare(backend, TOLERANCES[precision])
+            if passed:
+                return f"{backend.name} {precision}, {report}"
+        raise UserError(f"{self.options.output}: is not written, as it would not find the same: {report}")
+
+    def _precisions(self) -> list[GraphPrecision]:
+        if self.options.precision != "auto":
+            return [self.options.precision]
+        return ["bf16", "fp32"] if self.options.format == "openvino" and is_fast_at_bf16(_CPU) else ["fp32"]
+
+    def _write_graph(self, path: Path, precision: GraphPrecision, calibration: Calibration | None) -> None:
+        size, batch = self.metadata.input.size, self.options.batch
+        info = describe_graph(self.metadata, precision, self.detector.specs, batch)
+        if self.options.format == "onnx":
+            convert.save_onnx(convert.to_onnx(self.detector, size, batch), path, info)
+            return
+        model = convert.to_openvino(self.detector, size)
+        if calibration is not None:
+            model = convert.quantize_openvino(model, calibration.pictures)
+        if batch is not None:
+            model.reshape([batch, 3, *size])
+        convert.save_openvino(model, path, info, half=precision == "fp16")
+
+    def _darknet(self, path: Path) -> str:
+        detector = self.detector
+        if isinstance(detector, DarknetNetwork):
+            text, layers = detector.cfg.text, detector.weight_layers()
+        else:
+            text, layers = write_cfg(detector, self.metadata.input), layers_to_write(detector)
+        path.with_suffix(".cfg").write_text(text)
+        path.with_suffix(".names").write_text("".join(f"{name}\n" for name in self.metadata.names))
+        write_layers(path, layers, self.metadata.header or NEW_HEADER)
+        read_back = load_weights(path)
+        assert isinstance(read_back.detector, DarknetNetwork)
+        # Darknet's maps have the numbers of their layers for names; their strides tell which is which.
+        names = dict(zip(_by_stride(read_back.detector), _by_stride(detector), strict=True))
+        backend = _Renamed(TorchBackend(read_back.detector, _CPU), names)
+        report, passed = self._compare(backend, TOLERANCES["fp32"])
+        if not passed:
+            raise UserError(f"{self.options.output}: is not written, as it would not find the same: {report}")
+        return report
+
+    def _compare(self, backend: Backend, tolerance: Tolerance) -> tuple[str, bool]:
+        pictures = check_pictures(self.metadata.input.size)
+        parity = compare_backends(self.detector, TorchBackend(self.detector, _CPU), backend, pictures, tolerance)
+        return str(parity), parity.holds(tolerance)
+
+    def _check_int8(self, exported: ExportedDetector, calibration: Calibration) -> str:
+        before, after = (calibration.average_precision(each) for each in (self.detector, exported))
+        report = f"int8, AP {after:.3f} of {before:.3f} on {len(calibration.pictures)} pictures"
+        if after < before - INT8_LOSS:
+            raise UserError(f"{self.options.output}: is not written, as it loses more than {INT8_LOSS} AP: {report}")
+        return report
+
+
+def open_export(options: ExportOptions) -> tuple[Exporter, list[str]]:
+    """Read the weights and see that they can be exported so; also lines to print.
+
+    Raises:
+        UserError: they cannot.
+    """
+    suffix = _SUFFIXES[options.format]
+    if options.output.suffix != suffix:
+        raise UserError(f"{options.output}: name the file {suffix} for --format {options.format}")
+    _check_precision(options)
+    loaded = load_weights(options.weights, darknet_cfg=options.darknet_cfg, names=options.names)
+    detector = loaded.detector
+    if not isinstance(detector, YOLO | DarknetNetwork):
+        raise UserError(
+            "only one-stage detectors can be exported: the second stage of this one is no static graph\n"
+            "(detect.py --backend openvino runs its first stage there without an export)"
+        )
+    size, resize = options.img_size or loaded.metadata.input.size, options.resize
+    if any(side % detector.size_divisor for side in size):
+        raise UserError(f"image size {size[0]}x{size[1]} is no multiple of {detector.size_divisor}, its stride")
+    chosen = loaded.metadata.input.resize if resize == "auto" else resize
+    if chosen == "shortest-edge" and options.format != "darknet":
+        raise UserError("a graph takes pictures of one size, shortest-edge makes many: --resize letterbox or stretch")
+    input = loaded.metadata.input.model_copy(update={"size": size, "resize": chosen})
+    return Exporter(detector, loaded.metadata.model_copy(update={"input": input}), options), loaded.notes
+
+
+def _check_precision(options: ExportOptions) -> None:
+    allowed = {"onnx": ("auto", "fp32"), "openvino": ("auto", *get_args(GraphPrecision)), "darknet": ("auto", "fp32")}
+    if options.precision not in allowed[options.format]:
+        raise UserError(f"--format {options.format} holds fp32, not {options.precision}: --format openvino can")
+
+
+def _by_stride(detector: YOLO | DarknetNetwork) -> list[str]:
+    return sorted(detector.specs, key=lambda name: detector.specs[name].stride)
+
+
+@dataclass(frozen=True)
+class _Renamed:
+    """A backend whose maps get other names."""
+
+    inner: TorchBackend
+    names: dict[str, str]
+    name, precision, slots = "torch", "fp32", 1
+
+    def start(self, batch: Tensor) -> Callable[[], dict[str, Tensor]]:
+        wait = self.inner.start(batch)
+        return lambda: {self.names[name]: raw for name, raw in wait().items()}
+
+
+@contextmanager
+def _all_or_nothing(output: Path) -> Iterator[Path]:
+    """A folder whose files go beside ``output`` at the end, if nothing went wrong."""
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=output.parent) as name:
+            yield Path(name)
+            for file in Path(name).iterdir():
+                file.replace(output.parent / file.name)
+    except OSError as error:
+        raise UserError(f"{output}: cannot be written: {error.strerror}") from None
