@@ -153,7 +153,7 @@ def test_commands_put_the_users_wishes_last(files: Path) -> None:
     job.weights.mkdir(parents=True)
     (job.weights / "config.yaml").write_text(CFG + "data: {source: /d/d.yaml, root: /r}\n")
     assert shlex.join(evaluation_command(job, size)) == (
-        "evaluate --weights out/other/seed-7 --data /d/d.yaml data.root=/r --device cpu --workers 0 "
+        "evaluate --weights out/other/seed-7 --data /d/d.yaml data.root=/r --device cpu --workers 0 --backend torch "
         "--json out/other/seed-7/new-results.json --save-proposals out/other/seed-7/proposals.json "
         "--output out/other/seed-7/evaluation"
     )

@@ -150,7 +150,7 @@ def evaluation_command(job: Job, size: Size) -> list[str]:
     words = ["evaluate", "--weights", str(job.weights), "--data", config.data.source]
     if config.data.root is not None:
         words.append(f"data.root={config.data.root}")
-    words += _flags({"--device": size.device, "--workers": config.train.workers})
+    words += _flags({"--device": size.device, "--workers": config.train.workers, "--backend": "torch"})
     if job.row.pyramid is not None:
         words += ["--pyramid", _pyramid(job.row.pyramid, config)]
     files = {"--json": NEW_RESULTS, "--save-proposals": PROPOSALS, "--output": "evaluation"}
