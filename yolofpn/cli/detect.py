@@ -56,7 +56,7 @@ def build_parser() -> Parser:
     add("--format", type=comma_list(*FORMATS), default="jsonl", metavar=",".join(FORMATS), help="what is written")
     add("--media", choices=("all", "hits", "none"), default="all", help="which annotated pictures and videos to write")
     add("--labels", choices=("score", "name", "none"), default="score", help="what stands beside a box")
-    add("--show", action="store_true", help="show a window; a key goes on to the next picture, q quits")
+    add("--show", action="store_true", help="show a window; keys: q quit, space pause, s snapshot, + - threshold")
     return parser
 
 

@@ -147,9 +147,9 @@ class Viewer:
         parts = ["paused"] if paused else []
         if frame.stale and frame.clock is not None:
             parts.append(f"no signal since {frame.clock.astimezone():%H:%M:%S}")
-        elif result.source.kind != "image" and title in self._rates:
-            parts.append(f"{self._rates[title].per_second:.1f} FPS")
-        if not frame.stale:
+        elif not paused:
+            if result.source.kind != "image":
+                parts.append(f"{self._rates[title].per_second:.1f} FPS")
             age = (datetime.now(UTC) - frame.clock).total_seconds() if frame.clock is not None else result.seconds
             parts.append(f"{'latency' if live else 'network'} {age * 1000:.0f} ms")
         if live:

@@ -60,7 +60,7 @@ class Window:
             return True
 
     def _open_for(self, image: Image) -> None:
-        cv2.namedWindow(self.title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+        cv2.namedWindow(self.title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
         height, width = image.shape[:2]
         scale = min(1.0, LARGEST[0] / height, LARGEST[1] / width)
         cv2.resizeWindow(self.title, max(1, round(width * scale)), max(1, round(height * scale)))
