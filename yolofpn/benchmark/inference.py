@@ -96,8 +96,9 @@ def measure_inference(contenders: Sequence[Contender], run: InferenceRun) -> lis
     stages = [Stages(contender, run.sources, run.folder) for contender in contenders]
     tasks: dict[tuple[Work, int | str], Callable[[], Sequence[float]]] = {}
     for number, (contender, own) in enumerate(zip(contenders, stages, strict=True)):
-        per_picture = min(own.turn(0))  # warms up
-        own.seconds.clear()
+        own.turn(0)  # warms up
+        own.clear()
+        (per_picture,) = own.turn(0)
         tasks["stages", number] = partial(own.turn, STAGE_SECONDS)
         tasks["network", number] = partial(_network_turn, contender)
         if contender.predictor is not None:
@@ -111,8 +112,6 @@ def measure_inference(contenders: Sequence[Contender], run: InferenceRun) -> lis
     timings = interleave(tasks, run.rounds)
     peaks = {name: product_gflop / timings["matrix", name].best for name, (_, product_gflop) in products.items()}
     memory = peak_memory(run.device)
-    for own in stages:
-        own.close()
     return [
         _row(contender, own, timings["network", number], timings.get(("end to end", number)), peaks, memory)
         for number, (contender, own) in enumerate(zip(contenders, stages, strict=True))

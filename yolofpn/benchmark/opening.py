@@ -17,7 +17,7 @@ from yolofpn.errors import UserError
 from yolofpn.inference.backends.choose import Workload
 from yolofpn.inference.predictor import Predictor
 from yolofpn.models.build import build_model
-from yolofpn.weights import LoadedWeights, default_weights, load_weights, weights_kind
+from yolofpn.weights import LoadedDetector, default_weights, load_for_inference, weights_kind
 
 CFG_SUFFIXES = (".yaml", ".yml", ".cfg")
 
@@ -123,7 +123,7 @@ def open_contenders(
 class Model:
     """Weights, and the Darknet file that they were read from, if it was one."""
 
-    loaded: LoadedWeights
+    loaded: LoadedDetector
     darknet_file: Path | None = None
 
 
@@ -140,11 +140,12 @@ def open_model(weights: str, folder: Path) -> Model:
             path = make_darknet_weights(Path(weights), folder)
         case _:
             path = default_weights()[0] if weights == "auto" else Path(weights)
-    is_darknet = path.is_file() and weights_kind(path) == "darknet"
-    return Model(load_weights(path), path if is_darknet else None)
+    loaded = load_for_inference(path)
+    is_darknet = isinstance(loaded.detector, DarknetNetwork) and path.is_file() and weights_kind(path) == "darknet"
+    return Model(loaded, path if is_darknet else None)
 
 
-def random_weights(cfg: Path) -> LoadedWeights:
+def random_weights(cfg: Path) -> LoadedDetector:
     """A model's YAML with fresh weights for COCO's classes.
 
     Raises:
@@ -162,7 +163,7 @@ def random_weights(cfg: Path) -> LoadedWeights:
         names=COCO_NAMES,
         category_ids=COCO_CATEGORY_IDS,
     )
-    return LoadedWeights(detector.eval(), metadata, [])
+    return LoadedDetector(detector.eval(), metadata, [])
 
 
 def make_darknet_weights(cfg: Path, folder: Path) -> Path:

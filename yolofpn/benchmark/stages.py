@@ -11,9 +11,10 @@ from dataclasses import replace
 from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
+from statistics import fmean
 from tempfile import TemporaryDirectory
 
-from yolofpn.benchmark.contenders import Contender
+from yolofpn.benchmark.contenders import NETWORK, POST, PRE, Contender
 from yolofpn.errors import InputError, UserError
 from yolofpn.inference.media import encode_image
 from yolofpn.inference.pipeline import results_of, written
@@ -26,76 +27,88 @@ from yolofpn.inference.video_writer import VideoWriter
 from yolofpn.structures import Frame, Image
 
 DECODE, DRAW, ENCODE, JSON = "decode", "draw", "encode", "JSON"
+MOST_KEPT = 128  # drawn pictures that wait for the encoder
 
 
 class Stages:
     """Takes pictures from sources over and over, and each through every stage of one contender.
 
+    Nothing overlaps here: videos, which are written by a thread of their own, are encoded at the end of each turn.
+
     Args:
         contender: detects.
         sources: pictures and videos.
-        folder: receives videos.
+        folder: receives videos, which are removed again.
 
     Attributes:
-        seconds: of every stage, for each picture the seconds that it took; of a batch each picture's share.
+        seconds: of every stage, what a picture took each time: of a batch each picture's share, of the frames of a
+            video that were encoded in one turn their mean.
     """
 
     def __init__(self, contender: Contender, sources: Sequence[Source], folder: Path) -> None:
-        self.seconds: dict[str, list[float]] = {}
+        self.seconds: dict[str, list[float]] = {stage: [] for stage in (DECODE, PRE, NETWORK, POST, DRAW, ENCODE, JSON)}
         self._contender = contender
         self._frames = endless_frames(sources)
         self._folder = folder
-        self._writer: VideoWriter | None = None
-        self._writer_size = (0, 0)
-        self._count = 0
 
     def turn(self, seconds: float, at_least: int = 2) -> list[float]:
-        """Passes for about so many seconds; those that each picture's took in all."""
+        """Passes for about so many seconds; what each of their pictures took in all, one mean."""
+        begin = {stage: len(values) for stage, values in self.seconds.items()}
         start = time.perf_counter()
-        taken: list[float] = []
-        while len(taken) < at_least or time.perf_counter() - start < seconds:
-            taken.append(self._pass())
-        return taken
+        passes = 0
+        drawn: list[tuple[Source, Image]] = []
+        while passes < at_least or (time.perf_counter() - start < seconds and len(drawn) < MOST_KEPT):
+            drawn += self._pass()
+            passes += 1
+        self._encode(drawn)
+        return [sum(fmean(values[begin[stage] :]) for stage, values in self.seconds.items())]
 
-    def close(self) -> None:
-        """Remove what was written."""
-        if self._writer is not None:
-            self._writer.discard()
-            self._writer = None
+    def clear(self) -> None:
+        """Forget what was measured so far."""
+        for values in self.seconds.values():
+            values.clear()
 
-    def _pass(self) -> float:
+    def _pass(self) -> list[tuple[Source, Image]]:
         count = self._contender.batch_size
         begin = time.perf_counter()
         taken = list(islice(self._frames, count))
-        sums = {DECODE: time.perf_counter() - begin}
-        frames = [frame for _, frame in taken]
-        found = self._contender.detect([frame.image for frame in frames])
-        sums |= found.seconds | {DRAW: 0.0, ENCODE: 0.0, JSON: 0.0}
+        sums = {DECODE: time.perf_counter() - begin, DRAW: 0.0, JSON: 0.0}
+        found = self._contender.detect([frame.image for _, frame in taken])
+        drawn: list[tuple[Source, Image]] = []
         for (source, frame), detections in zip(taken, found.detections, strict=True):
             times = [time.perf_counter()]
-            drawn = detections.draw(frame.image)
-            times.append(time.perf_counter())
-            self._encode(drawn, source)
+            drawn.append((source, detections.draw(frame.image)))
             times.append(time.perf_counter())
             json.dumps(record(frame, detections))
             times.append(time.perf_counter())
-            for stage, start, end in zip((DRAW, ENCODE, JSON), times, times[1:], strict=False):
-                sums[stage] += end - start
-        for stage, total in sums.items():
-            self.seconds.setdefault(stage, []).append(total / count)
-        return sum(sums.values()) / count
+            sums[DRAW] += times[1] - times[0]
+            sums[JSON] += times[2] - times[1]
+        for stage, total in (sums | found.seconds).items():
+            self.seconds[stage].append(total / count)
+        return drawn
 
-    def _encode(self, image: Image, source: Source) -> None:
-        if source.kind == "image":
-            encode_image(image, source.relative_path.suffix)
-            return
-        size = (image.shape[0], image.shape[1])
-        if self._writer is None or size != self._writer_size:
-            self.close()
-            self._writer = VideoWriter(self._folder / f"{id(self)}.mp4", size, fps=source.fps)
-            self._writer_size = size
-        self._writer.write(image, self._count / 25)
-        self._count += 1
+    def _encode(self, drawn: Sequence[tuple[Source, Image]]) -> None:
+        frames: list[Image] = []
+        for source, image in drawn:
+            if source.kind == "image":
+                start = time.perf_counter()
+                encode_image(image, source.relative_path.suffix)
+                self.seconds[ENCODE].append(time.perf_counter() - start)
+            else:
+                frames.append(image)
+        for size in dict.fromkeys(image.shape for image in frames):
+            self.seconds[ENCODE].append(self._encode_video([image for image in frames if image.shape == size]))
+
+    def _encode_video(self, images: Sequence[Image]) -> float:
+        """Seconds for each frame, from the first to the finished file."""
+        start = time.perf_counter()
+        writer = VideoWriter(self._folder / f"{id(self)}.mp4", (images[0].shape[0], images[0].shape[1]), fps=25)
+        for number, image in enumerate(images):
+            writer.write(image, number / 25)
+        writer.close()
+        seconds = time.perf_counter() - start
+        writer.path.unlink()
+        return seconds / len(images)
 
 
 def endless_frames(sources: Sequence[Source]) -> Iterator[tuple[Source, Frame]]:
