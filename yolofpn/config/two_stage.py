@@ -69,6 +69,8 @@ class RoIHeadsConfig(StrictModel):
         sampling_ratio: samples per bin and direction; 0: as many as the box has cells there.
         aligned: whether RoIAlign counts from the centres of cells.
         width: of the two fully connected layers.
+        unused_outputs: of the class layer, behind those of the background and the classes: they take their share of the
+            probability and are nothing else. Weights that were made for more classes than their data has need them.
     """
 
     iou_thresh: UnitFloat = 0.5
@@ -79,6 +81,7 @@ class RoIHeadsConfig(StrictModel):
     sampling_ratio: NonNegativeInt = 2
     aligned: bool = False
     width: PositiveInt = 1024
+    unused_outputs: NonNegativeInt = 0
 
 
 class RCNNHeadConfig(StrictModel):

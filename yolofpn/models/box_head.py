@@ -35,20 +35,20 @@ class BoxHead(nn.Module):
     Args:
         body: pooled maps [R, C, size, size] -> features [R, in_features].
         in_features: of the body's output.
-        num_classes: C, without the background.
+        outputs: K = 1 + C, the background and the classes, or more: what is behind them is never detected.
     """
 
-    def __init__(self, body: nn.Module, in_features: int, num_classes: int) -> None:
+    def __init__(self, body: nn.Module, in_features: int, outputs: int) -> None:
         super().__init__()
         self.body = body
-        self.classes = nn.Linear(in_features, 1 + num_classes)
-        self.deltas = nn.Linear(in_features, 4 * (1 + num_classes))
+        self.classes = nn.Linear(in_features, outputs)
+        self.deltas = nn.Linear(in_features, 4 * outputs)
         for layer, std in ((self.classes, 0.01), (self.deltas, 0.001)):
             nn.init.normal_(layer.weight, std=std)
             nn.init.zeros_(layer.bias)
 
     def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
-        """[R, C, size, size] -> class logits [R, 1 + C] and deltas [R, 1 + C, 4], both float32."""
+        """[R, C, size, size] -> class logits [R, K] and deltas [R, K, 4], both float32."""
         # What was computed in low precision is finished in it, wherever the maps come from.
         low = pooled.dtype in (torch.bfloat16, torch.float16)
         with torch.autocast(pooled.device.type, pooled.dtype) if low else nullcontext():

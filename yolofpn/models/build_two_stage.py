@@ -25,8 +25,9 @@ def build_two_stage_head(
     anchors = AnchorGenerator(head.anchors.sizes, head.anchors.ratios)
     project = Projection(feature_info, head.channels)
     body = TwoFCBody(head.channels, head.roi.size, head.roi.width)
+    outputs = 1 + num_classes + head.roi.unused_outputs
     modules = TwoStageHead(
-        project, RPNHead(head.channels, anchors.num_anchors), BoxHead(body, body.out_features, num_classes)
+        project, RPNHead(head.channels, anchors.num_anchors), BoxHead(body, body.out_features, outputs)
     )
     coder = DeltaCoder()
     train_limits, test_limits = _limits(head.rpn)
@@ -34,7 +35,7 @@ def build_two_stage_head(
         anchors=anchors,
         select=ProposalSelector(coder),
         rpn_loss=build_rpn_loss(head.rpn, coder),
-        roi_heads=build_roi_heads(head.roi, project.feature_info),
+        roi_heads=build_roi_heads(head.roi, project.feature_info, num_classes),
         train_limits=train_limits,
         test_limits=test_limits,
     )
@@ -47,12 +48,12 @@ def build_rpn_loss(rpn: RPNConfig, coder: DeltaCoder) -> RPNLoss:
     return RPNLoss(matcher, BalancedSampler(rpn.batch_size_per_img, rpn.positive_fraction), coder)
 
 
-def build_roi_heads(roi: RoIHeadsConfig, feature_info: Mapping[str, FeatureInfo]) -> RoIHeads:
+def build_roi_heads(roi: RoIHeadsConfig, feature_info: Mapping[str, FeatureInfo], num_classes: int) -> RoIHeads:
     """What the second stage does without weights of its own."""
     pooler = RoIPooler(feature_info, roi.size, kind=roi.pool, sampling_ratio=roi.sampling_ratio, aligned=roi.aligned)
     matcher = Matcher(roi.iou_thresh, roi.iou_thresh)
     sampler = BalancedSampler(roi.batch_size_per_img, roi.positive_fraction)
-    return RoIHeads(pooler, matcher, sampler, DeltaCoder(SECOND_STAGE_WEIGHTS))
+    return RoIHeads(pooler, matcher, sampler, DeltaCoder(SECOND_STAGE_WEIGHTS), num_classes)
 
 
 def _limits(rpn: RPNConfig) -> tuple[ProposalLimits, ProposalLimits]:

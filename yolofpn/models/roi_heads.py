@@ -30,9 +30,13 @@ class RoIHeads:
         matcher: which proposals learn which box.
         sampler: which of them are looked at.
         coder: of the deltas.
+        num_classes: C, without the background.
     """
 
-    def __init__(self, pooler: RoIPooler, matcher: Matcher, sampler: BalancedSampler, coder: DeltaCoder) -> None:
+    def __init__(
+        self, pooler: RoIPooler, matcher: Matcher, sampler: BalancedSampler, coder: DeltaCoder, num_classes: int
+    ) -> None:
+        self.num_classes = num_classes
         self.pooler = pooler
         self.matcher = matcher
         self.sampler = sampler
@@ -85,9 +89,10 @@ class RoIHeads:
         logits, deltas = head(self.pooler(pyramid, proposals))
         if bool(logits.isnan().any() | deltas.isnan().any()):
             raise ValueError("the network's output is NaN: the weights are damaged or do not fit the network")
-        scores = logits.softmax(dim=1)[:, 1:]
-        thresholds = scores.new_tensor(class_thresholds(limits.score_thresh, scores.shape[1]))
-        boxes = self.coder.decode(deltas[:, 1:], torch.cat(list(proposals))[:, None])  # [R, C, 4]
+        classes = slice(1, 1 + self.num_classes)
+        scores = logits.softmax(dim=1)[:, classes]
+        thresholds = scores.new_tensor(class_thresholds(limits.score_thresh, self.num_classes))
+        boxes = self.coder.decode(deltas[:, classes], torch.cat(list(proposals))[:, None])  # [R, C, 4]
         counts = [len(own) for own in proposals]
         boxes_of_each, scores_of_each = torch.split(boxes, counts), torch.split(scores, counts)
         found = []

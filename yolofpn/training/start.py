@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from yolofpn.config import Config, Metadata, ModelConfig
@@ -188,12 +189,13 @@ class ClassLayout(NamedTuple):
 
     before: int
     rows: int = 1
+    per_anchor: bool = False
 
 
 def class_layout(name: str) -> ClassLayout | None:
     """The layout of the tensor ``name``; None if its rows are not those of classes."""
     if ".predict." in name:
-        return ClassLayout(before=5)  # box and objectness
+        return ClassLayout(before=5, per_anchor=True)  # box and objectness
     if name.startswith("head.box.classes."):
         return ClassLayout(before=1)  # the background
     if name.startswith("head.box.deltas."):
@@ -216,7 +218,11 @@ def merge_class_outputs(
     Returns:
         The merged tensor, or None if the layouts do not fit.
     """
-    before, rows = layout
+    before, rows, per_anchor = layout
+    if not per_anchor:  # what is behind the classes is none
+        given, own_classes = given[: (before + len(match.mapping)) * rows], own[: (before + num_classes) * rows]
+        merged = merge_class_outputs(own_classes, given, match, num_classes, layout._replace(per_anchor=True))
+        return None if merged is None else torch.cat([merged, own[len(merged) :]])
     given_groups, own_groups = before + len(match.mapping), before + num_classes
     if given.shape[1:] != own.shape[1:] or given.shape[0] % (given_groups * rows):
         return None
