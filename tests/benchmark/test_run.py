@@ -14,7 +14,7 @@ from tests.doors import Outcome, call
 from tests.evaluation.squares import write_darknet_finder
 from tests.evaluation.test_run import write_scene
 from yolofpn.benchmark.stages import DECODE, DRAW, ENCODE, JSON
-from yolofpn.cli.benchmark import main
+from yolofpn.cli.benchmark import build_parser, main
 from yolofpn.cli.evaluate import main as evaluate
 
 TORCH = ("--backend", "torch", "--precision", "fp32", "--device", "cpu", "--rounds", "1")
@@ -157,6 +157,14 @@ def test_wrong_words_are_answered_in_one_or_two_lines(
     outcome = call(main, capsys, *words, *missing)
     assert outcome.code == 2
     assert said in outcome.err and len(outcome.err.strip().splitlines()) <= 2
+
+
+def test_lists_of_everything() -> None:
+    words = ["--weights", "a", "b", "--img-size", "416", "384x640", "--batch-size", "1", "8", "--imgsz", "608"]
+    arguments = build_parser().parse_args(words)
+    assert arguments.img_size == [(416, 416), (384, 640), (608, 608)]
+    assert (arguments.weights, arguments.batch_size) == (["a", "b"], [1, 8])
+    assert build_parser().parse_args([]).img_size == []  # and nothing is left behind from the call before
 
 
 def test_tables_of_something_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -88,7 +88,10 @@ class Parser(argparse.ArgumentParser):
         return result
 
     def _refuse_size_in_two_words(self, words: Sequence[str]) -> None:
-        """``--img-size 384 640`` would take 640 for a camera or a file."""
+        """``--img-size 384 640`` would take 640 for a camera or a file, where it does not take several sizes."""
+        action = self._option_string_actions.get("--img-size")
+        if action is not None and action.nargs == "+":
+            return
         for flag, height, width in zip(words, words[1:], words[2:], strict=False):
             if flag == "--img-size" and _is_whole(height) and _is_whole(width) and int(width) >= SMALLEST_SIDE:
                 self.error(f"--img-size takes one word: --img-size {height}x{width} (height x width)")
