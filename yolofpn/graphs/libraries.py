@@ -13,7 +13,7 @@ from yolofpn.errors import UserError
 from yolofpn.hardware import available_cpus
 
 # What is imported, and what `pip install .[EXTRA]` calls it.
-EXTRAS = {"openvino": "openvino", "nncf": "openvino", "onnxruntime": "onnx", "onnx": "onnx", "onnxscript": "onnx"}
+EXTRAS = {"openvino": "openvino", "nncf": "int8", "onnxruntime": "onnx", "onnx": "onnx", "onnxscript": "onnx"}
 
 
 def is_installed(module: str) -> bool:
