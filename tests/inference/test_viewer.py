@@ -81,6 +81,15 @@ def test_closing_the_window_quits(screen: Screen) -> None:
     assert not viewer().show(result_of("video"))
 
 
+def test_closing_any_of_several_windows_quits(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: set[str] = set()
+    monkeypatch.setattr(cv2, "getWindowProperty", lambda title, _: float(title not in closed))
+    shown = viewer()
+    assert all(shown.show(result_of("stream", name=name)) for name in "ab")
+    closed.add("yolofpn: a")
+    assert not shown.idle()
+
+
 def test_space_stops_and_goes_on(screen: Screen, captions: list[str]) -> None:
     screen.press(" ", "", "x", "+", " ")
     assert viewer().show(result_of("video"))

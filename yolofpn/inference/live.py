@@ -159,11 +159,15 @@ class LiveCapture:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def close(self) -> None:
-        """End it; a thread that waits for a silent source goes on in the background until its time-out."""
+    def stop(self) -> None:
+        """Receive no more; ``close`` waits for that."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
+
+    def close(self) -> None:
+        """End it; a thread that waits for a silent source goes on in the background until its time-out."""
+        self.stop()
         if self._thread.is_alive():
             self._thread.join(JOIN_SECONDS)
 

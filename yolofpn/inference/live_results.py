@@ -67,6 +67,8 @@ class LiveResults(Iterator[Result]):
     def close(self) -> None:
         """Stop, and release the sources; the report is told how each of them did."""
         self.stop()
+        for _, capture in self._captures:
+            capture.stop()
         self._running.close()
         for source, capture in self._captures:
             if source in self._found:

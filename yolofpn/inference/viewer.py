@@ -20,7 +20,7 @@ from yolofpn.inference.window import CLOSED, Window, close_windows
 from yolofpn.structures import Image, Limits
 
 QUIT = ("q", CLOSED)
-HOLDING = 3600.0  # seconds of one wait for a key while nothing else is to be done
+HOLDING = 0.25  # seconds between two looks at the other windows while nothing is to be done
 IDLE = 0.005  # seconds of one look at the keyboard, by which a new result may be delayed
 RATE_SECONDS = 2.0  # over which frames per second are counted
 
@@ -97,7 +97,8 @@ class Viewer:
         return True
 
     def _key(self, seconds: float = 0.0) -> str:
-        return self._windows[self._latest].key(seconds)
+        key = self._windows[self._latest].key(seconds)
+        return CLOSED if any(window.was_closed() for window in self._windows.values()) else key
 
     def _obey(self, key: str) -> bool:
         if key in QUIT:

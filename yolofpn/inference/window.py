@@ -46,14 +46,15 @@ class Window:
         while True:
             left_ms = round((deadline - time.monotonic()) * 1000)
             code = cv2.waitKey(min(max(left_ms, 1), _POLL_MS))
-            if self._was_closed():
+            if self.was_closed():
                 return CLOSED
             if code != -1:
                 return "q" if code & 0xFF == _ESCAPE else chr(code & 0xFF)
             if left_ms <= _POLL_MS:
                 return ""
 
-    def _was_closed(self) -> bool:
+    def was_closed(self) -> bool:
+        """Whether the user closed it, since the last look at the keyboard."""
         try:
             return cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) < 1
         except cv2.error:  # Qt answers nothing once its last window is gone
