@@ -1,0 +1,45 @@
+"""A real browser whose webcam is a clip."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from yolofpn.structures import Image
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+
+def find_browser() -> str:
+    """The path of Chromium; the test is skipped where there is none."""
+    path = next((found for name in NAMES if (found := shutil.which(name))), None)
+    if path is None:
+        pytest.skip("there is no Chromium here: apt-get install chromium (Debian's package)")
+    return path
+
+
+@contextmanager
+def open_browser(webcam: Path) -> Iterator[Browser]:
+    """Chromium without a window; the file ``webcam`` is what its webcam shows, again and again."""
+    flags = [
+        "--no-sandbox",  # which root may not use
+        "--use-fake-ui-for-media-stream",
+        "--use-fake-device-for-media-stream",
+        f"--use-file-for-fake-video-capture={webcam}",
+    ]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_browser(), args=flags)
+        yield browser
+        browser.close()
+
+
+def write_webcam(path: Path, images: Sequence[Image]) -> Path:
+    """What Chromium takes for a webcam: JPEG pictures one behind the other."""
+    path.write_bytes(b"".join(cv2.imencode(".jpg", image)[1].tobytes() for image in images))
+    return path
