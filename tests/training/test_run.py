@@ -109,12 +109,41 @@ def test_overfit_learns_its_pictures(files: Path, capsys: pytest.CaptureFixture[
     assert len([row for row in read_metrics(files / "run") if row["AP"]]) == 10
 
 
-def test_overfit_needs_objects(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("more", [[], ["--overfit", "2"]])
+def test_training_needs_objects(files: Path, more: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     for path in (files / "data" / "labels" / "train").iterdir():
         path.write_text("")
-    assert main([*FLAGS, "--overfit", "2"]) == 2
+    assert main([*FLAGS, *more]) == 2
     assert "no training picture has an object to learn" in capsys.readouterr().err
     assert not (files / "runs").exists()
+
+
+def test_a_validation_split_without_objects_is_said(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*FLAGS, "--dry-run"]) == 0
+    assert "no object" not in capsys.readouterr().out
+    for path in (files / "data" / "labels" / "val").iterdir():
+        path.write_text("")
+    assert main([*FLAGS, "--dry-run"]) == 0
+    assert "warning: val has no object, so AP stays -1" in capsys.readouterr().out
+
+
+def test_a_run_does_not_go_on_with_other_data(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*FLAGS, "--epochs", "1", "--output", "run"]) == 0
+    data, picture = files / "data" / "data.yaml", files / "data" / "images" / "train" / "train3.png"
+    described, pixels = data.read_text(), picture.read_bytes()
+    longer = ["--resume", "run", "--epochs", "2"]
+    for names, now in (("dark, bright", "dark, bright"), ("bright, dark, gray", "bright, dark, gray")):
+        data.write_text(described.replace("bright, dark", names))
+        assert main(longer) == 2
+        first, second = capsys.readouterr().err.splitlines()
+        assert first == f"error: run: its data have changed: it began with classes bright, dark; now they are {now}"
+        assert "--weights run" in second
+    data.write_text(described)
+    picture.unlink()
+    assert main(longer) == 2
+    assert "it began with 12 training pictures; now there are 11" in capsys.readouterr().err
+    picture.write_bytes(pixels)
+    assert main(longer) == 0
 
 
 def test_absent_data_is_two_lines(files: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,12 +54,14 @@ class RunFacts:
         metadata: of its weights.
         overfit: train and evaluate on so many pictures only.
         device: as asked for: 'auto', or one by name.
+        pictures: how many it learns from.
     """
 
     config: Config
     metadata: Metadata
     overfit: int | None = None
     device: str = "auto"
+    pictures: int = 0
 
 
 def save_checkpoint(path: Path, learner: Learner, progress: Progress, facts: RunFacts) -> None:
@@ -74,6 +76,7 @@ def save_checkpoint(path: Path, learner: Learner, progress: Progress, facts: Run
         "config": facts.config.model_dump_json(),
         "overfit": facts.overfit,
         "device": facts.device,
+        "pictures": facts.pictures,
         "progress": asdict(progress),
         **learner.state(),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
 from yolofpn.config import Config, Metadata, TrainConfig
+from yolofpn.data.dataset import DetectionDataset
 from yolofpn.data.loader import Loader, Padding
 from yolofpn.errors import UserError
 from yolofpn.hardware import choose_dtype, default_workers
@@ -93,6 +95,8 @@ def set_up(plan: Plan, device: torch.device, ranks: Ranks, say: Say) -> Setup:
     splits = open_splits(plan.config, plan.overfit)
     for note in splits.notes:
         say(note)
+    if plan.checkpoint is not None:
+        refuse_other_data(plan.checkpoint, splits.train)
     if warning := anchor_warning(plan.config, splits.train):
         say(f"warning: {warning}")
     torch.manual_seed(plan.config.train.seed)
@@ -114,8 +118,29 @@ def set_up(plan: Plan, device: torch.device, ranks: Ranks, say: Say) -> Setup:
         names=splits.train.names,
         category_ids=splits.train.category_ids,
     )
-    facts = RunFacts(config, metadata, plan.overfit, plan.device)
+    facts = RunFacts(config, metadata, plan.overfit, plan.device, len(splits.train))
     return Setup(plan, splits, model, facts, device, choose_dtype(settings.precision, device), ranks, say)
+
+
+def refuse_other_data(checkpoint: Path, train: DetectionDataset) -> None:
+    """A run goes on with the data that it began with: other classes would be taken for the old ones.
+
+    Raises:
+        UserError: the classes or the number of training pictures are not those of the checkpoint.
+    """
+    content = read_checkpoint(checkpoint, only_look=True)
+    names, pictures = tuple(json.loads(content["metadata"])["names"]), content.get("pictures", len(train))
+    if names != train.names:
+        changed = f"classes {', '.join(names[:10])}; now they are {', '.join(train.names[:10])}"
+    elif pictures != len(train):
+        changed = f"{pictures} training pictures; now there are {len(train)}"
+    else:
+        return
+    run = checkpoint.parent
+    raise UserError(
+        f"{run}: its data have changed: it began with {changed}\n"
+        f"undo that, or begin a new run with its weights: python train.py --cfg ... --weights {run}"
+    )
 
 
 def start_model(plan: Plan, splits: Splits, say: Say) -> tuple[Config, NativeDetector]:

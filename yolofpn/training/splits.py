@@ -41,19 +41,23 @@ def open_splits(config: Config, overfit: int | None = None) -> Splits:
         overfit: instead, so many training pictures with objects as both.
 
     Raises:
-        UserError: no data set is named, or it cannot be used.
+        UserError: no data set is named, it cannot be used, or no training picture has an object.
     """
     data = config.data
     if data is None:
         raise UserError("no data set to train on: name one with --data, such as --data cfg/data/voc.yaml")
     source = open_data(data.source, Path(data.root) if data.root else None)
     train = source.load("train")
+    if train.ignore.all():
+        raise UserError(f"{data.source}: no training picture has an object to learn")
     if overfit is None:
         val = source.load("val")
+        if val.ignore.all():
+            source.notes.append(
+                "warning: val has no object, so AP stays -1, and the weights of the last epoch are kept"
+            )
         return Splits(train, val, tuple(source.notes), source.holds_out)
     with_objects = [index for index in range(len(train)) if not bool(train.target(index).ignore.all())]
-    if not with_objects:
-        raise UserError(f"{data.source}: no training picture has an object to learn")
     chosen = train.subset(with_objects[:overfit])
     return Splits(chosen, chosen, (*source.notes, f"overfit: {len(chosen)} pictures with objects, as train and val"))
 
