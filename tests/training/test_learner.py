@@ -89,6 +89,23 @@ def test_the_scaler_passes_over_an_overflow_and_scales_less() -> None:
     torch.testing.assert_close(before - model.weight.data, torch.tensor([[1.0, 0.0]]))
 
 
+def test_gradients_that_no_scale_makes_finite_are_reported() -> None:
+    """A network that is broken would else learn nothing for ever without a word."""
+    model = nn.Linear(2, 1, bias=False)
+    scaler = GradScaler("cpu")
+    learner = make_learner(model, scaler=scaler)
+    steps = 0
+    while True:
+        scaler.scale(torch.ones(1))
+        model.weight.grad = torch.tensor([[math.nan, 1.0]])
+        if not learner.update(1.0):
+            break
+        steps += 1
+        assert steps < 50
+    assert steps == 26
+    assert model.weight.isfinite().all()
+
+
 def test_state_goes_there_and_back() -> None:
     def make() -> Learner:
         model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))

@@ -18,6 +18,9 @@ from yolofpn.data.loader import Batch
 from yolofpn.training.ema import ModelEMA
 from yolofpn.training.optim import set_learning_rate
 
+# A scale of float16 gradients that 26 overflows in a row lead to: less of it would not help.
+LEAST_SCALE = 2.0**-10
+
 
 @dataclass(frozen=True)
 class Learner:
@@ -73,14 +76,15 @@ class Learner:
     def update(self, rate: float) -> bool:
         """One optimiser step with the gradients that are there; whether these were finite.
 
-        With float16 a step whose gradients overflow is left out and the next ones are scaled less, as they should be;
-        otherwise gradients that are not finite change nothing and are reported.
+        With float16 a step whose gradients overflow is left out and the next ones are scaled less, as they should be,
+        down to ``LEAST_SCALE``; otherwise gradients that are not finite change nothing and are reported.
         """
         set_learning_rate(self.optimizer, rate)
         self.scaler.unscale_(self.optimizer)
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         norm = nn.utils.clip_grad_norm_(parameters, math.inf if self.clip_norm is None else self.clip_norm)
-        if not self.scaler.is_enabled() and not bool(norm.isfinite()):
+        can_scale_less = self.scaler.is_enabled() and self.scaler.get_scale() > LEAST_SCALE
+        if not can_scale_less and not bool(norm.isfinite()):
             return False
         self.scaler.step(self.optimizer)
         self.scaler.update()
