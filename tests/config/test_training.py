@@ -14,7 +14,15 @@ def test_optimizer_and_schedule_are_told_apart_by_type() -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("epochs", 0), ("batch_size", 0), ("ema_decay", 1.0), ("clip_norm", 0), ("seed", -1), ("warmup_share", 1.1)],
+    [
+        ("epochs", 0),
+        ("batch_size", 0),
+        ("ema_decay", 1.0),
+        ("clip_norm", 0),
+        ("seed", -1),
+        ("seed", 2**63),
+        ("warmup_share", 1.1),
+    ],
 )
 def test_values_out_of_range(key: str, value: float) -> None:
     with pytest.raises(ValidationError, match=key):

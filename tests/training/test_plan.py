@@ -85,6 +85,8 @@ def test_overfit_learns_by_heart(cfg: Path) -> None:
     plan = make_plan(TrainOptions(cfg=cfg, overfit=40, epochs=5, overrides=("train.ema_decay=0.5",)))
     assert (plan.config.train.batch_size, plan.config.train.epochs, plan.config.train.ema_decay) == (16, 5, 0.5)
     assert plan.config.train.eval_interval == 1
+    plan = make_plan(TrainOptions(cfg=cfg, overfit=40, overrides=("train.eval_interval=7",)))
+    assert plan.config.train.eval_interval == 7
 
 
 def test_no_cfg(cfg: Path) -> None:
@@ -120,6 +122,7 @@ def test_a_run_goes_on_as_it_began(cfg: Path) -> None:
     write_run(cfg.parent / "run", config, Progress(epoch=1), device="cpu", overfit=3)
     plan = make_plan(TrainOptions(resume="run"))
     assert plan.config == config
+    assert make_plan(TrainOptions(resume="run/last.pt")) == plan
     assert (plan.checkpoint, plan.output, plan.device, plan.overfit) == (Path("run/last.pt"), Path("run"), "cpu", 3)
 
 

@@ -131,4 +131,4 @@ class TrainConfig(StrictModel):
     patience: PositiveInt | None = None
     checkpoint_minutes: PositiveFloat = 5.0
     workers: NonNegativeInt | None = None
-    seed: NonNegativeInt = 0
+    seed: int = Field(default=0, ge=0, lt=2**63)

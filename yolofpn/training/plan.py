@@ -99,7 +99,7 @@ def make_plan(options: TrainOptions) -> Plan:
         batch = f"train.batch_size={min(options.overfit, OVERFIT_BATCH)}"
         given = [*OVERFIT_OVERRIDES, f"train.epochs={OVERFIT_EPOCHS}", batch, *given]
     config = with_absolute_paths(load_config(options.cfg, [*given, *options.overrides]))
-    if options.overfit is not None:
+    if options.overfit is not None and not any(word.startswith("train.eval_interval=") for word in options.overrides):
         config = change_train(config, eval_interval=max(1, config.train.epochs // OVERFIT_EVALUATIONS))
     return Plan(
         config,
@@ -116,13 +116,15 @@ def resume_plan(run: str, epochs: int | None) -> Plan:
     """The plan of a run that goes on from its last checkpoint.
 
     Args:
-        run: its folder, empty for the newest unfinished one.
+        run: its folder or the checkpoint in it, empty for the newest unfinished one.
         epochs: if given, how long it should now be.
 
     Raises:
         UserError: there is no such run, or it is finished.
     """
     run_dir = Path(run) if run else newest_unfinished_run()
+    if run_dir.name == LAST and run_dir.is_file():
+        run_dir = run_dir.parent
     checkpoint = run_dir / LAST
     if run_dir.is_dir() and not checkpoint.is_file():
         raise UserError(f"{run_dir}: has no {LAST}: the run ended before its first step, so start it anew")
