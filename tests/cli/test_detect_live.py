@@ -53,7 +53,7 @@ def test_two_cameras_until_ctrl_c(
         for number in range(4):
             for camera in cameras:
                 camera.put(quarters(RED))
-            until(lambda wanted=2 * number + 2: lines(output) >= wanted, 60)
+            wait_for_lines(output, 2 * number + 2)
         interrupted.append(time.monotonic())
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -72,9 +72,9 @@ def test_two_cameras_until_ctrl_c(
             assert len(list(container.decode(video=0))) == 4
 
 
-def lines(output: Path) -> int:
+def wait_for_lines(output: Path, count: int) -> None:
     path = output / "detections.jsonl"
-    return path.read_text().count("\n") if path.exists() else 0
+    until(lambda: path.exists() and path.read_text().count("\n") >= count, 120)
 
 
 def test_another_size_goes_on_in_another_video(
@@ -84,9 +84,9 @@ def test_another_size_goes_on_in_another_video(
 
     def camera() -> None:
         cameras[0].put(quarters(RED))
-        until(lambda: lines(output) == 1, 60)
+        wait_for_lines(output, 1)
         cameras[0].put("camera 0: stopped delivering after 1 frames", quarters(RED, height=96, width=64))
-        until(lambda: lines(output) == 2, 60)
+        wait_for_lines(output, 2)
         cameras[0].put(END)
 
     thread = threading.Thread(target=camera)
