@@ -10,6 +10,7 @@ import pytest
 from tests.data.trees import coco_json, write, write_picture
 from yolofpn.data.check import check_data
 from yolofpn.data.dataset import Problem, ProblemKind
+from yolofpn.data.names import COCO_NAMES
 from yolofpn.data.near_identical import MAX_DISTANCE, difference_hash, nearest
 from yolofpn.errors import UserError
 
@@ -107,7 +108,16 @@ def test_only_classes_with_boxes_have_a_row(tmp_path: Path) -> None:
     lines = check_data(tmp_path, splits=("train",), decode=False).lines()
     assert "train: 1 picture, 1 box, 0 ignore regions; 0 pictures without a box" in lines
     assert [line.split()[0] for line in lines if " boxes in " in line] == ["dog"]
-    assert "  classes without a box: cat, an elephant" in lines
+    assert "  classes without a box (2): cat, an elephant" in lines
+
+
+def test_of_many_classes_without_boxes_the_first_are_named(tmp_path: Path) -> None:
+    write_picture(tmp_path / "a.png")
+    write(tmp_path / "a.txt", "0 .5 .5 .5 .5\n")
+    write(tmp_path / "classes.txt", "".join(f"{name}\n" for name in COCO_NAMES))
+    report = check_data(tmp_path, splits=("train",), decode=False)
+    assert "  classes without a box (79): bicycle, car, motorcycle and 76 more" in report.lines(limit=3)
+    assert any(line.endswith("hair drier, toothbrush") for line in report.lines(limit=None))
 
 
 def test_a_data_set_without_the_split_is_a_user_error(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ class DataReport:
         return len(self.shared) + sum(len(split.problems) for split in self.splits)
 
     def lines(self, limit: int | None = 10) -> list[str]:
-        """The report as text, with at most ``limit`` files of each kind of problem (None: all)."""
+        """The report as text, with at most ``limit`` names of each list (None: all)."""
         lines = list(self.notes)
         for split in self.splits:
             lines += _split_lines(split, limit)
@@ -208,19 +208,27 @@ def _split_lines(report: SplitReport, limit: int | None) -> list[str]:
         f"{_count(report.ignored, 'ignore region')}; {_count(background, 'picture')} without a box",
         f"  box sizes: {small} small (below 32x32 pixels), {medium} medium, {large} large (from 96x96)",
     ]
-    shown = [name for name, boxes in zip(report.names, report.class_boxes, strict=True) if boxes]
-    width = max(map(len, shown), default=0)
-    most = max(1, int(report.class_boxes.max(initial=0)))
-    for name, boxes, images in zip(report.names, report.class_boxes, report.class_images, strict=True):
-        if boxes:
-            bar = "#" * round(_BAR * int(boxes) / most)
-            lines.append(f"  {name:<{width}} {boxes:>8} boxes in {images:>7} pictures {bar}".rstrip())
-    if absent := [name for name, boxes in zip(report.names, report.class_boxes, strict=True) if not boxes]:
-        lines.append(f"  classes without a box: {', '.join(absent)}")
+    lines += _class_lines(report, limit)
     if report.unlabelled:
         lines.append(f"  pictures without a label ({len(report.unlabelled)}), taken as background:")
         lines += _cut([f"    {path}" for path in report.unlabelled], limit)
     return lines + _problem_lines(report.problems, limit)
+
+
+def _class_lines(report: SplitReport, limit: int | None) -> list[str]:
+    """A row for each class that has boxes, and the names of the others."""
+    counts = list(zip(report.names, report.class_boxes.tolist(), report.class_images.tolist(), strict=True))
+    width = max((len(name) for name, boxes, _ in counts if boxes), default=0)
+    most = max((boxes for _, boxes, _ in counts), default=0)
+    lines = []
+    for name, boxes, images in counts:
+        if boxes:
+            bar = "#" * round(_BAR * boxes / most)
+            lines.append(f"  {name:<{width}} {boxes:>8} boxes in {images:>7} pictures {bar}".rstrip())
+    if absent := [name for name, boxes, _ in counts if not boxes]:
+        more = f" and {len(absent) - limit} more" if limit is not None and len(absent) > limit else ""
+        lines.append(f"  classes without a box ({len(absent)}): {', '.join(absent[:limit])}{more}")
+    return lines
 
 
 def _problem_lines(problems: Sequence[Problem], limit: int | None) -> list[str]:
