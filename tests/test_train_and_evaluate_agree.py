@@ -11,7 +11,7 @@ import torch
 from tests.data.trees import coco_json, write, write_picture
 from yolofpn.cli.evaluate import main
 from yolofpn.config import Config, InputConfig, Metadata, ModelConfig
-from yolofpn.data.layouts import load_dataset
+from yolofpn.data.layouts import open_data
 from yolofpn.data.loader import Padding
 from yolofpn.models.yolo import YOLO
 from yolofpn.training.distributed import Ranks
@@ -39,7 +39,7 @@ def write_data(folder: Path) -> Path:
 @pytest.mark.parametrize("batch_size", [1, 2])
 def test_train_and_evaluate_agree(batch_size: int, tmp_path: Path) -> None:
     data = write_data(tmp_path)
-    dataset = load_dataset(data, "val")
+    dataset = open_data(data).load("val")
     config = Config(model=MODEL, input=InputConfig(size=(64, 96)))
     metadata = Metadata(model=MODEL, input=config.input, names=dataset.names, category_ids=dataset.category_ids)
     model = build_detector(metadata, "fresh")

@@ -18,7 +18,7 @@ from yolofpn.data.anchors import (
     size_iou,
     split_by_level,
 )
-from yolofpn.data.layouts import load_dataset
+from yolofpn.data.layouts import open_data
 from yolofpn.data.voc import read_voc
 from yolofpn.errors import UserError
 from yolofpn.ops.boxes import box_iou
@@ -115,7 +115,7 @@ def test_anchors_of_bccd(data_dir: Path) -> None:
     levels = YAML(typ="safe").load(lines[-1])["anchors"]
     assert [len(level) for level in levels] == [3, 3]
     anchors = np.array(levels, dtype=float).reshape(-1, 2)
-    sizes = network_box_sizes(load_dataset(root, "train"), (416, 416))
+    sizes = network_box_sizes(open_data(root).load("train"), (416, 416))
     fitted, current = (
         anchor_fit(sizes, anchors),
         anchor_fit(sizes, np.array([[10.0, 14], [23, 27], [37, 58], [81, 82]])),

@@ -9,7 +9,7 @@ import pytest
 
 from tests.data.trees import coco_json, voc_xml, write, write_picture
 from yolofpn.data.dataset import DetectionDataset, ProblemKind
-from yolofpn.data.layouts import DataSource, held_out_mask, load_dataset, open_data
+from yolofpn.data.layouts import DataSource, held_out_mask, open_data
 from yolofpn.errors import UserError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -396,7 +396,7 @@ def test_no_label_for_any_picture_says_where_it_looked(tmp_path: Path) -> None:
     write_picture(tmp_path / "images/train/a.png")
     yaml = write(tmp_path / "data.yaml", "train: images/train\nval: images/train\nnames: [cat]\n")
     with pytest.raises(UserError) as caught:
-        load_dataset(yaml, "train")
+        open_data(yaml).load("train")
     assert "none of the 1 pictures of 'train' has a label file" in str(caught.value)
     assert f"{tmp_path}/labels/train/a.txt and {tmp_path}/images/train/a.txt" in str(caught.value)
 
@@ -414,14 +414,14 @@ def test_a_tenth_of_train_is_held_out_where_there_is_no_val(tmp_path: Path) -> N
     # More pictures change nothing for those that were there.
     for number in range(60, 90):
         write_yolo(tmp_path / f"{number}.png", tmp_path / f"{number}.txt")
-    assert set(val.paths) <= set(load_dataset(tmp_path, "val").paths)
-    assert set(train.paths) <= set(load_dataset(tmp_path, "train").paths)
+    assert set(val.paths) <= set(open_data(tmp_path).load("val").paths)
+    assert set(train.paths) <= set(open_data(tmp_path).load("train").paths)
 
 
 def test_two_pictures_are_enough_to_hold_one_out(tmp_path: Path) -> None:
     for stem in "ab":
         write_yolo(tmp_path / f"{stem}.png", tmp_path / f"{stem}.txt")
-    assert len(load_dataset(tmp_path, "val")) == len(load_dataset(tmp_path, "train")) == 1
+    assert len(open_data(tmp_path).load("val")) == len(open_data(tmp_path).load("train")) == 1
 
 
 def test_copies_that_roboflow_made_of_one_picture_are_held_out_together(tmp_path: Path) -> None:
@@ -429,7 +429,7 @@ def test_copies_that_roboflow_made_of_one_picture_are_held_out_together(tmp_path
         for copy in range(3):
             stem = f"cell{number}_jpg.rf.{copy}abc{number:04d}"
             write_yolo(tmp_path / f"{stem}.png", tmp_path / f"{stem}.txt")
-    whole = load_dataset(tmp_path, "all")
+    whole = open_data(tmp_path).load("all")
     held_out = held_out_mask(whole)
     origins = [
         {Path(p).name.split(".rf.")[0] for p, out in zip(whole.paths, held_out, strict=True) if out == side}
@@ -453,7 +453,7 @@ def test_what_is_no_data_set_is_a_user_error(tmp_path: Path, name: str, message:
 def test_a_split_that_does_not_exist_is_a_user_error(tmp_path: Path) -> None:
     write_yolo(tmp_path / "a.png", tmp_path / "a.txt")
     with pytest.raises(UserError, match="has no split 'test'; it has train"):
-        load_dataset(tmp_path, "test")
+        open_data(tmp_path).load("test")
 
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "cfg" / "data").glob("*.yaml")), ids=lambda path: path.stem)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.data.trees import write, write_picture
-from yolofpn.data.layouts import load_dataset
+from yolofpn.data.layouts import open_data
 from yolofpn.data.show import CELL, choose_images, draw_target, labelled_image, page, save_page
 from yolofpn.errors import UserError
 from yolofpn.structures import Target
@@ -37,7 +37,7 @@ def test_a_page_holds_every_picture_in_a_cell() -> None:
 
 
 def test_a_small_picture_is_enlarged_with_its_boxes(tmp_path: Path) -> None:
-    dataset = load_dataset(write_set(tmp_path), "all")
+    dataset = open_data(write_set(tmp_path)).load("all")
     drawn = labelled_image(dataset, 1)
     plain = labelled_image(dataset, 0)
     assert drawn.shape[:2] == plain.shape[:2] == (CELL * 40 // 60, CELL)
@@ -64,7 +64,7 @@ def test_an_ignore_region_is_called_so() -> None:
 
 
 def test_pictures_with_boxes_are_chosen_first(tmp_path: Path) -> None:
-    dataset = load_dataset(write_set(tmp_path, 8), "all")
+    dataset = open_data(write_set(tmp_path, 8)).load("all")
     chosen = choose_images(dataset, 6, seed=0)
     assert sorted(chosen[:4]) == [1, 3, 5, 7]
     assert len(set(chosen)) == 6

@@ -10,7 +10,7 @@ from PIL import Image as PillowImage
 from ruamel.yaml import YAML
 
 from tests.inference.fakes import NAMES, frame_of, noise, nothing_found, picture, two_found, video
-from yolofpn.data.layouts import load_dataset
+from yolofpn.data.layouts import open_data
 from yolofpn.inference.label_sinks import DatasetSink, YoloSink, yolo_lines
 from yolofpn.structures import Detections, Image
 
@@ -91,7 +91,7 @@ def test_training_reads_the_data_set_back(tmp_path: Path, place: str) -> None:
     sink.write(picture("a/dog.png"), frame_of(picture("a/dog.png"), noise(seed=1)), two_found())
     sink.write(picture("empty.png"), frame_of(picture("empty.png"), noise(seed=2)), nothing_found())
     sink.close()
-    dataset = load_dataset(tmp_path / "dataset" / place, "all")
+    dataset = open_data(tmp_path / "dataset" / place).load("all")
     assert dataset.names == NAMES
     assert dataset.labelled.all()
     by_name = {Path(dataset.paths[index]).name: dataset[index] for index in range(len(dataset))}

@@ -182,15 +182,6 @@ def open_data(data: str | Path, root: Path | None = None) -> DataSource:
     return DataSource(recognise(data, root))
 
 
-def load_dataset(data: str | Path, split: str, *, root: Path | None = None) -> DetectionDataset:
-    """One split of a data set: ``open_data(data, root).load(split)``.
-
-    Raises:
-        UserError: as these two.
-    """
-    return open_data(data, root).load(split)
-
-
 def held_out_mask(dataset: DetectionDataset) -> NDArray[np.bool_]:
     """[N] True for the tenth of the pictures that serves as validation split, at least one if there are two.
 
