@@ -26,7 +26,7 @@ from yolofpn.darknet.network import DarknetNetwork, load_darknet_network
 from yolofpn.darknet.weights import open_weights
 from yolofpn.data.names import coco_category_ids, read_names
 from yolofpn.errors import UserError
-from yolofpn.graphs.exported import SUFFIXES, ExportedDetector, read_exported
+from yolofpn.graphs.exported import SUFFIXES
 from yolofpn.models.build import NativeDetector, build_limits, build_model
 
 RUN_WEIGHTS = "weights.safetensors"
@@ -77,41 +77,13 @@ def load_weights(
     state, text = _read_safetensors(path) if kind == "safetensors" else _read_checkpoint(path)
     metadata = _parse_metadata(text, path)
     if names is not None:
-        metadata = _rename(metadata, read_names(names), names, path)
+        metadata = rename_classes(metadata, read_names(names), names, path)
     with _SkipRandomNumbers():
         with torch.device("meta"):  # a network larger than its own file is refused before it takes memory
             check_state(build_detector(metadata, str(path)), state, str(path))
         detector = build_detector(metadata, str(path))
     detector.load_state_dict(_without_counters(state), strict=False)
     return LoadedWeights(detector.eval(), metadata, notes)
-
-
-@dataclass(frozen=True)
-class LoadedDetector:
-    """As ``LoadedWeights``, but what it holds may be a graph, which can do nothing but detect."""
-
-    detector: NativeDetector | DarknetNetwork | ExportedDetector
-    metadata: Metadata
-    notes: list[str]
-
-
-def load_for_inference(
-    spec: str | Path, *, darknet_cfg: str | Path | None = None, names: str | Path | None = None
-) -> LoadedDetector:
-    """As ``load_weights``; takes the .onnx and .xml files of ``export.py`` too.
-
-    Raises:
-        UserError: as there.
-    """
-    path = Path(spec)
-    if path.suffix not in SUFFIXES or not path.is_file():
-        loaded = load_weights(spec, darknet_cfg=darknet_cfg, names=names)
-        return LoadedDetector(loaded.detector, loaded.metadata, loaded.notes)
-    if darknet_cfg is not None:
-        raise UserError(f"{path} knows its network: --darknet-cfg is for Darknet .weights files only")
-    detector = read_exported(path)
-    metadata = detector.metadata if names is None else _rename(detector.metadata, read_names(names), names, path)
-    return LoadedDetector(detector.eval(), metadata, [])
 
 
 class _SkipRandomNumbers(TorchFunctionMode):
@@ -340,7 +312,12 @@ def _parse_metadata(text: str, path: Path) -> Metadata:
     return validate(Metadata, tree, str(path))
 
 
-def _rename(metadata: Metadata, names: tuple[str, ...], origin: str | Path, path: Path) -> Metadata:
+def rename_classes(metadata: Metadata, names: tuple[str, ...], origin: str | Path, path: Path) -> Metadata:
+    """With the ``names`` of the file ``origin`` in place of those that the weights at ``path`` know.
+
+    Raises:
+        UserError: they are more or fewer.
+    """
     if len(names) != len(metadata.names):
         raise UserError(f"{origin} holds {len(names)} names, {path} has {len(metadata.names)} classes")
     return metadata.model_copy(update={"names": names})

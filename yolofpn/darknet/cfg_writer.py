@@ -6,6 +6,7 @@ from torch import nn
 
 from yolofpn.config import InputConfig
 from yolofpn.darknet.native import require_darknet_counterpart
+from yolofpn.errors import UserError
 from yolofpn.models.darknet import Darknet, Darknet19, ResidualBlock
 from yolofpn.models.fpn import ConcatFPN, ConcatLevel
 from yolofpn.models.layers import ConvBNAct
@@ -25,6 +26,8 @@ def write_cfg(model: YOLO, input: InputConfig) -> str:
         UserError: the model has no Darknet counterpart.
     """
     require_darknet_counterpart(model)
+    if any(spec.softmax for spec in model.specs.values()):
+        raise UserError("Darknet's [yolo] knows no classes: softmax: this model has no counterpart there")
     assert isinstance(model.backbone, Darknet | Darknet19) and isinstance(model.neck, ConcatFPN)
     sections = _Sections()
     net = {"width": input.size[1], "height": input.size[0], "channels": 3}

@@ -68,7 +68,6 @@ def require_darknet_counterpart(model: YOLO) -> None:
         "other backbones than its own": not isinstance(model.backbone, Darknet | Darknet19),
         "a neck of type add": not isinstance(model.neck, ConcatFPN),
         "upsample: bilinear": getattr(model.neck, "upsample", "nearest") != "nearest",
-        "classes: softmax on several levels": any(spec.softmax for spec in model.specs.values()),
         "xy: linear": any(spec.linear_xy for spec in model.specs.values()),
         "a leaky_slope other than 0.1": slopes != {0.1},
         "input mean and std": bool(model.normalize.mean.any() or (model.normalize.std != 1).any()),

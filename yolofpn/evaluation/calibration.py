@@ -25,12 +25,12 @@ MOST_PICTURES = 128
 
 
 def open_calibration(data: str, metadata: Metadata) -> Calibration:
-    """The first pictures of the data set's training split.
+    """The first training pictures of a data set.
 
     Raises:
         UserError: the data set cannot be read, none of its pictures can, or it shares no class with the detector.
     """
-    dataset = open_data(data).load("train")
+    dataset = open_data(data).load("all")
     match = match_classes(metadata.names, metadata.category_ids, dataset.names, dataset.category_ids)
     if match.how is None:
         raise UserError(f"{data}: has no class in common with the weights, so AP cannot be measured on it")

@@ -26,8 +26,9 @@ from yolofpn.evaluation.proposals import write_proposals
 from yolofpn.evaluation.report import format_metrics, format_proposals
 from yolofpn.evaluation.run_detector import Found, RunSettings, run_detector
 from yolofpn.evaluation.thresholds import SUFFIX, save_thresholds
+from yolofpn.inference.load import load_for_inference
 from yolofpn.inference.predictor import Predictor
-from yolofpn.weights import load_for_inference
+from yolofpn.inference.threads import share_processors
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ def open_predictor(options: EvaluateOptions) -> Predictor:
         compile=options.compile,
     )
     print(predictor.backend_note)
+    share_processors(predictor.backend, predictor.device)
     sizes = " and ".join(f"{height}x{width}" for height, width in predictor.sizes)
     print(f"input: {sizes}, {predictor.resize}; {predictor.device}")
     return predictor

@@ -16,6 +16,7 @@ from yolofpn.drawing import LabelStyle
 from yolofpn.errors import UserError
 from yolofpn.inference.background import Background
 from yolofpn.inference.live_results import LiveResults, live_or_not
+from yolofpn.inference.load import load_for_inference
 from yolofpn.inference.media import MediaChoice
 from yolofpn.inference.output_names import next_output_dir
 from yolofpn.inference.pipeline import Result, Results, results_of, written
@@ -26,10 +27,10 @@ from yolofpn.inference.samples import default_sources
 from yolofpn.inference.shown_thresholds import lowered
 from yolofpn.inference.sinks import Sinks, build_sinks
 from yolofpn.inference.sources import Source, resolve_sources
+from yolofpn.inference.threads import share_processors
 from yolofpn.inference.viewer import Viewer
 from yolofpn.inference.window import check_display
 from yolofpn.inference.workload import expected_workload
-from yolofpn.weights import load_for_inference
 
 OUTPUT_BASE = Path("runs/detect")
 STDOUT = "-"
@@ -112,6 +113,7 @@ def open_predictor(options: DetectOptions, report: Report) -> Predictor:
         compile=options.compile,
     )
     report.say(predictor.backend_note)
+    share_processors(predictor.backend, predictor.device)
     return predictor
 
 

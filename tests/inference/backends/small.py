@@ -16,7 +16,7 @@ NAMES = ("cat", "dog", "bird")
 
 
 def small_detector(seed: int = 0) -> tuple[YOLO, Metadata]:
-    """Its batch norms do something, and about one prediction in ten is above a score of 0.25."""
+    """Its batch norms do something, and it finds a dozen or more objects in every picture."""
     torch.manual_seed(seed)
     config = load_config(
         CONFIGS / "yolofpn-tiny.yaml", ["model.backbone.width=0.0625", "model.backbone.depth=0.1", "input.size=[64,96]"]
@@ -31,8 +31,9 @@ def small_detector(seed: int = 0) -> tuple[YOLO, Metadata]:
             nn.init.uniform_(module.weight, 0.8, 1.2)
             nn.init.uniform_(module.bias, -0.2, 0.2)
         if isinstance(module, nn.Conv2d) and module.bias is not None:
-            nn.init.normal_(module.weight, std=0.3)
+            nn.init.normal_(module.weight, std=0.1)
             nn.init.zeros_(module.bias)
+            module.bias.data.view(-1, 5 + len(NAMES))[:, 4] = -1.0
     return model, Metadata(model=config.model, input=config.input, names=NAMES, category_ids=(5, 6, 7))
 
 

@@ -19,7 +19,7 @@ from yolofpn.ops.resize import resize_image
 from yolofpn.structures import Detections, Detector, Limits
 
 SCORE_THRESH = 0.25
-_CANDIDATES = Limits(score_thresh=0.1, nms_thresh=0.45, detections_per_img=300)
+_CANDIDATES = Limits(score_thresh=0.1, nms_thresh=0.45, detections_per_img=1000)
 _MOST_PICTURES = 8
 _ENOUGH = 5  # detections that say something; with fewer the maps decide
 

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.doors import call
+from tests.inference.backends.small import NAMES, small_detector
+from yolofpn import load_detector
+from yolofpn.cli.export import main
+from yolofpn.errors import UserError
+from yolofpn.inference import export
+from yolofpn.inference.backends import convert
+from yolofpn.inference.backends.parity import Parity
+from yolofpn.inference.load import load_for_inference
+from yolofpn.structures import Image
+from yolofpn.weights import load_weights, save_weights
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    detector, metadata = small_detector()
+    save_weights(path, detector.state_dict(), metadata)
+    return path
+
+
+@pytest.fixture(scope="module")
+def graphs(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> dict[str, Path]:
+    """Written through the door: ONNX for two pictures at a time, OpenVINO for any number."""
+    folder = tmp_path_factory.mktemp("graphs")
+    found = {"onnx": folder / "small.onnx", "openvino": folder / "small.xml"}
+    asked = {"onnx": ["--batch", "2"], "openvino": ["--batch", "dynamic", "--precision", "fp32"]}
+    for kind, path in found.items():
+        assert main(["--weights", str(weights), "--format", kind, *asked[kind], str(path)]) == 0
+    return found
+
+
+def spots(seed: int) -> Image:
+    coarse = np.random.default_rng(seed).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    return np.ascontiguousarray(coarse.repeat(20, axis=0).repeat(25, axis=1))
+
+
+@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+def test_the_graph_finds_what_the_weights_find(graphs: dict[str, Path], weights: Path, kind: str) -> None:
+    graph, own = load_detector(graphs[kind]), load_detector(weights, backend="torch", precision="fp32")
+    assert graph.backend.name == kind
+    assert (graph.names, graph.img_size, graph.resize) == (NAMES, (64, 96), "letterbox")
+    images = [spots(seed) for seed in range(5)]
+    total = 0
+    for batch_size in (1, 3):
+        for one, other in zip(graph(images, batch_size=batch_size), own(images, batch_size=batch_size), strict=True):
+            assert one.labels.tolist() == other.labels.tolist()
+            torch.testing.assert_close(one.boxes, other.boxes, rtol=0, atol=0.1)
+            torch.testing.assert_close(one.scores, other.scores, rtol=0, atol=1e-3)
+            assert one.category_ids == (5, 6, 7)
+            total += len(one)
+    assert total > 10
+
+
+def test_what_a_graph_cannot_do_is_said(graphs: dict[str, Path], tmp_path: Path) -> None:
+    path = graphs["onnx"]
+    with pytest.raises(UserError, match=r"made for pictures of 64x96, not 96x96: export\.py --img-size 96x96"):
+        load_detector(path, img_size=96)(spots(0))
+    with pytest.raises(UserError, match="holds fp32, not bf16"):
+        load_detector(path, precision="bf16")
+    with pytest.raises(UserError, match="is a graph for the onnx backend, not for torch"):
+        load_detector(path, backend="torch")
+    with pytest.raises(UserError, match="can only detect and be evaluated"):
+        load_weights(path)
+    with pytest.raises(UserError, match="inference only"):
+        load_for_inference(path).detector(torch.zeros(1, 3, 64, 96), targets=[])
+
+
+def test_damaged_and_foreign_graphs_are_refused(graphs: dict[str, Path], tmp_path: Path) -> None:
+    cut = tmp_path / "cut.onnx"
+    cut.write_bytes(graphs["onnx"].read_bytes()[:5000])
+    with pytest.raises(UserError, match=r"cut\.onnx: is damaged or no onnx graph"):
+        load_for_inference(cut)
+    lonely = tmp_path / "lonely.xml"
+    lonely.write_bytes(graphs["openvino"].read_bytes())
+    with pytest.raises(UserError, match=r"lacks its numbers, lonely\.bin"):
+        load_for_inference(lonely)
+    import onnx
+
+    model = onnx.load(graphs["onnx"])
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "foreign.onnx")
+    with pytest.raises(UserError, match="does not say which detector it is"):
+        load_for_inference(tmp_path / "foreign.onnx")
+
+
+def test_a_graph_that_finds_something_else_is_not_left_behind(
+    weights: Path, graphs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    import onnx
+
+    monkeypatch.setattr(convert, "to_onnx", lambda *_: onnx.load(graphs["onnx"]))
+    monkeypatch.setattr(export, "compare_backends", lambda *_: Parity(100, 0.93, 4.0, 0.09, 0.1))
+    outcome = call(main, capsys, "--weights", weights, "--format", "onnx", tmp_path / "out" / "x.onnx")
+    assert outcome.code == 2
+    assert "x.onnx: is not written, as it would not find the same: 93.0% of 100 detections" in outcome.err
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_darknet_files_are_written_together_and_read_back(weights: Path, tmp_path: Path, capsys: Any) -> None:
+    output = tmp_path / "x.weights"
+    outcome = call(main, capsys, "--weights", weights, "--format", "darknet", output)
+    assert outcome.code == 0, outcome.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.cfg", "x.names", "x.weights"]
+    assert "100.0%" in outcome.out or "raw maps within" in outcome.out
+    darknet, own = load_detector(output, backend="torch"), load_detector(weights, backend="torch")
+    assert (darknet.names, darknet.img_size, darknet.resize) == (NAMES, (64, 96), "letterbox")
+    one, other = darknet(spots(1)), own(spots(1))
+    assert one.labels.tolist() == other.labels.tolist() and len(one) > 0
+    torch.testing.assert_close(one.boxes, other.boxes, rtol=0, atol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--format", "onnx", "x.xml"], "x.xml: name the file .onnx"),
+        (["--format", "onnx", "--precision", "bf16", "x.onnx"], "--format onnx holds fp32, not bf16"),
+        (
+            ["--format", "openvino", "--precision", "int8", "x.xml"],
+            "int8 and --calibration DATA go together",
+        ),
+        (
+            ["--format", "openvino", "--calibration", "d", "x.xml"],
+            "int8 and --calibration DATA go together",
+        ),
+        (["--format", "onnx", "--img-size", "65", "x.onnx"], "65x65 is no multiple of 32"),
+        (["--format", "onnx", "--batch", "0", "x.onnx"], "--batch: '0' is no whole number from 1"),
+        (["x.onnx"], "the following arguments are required: --format"),
+    ],
+)
+def test_bad_requests_are_refused(weights: Path, words: list[str], message: str, capsys: Any, tmp_path: Path) -> None:
+    *flags, name = words
+    outcome = call(main, capsys, "--weights", weights, *flags, tmp_path / name)
+    assert outcome.code == 2
+    assert message.replace("x.xml", str(tmp_path / "x.xml")) in outcome.err
+    assert list(tmp_path.iterdir()) == []

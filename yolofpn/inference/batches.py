@@ -1,0 +1,48 @@
+"""Pictures that go through the network together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from yolofpn.errors import InputError
+from yolofpn.ops.resize import NetworkImage
+from yolofpn.structures import Frame
+
+
+def in_batches(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
+    """Lists of ``size`` frames; those before the end, and before an error, may be fewer."""
+    batch: list[Frame] = []
+    try:
+        for frame in frames:
+            batch.append(frame)
+            if len(batch) == size:
+                yield batch
+                batch = []
+    except InputError:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch
+
+
+def to_batch(images: Sequence[NetworkImage]) -> Tensor:
+    """[H, W, 3] BGR, all of one size -> [B, 3, H, W] RGB of the same type."""
+    height, width, _ = images[0].shape
+    batch = np.empty((len(images), 3, height, width), images[0].dtype)
+    for image, planes in zip(images, batch, strict=True):
+        cv2.mixChannels([image], list(planes), [2, 0, 1, 1, 0, 2])  # five times as fast as NumPy or torch
+    return torch.from_numpy(batch)
+
+
+def group_by_size(images: Sequence[NetworkImage]) -> list[list[int]]:
+    """The indices of pictures of each size, which can share a batch."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for index, image in enumerate(images):
+        groups.setdefault(image.shape, []).append(index)
+    return list(groups.values())

@@ -1,0 +1,42 @@
+"""Any weights or graph file, run folder or name -> a detector that can do nothing but detect."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from yolofpn.config import Metadata
+from yolofpn.darknet.network import DarknetNetwork
+from yolofpn.data.names import read_names
+from yolofpn.errors import UserError
+from yolofpn.graphs.exported import SUFFIXES, ExportedDetector, read_exported
+from yolofpn.models.build import NativeDetector
+from yolofpn.weights import load_weights, rename_classes
+
+
+@dataclass(frozen=True)
+class LoadedDetector:
+    """As ``LoadedWeights``, but what it holds may be a graph, which can do nothing but detect."""
+
+    detector: NativeDetector | DarknetNetwork | ExportedDetector
+    metadata: Metadata
+    notes: list[str]
+
+
+def load_for_inference(
+    spec: str | Path, *, darknet_cfg: str | Path | None = None, names: str | Path | None = None
+) -> LoadedDetector:
+    """As ``load_weights``; takes the .onnx and .xml files of ``export.py`` too.
+
+    Raises:
+        UserError: as there.
+    """
+    path = Path(spec)
+    if path.suffix not in SUFFIXES or not path.is_file():
+        loaded = load_weights(spec, darknet_cfg=darknet_cfg, names=names)
+        return LoadedDetector(loaded.detector, loaded.metadata, loaded.notes)
+    if darknet_cfg is not None:
+        raise UserError(f"{path} knows its network: --darknet-cfg is for Darknet .weights files only")
+    detector = read_exported(path)
+    metadata = detector.metadata if names is None else rename_classes(detector.metadata, read_names(names), names, path)
+    return LoadedDetector(detector.eval(), metadata, [])
