@@ -154,7 +154,7 @@ def survives(server: Server) -> None:
             server.start("320x240")
             frames_until(capture, lambda frame: not frame.stale)
         assert capture.counters.reconnects == 3
-        assert capture.counters.stale_seconds > 1
+        assert capture.counters.stale_seconds > 0
         news = capture.news()
         assert sum(": lost after " in line for line in news) == 3
         assert sum("back after" in line for line in news) >= 3  # and once more if the server was slow to begin
