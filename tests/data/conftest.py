@@ -1,0 +1,9 @@
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def odd(data_dir: Path) -> Path:
+    """Pictures of every kind that programs stumble over."""
+    return data_dir / "odd"
