@@ -83,6 +83,11 @@ def test_a_score_beside_the_threshold_may_fall_below_it() -> None:
     assert (found.detections, found.partners) == (21, 1.0)
 
 
+def test_boxes_that_the_edge_cut_to_nothing_do_not_count() -> None:
+    cut = (100.0, 0.0, 100.0, 10.0, 0.9, 0.0)
+    assert compare(Planted(*ROWS, cut), Planted(*ROWS, cut), "fp32") == Parity(20, 1.0, 0.0, 0.0, 0.0)
+
+
 def test_where_nothing_is_found_the_maps_decide() -> None:
     class Shifted(TorchBackend):
         def start(self, batch: Tensor) -> Wait:

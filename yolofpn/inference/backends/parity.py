@@ -14,7 +14,7 @@ from yolofpn.data.samples import to_tensor
 from yolofpn.errors import InputError, UserError
 from yolofpn.graphs.backend import Backend
 from yolofpn.inference.samples import default_pictures
-from yolofpn.ops.boxes import box_iou, elementwise_iou
+from yolofpn.ops.boxes import box_iou
 from yolofpn.ops.resize import resize_image
 from yolofpn.structures import Detections, Detector, Limits
 
@@ -133,21 +133,22 @@ class _Matches:
 
 def _match(found: Detections, others: Detections, tolerance: Tolerance) -> _Matches:
     """Partners among ``others`` of those in ``found`` that have a score above the threshold."""
-    # At the threshold itself the smallest difference decides whether a detection is there.
-    sure = found[found.scores > SCORE_THRESH]
+    # What the picture's edge has cut to less than a pixel has no overlap to speak of.
+    sides = (found.boxes[:, 2:] - found.boxes[:, :2]).amin(dim=1)
+    # Others may be weaker: at the threshold itself the smallest difference decides whether a detection is there.
+    sure = found[(found.scores > SCORE_THRESH) & (sides >= 1)]
     if not len(sure) or not len(others):
         return _Matches(0, len(sure), 0.0, 0.0)
-    overlap = box_iou(sure.boxes, others.boxes)
-    overlap[sure.labels[:, None] != others.labels[None]] = 0
-    best = overlap.argmax(dim=1)
-    partner = others[best]
-    difference = (sure.scores - partner.scores).abs()
-    good = (elementwise_iou(sure.boxes, partner.boxes) >= 0.9) & (sure.labels == partner.labels)
-    good &= difference <= tolerance.score
+    difference = (sure.scores[:, None] - others.scores[None]).abs()
+    fits = (box_iou(sure.boxes, others.boxes) >= 0.9) & (sure.labels[:, None] == others.labels[None])
+    fits &= difference <= tolerance.score
+    # Several may fit, such as boxes that the picture's edge has made equal; the one of the nearest score is meant.
+    nearest, index = difference.masked_fill(~fits, torch.inf).min(dim=1)
+    good = nearest.isfinite()
     if not bool(good.any()):
         return _Matches(0, len(sure), 0.0, 0.0)
-    box_error = (sure.boxes - partner.boxes).abs()[good].max()
-    return _Matches(int(good.sum()), len(sure), float(box_error), float(difference[good].max()))
+    box_error = (sure.boxes - others.boxes[index]).abs()[good].max()
+    return _Matches(int(good.sum()), len(sure), float(box_error), float(nearest[good].max()))
 
 
 def _detect(detector: Detector, maps: dict[str, Tensor], size: tuple[int, int]) -> Detections:
