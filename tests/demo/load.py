@@ -40,6 +40,7 @@ def server_process(*words: object) -> Iterator[tuple[int, int]]:
         try:
             assert server.stdout is not None
             yield int(server.stdout.readline().rpartition(":")[2].split()[0]), server.pid
+            assert server.poll() is None, f"the server ended by itself with {server.returncode}"
         finally:
             server.terminate()
             server.wait()
