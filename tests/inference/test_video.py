@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import islice
 from pathlib import Path
 
@@ -206,3 +207,10 @@ def test_closing_early_releases_the_file(tiny_video: Path) -> None:
     assert next(frames).index == 0
     frames.close()  # type: ignore[attr-defined]
     assert list(frames) == []
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere threads are not counted by looking")
+def test_no_threads_and_no_memory_are_left_behind_by_a_frame(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.mp4", shades(20) * 10)
+    threads = [len(list(Path("/proc/self/task").iterdir())) for _ in read_video(path, "clip.mp4")]
+    assert max(threads[10:]) <= threads[10] + 2

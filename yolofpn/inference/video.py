@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.sidedata.sidedata import SideData
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from yolofpn.errors import InputError
@@ -23,6 +25,8 @@ READ_TIMEOUT = 15.0  # seconds that a stream may stay silent
 _CUT_SECONDS = 0.5  # a video that ends this much and this part before its stated end was cut off
 _CUT_PART = 0.05
 _MATROSKA_DURATION = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")  # 00:01:02.500000000
+
+_of_thread = threading.local()
 
 
 def read_video(target: Path | str, name: str, vid_stride: int = 1, *, max_pixels: int | None = None) -> Iterator[Frame]:
@@ -188,7 +192,7 @@ def _stated_seconds(container: InputContainer, stream: VideoStream) -> float | N
 
 def upright_bgr(frame: VideoFrame) -> Image:
     """[H, W, 3], turned and mirrored as the display matrix [a b u; c d v; x y w] asks: x' = ax + cy, y' = bx + dy."""
-    image: Image = frame.to_ndarray(format="bgr24").astype(np.uint8, copy=False)
+    image: Image = _converter().reformat(frame, format="bgr24").to_ndarray().astype(np.uint8, copy=False)
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if not isinstance(matrix, SideData):
         return image
@@ -198,6 +202,14 @@ def upright_bgr(frame: VideoFrame) -> Image:
         a, d = c, b
     image = image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
     return np.ascontiguousarray(image)
+
+
+def _converter() -> VideoReformatter:
+    """That of this thread: a frame's own would start threads, which live until the garbage is collected."""
+    if not hasattr(_of_thread, "converter"):
+        _of_thread.converter = VideoReformatter()
+    converter: VideoReformatter = _of_thread.converter
+    return converter
 
 
 def reason_of(error: Exception) -> str:
