@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import importlib.util
 import os
 import sys
 from collections.abc import Sequence
@@ -179,15 +180,18 @@ def _font(path: Path, text_height: int) -> ImageFont.FreeTypeFont:
 
 def _font_path(text: str) -> Path:
     """DejaVu Sans, which matplotlib brings along, unless only a font of the system has every character."""
+    if text.isascii():
+        return _bundled_font()
     missing = frozenset(map(ord, text)) - _characters(_bundled_font())
     return _font_with(missing) if missing else _bundled_font()
 
 
 @lru_cache(maxsize=1)
 def _bundled_font() -> Path:
-    import matplotlib
-
-    return Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+    # Where it lies is known without the time that importing matplotlib takes.
+    found = importlib.util.find_spec("matplotlib")
+    assert found is not None and found.origin is not None
+    return Path(found.origin).with_name("mpl-data") / "fonts" / "ttf" / "DejaVuSans.ttf"
 
 
 @lru_cache(maxsize=256)
