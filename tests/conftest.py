@@ -6,9 +6,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import pytest
 from hypothesis import settings
 
+from tests.tiny_detector import RED, quarters, write_tiny
 from tests.videos import shades, write_video
 
 # A busy machine makes single examples slow; how long one takes says nothing of whether it is right.
@@ -41,3 +43,23 @@ def data_dir() -> Path:
 def tiny_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve frames of 64x48 at 10 per second; frame i has the shade 10 * (i + 1)."""
     return write_video(tmp_path_factory.mktemp("videos") / "tiny.mp4", shades(12))
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Darknet weights of a detector of colours, with cfg and names beside them; for reading only."""
+    return write_tiny(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture
+def in_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder is the test's own."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def good_picture(in_own_folder: Path) -> Path:
+    """``good.png`` in the working folder, which shows one red object."""
+    cv2.imwrite("good.png", quarters(RED))
+    return in_own_folder / "good.png"

@@ -6,25 +6,15 @@ import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
 
 from tests.doors import Outcome, call
-from tests.tiny_detector import CFG, RED, quarters, write_tiny
+from tests.tiny_detector import CFG, write_tiny
 from yolofpn.cli import detect as door
 
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny(tmp_path_factory.mktemp("weights"))
-
-
-@pytest.fixture(autouse=True)
-def in_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    cv2.imwrite("good.png", quarters(RED))
+pytestmark = pytest.mark.usefixtures("good_picture")
 
 
 def detect(capsys: pytest.CaptureFixture[str], *words: object) -> Outcome:

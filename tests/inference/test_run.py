@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from tests.doors import Outcome, call
-from tests.tiny_detector import GREEN, RED, quarters, write_tiny
+from tests.tiny_detector import GREEN, RED, quarters
 from tests.videos import noise, write_video
 from yolofpn.cli import detect as door
 from yolofpn.errors import InputError, UserError
@@ -29,16 +29,7 @@ from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.video_writer import VideoWriter
 from yolofpn.structures import Detections, Image
 
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny(tmp_path_factory.mktemp("weights"))
-
-
-@pytest.fixture(autouse=True)
-def in_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    cv2.imwrite("good.png", quarters(RED))
+pytestmark = pytest.mark.usefixtures("good_picture")
 
 
 def detect(capsys: pytest.CaptureFixture[str], *words: object) -> Outcome:
