@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -248,6 +250,13 @@ def test_workers_do_not_grow_over_epochs(dataset: DetectionDataset) -> None:
         memory.append(sum(resident_bytes(child.pid) for child in multiprocessing.active_children()))
     assert memory[0] > 0
     assert memory[-1] - memory[2] < 8 * 2**20, memory
+
+
+def test_more_workers_than_processors_are_no_matter(dataset: DetectionDataset) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loader = training(dataset, workers=(os.cpu_count() or 1) + 1)
+        assert len(batches_of(loader, 0)) == 3
 
 
 def test_padding_is_the_mean_up_to_a_multiple_and_targets_know_their_size() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -130,18 +132,19 @@ class Loader:
         self.sampler = sampler
         self.failures: dict[int, str] = {}
         self._report = report or _print_to_stderr
-        self._batches: DataLoader[Any] = DataLoader(
-            samples,
-            batch_sampler=sampler,
-            num_workers=workers,
-            collate_fn=partial(collate, padding=padding),
-            pin_memory=pin_memory,
-            worker_init_fn=_prepare_worker,
-            persistent_workers=workers > 0,
-            multiprocessing_context=start_method if workers > 0 else None,
-            # Of its own, so that starting over in the middle of an epoch leaves torch's global generator as it is.
-            generator=torch.Generator(),
-        )
+        with _without_advice():
+            self._batches: DataLoader[Any] = DataLoader(
+                samples,
+                batch_sampler=sampler,
+                num_workers=workers,
+                collate_fn=partial(collate, padding=padding),
+                pin_memory=pin_memory,
+                worker_init_fn=_prepare_worker,
+                persistent_workers=workers > 0,
+                multiprocessing_context=start_method if workers > 0 else None,
+                # Of its own, so that starting over in the middle of an epoch leaves torch's global generator as it is.
+                generator=torch.Generator(),
+            )
 
     def __len__(self) -> int:
         return len(self.sampler)
@@ -153,7 +156,9 @@ class Loader:
             UserError: nothing can be read at all.
         """
         try:
-            for batch in self._batches:
+            with _without_advice():
+                batches = iter(self._batches)
+            for batch in batches:
                 self._note(batch)
                 yield batch
         except UserError as error:
@@ -186,6 +191,14 @@ def _stack(images: Sequence[Tensor], padding: Padding) -> Tensor:
     for padded, image in zip(batch, images, strict=True):
         padded[:, : image.shape[1], : image.shape[2]] = image
     return batch
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """Who asks for more workers than there are processors need not read torch's warnings, which name its own lines."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This DataLoader will create")
+        yield
 
 
 def _prepare_worker(worker: int) -> None:
