@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tests.ops.formats import xywh_to_xyxy
 from yolofpn.ops import nms as nms_module
-from yolofpn.ops.boxes import box_iou, xywh_to_xyxy
+from yolofpn.ops.boxes import box_iou
 from yolofpn.ops.nms import batched_nms, nms
 
 

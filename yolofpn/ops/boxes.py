@@ -21,22 +21,10 @@ def xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
     return torch.stack(((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1), dim=-1)
 
 
-def cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
-    """[..., 4] centre x, centre y, width, height -> [..., 4] corners."""
-    cx, cy, width, height = boxes.unbind(-1)
-    return torch.stack((cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2), dim=-1)
-
-
 def xyxy_to_xywh(boxes: Tensor) -> Tensor:
     """[..., 4] corners -> [..., 4] left, top, width, height (COCO's format)."""
     x1, y1, x2, y2 = boxes.unbind(-1)
     return torch.stack((x1, y1, x2 - x1, y2 - y1), dim=-1)
-
-
-def xywh_to_xyxy(boxes: Tensor) -> Tensor:
-    """[..., 4] left, top, width, height (COCO's format) -> [..., 4] corners."""
-    x, y, width, height = boxes.unbind(-1)
-    return torch.stack((x, y, x + width, y + height), dim=-1)
 
 
 def clip_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
