@@ -90,7 +90,7 @@ def test_auto_keeps_pytorch_where_it_is_faster_or_the_graph_finds_something_else
 @pytest.mark.usefixtures("speed", "without_onnx")
 def test_bf16_is_taken_where_it_is_fast_and_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choose, "is_fast_at_bf16", lambda _: True)
-    passing = Parity(100, 1.0, 0.1, 0.01, 0.01)
+    passing = Parity(100, 1.0, 0.01, 0.01, 0.01)
     monkeypatch.setattr(choose, "compare_backends", lambda *_: passing)
     assert choice_of(workload="many").backend.precision == "bf16"
     assert choice_of(backend="torch", workload="many").backend.precision == "bf16"
