@@ -41,6 +41,8 @@ def test_without_the_extra_one_line_says_what_to_install(
         (["--host", "no.such.host.invalid"], "cannot listen on no.such.host.invalid"),
         (["--password-file", "nowhere"], "nowhere: cannot be read"),
         (["--tls-key", "key.pem"], "--tls-cert"),
+        (["--tls-cert", "nowhere.pem"], "nowhere.pem: no certificate"),
+        (["--tls-cert", __file__], "no certificate"),
         (["--prot", "80"], "did you mean --port"),
     ],
 )

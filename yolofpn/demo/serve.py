@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import socket
+import ssl
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,8 @@ def serve(options: DemoOptions) -> int:
     """
     if options.password is not None and len(options.password) < SHORTEST_PASSWORD:
         raise UserError(f"the password is shorter than {SHORTEST_PASSWORD} characters: choose a longer one")
+    if options.tls_cert is not None:
+        _check_certificate(options.tls_cert, options.tls_key)
     shelf = Shelf(options.weights, device=options.device)
     shelf.predictor(Settings())  # bad weights are told now, and not to the first visitor
     page = Page(shelf, open_cameras(options.source))
@@ -101,6 +104,16 @@ def listen(host: str, port: int) -> socket.socket:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"cannot listen on {host}:{port} ({reason}): choose another --port or --host") from None
     return listener
+
+
+def _check_certificate(cert: Path, key: Path | None) -> None:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password="")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"{cert}: no certificate with its key, unencrypted, as PEM ({reason}); check --tls-cert"
+        ) from None
 
 
 def _announce(options: DemoOptions, port: int, local_only: bool) -> None:
