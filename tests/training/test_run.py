@@ -84,9 +84,9 @@ def test_the_last_lines_can_be_pasted(files: Path, capsys: pytest.CaptureFixture
 def test_a_dry_run_trains_nothing(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (files / "data" / "labels" / "train" / "train3.txt").write_text("0 0.5 0.5 0 0.25\n")
     assert main([*FLAGS, "--dry-run", "--output", "dry"]) == 0
-    said = capsys.readouterr().out
+    said = capsys.readouterr()
     report = (files / "dry" / "dry_run.txt").read_text()
-    assert report in said
+    assert report in said.out and said.err == ""
     for part in (
         "head.p5.predict",
         "anchors: best possible recall",
@@ -111,10 +111,12 @@ def test_overfit_learns_its_pictures(files: Path, capsys: pytest.CaptureFixture[
 
 @pytest.mark.parametrize("more", [[], ["--overfit", "2"]])
 def test_training_needs_objects(files: Path, more: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    for path in (files / "data" / "labels" / "train").iterdir():
-        path.write_text("")
-    assert main([*FLAGS, *more]) == 2
-    assert "no training picture has an object to learn" in capsys.readouterr().err
+    for text, reason in (("", "0 boxes"), ("0 320 240 50 60\n", "12 x box outside the picture")):
+        for path in (files / "data" / "labels" / "train").iterdir():
+            path.write_text(text)
+        assert main([*FLAGS, *more]) == 2
+        first, second = capsys.readouterr().err.splitlines()
+        assert "no training picture has an object to learn" in first and reason in second
     assert not (files / "runs").exists()
 
 

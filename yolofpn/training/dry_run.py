@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def describe_data(setup: Setup) -> list[str]:
     """What the data check finds; every picture is read."""
     data = setup.config.data
     assert data is not None  # the splits were opened from it
-    report = check_data(data.source, root=Path(data.root) if data.root else None, progress=True)
+    report = check_data(data.source, root=Path(data.root) if data.root else None, progress=sys.stderr.isatty())
     return ["data check", *replace(report, notes=()).lines()]
 
 

@@ -49,7 +49,7 @@ def open_splits(config: Config, overfit: int | None = None) -> Splits:
     source = open_data(data.source, Path(data.root) if data.root else None)
     train = source.load("train")
     if train.ignore.all():
-        raise UserError(f"{data.source}: no training picture has an object to learn")
+        raise UserError(f"{data.source}: no training picture has an object to learn\n{source.notes[-1]}")
     if overfit is None:
         val = source.load("val")
         if val.ignore.all():
