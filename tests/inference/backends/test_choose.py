@@ -123,6 +123,23 @@ def test_pictures_of_many_sizes_stay_in_pytorch() -> None:
     assert choice_of(workload="many", sizes_vary=True).backend.name == "torch"
 
 
+@pytest.mark.usefixtures("speed", "without_onnx")
+def test_bounds_of_varying_sizes_need_not_fit_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choose, "is_fast_at_bf16", lambda _: True)
+    detector, metadata = small_detector()
+    chosen = choose_backend(detector, metadata, [(50, 70)], CPU, workload="live", sizes_vary=True)
+    assert chosen.backend.name == "torch"
+
+
+@pytest.mark.usefixtures("speed", "without_onnx")
+def test_damaged_weights_stay_in_pytorch_where_the_run_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choose, "is_fast_at_bf16", lambda _: True)
+    detector, metadata = small_detector(seed=1)
+    next(detector.parameters()).data[0] = torch.nan
+    chosen = choose_backend(detector, metadata, [SIZE], CPU, backend="torch", workload="many")
+    assert (chosen.backend.name, chosen.backend.precision) == ("torch", "fp32")
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

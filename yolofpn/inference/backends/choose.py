@@ -6,6 +6,7 @@ A graph has to be made once for each weights file, input size and version, which
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -100,6 +101,9 @@ def choose_backend(
         if device.type != "cpu":
             raise UserError(f"the {backend} backend runs on the CPU only: --device cpu, or --backend torch")
         import_extra(_MODULES[backend])
+    if sizes_vary:  # then they are bounds; what backends are compared on has a size that the network takes
+        divisor = detector.size_divisor
+        sizes = [(height + -height % divisor, width + -width % divisor) for height, width in sizes]
     builder = BackendBuilder(detector, metadata, sizes, device, workload == "many", compile)
     chooser = _Chooser(builder, precision, takes_time=workload != "few")
     if backend in _MODULES:
@@ -208,7 +212,10 @@ class _Chooser:
             return known
         built, reference = self.builder.build(name, precision), self.builder.build("torch", "fp32")
         pictures, tolerance = check_pictures(self.builder.sizes[0]), TOLERANCES[precision]
-        parity = compare_backends(self.builder.detector, reference, built, pictures, tolerance)
+        try:
+            parity = compare_backends(self.builder.detector, reference, built, pictures, tolerance)
+        except ValueError:  # numbers that are none: the run itself says what to do about them
+            return Verdict(False, math.inf, "its output is not a number")
         verdict = Verdict(parity.holds(tolerance), _milliseconds(built, pictures[0]), str(parity))
         cache.write_verdict(self.builder.verdict_key(name, precision), asdict(verdict))
         return verdict
