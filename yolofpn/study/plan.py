@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from pydantic import PositiveFloat, model_validator
 
 from yolofpn.config import StrictModel, read_yaml, validate
 from yolofpn.errors import UserError
-from yolofpn.evaluation.files import write_json
+from yolofpn.inference.output_files import write_errors
 
 SETTINGS = "study.json"
 TableName = Literal["rpn", "fast_rcnn", "faster_rcnn"]
@@ -121,9 +122,11 @@ def keep_settings(output: Path, study: Path, size: Size) -> None:
     """
     settings = {"study": str(study.resolve()), **json.loads(json.dumps(asdict(size)))}
     path = output / SETTINGS
-    if not path.exists():
-        write_json(path, settings)
-        return
+    # Only one of several processes that begin at the same time creates the file; the others compare.
+    with write_errors(path), contextlib.suppress(FileExistsError):
+        output.mkdir(parents=True, exist_ok=True)
+        with path.open("x") as file:
+            file.write(json.dumps(settings, indent=2) + "\n")
     before = read_settings(output)
     for key, value in settings.items():
         if before.get(key) != value:
