@@ -18,8 +18,10 @@ from yolofpn.cli import detect, evaluate
 from yolofpn.cli.train import main
 from yolofpn.config import load_config
 from yolofpn.training.checkpoint import read_checkpoint
+from yolofpn.training.distributed import Ranks
 from yolofpn.training.logger import read_metrics
 from yolofpn.training.plan import TrainOptions, make_plan
+from yolofpn.training.setup import set_up
 from yolofpn.weights import load_weights
 
 FLAGS = ["--cfg", "small.yaml", "--data", "data/data.yaml", "--device", "cpu"]
@@ -246,6 +248,13 @@ def test_bf16_and_channels_last_learn_too(files: Path) -> None:
     assert np.isfinite(losses).all() and losses[1] < losses[0]
     state = read_checkpoint(files / "run" / "last.pt")["model"]
     assert {tensor.dtype for name, tensor in state.items() if "tracked" not in name} == {torch.float32}
+
+
+def test_half_precision_is_measured_in_float32(files: Path) -> None:
+    """As evaluate.py does with the flags of the last lines, so that both say the same."""
+    plan = make_plan(TrainOptions(cfg=Path("small.yaml"), data="data/data.yaml", overrides=("train.precision=bf16",)))
+    setup = set_up(plan, torch.device("cpu"), Ranks(), print)
+    assert (setup.dtype, setup.validation().dtype) == (torch.bfloat16, torch.float32)
 
 
 def test_a_compiled_network_learns_the_same(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
