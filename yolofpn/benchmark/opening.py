@@ -15,9 +15,10 @@ from yolofpn.darknet.weights import write_layers
 from yolofpn.data.names import COCO_CATEGORY_IDS, COCO_NAMES
 from yolofpn.errors import UserError
 from yolofpn.inference.backends.choose import Workload
+from yolofpn.inference.load import LoadedDetector, load_for_inference
 from yolofpn.inference.predictor import Predictor
 from yolofpn.models.build import build_model
-from yolofpn.weights import LoadedDetector, default_weights, load_for_inference, weights_kind
+from yolofpn.weights import default_weights, weights_kind
 
 CFG_SUFFIXES = (".yaml", ".yml", ".cfg")
 
