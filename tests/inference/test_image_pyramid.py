@@ -8,18 +8,13 @@ import pytest
 import torch
 
 from tests.doors import call
-from tests.tiny_detector import BLACK, GREEN, RED, quarters, write_tiny
+from tests.tiny_detector import BLACK, GREEN, RED, quarters
 from yolofpn import Predictor, load_detector
 from yolofpn.cli.detect import main
 from yolofpn.errors import UserError
 from yolofpn.inference.image_pyramid import merge_detections
 from yolofpn.ops.boxes import box_iou
 from yolofpn.structures import Detections, Limits
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny(tmp_path_factory.mktemp("weights"))
 
 
 def random_detections(seed: int, count: int = 40) -> Detections:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image as PillowImage
 from torch import Tensor
 
-from tests.tiny_detector import GREEN, NAMES, RED, quarters, write_tiny
+from tests.tiny_detector import GREEN, NAMES, RED, quarters
 from yolofpn import Detections, Predictor, load_detector
 from yolofpn.config import InputConfig, Metadata, ModelConfig, PostprocessConfig
 from yolofpn.errors import InputError, UserError
@@ -20,11 +20,6 @@ from yolofpn.weights import build_detector, load_weights, save_weights
 
 SURE = 1 / (1 + math.exp(-10)) ** 2
 LIKELY = 1 / (1 + math.exp(-2)) ** 2
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny(tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture(scope="module")

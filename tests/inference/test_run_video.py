@@ -17,21 +17,14 @@ import pytest
 
 from tests.doors import call
 from tests.inference.test_video_writer import frame_times, top_boxes, write_sound
-from tests.tiny_detector import GREEN, RED, quarters, write_tiny
+from tests.tiny_detector import GREEN, RED, quarters
 from tests.videos import write_video
 from yolofpn.cli import detect as door
 
 MILLISECONDS = [0, 40, 90, 300, 310, 900, 1000]
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny(tmp_path_factory.mktemp("weights"))
-
-
-@pytest.fixture(autouse=True)
-def in_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_own_folder")
 
 
 @pytest.fixture
