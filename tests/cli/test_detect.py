@@ -27,15 +27,7 @@ from yolofpn.inference.media import MediaChoice
 from yolofpn.inference.run import _run_name
 from yolofpn.inference.source_kinds import camera_source, url_source
 
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny(tmp_path_factory.mktemp("weights"))
-
-
-@pytest.fixture(autouse=True)
-def in_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_own_folder")
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from yolofpn.config import (
     Config,
     SGDConfig,
     SimOTAConfig,
+    YOLOHeadConfig,
     dump_config,
     load_config,
     read_yaml,
@@ -77,6 +78,7 @@ def test_overrides_change_add_and_nest(tmp_path: Path) -> None:
     )
     assert config.model.neck.upsample == "bilinear"
     assert config.train.epochs == 7
+    assert isinstance(config.model.head, YOLOHeadConfig)
     assert config.model.head.loss.assigner == SimOTAConfig(type="simota", top_candidates=4)
 
 

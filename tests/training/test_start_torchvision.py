@@ -55,7 +55,11 @@ def torchvision_state(outputs: int, *, old_spelling: bool) -> dict[str, Tensor]:
         shapes |= {f"{inner}.weight": (8, out, 1, 1), f"{inner}.bias": (8,)}
         shapes |= {f"{layer}.weight": (8, 8, 3, 3), f"{layer}.bias": (8,)}
     conv = "rpn.head.conv" + ("" if old_spelling else ".0.0")
-    layers = {conv: (8, 8, 3, 3), "rpn.head.cls_logits": (3, 8, 1, 1), "rpn.head.bbox_pred": (12, 8, 1, 1)}
+    layers: dict[str, tuple[int, ...]] = {
+        conv: (8, 8, 3, 3),
+        "rpn.head.cls_logits": (3, 8, 1, 1),
+        "rpn.head.bbox_pred": (12, 8, 1, 1),
+    }
     roi = "roi_heads.box_head.fc6", "roi_heads.box_head.fc7"
     layers |= {roi[0]: (12, 8 * 49), roi[1]: (12, 12), "roi_heads.box_predictor.cls_score": (outputs, 12)}
     layers |= {"roi_heads.box_predictor.bbox_pred": (4 * outputs, 12)}

@@ -60,7 +60,7 @@ def train_a_step(model: NativeDetector) -> None:
     images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     losses = model.train()(images, [make_target([(5, 9, 40, 50)], [1]), make_target([(20, 20, 60, 44)], [2])])
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    torch.stack(list(losses.values())).sum().backward()
+    torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
     optimizer.step()
 
 
@@ -105,7 +105,7 @@ def test_two_stage_class_outputs_come_by_name(tmp_path: Path) -> None:
     for layer, rows in (("classes", 1), ("deltas", 4)):
         for kind in ("weight", "bias"):
             name = f"head.box.{layer}.{kind}"
-            theirs, ours, old = (state[name].split(rows) for state in (given, taken, before))  # type: ignore[no-untyped-call]
+            theirs, ours, old = (state[name].split(rows) for state in (given, taken, before))
             assert torch.equal(ours[0], theirs[0])  # the background
             assert torch.equal(ours[1], theirs[2]) and torch.equal(ours[3], theirs[1])
             assert torch.equal(ours[2], old[2])  # nobody knows the horse

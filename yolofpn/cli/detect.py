@@ -80,7 +80,8 @@ def add_model_flags(parser: Parser) -> None:
         "--backend",
         choices=("auto", "torch", "openvino", "onnx"),
         default="auto",
-        help="what runs the network; auto: the fastest one installed that finds what PyTorch finds",
+        help="what runs the network; auto: the fastest one installed that finds what PyTorch finds (in evaluate, "
+        "PyTorch in fp32, as validation during training)",
     )
     add(
         "--precision",

@@ -26,6 +26,7 @@ from yolofpn.evaluation.proposals import write_proposals
 from yolofpn.evaluation.report import format_metrics, format_proposals
 from yolofpn.evaluation.run_detector import Found, RunSettings, run_detector
 from yolofpn.evaluation.thresholds import SUFFIX, save_thresholds
+from yolofpn.graphs.exported import ExportedDetector
 from yolofpn.inference.load import load_for_inference
 from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.threads import share_processors
@@ -99,6 +100,9 @@ def open_predictor(options: EvaluateOptions) -> Predictor:
     for note in loaded.notes:
         print(note)
     resize: ResizeMode | None = None if options.resize == "auto" else options.resize  # type: ignore[assignment]
+    backend, precision = options.backend, options.precision
+    if backend == precision == "auto" and not isinstance(loaded.detector, ExportedDetector):
+        backend, precision = "torch", "fp32"  # what training validates with: the same weights give the same numbers
     predictor = Predictor(
         loaded.detector,
         loaded.metadata,
@@ -108,8 +112,8 @@ def open_predictor(options: EvaluateOptions) -> Predictor:
         nms_thresh=options.nms_thresh,
         detections_per_img=options.max_det,
         device=options.device,
-        backend=options.backend,
-        precision=options.precision,
+        backend=backend,
+        precision=precision,
         workload="live",  # a whole data set is worth a faster graph; batch after batch is awaited
         compile=options.compile,
     )

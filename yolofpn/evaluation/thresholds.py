@@ -40,9 +40,7 @@ def save_thresholds(
         UserError: the file cannot be written.
     """
     if isinstance(predictor.detector, ExportedDetector):
-        raise UserError(
-            "--save-thresholds stores them with weights: give those that the graph was made from"
-        )
+        raise UserError("--save-thresholds stores them with weights: give those that the graph was made from")
     metadata = predictor.metadata
     outcomes = match_darknet(suppress(table, metadata.postprocess.nms_thresh))
     best = best_score_thresholds(outcomes, default=report_thresh)

@@ -14,8 +14,6 @@ from yolofpn.training.plan import RUNS, Plan
 from yolofpn.training.splits import Splits
 from yolofpn.weights import RUN_WEIGHTS
 
-EXACTLY = "--backend torch --precision fp32"  # what validation computes with: other backends round in other ways
-
 
 def prepare_run_folder(plan: Plan, config: Config, splits: Splits) -> Path:
     """Make the run's folder and write what it was asked for, and which pictures it holds out; its path.
@@ -58,6 +56,6 @@ def closing_lines(run_dir: Path, config: Config, progress: Progress, example: st
         ]
         if config.data is not None:
             root = f" data.root={shlex.quote(config.data.root)}" if config.data.root else ""
-            lines.append(f"python evaluate.py --weights {run} --data {shlex.quote(config.data.source)}{root} {EXACTLY}")
+            lines.append(f"python evaluate.py --weights {run} --data {shlex.quote(config.data.source)}{root}")
     longer = f" --epochs {2 * config.train.epochs}" if progress.finished else ""
     return [*lines, f"python train.py --resume {run}{longer}"]
