@@ -56,7 +56,6 @@ def test_train_and_evaluate_agree(batch_size: int, tmp_path: Path) -> None:
 
     options = ["--batch-size", str(batch_size), "--workers", "0", "--output", str(tmp_path / "out")]
     arguments = ["--data", str(data), "--weights", str(tmp_path / "weights.safetensors"), "--device", "cpu", *options]
-    arguments += ["--backend", "torch", "--precision", "fp32"]  # as the validation computes
     assert main([*arguments, "--json", str(tmp_path / "numbers.json")]) == 0
     numbers = json.loads((tmp_path / "numbers.json").read_text())
     assert numbers["AR100"] > 0
