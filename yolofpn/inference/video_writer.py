@@ -102,7 +102,7 @@ class VideoWriter:
         image, pts = item
         assert self._container is not None and self._stream is not None
         with write_errors(self.path):
-            bgr = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(self._fit(image)), format="bgr24")
+            bgr = av.VideoFrame.from_ndarray(np.ascontiguousarray(self._fit(image)), format="bgr24")
             frame = self._converter.reformat(bgr, format="yuv420p", dst_colorspace=ITU709)
             frame.pts, frame.time_base = pts, TIME_BASE
             self._container.mux(self._stream.encode(frame))
