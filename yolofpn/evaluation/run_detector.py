@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import torch
 from tqdm import tqdm
 
 from yolofpn.data.dataset import DetectionDataset
@@ -20,7 +19,7 @@ from yolofpn.errors import UserError
 from yolofpn.evaluation.evaluate import collect
 from yolofpn.evaluation.metrics import DetectionMetrics
 from yolofpn.evaluation.proposals import ProposalCollector
-from yolofpn.hardware import default_workers
+from yolofpn.hardware import default_workers, is_out_of_memory
 from yolofpn.inference.image_pyramid import merge_detections
 from yolofpn.inference.predictor import Predictor
 from yolofpn.models.proposals import PROPOSAL_LIMITS
@@ -147,7 +146,7 @@ def _network_errors(predictor: Predictor) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
+        if is_out_of_memory(error):
             raise UserError(f"the memory of {predictor.device} does not suffice: lower --batch-size") from None
         raise
     except ValueError as error:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from yolofpn.config import Metadata, ResizeMode
 from yolofpn.data.images import read_image
 from yolofpn.errors import UserError
-from yolofpn.hardware import choose_device
+from yolofpn.hardware import choose_device, is_out_of_memory
 from yolofpn.inference.backends.choose import Workload, choose_backend
 from yolofpn.inference.batches import group_by_size, in_batches, to_batch
 from yolofpn.inference.image_pyramid import merge_detections
@@ -239,7 +239,7 @@ class Predictor:
         try:
             yield
         except RuntimeError as error:
-            if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
+            if is_out_of_memory(error):
                 pictures = f"{len(batch)} x {batch.shape[2]}x{batch.shape[3]} pixels"
                 raise UserError(
                     f"the memory of {self.device} does not suffice for {pictures}: lower the batch or image size"
