@@ -147,7 +147,7 @@ def test_darknet_would_compute_something_else() -> None:
     require_darknet_counterpart(native(small_config({"levels": (2, 4)}, {"scale_x_y": 2.0, "classes": "softmax"})))
     slope = small_config().model_copy(update={"leaky_slope": 0.01})
     cases = {
-        "a neck of type add": native(small_config({"type": "add"})),
+        "other necks than one of type concat": native(small_config({"type": "add"})),
         "upsample: bilinear": native(small_config({"upsample": "bilinear"})),
         "xy: linear": native(small_config(head={"xy": "linear"})),
         "a leaky_slope other than 0.1": native(slope),

@@ -118,7 +118,29 @@ class AddNeckConfig(NeckSwitches):
     smooth: Literal["per_level", "shared"] = "per_level"
 
 
-NeckConfig = Annotated[ConcatNeckConfig | AddNeckConfig, Field(discriminator="type")]
+class NoNeckConfig(StrictModel):
+    """The backbone's own maps c<k> under the names p<k>, with nothing in between: the paper's single maps."""
+
+    type: Literal["none"]
+    levels: tuple[Level, ...]
+
+    @property
+    def top_down(self) -> bool:
+        """There is no way down."""
+        return False
+
+    @property
+    def lateral(self) -> bool:
+        """Every level is its backbone map."""
+        return True
+
+    @model_validator(mode="after")
+    def _levels_in_order(self) -> NoNeckConfig:
+        built_levels(self.levels, top_down=False, lateral=True)
+        return self
+
+
+NeckConfig = Annotated[ConcatNeckConfig | AddNeckConfig | NoNeckConfig, Field(discriminator="type")]
 
 
 class BestAnchorConfig(StrictModel):
@@ -198,9 +220,18 @@ class ModelConfig(StrictModel):
     leaky_slope: float = Field(default=0.1, ge=0, lt=1)
 
     @model_validator(mode="after")
-    def _anchors_of_each_level(self) -> ModelConfig:
+    def _parts_fit_each_other(self) -> ModelConfig:
         self.head.check_levels(self.neck.levels)
+        if self.has_conv5_head and (self.neck.type != "none" or self.neck.levels != (4,)):
+            raise ValueError(
+                "head.roi.type conv5 works on the backbone's own conv4: set neck to {type: none, levels: [4]}"
+            )
         return self
+
+    @property
+    def has_conv5_head(self) -> bool:
+        """Whether the backbone's last stage runs on each region, in place of running on the picture."""
+        return isinstance(self.head, RCNNHeadConfig) and self.head.roi.type == "conv5"
 
 
 class InputConfig(StrictModel):
@@ -241,6 +272,7 @@ class Metadata(StrictModel):
         darknet_cfg: the text of that cfg.
         category_ids: the data set's id of each label (COCO's 80 labels carry ids up to 90).
         header: of the ``.weights`` file that the numbers came from.
+        card: what people should know of the weights: data, licence, recipe, limits. Markdown.
     """
 
     format_version: Literal[1] = 1
@@ -251,6 +283,7 @@ class Metadata(StrictModel):
     names: tuple[str, ...]
     category_ids: tuple[int, ...] = ()
     header: DarknetHeader | None = None
+    card: str = ""
 
     @model_validator(mode="after")
     def _consistent(self) -> Metadata:

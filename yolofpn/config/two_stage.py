@@ -61,18 +61,21 @@ class RoIHeadsConfig(StrictModel):
     """The second stage (arXiv 1504.08083, section 2; arXiv 1612.03144, section 4.2).
 
     Attributes:
+        type: what each pooled map goes through: two fully connected layers, or the backbone's last stage and a global
+            average, as in ResNet's own detectors (arXiv 1512.03385, appendix A).
         iou_thresh: proposals that overlap a box by as much learn it, the others are background.
         batch_size_per_img: proposals that a step looks at.
         positive_fraction: at most this part of them learn a box.
         pool: RoIAlign, or Fast R-CNN's maxima of whole cells.
-        size: height and width of a pooled map.
+        size: height and width of a pooled map, of which conv5 leaves half.
         sampling_ratio: samples per bin and direction; 0: as many as the box has cells there.
         aligned: whether RoIAlign counts from the centres of cells.
-        width: of the two fully connected layers.
+        width: of the two fully connected layers; conv5 has none.
         unused_outputs: of the class layer, behind those of the background and the classes: they take their share of the
             probability and are nothing else. Weights that were made for more classes than their data has need them.
     """
 
+    type: Literal["mlp", "conv5"] = "mlp"
     iou_thresh: UnitFloat = 0.5
     batch_size_per_img: PositiveInt = 512
     positive_fraction: UnitFloat = 0.25
@@ -83,12 +86,19 @@ class RoIHeadsConfig(StrictModel):
     width: PositiveInt = 1024
     unused_outputs: NonNegativeInt = 0
 
+    @model_validator(mode="after")
+    def _keys_of_its_type(self) -> RoIHeadsConfig:
+        if self.type == "conv5" and self.width != RoIHeadsConfig.model_fields["width"].default:
+            raise ValueError("width is of fully connected layers, which type conv5 has none of: take it out")
+        return self
+
 
 class RCNNHeadConfig(StrictModel):
     """Faster R-CNN's two stages.
 
     Attributes:
-        channels: of the maps that both stages see; a neck of other widths gets a 1x1 convolution per level.
+        channels: of the maps that both stages see; a neck of other widths gets a 1x1 convolution per level. With
+            ``roi.type: conv5`` both see the backbone's own map, and these are the proposal network's hidden channels.
     """
 
     type: Literal["rcnn"]

@@ -66,7 +66,7 @@ def require_darknet_counterpart(model: YOLO) -> None:
     slopes = {module.negative_slope for module in model.modules() if isinstance(module, nn.LeakyReLU)}
     foreign = {
         "other backbones than its own": not isinstance(model.backbone, Darknet | Darknet19),
-        "a neck of type add": not isinstance(model.neck, ConcatFPN),
+        "other necks than one of type concat": not isinstance(model.neck, ConcatFPN),
         "upsample: bilinear": getattr(model.neck, "upsample", "nearest") != "nearest",
         "xy: linear": any(spec.linear_xy for spec in model.specs.values()),
         "a leaky_slope other than 0.1": slopes != {0.1},

@@ -15,6 +15,7 @@ from yolofpn.config import (
     Darknet53Config,
     InputConfig,
     ModelConfig,
+    NoNeckConfig,
     PostprocessConfig,
     RCNNHeadConfig,
     ResNetConfig,
@@ -27,9 +28,10 @@ from yolofpn.config import (
 from yolofpn.levels import TOP_LEVEL
 from yolofpn.models.assigner import BestAnchorAssigner, SimOTAAssigner
 from yolofpn.models.build_two_stage import build_two_stage_head
+from yolofpn.models.conv5_body import Conv5Body
 from yolofpn.models.darknet import Darknet, Darknet19, darknet53, scaled_darknet
 from yolofpn.models.faster_rcnn import FasterRCNN
-from yolofpn.models.fpn import AddFPN, ConcatFPN
+from yolofpn.models.fpn import AddFPN, ConcatFPN, NoNeck
 from yolofpn.models.layers import Normalize
 from yolofpn.models.postprocess import MapSpec
 from yolofpn.models.resnet import ResNet
@@ -48,6 +50,7 @@ def build_model(
     """The network of ``model`` with fresh weights."""
     normalize = Normalize(input.mean, input.std)
     backbone = build_backbone(model)
+    conv5 = Conv5Body(backbone) if model.has_conv5_head else None
     neck = build_neck(model, backbone.feature_info)
     limits = build_limits(postprocess)
     detector: NativeDetector
@@ -58,7 +61,7 @@ def build_model(
             loss = build_yolo_loss(config.loss, specs)
             detector = YOLO(normalize, backbone, neck, head, specs, num_classes, limits, loss)
         case RCNNHeadConfig() as config:
-            modules, rules = build_two_stage_head(config, neck.feature_info, num_classes)
+            modules, rules = build_two_stage_head(config, neck.feature_info, num_classes, conv5)
             detector = FasterRCNN(normalize, backbone, neck, modules, rules, num_classes, limits)
     set_leaky_slope(detector, model.leaky_slope)
     return detector
@@ -98,8 +101,9 @@ def set_leaky_slope(network: nn.Module, slope: float) -> None:
 
 
 def build_backbone(model: ModelConfig) -> Darknet | Darknet19 | ResNet | StridedBackbone:
-    """Images -> {"c2" ... "c5"}; without the top-down way it ends at the coarsest level that comes out."""
-    top_level = TOP_LEVEL if model.neck.top_down else model.neck.levels[-1]
+    """Images -> {"c2" ... "c5"}; without the top-down way it ends at the coarsest level that is needed."""
+    whole = model.neck.top_down or model.has_conv5_head
+    top_level = TOP_LEVEL if whole else model.neck.levels[-1]
     match model.backbone:
         case Darknet53Config():
             return darknet53(model.norm_eps, top_level)
@@ -113,11 +117,13 @@ def build_backbone(model: ModelConfig) -> Darknet | Darknet19 | ResNet | Strided
             return StridedBackbone(width, model.norm_eps, top_level)
 
 
-def build_neck(model: ModelConfig, feature_info: Mapping[str, FeatureInfo]) -> ConcatFPN | AddFPN:
+def build_neck(model: ModelConfig, feature_info: Mapping[str, FeatureInfo]) -> ConcatFPN | AddFPN | NoNeck:
     """{"c2" ... "c5"} -> {"p3" ...}."""
     neck = model.neck
     switches = {"top_down": neck.top_down, "lateral": neck.lateral}
     match neck:
+        case NoNeckConfig():
+            return NoNeck(feature_info, neck.levels)
         case ConcatNeckConfig():
             return ConcatFPN(
                 feature_info,

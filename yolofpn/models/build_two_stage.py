@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from yolofpn.config import RCNNHeadConfig, RoIHeadsConfig, RPNConfig
 from yolofpn.models.anchor_generator import AnchorGenerator
 from yolofpn.models.box_head import BoxHead, TwoFCBody
+from yolofpn.models.conv5_body import Conv5Body
 from yolofpn.models.delta_coder import DeltaCoder
 from yolofpn.models.faster_rcnn import Projection, TwoStageHead, TwoStageRules
 from yolofpn.models.matcher import BalancedSampler, Matcher
@@ -19,16 +20,23 @@ SECOND_STAGE_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # of its deltas: they are normali
 
 
 def build_two_stage_head(
-    head: RCNNHeadConfig, feature_info: Mapping[str, FeatureInfo], num_classes: int
+    head: RCNNHeadConfig, feature_info: Mapping[str, FeatureInfo], num_classes: int, conv5: Conv5Body | None = None
 ) -> tuple[TwoStageHead, TwoStageRules]:
-    """The parts with weights and those without, on a neck of ``feature_info``."""
+    """The parts with weights and those without, on a neck of ``feature_info``.
+
+    Args:
+        head: its description.
+        feature_info: of the neck.
+        num_classes: C.
+        conv5: the backbone's last stage, where it is the second stage's.
+    """
     anchors = AnchorGenerator(head.anchors.sizes, head.anchors.ratios)
-    project = Projection(feature_info, head.channels)
-    body = TwoFCBody(head.channels, head.roi.size, head.roi.width)
+    channels = head.channels if conv5 is None else feature_info["p4"].channels
+    project = Projection(feature_info, channels)
+    body = conv5 or TwoFCBody(channels, head.roi.size, head.roi.width)
     outputs = 1 + num_classes + head.roi.unused_outputs
-    modules = TwoStageHead(
-        project, RPNHead(head.channels, anchors.num_anchors), BoxHead(body, body.out_features, outputs)
-    )
+    rpn = RPNHead(channels, head.channels, anchors.num_anchors)
+    modules = TwoStageHead(project, rpn, BoxHead(body, body.out_features, outputs))
     coder = DeltaCoder()
     train_limits, test_limits = _limits(head.rpn)
     rules = TwoStageRules(

@@ -182,3 +182,21 @@ class AddFPN(nn.Module):
                 pyramid[f"p{k}"] = smooth(merged)
             above = merged if self.top_down else None
         return {f"p{k}": pyramid[f"p{k}"] for k in self.levels}
+
+
+class NoNeck(nn.Module):
+    """Backbone maps c<k> as they are, under the names p<k>.
+
+    Args:
+        feature_info: of the backbone.
+        levels: the maps that come out, in ascending order.
+    """
+
+    def __init__(self, feature_info: Mapping[str, FeatureInfo], levels: Sequence[int]) -> None:
+        super().__init__()
+        self.levels = tuple(levels)
+        self.feature_info = {f"p{k}": feature_info[f"c{k}"] for k in levels}
+
+    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        """{"c4": [B, C4, H/16, W/16], ...} -> {"p4": the same, ...}, the finest level first."""
+        return {f"p{k}": features[f"c{k}"] for k in self.levels}

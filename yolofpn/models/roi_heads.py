@@ -13,13 +13,14 @@ from yolofpn.models.box_head import BoxHead
 from yolofpn.models.delta_coder import DeltaCoder
 from yolofpn.models.matcher import BalancedSampler, Matcher, usable_objects
 from yolofpn.models.postprocess import class_thresholds
-from yolofpn.models.roi_pooler import RoIPooler
+from yolofpn.models.roi_pooler import RoIPooler, image_of_each
 from yolofpn.models.rpn import SMOOTH_L1_BETA
 from yolofpn.ops.boxes import clip_boxes
 from yolofpn.ops.nms import batched_nms
 from yolofpn.structures import Detections, Limits, Target
 
 SMALLEST_DETECTION = 1e-2  # pixels of a side
+_POOLED_AT_ONCE = 2**26  # numbers in pooled maps that are in memory together when nothing is learnt: 256 MB
 
 
 class RoIHeads:
@@ -86,7 +87,7 @@ class RoIHeads:
         Raises:
             ValueError: the network's output is NaN, or the thresholds are not one or C.
         """
-        logits, deltas = head(self.pooler(pyramid, proposals))
+        logits, deltas = self._predict(head, pyramid, proposals)
         if bool(logits.isnan().any() | deltas.isnan().any()):
             raise ValueError("the network's output is NaN: the weights are damaged or do not fit the network")
         classes = slice(1, 1 + self.num_classes)
@@ -101,6 +102,19 @@ class RoIHeads:
             candidates = Detections(clip_boxes(own_boxes[index, label], size), own_scores[index, label], label)
             found.append(best_detections(candidates, limits))
         return found
+
+    def _predict(
+        self, head: BoxHead, pyramid: Mapping[str, Tensor], proposals: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """The head on all proposals, some thousand at a time."""
+        channels = next(iter(pyramid.values())).shape[1]
+        height, width = self.pooler.size
+        at_once = max(1, _POOLED_AT_ONCE // (channels * height * width))
+        rois, images = torch.cat(list(proposals)), image_of_each(proposals)
+        batches = zip(torch.split(rois, at_once), torch.split(images, at_once), strict=True)
+        parts = [head(self.pooler.pool(pyramid, some, of)) for some, of in batches]
+        logits, deltas = zip(*parts, strict=True)
+        return torch.cat(logits), torch.cat(deltas)
 
 
 def best_detections(candidates: Detections, limits: Limits) -> Detections:

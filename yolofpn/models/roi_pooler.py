@@ -25,6 +25,13 @@ def assign_levels(boxes: Tensor, lowest: int, highest: int) -> Tensor:
     return (CANONICAL_LEVEL + scale.log2() + _NEARLY_WHOLE).floor().clamp(lowest, highest).long()
 
 
+def image_of_each(boxes: Sequence[Tensor]) -> Tensor:
+    """Of each image boxes [R_b, 4] -> [R] int64, the number of the image of each."""
+    device = boxes[0].device
+    counts = torch.tensor([len(each) for each in boxes], device=device)
+    return torch.arange(len(boxes), device=device).repeat_interleave(counts)
+
+
 class RoIPooler:
     """Pools every box from its level.
 
@@ -53,9 +60,10 @@ class RoIPooler:
 
     def __call__(self, pyramid: Mapping[str, Tensor], boxes: Sequence[Tensor]) -> Tensor:
         """{"p2": [B, C, H, W], ...} and of each image boxes [R_b, 4] -> [R, C, size, size], image after image."""
-        rois = torch.cat(list(boxes))
-        counts = torch.tensor([len(each) for each in boxes], device=rois.device)
-        images = torch.arange(len(boxes), device=rois.device).repeat_interleave(counts)
+        return self.pool(pyramid, torch.cat(list(boxes)), image_of_each(boxes))
+
+    def pool(self, pyramid: Mapping[str, Tensor], rois: Tensor, images: Tensor) -> Tensor:
+        """{"p2": [B, C, H, W], ...}, boxes [R, 4] and the image of each, [R] -> [R, C, size, size]."""
         levels = assign_levels(rois, min(self.strides), max(self.strides))
         order, pooled = [], []
         for level, stride in self.strides.items():

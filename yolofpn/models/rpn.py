@@ -24,13 +24,14 @@ class RPNHead(nn.Module):
     """A 3x3 convolution and two 1x1 siblings, shared by all levels (arXiv 1612.03144, section 4.1).
 
     Args:
-        channels: of every map.
+        in_channels: of every map.
+        channels: between the convolutions.
         num_anchors: A, per cell.
     """
 
-    def __init__(self, channels: int, num_anchors: int) -> None:
+    def __init__(self, in_channels: int, channels: int, num_anchors: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv = nn.Conv2d(in_channels, channels, 3, padding=1)
         self.objectness = nn.Conv2d(channels, num_anchors, 1)
         self.deltas = nn.Conv2d(channels, 4 * num_anchors, 1)
         for conv in (self.conv, self.objectness, self.deltas):
@@ -38,7 +39,7 @@ class RPNHead(nn.Module):
             nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
 
     def forward(self, feature: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, channels, H, W] -> objectness logits [B, A, H, W] and deltas [B, 4 A, H, W]."""
+        """[B, in_channels, H, W] -> objectness logits [B, A, H, W] and deltas [B, 4 A, H, W]."""
         hidden = F.relu(self.conv(feature))
         return self.objectness(hidden), self.deltas(hidden)
 

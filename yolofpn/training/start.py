@@ -17,6 +17,8 @@ from yolofpn.darknet.network import DarknetNetwork
 from yolofpn.data.names import ClassMatch, match_classes
 from yolofpn.errors import UserError
 from yolofpn.models.build import NativeDetector
+from yolofpn.models.conv5_body import Conv5Body, with_conv5_in_head
+from yolofpn.models.faster_rcnn import FasterRCNN
 from yolofpn.training.start_darknet import DARKNET_SETTINGS, native_state, read_darknet
 from yolofpn.training.start_imagenet import read_tensors
 from yolofpn.training.start_resnet import RESNET_SETTINGS, resnet_backbone
@@ -149,10 +151,11 @@ def take_over(model: NativeDetector, names: Sequence[str], category_ids: Sequenc
     """
     match = match_classes(start.names, start.category_ids, names, category_ids) if start.names else None
     own = {name: tensor for name, tensor in model.state_dict().items() if not name.endswith("num_batches_tracked")}
+    state = _in_places_of(model, start.state)
     whole: dict[str, Tensor] = {}
     in_part: dict[str, Tensor] = {}
     for name, tensor in own.items():
-        given = start.state.get(name)
+        given = state.get(name)
         if given is None or kernel_of(name) not in {name, *whole, *in_part}:
             continue
         layout = class_layout(name)
@@ -173,6 +176,12 @@ def take_over(model: NativeDetector, names: Sequence[str], category_ids: Sequenc
         match = None  # a head of another kind has nothing to do with their classes
     fresh = [name for name in own if name not in taken]
     return _describe(start.origin, len(own), len(whole), len(in_part), match, fresh)
+
+
+def _in_places_of(model: NativeDetector, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The backbone's last stage may be the second stage of the model."""
+    body = model.head.box.body if isinstance(model, FasterRCNN) else None
+    return with_conv5_in_head(state, body) if isinstance(body, Conv5Body) else state
 
 
 def kernel_of(name: str) -> str:

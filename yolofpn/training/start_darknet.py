@@ -16,6 +16,7 @@ from yolofpn.darknet.native import native_layers
 from yolofpn.darknet.network import load_darknet_network
 from yolofpn.darknet.weights import WeightLayer, WeightsFile, open_weights, read_layers
 from yolofpn.errors import UserError
+from yolofpn.levels import TOP_LEVEL
 from yolofpn.models.build import build_yolo
 from yolofpn.models.yolo import YOLO
 
@@ -95,7 +96,9 @@ def _read_first_layers(path: Path, file: WeightsFile, model: ModelConfig) -> Dar
 def _darknet_twin(model: ModelConfig, num_classes: int) -> YOLO:
     """The network of ``model`` as Darknet can have it: with a neck that concatenates, and a one-stage head."""
     neck = model.neck
-    if not isinstance(neck, ConcatNeckConfig):
+    if model.has_conv5_head:
+        neck = ConcatNeckConfig(type="concat", levels=(TOP_LEVEL,), top_down=False)
+    elif not isinstance(neck, ConcatNeckConfig):
         neck = ConcatNeckConfig(type="concat", levels=neck.levels, top_down=neck.top_down, lateral=neck.lateral)
     head = model.head
     if not isinstance(head, YOLOHeadConfig):
