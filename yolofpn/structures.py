@@ -68,6 +68,7 @@ class Target:
         areas: [M] float32, the annotated area that decides between small, medium and large (COCO: of the mask).
         image_id: the data set's id of the image.
         image_size: (height, width) of the image where it travels padded to a larger one; None: it is not.
+        proposals: [P, 4] float32 xyxy, where any object may be, for a detector that does not find that out itself.
     """
 
     boxes: Tensor
@@ -76,6 +77,7 @@ class Target:
     areas: Tensor
     image_id: int = 0
     image_size: tuple[int, int] | None = None
+    proposals: Tensor | None = None
 
     def __post_init__(self) -> None:
         count = len(self.boxes)
@@ -96,6 +98,7 @@ class Target:
             labels=self.labels.to(device),
             ignore=self.ignore.to(device),
             areas=self.areas.to(device),
+            proposals=None if self.proposals is None else self.proposals.to(device),
         )
 
 

@@ -18,6 +18,8 @@ from torch.utils.data import Dataset
 from yolofpn.data.images import read_image
 from yolofpn.structures import Image, Target
 
+ANY_OBJECT = ("object",)  # the name of the one class where all are one
+
 
 class ProblemKind(StrEnum):
     """What can be wrong with a data set."""
@@ -79,6 +81,19 @@ class FlatStrings(Sequence[str]):
 
 
 @dataclass(frozen=True, eq=False)
+class Proposals:
+    """Where any object may be in the pictures of a data set, as another detector found it.
+
+    Attributes:
+        offsets: [N + 1] int64; those of picture i are rows ``offsets[i] : offsets[i + 1]``.
+        boxes: [P, 4] float32 xyxy in pixels, with a positive area.
+    """
+
+    offsets: NDArray[np.int64]
+    boxes: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
 class DetectionDataset(Dataset[tuple[Tensor, Target]]):
     """Pictures and their ground truth: ``dataset[i]`` gives ([3, H, W] uint8 RGB, Target in the picture's pixels).
 
@@ -98,6 +113,7 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         ignore: [T] bool, COCO's crowds and VOC's difficult objects.
         areas: [T] float32, as annotated.
         problems: what was wrong when it was read.
+        proposals: of another detector, where one is to start from them.
     """
 
     names: tuple[str, ...]
@@ -112,6 +128,7 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
     ignore: NDArray[np.bool_]
     areas: NDArray[np.float32]
     problems: tuple[Problem, ...] = ()
+    proposals: Proposals | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -142,27 +159,34 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
             image_size: (height, width) of the decoded picture. Where it is not what was annotated, the boxes are
                 clipped to the picture as it is.
         """
-        rows = slice(int(self.offsets[index]), int(self.offsets[index + 1]))
-        keep = np.ones(rows.stop - rows.start, dtype=np.bool_)
-        boxes = self.boxes[rows]
-        if image_size is not None and image_size != tuple(self.sizes[index].tolist()):
-            height, width = image_size
-            boxes = np.minimum(boxes, np.array([width, height, width, height], dtype=np.float32))
-            keep = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        rows = _rows_of(self.offsets, index)
+        other_size = None if image_size == tuple(self.sizes[index].tolist()) else image_size
+        boxes, keep = _clipped(self.boxes[rows], other_size)
+        proposals = None
+        if self.proposals is not None:
+            found, inside = _clipped(self.proposals.boxes[_rows_of(self.proposals.offsets, index)], other_size)
+            proposals = torch.from_numpy(found[inside])
         return Target(
             boxes=torch.from_numpy(boxes[keep]),
             labels=torch.from_numpy(self.labels[rows][keep].astype(np.int64)),
             ignore=torch.from_numpy(self.ignore[rows][keep]),
             areas=torch.from_numpy(self.areas[rows][keep]),
             image_id=int(self.image_ids[index]),
+            proposals=proposals,
         )
+
+    def as_one_class(self) -> DetectionDataset:
+        """The same objects, all of one class, for who asks where they are and not what."""
+        return replace(self, names=ANY_OBJECT, category_ids=self.category_ids[:1], labels=np.zeros_like(self.labels))
 
     def subset(self, indices: Sequence[int] | NDArray[Any]) -> DetectionDataset:
         """The images ``indices``, in that order, with all classes; the problems stay with the whole."""
         chosen = np.asarray(indices, dtype=np.int64)
-        counts = np.diff(self.offsets)[chosen]
-        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        rows = np.repeat(self.offsets[chosen] - offsets[:-1], counts) + np.arange(offsets[-1])
+        offsets, rows = _chosen_rows(self.offsets, chosen)
+        proposals = self.proposals
+        if proposals is not None:
+            own_offsets, own_rows = _chosen_rows(proposals.offsets, chosen)
+            proposals = Proposals(own_offsets, proposals.boxes[own_rows])
         return replace(
             self,
             paths=FlatStrings(self.paths[int(i)] for i in chosen),
@@ -175,6 +199,7 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
             ignore=self.ignore[rows],
             areas=self.areas[rows],
             problems=(),
+            proposals=proposals,
         )
 
     @property
@@ -186,7 +211,30 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
     def nbytes(self) -> int:
         """Memory of all arrays."""
         arrays = (self.sizes, self.image_ids, self.labelled, self.offsets, self.boxes, self.labels, self.ignore)
-        return self.paths.nbytes + self.areas.nbytes + sum(array.nbytes for array in arrays)
+        proposals = 0 if self.proposals is None else self.proposals.offsets.nbytes + self.proposals.boxes.nbytes
+        return self.paths.nbytes + self.areas.nbytes + proposals + sum(array.nbytes for array in arrays)
+
+
+def _rows_of(offsets: NDArray[np.int64], index: int) -> slice:
+    return slice(int(offsets[index]), int(offsets[index + 1]))
+
+
+def _chosen_rows(offsets: NDArray[np.int64], chosen: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The offsets of the images ``chosen`` alone, and the rows that they had among all."""
+    counts = np.diff(offsets)[chosen]
+    own = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    return own, np.repeat(offsets[chosen] - own[:-1], counts) + np.arange(own[-1])
+
+
+def _clipped(
+    boxes: NDArray[np.float32], image_size: tuple[int, int] | None
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Boxes cut to a picture of (height, width), if it is given, and which of them are in it."""
+    if image_size is None:
+        return boxes, np.ones(len(boxes), dtype=np.bool_)
+    height, width = image_size
+    boxes = np.minimum(boxes, np.array([width, height, width, height], dtype=np.float32))
+    return boxes, (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
 
 
 def concatenate(datasets: Sequence[DetectionDataset]) -> DetectionDataset:

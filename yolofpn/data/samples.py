@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -65,14 +65,14 @@ class EvaluationSamples(Dataset[Sample]):
             failures[key.index] = str(error)
             image = np.full((*key.size, 3), LETTERBOX_FILL, dtype=np.uint8)
             original = self._dataset.target(key.index)
-            network_target = no_objects(original.image_id)
+            network_target = no_objects(original)
         resized, placement = resize_for_detection(image, key.size, self._resize)
         return Sample(
             to_tensor(resized[:, :, ::-1]),
             place_target(network_target, placement),
             (key.index,),
             failures,
-            original,
+            replace(original, proposals=None),
             placement,
         )
 
@@ -85,13 +85,16 @@ def place_target(target: Target, placement: Placement) -> Target:
         ignore=target.ignore,
         areas=target.areas * (placement.scale_x * placement.scale_y),
         image_id=target.image_id,
+        proposals=None if target.proposals is None else placement.to_network(target.proposals),
     )
 
 
-def no_objects(image_id: int) -> Target:
-    """The target of a picture that shows nothing."""
-    none = torch.zeros(0)
-    return Target(none.reshape(0, 4), none.long(), none.bool(), none, image_id)
+def no_objects(target: Target) -> Target:
+    """What is left of a target where its picture shows nothing."""
+    proposals = None if target.proposals is None else target.proposals[:0]
+    return Target(
+        target.boxes[:0], target.labels[:0], target.ignore[:0], target.areas[:0], target.image_id, proposals=proposals
+    )
 
 
 def to_tensor(image: NetworkImage) -> Tensor:

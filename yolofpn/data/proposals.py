@@ -1,0 +1,185 @@
+"""Proposals that another detector made of a data set: read from a file, and carried through what varies pictures."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from yolofpn.data.dataset import DetectionDataset, Proposals
+from yolofpn.errors import InputError, UserError
+from yolofpn.structures import Target
+
+HOW_TO_WRITE = "evaluate.py --split {split} --save-proposals FILE writes one"
+_PROPOSAL = -1  # the label of a row that is none of an object
+_TOLERANCE = 1.0  # pixels that a box may reach out of its picture, for those who count from another corner
+
+
+def with_proposals(dataset: DetectionDataset, path: Path, split: str) -> tuple[DetectionDataset, str]:
+    """The same pictures with the proposals of a file; also a line to print.
+
+    The file is a COCO results list: each item has ``bbox`` [x, y, width, height] and the picture's ``image_id`` or
+    ``file_name``. Scores and categories are passed over. Pictures that the data set lacks are no error, as it may be a
+    part of what the proposals were made of.
+
+    Args:
+        dataset: gets the proposals.
+        path: of the file; it is parsed in memory.
+        split: what the data set is called, for people.
+
+    Raises:
+        UserError: the file is missing or malformed, lacks a picture, or is of other pictures.
+    """
+    rows, strangers = _read(path, dataset)
+    index, boxes = rows[:, 0].astype(np.int64), rows[:, 1:]
+    corners = np.column_stack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]])
+    _check_extent(dataset, path, index, corners)
+    _check_complete(dataset, path, split, np.bincount(index, minlength=len(dataset)), strangers)
+    visible = (boxes[:, 2] > 0) & (boxes[:, 3] > 0)
+    order = np.argsort(index[visible], kind="stable")
+    counts = np.bincount(index[visible], minlength=len(dataset))
+    found = Proposals(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), corners[visible][order])
+    note = (
+        f"proposals: {path}: {len(found.boxes) / len(dataset):.0f} for each of the {len(dataset)} pictures of {split}"
+    )
+    if strangers:
+        note += f"; {len(strangers)} pictures that it has are not among them"
+    return replace(dataset, proposals=found), note
+
+
+def as_rows(target: Target) -> Target:
+    """A target whose proposals are rows behind its objects, in the form of regions to ignore.
+
+    So all that moves, cuts or joins pictures moves, cuts or joins their proposals too: they are kept as long as
+    something of them is visible, and no crop spares them.
+    """
+    if target.proposals is None:
+        return target
+    count = len(target.proposals)
+    return Target(
+        boxes=torch.cat([target.boxes, target.proposals]),
+        labels=torch.cat([target.labels, torch.full((count,), _PROPOSAL)]),
+        ignore=torch.cat([target.ignore, torch.ones(count, dtype=torch.bool)]),
+        areas=torch.cat([target.areas, torch.zeros(count)]),
+        image_id=target.image_id,
+    )
+
+
+def from_rows(target: Target) -> Target:
+    """The target that ``as_rows`` made its rows of, wherever they are by now."""
+    proposed = target.labels == _PROPOSAL
+    return Target(
+        boxes=target.boxes[~proposed],
+        labels=target.labels[~proposed],
+        ignore=target.ignore[~proposed],
+        areas=target.areas[~proposed],
+        image_id=target.image_id,
+        proposals=target.boxes[proposed],
+    )
+
+
+@dataclass
+class _Collector:
+    """Takes proposals out of the JSON while it is parsed, as there may be millions; everything else passes."""
+
+    index_of: dict[int | str, int]
+    values: array[float] = field(default_factory=lambda: array("f"))
+    strangers: set[int | str] = field(default_factory=set)
+
+    def __call__(self, node: dict[str, Any]) -> dict[str, Any] | None:
+        box, picture = node.get("bbox"), node.get("image_id", node.get("file_name"))
+        if not isinstance(box, list) or len(box) != 4 or not isinstance(picture, int | str):
+            return node
+        index = self.index_of.get(picture)
+        if index is None:
+            self.strangers.add(picture)
+            return None
+        try:
+            self.values.extend((index, *box))
+        except TypeError:
+            return node
+        return None
+
+
+def _read(path: Path, dataset: DetectionDataset) -> tuple[NDArray[np.float32], set[int | str]]:
+    """[P, 5] picture's index, x, y, width, height; and what the file calls pictures that the data set lacks."""
+    names: list[int | str] = [PurePath(name).name for name in dataset.paths]
+    index_of = {name: index for index, name in enumerate(names)}
+    index_of |= {number: index for index, number in enumerate(dataset.image_ids.tolist())}
+    collector = _Collector(index_of)
+    try:
+        items = json.loads(path.read_bytes(), object_hook=collector)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}: expected proposals (JSON)") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid JSON ({error}): write the proposals again") from None
+    if not isinstance(items, list):
+        raise UserError(f"{path}: holds no list of proposals, as COCO's results are one")
+    for number, item in enumerate(items):
+        if item is not None:
+            raise _malformed(path, number, item)
+    rows = np.frombuffer(collector.values, dtype=np.float32).reshape(-1, 5)
+    wrong = ~np.isfinite(rows).all(axis=1) | (rows[:, 3:] < 0).any(axis=1)
+    if wrong.any():
+        row = rows[wrong.argmax()]
+        raise UserError(f"{path}: {dataset.paths[int(row[0])]}: {row[1:].tolist()} is no box [x, y, width, height]")
+    return rows, collector.strangers
+
+
+def _malformed(path: Path, number: int, item: object) -> UserError:
+    return UserError(
+        f"{path}: item {number}: {json.dumps(item)[:80]}\n"
+        "each needs the picture's image_id (or file_name) and its bbox [x, y, width, height]"
+    )
+
+
+def _check_extent(
+    dataset: DetectionDataset, path: Path, index: NDArray[np.int64], corners: NDArray[np.float32]
+) -> None:
+    """Running numbers of pictures exist in every split: that the boxes lie in the pictures tells them apart."""
+    limits = np.tile(dataset.sizes[:, ::-1], 2)[index]
+    outside = (corners < -_TOLERANCE) | (corners > limits + _TOLERANCE)
+    for row in _first_of_each(index, outside.any(axis=1).nonzero()[0]):
+        picture = int(index[row])
+        try:
+            height, width, _ = dataset.image(picture).shape  # what is annotated may be wrong
+        except InputError:
+            continue
+        box = corners[row].tolist()
+        if min(box) < -_TOLERANCE or max(box[0::2]) > width + _TOLERANCE or max(box[1::2]) > height + _TOLERANCE:
+            raise UserError(
+                f"{path}: the box {[round(side) for side in box]} reaches out of {dataset.paths[picture]}, which has "
+                f"{width}x{height} pixels: are these the proposals of other pictures?"
+            )
+
+
+def _first_of_each(index: NDArray[np.int64], rows: NDArray[np.int64]) -> Sequence[int]:
+    """One of ``rows`` for each picture that has any."""
+    _, first = np.unique(index[rows], return_index=True)
+    chosen: list[int] = rows[first].tolist()
+    return chosen
+
+
+def _check_complete(
+    dataset: DetectionDataset, path: Path, split: str, counts: NDArray[np.int64], strangers: set[int | str]
+) -> None:
+    """Of a picture that cannot be read there are no proposals, and none are missed."""
+    missing = (counts == 0).nonzero()[0].tolist()
+    for index in missing:
+        try:
+            dataset.image(index)
+        except InputError:
+            continue
+        unknown = f"; {len(strangers)} others that it has are not in {split}" if strangers else ""
+        raise UserError(
+            f"{path}: has no proposals for {len(missing)} of the {len(dataset)} pictures of {split}, such as "
+            f"{dataset.paths[index]} (image_id {int(dataset.image_ids[index])}){unknown}\n"
+            f"the proposals of that split are needed: {HOW_TO_WRITE.format(split=split)}"
+        )
