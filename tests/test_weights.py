@@ -24,7 +24,7 @@ from yolofpn.data.names import COCO_CATEGORY_IDS, COCO_NAMES
 from yolofpn.errors import UserError
 from yolofpn.models.build import NativeDetector
 from yolofpn.models.yolo import YOLO
-from yolofpn.weights import build_detector, default_weights, load_weights, save_weights
+from yolofpn.weights import build_detector, load_weights, save_weights
 
 MODEL = ModelConfig.model_validate(
     {
@@ -151,6 +151,17 @@ def test_half_precision_is_stored_small_and_loaded_as_fp32(saved: Path, tmp_path
         if tensor.is_floating_point():
             assert tensor.dtype == torch.float32
             assert torch.equal(tensor, expected[name].half().float())
+
+
+def test_numbers_too_large_for_half_precision_are_refused(saved: Path) -> None:
+    before, state = saved.read_bytes(), fresh().state_dict()
+    name = next(iter(state))
+    state[name].view(-1)[0] = 65_520.0  # rounds to infinity; the largest float16 is 65,504
+    with pytest.raises(UserError, match=rf"x.safetensors: '{name}' holds numbers too large for torch.float16"):
+        save_weights(saved, state, METADATA, torch.float16)
+    assert saved.read_bytes() == before
+    state[name].view(-1)[0] = 65_504.0
+    save_weights(saved, state, METADATA, torch.float16)
 
 
 def test_batch_norms_counter_is_dropped_and_tolerated(saved: Path) -> None:
@@ -475,26 +486,6 @@ def test_a_backbone_is_refused_before_it_is_downloaded(monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"darknet53.conv.74 is a backbone without a detector"):
         load_weights("darknet53.conv.74")
-
-
-def test_default_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights_module, "_REPOSITORY", tmp_path / "project")
-    monkeypatch.delenv("YOLOFPN_TEST_DATA", raising=False)
-    with pytest.raises(UserError) as error:
-        load_weights("auto")
-    assert len(str(error.value).splitlines()) == 2
-
-    path, network = write_darknet(tmp_path / "data" / "darknet", "yolo-fastest-1.1-xl")
-    monkeypatch.setenv("YOLOFPN_TEST_DATA", str(tmp_path / "data"))
-    loaded = load_weights("auto")
-    assert loaded.notes[0] == f"weights: {path} (from the test data, as the project has none of its own yet)"
-    assert_same_maps(network, loaded.detector)
-
-    own = tmp_path / "project" / "weights" / "own.safetensors"
-    own.parent.mkdir(parents=True)
-    save_weights(own, fresh().state_dict(), METADATA)
-    assert default_weights()[0] == own
-    assert isinstance(load_weights("auto").detector, YOLO)
 
 
 @pytest.mark.parametrize(

@@ -28,12 +28,12 @@ from yolofpn.data.names import coco_category_ids, read_names
 from yolofpn.errors import UserError
 from yolofpn.graphs.exported import SUFFIXES
 from yolofpn.models.build import NativeDetector, build_limits, build_model
+from yolofpn.shipped import default_weights
 
 RUN_WEIGHTS = "weights.safetensors"
 _METADATA_KEY = "yolofpn"
 _FORMAT_VERSION = 1
 _COUNTER = ".num_batches_tracked"  # batch norm's, which only its cumulative average would read
-_REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
@@ -98,25 +98,6 @@ class _SkipRandomNumbers(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def default_weights() -> tuple[Path, str]:
-    """The weights that are used where none are named, and a line that says which.
-
-    Raises:
-        UserError: there are none.
-    """
-    for folder in (_REPOSITORY / "weights", Path(__file__).parent / "default_weights"):
-        for path in sorted(folder.glob("*.safetensors")):
-            return path, f"weights: {path} (the project's own)"
-    test_data = Path(os.environ.get("YOLOFPN_TEST_DATA") or _REPOSITORY.parent / "shared" / "data")
-    path = test_data / "darknet" / "yolo-fastest-1.1-xl.weights"
-    if path.is_file():
-        return path, f"weights: {path} (from the test data, as the project has none of its own yet)"
-    raise UserError(
-        "no weights are given, and the project has none of its own yet: --weights takes a Darknet .weights file\n"
-        "(its cfg beside it), a safetensors file, or a name such as yolov3-tiny, which is downloaded (35 MB)"
-    )
-
-
 def build_detector(metadata: Metadata, origin: str) -> NativeDetector | DarknetNetwork:
     """The network that ``metadata`` describes, with fresh weights; ``origin`` names its file in errors.
 
@@ -166,7 +147,7 @@ def save_weights(
         dtype: floating-point tensors are stored in it, such as torch.float16; by default in their own.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: the file cannot be written, or a number is too large for ``dtype``.
     """
     path = Path(path)
     # Clones, because a safetensors file refuses tensors that share memory.
@@ -174,6 +155,9 @@ def save_weights(
         name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous().clone()
         for name, tensor in _without_counters(state).items()
     }
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all() and state[name].isfinite().all():
+            raise UserError(f"{path}: {name!r} holds numbers too large for {tensor.dtype}: keep them as they are")
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         save_file(tensors, unfinished, {_METADATA_KEY: metadata.model_dump_json()})
@@ -197,8 +181,8 @@ def _resolve(spec: str | Path) -> tuple[Path, list[str]]:
     except OSError as error:
         raise UserError(f"{spec}: cannot be read ({error.strerror})") from None
     if str(spec) == "auto":
-        default, note = default_weights()
-        return default, [note]
+        default = default_weights()
+        return default, [f"weights: {default} (the project's own; sha256 checked)"]
     if str(spec) in NAMED_WEIGHTS:
         if NAMED_WEIGHTS[str(spec)].convolutions:
             raise UserError(

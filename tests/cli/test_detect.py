@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -26,6 +27,7 @@ from yolofpn.inference import sinks
 from yolofpn.inference.media import MediaChoice
 from yolofpn.inference.run import _run_name
 from yolofpn.inference.source_kinds import camera_source, url_source
+from yolofpn.shipped import sample_pictures
 
 pytestmark = pytest.mark.usefixtures("in_own_folder")
 
@@ -222,24 +224,24 @@ def test_the_installed_command_opens_the_same_door(
     assert (outcome.code, len(records(outcome.out))) == (0, 1)
 
 
-def test_without_source_and_weights_the_samples_are_used(
+def test_without_source_and_weights_what_ships_with_the_project_is_used(
     pictures: Path, weights: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("YOLOFPN_TEST_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr("yolofpn.weights._REPOSITORY", tmp_path / "clone")
+    own = tmp_path / "clone" / "weights"
+    monkeypatch.setattr("yolofpn.shipped._WEIGHTS_FOLDERS", (own,))
     outcome = detect(capsys)
-    assert (outcome.code, outcome.out) == (2, "")
-    assert outcome.err.count("\n") == 2
+    assert (outcome.code, outcome.out, outcome.err.count("\n")) == (2, "", 2)
+    assert "the default weights are missing" in outcome.err
     assert "yolov3-tiny, which is downloaded" in outcome.err
-    write_tiny(tmp_path / "data" / "darknet", "yolo-fastest-1.1-xl")
-    outcome = detect(capsys)
-    assert (outcome.code, outcome.err.count("\n")) == (2, 2)
-    assert "nothing to detect on" in outcome.err
-    pictures.rename(tmp_path / "data" / "pictures")
+
+    digest = hashlib.sha256(write_tiny(own).read_bytes()).hexdigest()
+    (own / "SHA256SUMS").write_text(f"{digest}  tiny.weights\n")
     outcome = detect(capsys)
     assert outcome.code == 0
-    assert "(from the test data, as the project has none of its own yet)" in outcome.out
+    assert f"weights: {own / 'tiny.weights'} (the project's own; sha256 checked)" in outcome.out
     assert outcome.out.endswith("results: runs/detect/pictures-1\n")
+    written = records(Path("runs/detect/pictures-1/detections.jsonl").read_text())
+    assert [Path(each["source"]) for each in written] == sample_pictures()
 
 
 @pytest.mark.parametrize(

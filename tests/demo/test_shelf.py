@@ -53,6 +53,18 @@ def test_damaged_weights_are_named_without_the_folder(tmp_path: Path) -> None:
     assert str(tmp_path) not in str(error.value)
 
 
+def test_the_default_is_named_without_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_tiny(tmp_path / "weights")
+    monkeypatch.setattr(shelf_module, "default_weights", lambda: path)
+    shelf = Shelf([], runs=tmp_path, device="cpu")
+    assert [choice.title for choice in shelf.choices()] == ["tiny (default)"]
+    assert shelf.predictor(Settings()).names == ("red", "potted plant")
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(InputError) as error:
+        Shelf([], runs=tmp_path, device="cpu").predictor(Settings())
+    assert str(tmp_path) not in str(error.value)
+
+
 def test_weights_not_used_lately_leave_the_memory_and_come_back(tmp_path: Path, tiny: Path) -> None:
     paths = [shutil.copytree(tiny.parent, tmp_path / str(index)) / tiny.name for index in range(5)]
     shelf = Shelf([str(path) for path in paths], device="cpu")

@@ -18,7 +18,8 @@ from yolofpn.inference.backends.choose import Workload
 from yolofpn.inference.load import LoadedDetector, load_for_inference
 from yolofpn.inference.predictor import Predictor
 from yolofpn.models.build import build_model
-from yolofpn.weights import default_weights, weights_kind
+from yolofpn.shipped import default_weights
+from yolofpn.weights import weights_kind
 
 CFG_SUFFIXES = (".yaml", ".yml", ".cfg")
 
@@ -140,7 +141,7 @@ def open_model(weights: str, folder: Path) -> Model:
         case ".cfg":
             path = make_darknet_weights(Path(weights), folder)
         case _:
-            path = default_weights()[0] if weights == "auto" else Path(weights)
+            path = default_weights() if weights == "auto" else Path(weights)
     loaded = load_for_inference(path)
     is_darknet = isinstance(loaded.detector, DarknetNetwork) and path.is_file() and weights_kind(path) == "darknet"
     return Model(loaded, path if is_darknet else None)

@@ -13,7 +13,8 @@ from yolofpn.demo.settings import Settings
 from yolofpn.errors import InputError, UserError
 from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.selection import choose_limits
-from yolofpn.weights import RUN_WEIGHTS, LoadedWeights, default_weights, load_weights
+from yolofpn.shipped import default_weights
+from yolofpn.weights import RUN_WEIGHTS, LoadedWeights, load_weights
 
 MOST_LOADED = 3  # weights that stay in memory
 MOST_PREDICTORS = 8  # of these weights, in different image sizes
@@ -49,7 +50,11 @@ class Shelf:
         self._loaded: OrderedDict[str, LoadedWeights] = OrderedDict()
         self._predictors: OrderedDict[tuple[str, int | None], Predictor] = OrderedDict()
         for spec in given or ("auto",):
-            self._offer(spec, f"{default_weights()[0].stem} (default)" if spec == "auto" else Path(spec).name or spec)
+            if spec == "auto":
+                default = default_weights()
+                self._offer(str(default), f"{default.stem} (default)")
+            else:
+                self._offer(spec, Path(spec).name or spec)
 
     def choices(self) -> list[Choice]:
         """All weights on offer now; a choice keeps its key as long as the program runs."""

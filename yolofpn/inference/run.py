@@ -23,7 +23,6 @@ from yolofpn.inference.pipeline import Result, Results, results_of, written
 from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.remote import is_url
 from yolofpn.inference.report import Report
-from yolofpn.inference.samples import default_sources
 from yolofpn.inference.shown_thresholds import lowered
 from yolofpn.inference.sinks import Sinks, build_sinks
 from yolofpn.inference.sources import Source, resolve_sources
@@ -31,6 +30,7 @@ from yolofpn.inference.threads import share_processors
 from yolofpn.inference.viewer import Viewer
 from yolofpn.inference.window import check_display
 from yolofpn.inference.workload import expected_workload
+from yolofpn.shipped import default_sources
 
 OUTPUT_BASE = Path("runs/detect")
 STDOUT = "-"

@@ -111,7 +111,7 @@ def test_where_nothing_is_found_the_maps_decide() -> None:
 
 
 def test_pictures_are_drawn_where_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parity, "default_pictures", list)
+    monkeypatch.setattr(parity, "sample_pictures", list)
     drawn = check_pictures((64, 96))
     assert len(drawn) >= 2
     assert all(picture.shape == (1, 3, 64, 96) and picture.dtype == torch.uint8 for picture in drawn)

@@ -13,9 +13,9 @@ from yolofpn.data.images import read_image
 from yolofpn.data.samples import to_tensor
 from yolofpn.errors import InputError, UserError
 from yolofpn.graphs.backend import Backend
-from yolofpn.inference.samples import default_pictures
 from yolofpn.ops.boxes import box_iou
 from yolofpn.ops.resize import resize_image
+from yolofpn.shipped import sample_pictures
 from yolofpn.structures import Detections, Detector, Limits
 
 SCORE_THRESH = 0.25
@@ -104,7 +104,7 @@ def compare_backends(
 
 
 def check_pictures(size: tuple[int, int]) -> list[Tensor]:
-    """What backends are compared on: the sample pictures where they are at hand, else drawn ones.
+    """What backends are compared on: the sample pictures, or drawn ones where these are missing.
 
     Args:
         size: (height, width) that they are stretched to.
@@ -113,7 +113,7 @@ def check_pictures(size: tuple[int, int]) -> list[Tensor]:
         uint8 [1, 3, H, W] each, RGB.
     """
     try:
-        images = [read_image(path) for path in default_pictures()[:_MOST_PICTURES]]
+        images = [read_image(path) for path in sample_pictures()[:_MOST_PICTURES]]
     except (InputError, UserError):
         images = []
     if not images:

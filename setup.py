@@ -1,0 +1,8 @@
+"""What pyproject.toml cannot say: the default weights lie beside the package, and are installed inside it."""
+
+from setuptools import find_namespace_packages, setup
+
+setup(
+    packages=[*find_namespace_packages(include=["yolofpn*"]), "yolofpn.default_weights"],
+    package_dir={"yolofpn.default_weights": "weights"},
+)

@@ -1,0 +1,150 @@
+"""What ships with the project is found in a checkout and in an installed package; other weights are refused."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tiny_detector import write_tiny
+from yolofpn import shipped
+from yolofpn.data.images import read_image
+from yolofpn.errors import UserError
+from yolofpn.shipped import default_sources, default_weights, sample_pictures
+from yolofpn.weights import load_weights
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def ship(folder: Path, content: bytes, *, name: str = "a.safetensors", sums: str | None = None) -> Path:
+    """``folder`` with weights and their checksum, as ``sha256sum`` writes it unless ``sums`` is given."""
+    folder.mkdir(parents=True)
+    (folder / name).write_bytes(content)
+    (folder / "SHA256SUMS").write_text(sums or f"{hashlib.sha256(content).hexdigest()}  {name}\n")
+    return folder / name
+
+
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """Where a checkout and an installed package have their weights; both are empty."""
+    found = (tmp_path / "clone" / "weights", tmp_path / "site-packages" / "yolofpn" / "default_weights")
+    monkeypatch.setattr(shipped, "_WEIGHTS_FOLDERS", found)
+    return found
+
+
+def refusal() -> str:
+    with pytest.raises(UserError) as error:
+        default_weights()
+    assert len(str(error.value).splitlines()) == 2
+    assert "--weights" in str(error.value).splitlines()[1]
+    return str(error.value)
+
+
+@pytest.mark.parametrize("place", [0, 1], ids=["checkout", "installed"])
+def test_weights_are_found(places: tuple[Path, Path], place: int) -> None:
+    path = ship(places[place], b"numbers")
+    assert default_weights() == path
+
+
+def test_a_checkout_goes_before_an_installed_package(places: tuple[Path, Path]) -> None:
+    ship(places[1], b"old")
+    path = ship(places[0], b"new")
+    assert default_weights() == path
+
+
+def test_the_checksum_may_be_of_a_binary_listing(places: tuple[Path, Path]) -> None:
+    sums = f"{hashlib.sha256(b'x').hexdigest()} *a.safetensors\n"
+    path = ship(places[0], b"x", sums=sums)
+    assert default_weights() == path
+
+
+def test_weights_that_are_not_there(places: tuple[Path, Path]) -> None:
+    assert refusal().startswith("the default weights are missing: fetch or install yolofpn again, whole\n")
+    path = ship(places[0], b"numbers")
+    path.unlink()
+    assert refusal().startswith(f"{path}: is missing: fetch")
+
+
+def test_weights_that_are_not_what_was_shipped(places: tuple[Path, Path]) -> None:
+    path = ship(places[0], bytes(2000))
+    path.write_bytes(bytes(1999))
+    assert refusal().startswith(f"{path}: is not the file that ships with yolofpn (1,999 bytes, another sha256)")
+    path.write_bytes(bytes(1999) + b"\x01")
+    assert refusal().startswith(f"{path}: is not the file that ships with yolofpn (2,000 bytes, another sha256)")
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 2000\n")
+    assert refusal().startswith(f"{path}: is only Git LFS's note of where the weights are: git lfs pull")
+
+
+@pytest.mark.parametrize("sums", ["nothing", "0" * 63 + "  a.safetensors\n", "0" * 64 + "  ../a.safetensors\n"])
+def test_a_damaged_checksum(places: tuple[Path, Path], sums: str) -> None:
+    path = ship(places[0], b"numbers", sums=sums)
+    assert refusal().startswith(f"{path.with_name('SHA256SUMS')}: is no list of sha256sum")
+
+
+def test_weights_that_may_not_be_read(places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    path = ship(places[0], b"numbers")
+
+    open_path = Path.open
+
+    def deny(self: Path, *mode: Any, **options: Any) -> Any:
+        if self == path:
+            raise PermissionError(13, "Permission denied", str(self))
+        return open_path(self, *mode, **options)
+
+    monkeypatch.setattr(Path, "open", deny)
+    assert refusal().startswith(f"{path}: cannot be read (Permission denied)")
+
+
+def test_what_is_loaded_was_checked(places: tuple[Path, Path], tmp_path: Path) -> None:
+    tiny = write_tiny(tmp_path / "tiny")
+    path = ship(places[0], tiny.read_bytes(), name=tiny.name)
+    for companion in (".cfg", ".names"):
+        shutil.copy(tiny.with_suffix(companion), path.with_suffix(companion))
+    loaded = load_weights("auto")
+    assert loaded.notes[0] == f"weights: {path} (the project's own; sha256 checked)"
+    assert loaded.metadata.names == ("red", "potted plant")
+    path.write_bytes(path.read_bytes() + bytes(4))
+    with pytest.raises(UserError, match=r"another sha256"):
+        load_weights("auto")
+
+
+def test_the_sample_pictures_can_be_read_and_have_their_terms_beside_them() -> None:
+    (folder,) = default_sources()
+    pictures = sample_pictures()
+    assert len(pictures) >= 3
+    terms = (Path(folder) / "README.md").read_text(encoding="utf-8")
+    for path in pictures:
+        assert read_image(path).shape[2] == 3
+        assert f"| `{path.name}` |" in terms
+    assert sum(path.stat().st_size for path in pictures) < 400_000
+    assert sorted(Path(folder).iterdir()) == sorted([*pictures, Path(folder) / "README.md"])
+
+
+def test_no_sample_pictures_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shipped, "_PICTURES", tmp_path)
+    assert sample_pictures() == []
+    with pytest.raises(UserError, match="name a picture, folder or video of your own"):
+        default_sources()
+
+
+def test_an_installed_package_holds_them_too(tmp_path: Path) -> None:
+    """Built as pip builds it, from a tree that has the default weights in it."""
+    tree, built = tmp_path / "tree", tmp_path / "built"
+    package = tree / "yolofpn"
+    shutil.copytree(REPOSITORY / "yolofpn" / "pictures", package / "pictures")
+    for name in ("__init__.py", "shipped.py", "errors.py"):
+        shutil.copy(REPOSITORY / "yolofpn" / name, package / name)
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, tree / name)
+    ship(tree / "weights", b"numbers")
+    command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(built)]
+    subprocess.run(command, cwd=tree, check=True, capture_output=True, timeout=60)
+    installed = built / "yolofpn"
+    assert {path.name for path in (installed / "pictures").glob("*.jpg")} == {path.name for path in sample_pictures()}
+    assert {path.name for path in (installed / "default_weights").iterdir()} == {"SHA256SUMS", "a.safetensors"}
+    assert (installed / "shipped.py").is_file()

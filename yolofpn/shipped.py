@@ -1,0 +1,75 @@
+"""What ships with the project: weights to detect with, and pictures to detect on."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+from yolofpn.errors import UserError
+
+CHECKSUMS = "SHA256SUMS"
+_PACKAGE = Path(__file__).resolve().parent
+# Beside the package in a checkout, inside it once it is installed (setup.py puts them there).
+_WEIGHTS_FOLDERS = (_PACKAGE.parent / "weights", _PACKAGE / "default_weights")
+_PICTURES = _PACKAGE / "pictures"
+_LFS_POINTER = b"version https://git-lfs"
+_OTHERS = "other weights: --weights FILE|RUN_DIR, or a name such as yolov3-tiny, which is downloaded (35 MB)"
+
+
+def default_weights() -> Path:
+    """The weights that are used where none are named, checked against their sha256.
+
+    Raises:
+        UserError: they are missing, or not the bytes that ship with the project.
+    """
+    folder = next((each for each in _WEIGHTS_FOLDERS if (each / CHECKSUMS).is_file()), None)
+    if folder is None:
+        raise UserError(f"the default weights are missing: fetch or install yolofpn again, whole\n{_OTHERS}")
+    try:
+        digest, path = _read_checksum(folder / CHECKSUMS)
+        problem = _find_problem(path, digest)
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror or error})"
+        path = folder / CHECKSUMS if error.filename is None else Path(error.filename)
+    if problem is not None:
+        raise UserError(f"{path}: {problem}\n{_OTHERS}")
+    return path
+
+
+def sample_pictures() -> list[Path]:
+    """The pictures that a detector is tried on; none where they were taken out of the package."""
+    return sorted(_PICTURES.glob("*.jpg"))
+
+
+def default_sources() -> tuple[str, ...]:
+    """What is detected on where no source is named: the folder of the sample pictures.
+
+    Raises:
+        UserError: there are none.
+    """
+    if not sample_pictures():
+        raise UserError(f"{_PICTURES}: holds no pictures any more: name a picture, folder or video of your own")
+    return (str(_PICTURES),)
+
+
+def _read_checksum(path: Path) -> tuple[str, Path]:
+    """The hexadecimal sha256 and the file, from the first line that ``sha256sum`` wrote."""
+    match = re.match(r"([0-9a-f]{64}) [ *]([^/\\\n]+)\n", path.read_text(encoding="utf-8", errors="replace"))
+    if match is None:
+        raise UserError(f"{path}: is no list of sha256sum: fetch or install yolofpn again\n{_OTHERS}")
+    return match[1], path.with_name(match[2])
+
+
+def _find_problem(path: Path, digest: str) -> str | None:
+    """Why the file is not the one of this sha256; None if it is."""
+    if not path.is_file():
+        return "is missing: fetch or install yolofpn again, whole"
+    with path.open("rb") as file:
+        if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
+            return "is only Git LFS's note of where the weights are: git lfs pull fetches them"
+        file.seek(0)
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found == digest:
+        return None
+    return f"is not the file that ships with yolofpn ({path.stat().st_size:,} bytes, another sha256): fetch it again"
