@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.doors import call
 from yolofpn.cli.convert import main
+from yolofpn.cli.summary import main as summary
 from yolofpn.config import DarknetHeader
 from yolofpn.darknet.cfg import parse_cfg
 from yolofpn.darknet.network import DarknetNetwork
@@ -73,6 +75,34 @@ def test_the_native_model_gives_the_same_output(yolov3: Path, quarter_yaml: Path
         ours, theirs = load_weights(path).detector.dense(images), load_weights(yolov3).detector.dense(images)
     for own, other in zip(reversed(ours.values()), theirs.values(), strict=True):
         torch.testing.assert_close(own, other, rtol=0, atol=1e-5 * float(other.abs().max()))
+
+
+def test_half_of_the_space_and_a_card(
+    yolov3: Path, quarter_yaml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card, whole, half = tmp_path / "card.md", tmp_path / "whole.safetensors", tmp_path / "half.safetensors"
+    card.write_text("# Katze\n\nFür alle.\n", encoding="utf-8")
+    assert convert(yolov3, whole, "--cfg", quarter_yaml) == 0
+    assert convert(whole, half, "--half", "--card", card) == 0
+    assert half.stat().st_size < 0.51 * whole.stat().st_size
+    stored, before = load_weights(half), load_weights(whole)
+    assert stored.metadata.card == "# Katze\n\nFür alle.\n"
+    assert stored.metadata.model_copy(update={"card": ""}) == before.metadata
+    for name, tensor in stored.detector.state_dict().items():
+        if tensor.is_floating_point():
+            assert tensor.dtype == torch.float32
+            assert torch.equal(tensor, before.detector.state_dict()[name].half().float())
+    assert call(summary, capsys, half).out.endswith("\n\n# Katze\n\nFür alle.\n")
+
+
+def test_what_darknets_format_cannot_hold_is_refused(
+    yolov3: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "card.md").write_text("x")
+    for flags in (["--half"], ["--card", tmp_path / "card.md"]):
+        assert "takes neither --half nor --card" in refusal(capsys, yolov3, tmp_path / "out.weights", *flags)
+    said = refusal(capsys, yolov3, tmp_path / "out.safetensors", "--card", tmp_path / "none.md")
+    assert "none.md: cannot be read" in said
 
 
 def test_real_weights_come_back(data_dir: Path, tmp_path: Path) -> None:

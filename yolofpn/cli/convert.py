@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--darknet-cfg", type=Path, metavar="FILE", help="the cfg of Darknet weights, if it is not found beside them")
     add("--names", type=Path, metavar="FILE", help="class names: .names, classes.txt, data.yaml or Darknet .data")
     add("--cfg", metavar="FILE", help="put the numbers into this native model (cfg/yolofpn.yaml), to train it further")
+    add("--half", action="store_true", help="store numbers as float16, in half the space; they are computed in float32")
+    add("--card", type=Path, metavar="FILE", help="put this text into the file: what people should know of the weights")
     add("overrides", nargs="*", metavar="section.key=value", help="changes to --cfg, such as model.norm_eps=0")
     arguments = parser.parse_args(argv)
 
@@ -33,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         if arguments.output.suffix not in (".safetensors", ".weights"):
             raise UserError(f"{arguments.output}: name the file .safetensors or .weights")
+        if (arguments.half or arguments.card) and arguments.output.suffix != ".safetensors":
+            raise UserError(f"{arguments.output}: Darknet's format takes neither --half nor --card: use .safetensors")
         if arguments.overrides and arguments.cfg is None:
             raise UserError(f"{arguments.overrides[0]}: changes a cfg, but there is no --cfg")
         loaded = from_torchvision(arguments.weights, arguments.cfg, arguments.overrides, arguments.names)
@@ -42,7 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(note)
             if arguments.cfg is not None:
                 loaded = as_native(loaded, arguments.cfg, arguments.overrides)
-        write(loaded, arguments.output)
+        if arguments.card is not None:
+            loaded = replace(loaded, metadata=loaded.metadata.model_copy(update={"card": read_card(arguments.card)}))
+        write(loaded, arguments.output, half=arguments.half)
         print(f"written: {arguments.output} ({arguments.output.stat().st_size:,} bytes)")
         return 0
 
@@ -116,12 +123,26 @@ def as_native(loaded: LoadedWeights, cfg: str, overrides: Sequence[str] = ()) ->
     return LoadedWeights(model.eval(), native, loaded.notes)
 
 
-def write(loaded: LoadedWeights, output: Path) -> None:
-    """Write weights in the format that the file's suffix says.
+def read_card(path: Path) -> str:
+    """The text of a model card.
 
     Raises:
-        UserError: the file cannot be written, or the model has no Darknet counterpart.
+        UserError: it cannot be read.
     """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}): --card takes a text file") from None
+
+
+def write(loaded: LoadedWeights, output: Path, *, half: bool = False) -> None:
+    """Write weights in the format that the file's suffix says; with ``half`` safetensors hold float16.
+
+    Raises:
+        UserError: the file cannot be written, a number is too large, or the model has no Darknet counterpart.
+    """
+    import torch
+
     from yolofpn.darknet.native import layers_to_write, require_darknet_counterpart
     from yolofpn.darknet.network import DarknetNetwork
     from yolofpn.darknet.weights import NEW_HEADER, write_layers
@@ -130,7 +151,7 @@ def write(loaded: LoadedWeights, output: Path) -> None:
 
     detector = loaded.detector
     if output.suffix == ".safetensors":
-        save_weights(output, detector.state_dict(), loaded.metadata)
+        save_weights(output, detector.state_dict(), loaded.metadata, torch.float16 if half else None)
         return
     if isinstance(detector, DarknetNetwork):
         layers = detector.weight_layers()

@@ -1,4 +1,4 @@
-"""``yolofpn summary``: the layer table of a model, as the papers print it."""
+"""``yolofpn summary``: the layer table of a model, as the papers print it, and what its weights say of themselves."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and print the table; the exit code."""
-    parser = Parser(prog="yolofpn summary", description="Print the layer table of a model.")
+    parser = Parser(prog="yolofpn summary", description="Print the layer table of a model, and the card of weights.")
     parser.add_argument("model", metavar="FILE", help="a model's .yaml, a Darknet .cfg, or weights")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="changes to the .yaml")
     parser.add_argument("--img-size", type=image_size, metavar="N|HxW", help="network input; default: the model's own")
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from yolofpn.darknet.network import DarknetNetwork
         from yolofpn.models.summary import format_rows, layer_rows
 
-        network, size = _load(arguments.model, arguments.overrides, arguments.num_classes)
+        network, size, card = _load(arguments.model, arguments.overrides, arguments.num_classes)
         height, width = arguments.img_size or size
         if height % network.size_divisor or width % network.size_divisor:
             raise UserError(f"image size {height}x{width} is no multiple of {network.size_divisor}, the model's stride")
@@ -37,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(network, DarknetNetwork) and network.is_classifier:
             run = network.class_probabilities
         print(format_rows(layer_rows(network, run, (height, width))))
+        if card:
+            print(f"\n{card.rstrip()}")
         return 0
 
     return run_door(door)
@@ -44,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _load(
     model: str, overrides: Sequence[str], num_classes: int
-) -> tuple[NativeDetector | DarknetNetwork, tuple[int, int]]:
+) -> tuple[NativeDetector | DarknetNetwork, tuple[int, int], str]:
+    """The network, (height, width) of its input, and the card that its weights hold, if any."""
     import torch
 
     from yolofpn.config import load_config
@@ -59,12 +62,12 @@ def _load(
     with torch.device("meta"):  # shapes need no numbers
         if suffix in (".yaml", ".yml"):
             config = load_config(model, overrides)
-            return build_model(config.model, num_classes, config.input, config.postprocess), config.input.size
+            return build_model(config.model, num_classes, config.input, config.postprocess), config.input.size, ""
         if suffix == ".cfg":
             network = DarknetNetwork(read_cfg(model))
-            return network, network.input_size
+            return network, network.input_size, ""
     loaded = load_weights(model)
-    return loaded.detector, loaded.metadata.input.size
+    return loaded.detector, loaded.metadata.input.size, loaded.metadata.card
 
 
 if __name__ == "__main__":
