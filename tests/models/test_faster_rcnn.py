@@ -175,14 +175,14 @@ def test_broken_weights_are_found_out() -> None:
 def test_padding_takes_no_part_in_proposals() -> None:
     detector = make(config())
     seen: list[list[tuple[int, int]]] = []
-    select = detector.rules.select.__call__
+    select = detector.rules.first.select.__call__
 
     class Watching:
         def __call__(self, output: object, sizes: list[tuple[int, int]], limits: object) -> object:
             seen.append(sizes)
             return select(output, sizes, limits)  # type: ignore[arg-type]
 
-    object.__setattr__(detector.rules, "select", Watching())
+    object.__setattr__(detector.rules.first, "select", Watching())
     whole, part = make_target([(5, 9, 40, 50)]), make_target([(5, 9, 40, 50)])
     object.__setattr__(part, "image_size", (60, 100))
     losses_of(detector, [whole, part])

@@ -146,7 +146,7 @@ def write(loaded: LoadedWeights, output: Path, *, half: bool = False) -> None:
     from yolofpn.darknet.native import layers_to_write, require_darknet_counterpart
     from yolofpn.darknet.network import DarknetNetwork
     from yolofpn.darknet.weights import NEW_HEADER, write_layers
-    from yolofpn.models.faster_rcnn import FasterRCNN
+    from yolofpn.models.yolo import YOLO
     from yolofpn.weights import save_weights
 
     detector = loaded.detector
@@ -155,7 +155,7 @@ def write(loaded: LoadedWeights, output: Path, *, half: bool = False) -> None:
         return
     if isinstance(detector, DarknetNetwork):
         layers = detector.weight_layers()
-    elif isinstance(detector, FasterRCNN):
+    elif not isinstance(detector, YOLO):
         raise UserError("Darknet knows no two-stage detectors: this model has no counterpart there")
     else:
         require_darknet_counterpart(detector)

@@ -34,7 +34,7 @@ from yolofpn.config.training import (
     StepConfig,
     TrainConfig,
 )
-from yolofpn.config.two_stage import RCNNHeadConfig, RoIHeadsConfig, RPNConfig
+from yolofpn.config.two_stage import FastRCNNHeadConfig, RCNNHeadConfig, RoIHeadsConfig, RPNConfig, RPNHeadConfig
 
 __all__ = [
     "AdamWConfig",
@@ -47,6 +47,7 @@ __all__ = [
     "Darknet19Config",
     "Darknet53Config",
     "DarknetHeader",
+    "FastRCNNHeadConfig",
     "InputConfig",
     "Metadata",
     "ModelConfig",
@@ -56,6 +57,7 @@ __all__ = [
     "PostprocessConfig",
     "RCNNHeadConfig",
     "RPNConfig",
+    "RPNHeadConfig",
     "Range",
     "ResNetConfig",
     "ResizeMode",

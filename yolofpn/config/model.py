@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from yolofpn.config.base import StrictModel, UnitFloat
-from yolofpn.config.two_stage import RCNNHeadConfig
+from yolofpn.config.two_stage import FastRCNNHeadConfig, RCNNHeadConfig, RPNHeadConfig
 from yolofpn.levels import built_levels
 
 Level = Annotated[int, Field(ge=2, le=5)]
@@ -202,7 +202,9 @@ class YOLOHeadConfig(StrictModel):
             raise ValueError("head.anchors: every level needs the same number of anchors")
 
 
-HeadConfig = Annotated[YOLOHeadConfig | RCNNHeadConfig, Field(discriminator="type")]
+HeadConfig = Annotated[
+    YOLOHeadConfig | RCNNHeadConfig | FastRCNNHeadConfig | RPNHeadConfig, Field(discriminator="type")
+]
 
 
 class ModelConfig(StrictModel):
@@ -231,7 +233,7 @@ class ModelConfig(StrictModel):
     @property
     def has_conv5_head(self) -> bool:
         """Whether the backbone's last stage runs on each region, in place of running on the picture."""
-        return isinstance(self.head, RCNNHeadConfig) and self.head.roi.type == "conv5"
+        return isinstance(self.head, RCNNHeadConfig | FastRCNNHeadConfig) and self.head.roi.type == "conv5"
 
 
 class InputConfig(StrictModel):

@@ -113,11 +113,71 @@ class RCNNHeadConfig(StrictModel):
         Raises:
             ValueError: they do not.
         """
-        sets = len(self.anchors.sizes)
-        if list(levels) != list(range(levels[0], levels[-1] + 1)):
-            raise ValueError(f"neck.levels {list(levels)}: a head of type rcnn needs consecutive levels")
-        if sets not in (len(levels), len(levels) + 1):
-            raise ValueError(
-                f"head.anchors.sizes has {sets} lists: give one for each of the neck's {len(levels)} levels "
-                f"{list(levels)}, and one more for the level above if there shall be one"
-            )
+        check_consecutive(self.type, levels)
+        check_anchor_levels(self.anchors, levels)
+
+
+class RPNHeadConfig(StrictModel):
+    """Faster R-CNN's first stage alone: its proposals are its detections, all of one class.
+
+    Attributes:
+        channels: between its convolutions; levels of several widths are brought to it by a 1x1 convolution each.
+    """
+
+    type: Literal["rpn"]
+    channels: PositiveInt = 256
+    anchors: AnchorGridConfig
+    rpn: RPNConfig = RPNConfig()
+
+    def check_levels(self, levels: Sequence[int]) -> None:
+        """See that the anchors fit a neck of ``levels``.
+
+        Raises:
+            ValueError: they do not.
+        """
+        check_consecutive(self.type, levels)
+        check_anchor_levels(self.anchors, levels)
+
+
+class FastRCNNHeadConfig(StrictModel):
+    """Faster R-CNN's second stage alone, which looks at proposals from a file.
+
+    Attributes:
+        channels: of the maps that it sees; as with ``RCNNHeadConfig``.
+    """
+
+    type: Literal["fast_rcnn"]
+    channels: PositiveInt = 256
+    roi: RoIHeadsConfig = RoIHeadsConfig()
+
+    def check_levels(self, levels: Sequence[int]) -> None:
+        """See that regions can be shared out over ``levels``.
+
+        Raises:
+            ValueError: they cannot.
+        """
+        check_consecutive(self.type, levels)
+
+
+def check_consecutive(head: str, levels: Sequence[int]) -> None:
+    """See that no level is left out between two others.
+
+    Raises:
+        ValueError: one is.
+    """
+    if list(levels) != list(range(levels[0], levels[-1] + 1)):
+        raise ValueError(f"neck.levels {list(levels)}: a head of type {head} needs consecutive levels")
+
+
+def check_anchor_levels(anchors: AnchorGridConfig, levels: Sequence[int]) -> None:
+    """See that every level of the neck has its anchors.
+
+    Raises:
+        ValueError: it does not.
+    """
+    sets = len(anchors.sizes)
+    if sets not in (len(levels), len(levels) + 1):
+        raise ValueError(
+            f"head.anchors.sizes has {sets} lists: give one for each of the neck's {len(levels)} levels "
+            f"{list(levels)}, and one more for the level above if there shall be one"
+        )

@@ -146,7 +146,7 @@ def _check_extent(
     """Running numbers of pictures exist in every split: that the boxes lie in the pictures tells them apart."""
     limits = np.tile(dataset.sizes[:, ::-1], 2)[index]
     outside = (corners < -_TOLERANCE) | (corners > limits + _TOLERANCE)
-    for row in _first_of_each(index, outside.any(axis=1).nonzero()[0]):
+    for row in _first_of_each(index, np.flatnonzero(outside.any(axis=1))):
         picture = int(index[row])
         try:
             height, width, _ = dataset.image(picture).shape  # what is annotated may be wrong

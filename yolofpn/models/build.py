@@ -13,12 +13,14 @@ from yolofpn.config import (
     ConcatNeckConfig,
     Darknet19Config,
     Darknet53Config,
+    FastRCNNHeadConfig,
     InputConfig,
     ModelConfig,
     NoNeckConfig,
     PostprocessConfig,
     RCNNHeadConfig,
     ResNetConfig,
+    RPNHeadConfig,
     ScaledDarknetConfig,
     SimOTAConfig,
     StridedConfig,
@@ -27,13 +29,15 @@ from yolofpn.config import (
 )
 from yolofpn.levels import TOP_LEVEL
 from yolofpn.models.assigner import BestAnchorAssigner, SimOTAAssigner
-from yolofpn.models.build_two_stage import build_two_stage_head
+from yolofpn.models.build_two_stage import build_proposal_head, build_region_head, build_two_stage_head
 from yolofpn.models.conv5_body import Conv5Body
 from yolofpn.models.darknet import Darknet, Darknet19, darknet53, scaled_darknet
+from yolofpn.models.fast_rcnn import FastRCNN
 from yolofpn.models.faster_rcnn import FasterRCNN
 from yolofpn.models.fpn import AddFPN, ConcatFPN, NoNeck
 from yolofpn.models.layers import Normalize
 from yolofpn.models.postprocess import MapSpec
+from yolofpn.models.proposal_network import ProposalNetwork
 from yolofpn.models.resnet import ResNet
 from yolofpn.models.strided import StridedBackbone
 from yolofpn.models.yolo import YOLO
@@ -41,7 +45,7 @@ from yolofpn.models.yolo_head import YOLOHead
 from yolofpn.models.yolo_loss import YOLOLoss
 from yolofpn.structures import FeatureInfo, Limits
 
-NativeDetector: TypeAlias = YOLO | FasterRCNN
+NativeDetector: TypeAlias = YOLO | FasterRCNN | FastRCNN | ProposalNetwork
 
 
 def build_model(
@@ -63,6 +67,12 @@ def build_model(
         case RCNNHeadConfig() as config:
             modules, rules = build_two_stage_head(config, neck.feature_info, num_classes, conv5)
             detector = FasterRCNN(normalize, backbone, neck, modules, rules, num_classes, limits)
+        case FastRCNNHeadConfig() as config:
+            regions, roi_heads = build_region_head(config, neck.feature_info, num_classes, conv5)
+            detector = FastRCNN(normalize, backbone, neck, regions, roi_heads, num_classes, limits)
+        case RPNHeadConfig() as config:
+            proposing, first = build_proposal_head(config, neck.feature_info)
+            detector = ProposalNetwork(normalize, backbone, neck, proposing, first, limits)
     set_leaky_slope(detector, model.leaky_slope)
     return detector
 

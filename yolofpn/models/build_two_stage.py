@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from yolofpn.config import RCNNHeadConfig, RoIHeadsConfig, RPNConfig
+from yolofpn.config import FastRCNNHeadConfig, RCNNHeadConfig, RoIHeadsConfig, RPNConfig, RPNHeadConfig
 from yolofpn.models.anchor_generator import AnchorGenerator
 from yolofpn.models.box_head import BoxHead, TwoFCBody
 from yolofpn.models.conv5_body import Conv5Body
 from yolofpn.models.delta_coder import DeltaCoder
+from yolofpn.models.fast_rcnn import RegionHead
 from yolofpn.models.faster_rcnn import Projection, TwoStageHead, TwoStageRules
+from yolofpn.models.first_stage import FirstStage
 from yolofpn.models.matcher import BalancedSampler, Matcher
+from yolofpn.models.proposal_network import ProposalHead
 from yolofpn.models.roi_heads import RoIHeads
 from yolofpn.models.roi_pooler import RoIPooler
 from yolofpn.models.rpn import ProposalLimits, ProposalSelector, RPNHead, RPNLoss
@@ -31,23 +34,37 @@ def build_two_stage_head(
         conv5: the backbone's last stage, where it is the second stage's.
     """
     anchors = AnchorGenerator(head.anchors.sizes, head.anchors.ratios)
-    channels = head.channels if conv5 is None else feature_info["p4"].channels
-    project = Projection(feature_info, channels)
-    body = conv5 or TwoFCBody(channels, head.roi.size, head.roi.width)
-    outputs = 1 + num_classes + head.roi.unused_outputs
-    rpn = RPNHead(channels, head.channels, anchors.num_anchors)
-    modules = TwoStageHead(project, rpn, BoxHead(body, body.out_features, outputs))
+    project, box = _build_box_head(head.channels, head.roi, feature_info, num_classes, conv5)
+    channels = next(iter(project.feature_info.values())).channels
+    modules = TwoStageHead(project, RPNHead(channels, head.channels, anchors.num_anchors), box)
+    roi_heads = build_roi_heads(head.roi, project.feature_info, num_classes)
+    return modules, TwoStageRules(build_first_stage(anchors, head.rpn), roi_heads)
+
+
+def build_proposal_head(
+    head: RPNHeadConfig, feature_info: Mapping[str, FeatureInfo]
+) -> tuple[ProposalHead, FirstStage]:
+    """The first stage alone."""
+    anchors = AnchorGenerator(head.anchors.sizes, head.anchors.ratios)
+    widths = {info.channels for info in feature_info.values()}
+    channels = widths.pop() if len(widths) == 1 else head.channels
+    modules = ProposalHead(Projection(feature_info, channels), RPNHead(channels, head.channels, anchors.num_anchors))
+    return modules, build_first_stage(anchors, head.rpn)
+
+
+def build_region_head(
+    head: FastRCNNHeadConfig, feature_info: Mapping[str, FeatureInfo], num_classes: int, conv5: Conv5Body | None = None
+) -> tuple[RegionHead, RoIHeads]:
+    """The second stage alone; see ``build_two_stage_head``."""
+    project, box = _build_box_head(head.channels, head.roi, feature_info, num_classes, conv5)
+    return RegionHead(project, box), build_roi_heads(head.roi, project.feature_info, num_classes)
+
+
+def build_first_stage(anchors: AnchorGenerator, rpn: RPNConfig) -> FirstStage:
+    """What the proposal network does without weights of its own."""
     coder = DeltaCoder()
-    train_limits, test_limits = _limits(head.rpn)
-    rules = TwoStageRules(
-        anchors=anchors,
-        select=ProposalSelector(coder),
-        rpn_loss=build_rpn_loss(head.rpn, coder),
-        roi_heads=build_roi_heads(head.roi, project.feature_info, num_classes),
-        train_limits=train_limits,
-        test_limits=test_limits,
-    )
-    return modules, rules
+    train_limits, test_limits = _limits(rpn)
+    return FirstStage(anchors, ProposalSelector(coder), build_rpn_loss(rpn, coder), train_limits, test_limits)
 
 
 def build_rpn_loss(rpn: RPNConfig, coder: DeltaCoder) -> RPNLoss:
@@ -62,6 +79,20 @@ def build_roi_heads(roi: RoIHeadsConfig, feature_info: Mapping[str, FeatureInfo]
     matcher = Matcher(roi.iou_thresh, roi.iou_thresh)
     sampler = BalancedSampler(roi.batch_size_per_img, roi.positive_fraction)
     return RoIHeads(pooler, matcher, sampler, DeltaCoder(SECOND_STAGE_WEIGHTS), num_classes)
+
+
+def _build_box_head(
+    channels: int,
+    roi: RoIHeadsConfig,
+    feature_info: Mapping[str, FeatureInfo],
+    num_classes: int,
+    conv5: Conv5Body | None,
+) -> tuple[Projection, BoxHead]:
+    if conv5 is not None:
+        channels = feature_info["p4"].channels
+    body = conv5 or TwoFCBody(channels, roi.size, roi.width)
+    outputs = 1 + num_classes + roi.unused_outputs
+    return Projection(feature_info, channels), BoxHead(body, body.out_features, outputs)
 
 
 def _limits(rpn: RPNConfig) -> tuple[ProposalLimits, ProposalLimits]:

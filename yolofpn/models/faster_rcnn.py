@@ -5,21 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from yolofpn.models.anchor_generator import AnchorGenerator
 from yolofpn.models.box_head import BoxHead
+from yolofpn.models.first_stage import FirstStage
 from yolofpn.models.layers import Normalize
 from yolofpn.models.roi_heads import RoIHeads
-from yolofpn.models.rpn import (
-    ProposalLimits,
-    ProposalSelector,
-    RPNHead,
-    RPNLoss,
-    RPNOutput,
-    flatten_rpn_maps,
-)
+from yolofpn.models.rpn import RPNHead, RPNOutput
 from yolofpn.structures import Detections, FeatureInfo, Limits, Target
 
 
@@ -64,20 +56,12 @@ class TwoStageRules:
     """All of the detector that has no weights.
 
     Attributes:
-        anchors: one set per level of the neck, and one more for the level above, if there is one.
-        select: anchors -> proposals.
-        rpn_loss: what the proposal network learns from.
+        first: the proposal network's maps -> losses or proposals.
         roi_heads: proposals -> losses or detections.
-        train_limits: which anchors become proposals to learn from.
-        test_limits: which anchors become proposals to detect from.
     """
 
-    anchors: AnchorGenerator
-    select: ProposalSelector
-    rpn_loss: RPNLoss
+    first: FirstStage
     roi_heads: RoIHeads
-    train_limits: ProposalLimits
-    test_limits: ProposalLimits
 
 
 class FasterRCNN(nn.Module):
@@ -124,21 +108,11 @@ class FasterRCNN(nn.Module):
         level above the pyramid exists for the proposal network only.
         """
         maps: dict[str, Tensor] = self.head.project(self.neck(self.backbone(self.normalize(images))))
-        for name, feature in self._rpn_levels(maps).items():
-            maps[f"objectness_{name}"], maps[f"deltas_{name}"] = self.head.rpn(feature)
-        return maps
-
-    def _rpn_levels(self, pyramid: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The pyramid, and the level above it: every other cell of the coarsest one (arXiv 1612.03144, section 4.1)."""
-        levels = dict(pyramid)
-        if len(self.rules.anchors.base) > len(pyramid):
-            name, coarsest = list(pyramid.items())[-1]
-            levels[f"p{int(name[1:]) + 1}"] = F.max_pool2d(coarsest, kernel_size=1, stride=2)
-        return levels
+        return maps | self.rules.first.maps(self.head.rpn, maps)
 
     def propose(self, dense: dict[str, Tensor], image_sizes: list[tuple[int, int]]) -> list[tuple[Tensor, Tensor]]:
         """The first stage alone: of each image boxes [P, 4] in network pixels and scores [P], the best first."""
-        return self.rules.select(self._rpn_output(dense), image_sizes, self.rules.test_limits)
+        return self.rules.first.propose(self._rpn_output(dense), image_sizes)
 
     def postprocess(
         self, dense: dict[str, Tensor], image_sizes: list[tuple[int, int]], limits: Limits | None = None
@@ -163,18 +137,16 @@ class FasterRCNN(nn.Module):
 
     def losses(self, dense: dict[str, Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
         """Of both stages; the second learns from what the first proposes now, the first not from the second."""
-        output, whole = self._rpn_output(dense), self._input_size(dense)
+        first, output, whole = self.rules.first, self._rpn_output(dense), self._input_size(dense)
         image_sizes = [target.image_size or whole for target in targets]
-        proposals = [boxes for boxes, _ in self.rules.select(output, image_sizes, self.rules.train_limits)]
+        proposals = [boxes for boxes, _ in first.select(output, image_sizes, first.train_limits)]
         return {
-            **self.rules.rpn_loss(output, targets),
+            **first.loss(output, targets),
             **self.rules.roi_heads.losses(self.head.box, self._pyramid(dense), proposals, targets),
         }
 
     def _rpn_output(self, dense: dict[str, Tensor]) -> RPNOutput:
-        objectness = [map for name, map in dense.items() if name.startswith("objectness_")]
-        deltas = [map for name, map in dense.items() if name.startswith("deltas_")]
-        return flatten_rpn_maps(objectness, deltas, self.rules.anchors, self._input_size(dense))
+        return self.rules.first.read(dense, self._input_size(dense))
 
     def _pyramid(self, dense: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: dense[name] for name in self.feature_info}

@@ -18,6 +18,7 @@ from yolofpn.data.names import ClassMatch, match_classes
 from yolofpn.errors import UserError
 from yolofpn.models.build import NativeDetector
 from yolofpn.models.conv5_body import Conv5Body, with_conv5_in_head
+from yolofpn.models.fast_rcnn import FastRCNN
 from yolofpn.models.faster_rcnn import FasterRCNN
 from yolofpn.training.start_darknet import DARKNET_SETTINGS, native_state, read_darknet
 from yolofpn.training.start_imagenet import read_tensors
@@ -180,7 +181,7 @@ def take_over(model: NativeDetector, names: Sequence[str], category_ids: Sequenc
 
 def _in_places_of(model: NativeDetector, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """The backbone's last stage may be the second stage of the model."""
-    body = model.head.box.body if isinstance(model, FasterRCNN) else None
+    body = model.head.box.body if isinstance(model, FasterRCNN | FastRCNN) else None
     return with_conv5_in_head(state, body) if isinstance(body, Conv5Body) else state
 
 
