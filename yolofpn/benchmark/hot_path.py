@@ -96,7 +96,7 @@ def after_network(
     predictions = sum(raw.shape[2] * raw.shape[3] for raw in maps.values())
     steps: dict[tuple[str, str], Callable[[], object]] = {
         (f"decode and NMS, score > {threshold:g}", f"maps of {predictions:,} cells"): lambda: (
-            predictor.detector.postprocess(maps, sizes, limits)
+            predictor.postprocessor.postprocess(maps, sizes, limits)
         )
     }
     specs = getattr(predictor.detector, "specs", None)

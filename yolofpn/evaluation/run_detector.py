@@ -110,7 +110,7 @@ def _run_at(
     metrics = DetectionMetrics(dataset.names)
     with _network_errors(predictor):
         collect(
-            predictor.detector,
+            predictor.postprocessor,
             _with_progress(loader, len(dataset)),
             metrics,
             device=predictor.device,

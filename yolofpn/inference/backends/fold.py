@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from yolofpn.darknet.layers import Convolution
-from yolofpn.models.layers import ConvBNAct
+from yolofpn.models.resnet import FrozenBatchNorm2d
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -23,26 +24,53 @@ class CastConv2d(nn.Conv2d):
         return super().forward(x.to(self.weight.dtype))
 
 
+class CastLinear(nn.Linear):
+    """A fully connected layer that brings its input to the type of its weights."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in_features] of any floating type -> [..., out_features] of the weights' type."""
+        return super().forward(x.to(self.weight.dtype))
+
+
+_CAST: dict[type[nn.Module], type[nn.Module]] = {nn.Conv2d: CastConv2d, nn.Linear: CastLinear}
+
+
 def fold_norms(network: Network) -> Network:
     """A copy of ``network`` in evaluation mode that computes the same without any batch norm after a convolution.
 
     What was not folded shares its numbers with the original.
     """
+    folded = copy_around_numbers(network).eval()
+    for module in list(folded.modules()):
+        for (conv_name, conv), (norm_name, norm) in pairwise(list(module.named_children())):
+            if type(conv) is nn.Conv2d and isinstance(norm, nn.BatchNorm2d | FrozenBatchNorm2d):
+                setattr(module, conv_name, _fold(conv, norm))
+                # This one class calls no norm where there is none; the others call whatever is there.
+                setattr(module, norm_name, None if isinstance(module, Convolution) else nn.Identity())
+    return folded
+
+
+def copy_around_numbers(network: Network) -> Network:
+    """New modules around the same parameters and buffers."""
     shared = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
-    folded = copy.deepcopy(network, shared).eval()  # new modules around the same numbers
-    for module in folded.modules():
-        if isinstance(module, ConvBNAct | Convolution) and isinstance(module.norm, nn.BatchNorm2d):
-            module.conv = fuse_conv_bn_eval(module.conv, module.norm)
-            # The two classes differ in how they say that there is none.
-            module.norm = nn.Identity() if isinstance(module, ConvBNAct) else None  # type: ignore[assignment]
+    return copy.deepcopy(network, shared)
+
+
+def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d | FrozenBatchNorm2d) -> nn.Conv2d:
+    """The convolution that computes what the two do one after the other."""
+    folded = copy.deepcopy(conv)
+    assert norm.running_mean is not None and norm.running_var is not None
+    folded.weight, folded.bias = fuse_conv_bn_weights(
+        conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+    )
     return folded
 
 
 def cast_inside(network: nn.Module, dtype: torch.dtype, outputs: set[nn.Module]) -> None:
-    """Give all convolutions of ``network`` the type ``dtype``, except ``outputs``, whose results stay float32."""
+    """Give all layers of ``network`` the type ``dtype``, except ``outputs``, whose results stay float32."""
     for module in network.modules():
-        if type(module) is nn.Conv2d:
-            module.__class__ = CastConv2d
+        if type(module) in _CAST:
+            module.__class__ = _CAST[type(module)]
             kept = torch.float32 if module in outputs else dtype
             for name, tensor in module.named_parameters():
                 # A new parameter, as the old one belongs to the original network too.

@@ -13,6 +13,7 @@ from yolofpn.data.images import read_image
 from yolofpn.data.samples import to_tensor
 from yolofpn.errors import InputError, UserError
 from yolofpn.graphs.backend import Backend
+from yolofpn.inference.backends.second_stage import prepare_postprocess
 from yolofpn.ops.boxes import box_iou
 from yolofpn.ops.resize import resize_image
 from yolofpn.shipped import sample_pictures
@@ -86,12 +87,13 @@ def compare_backends(
     detector: Detector, reference: Backend, other: Backend, pictures: Sequence[Tensor], tolerance: Tolerance
 ) -> Parity:
     """Run both on ``pictures`` (uint8 [1, 3, H, W] each)."""
+    finish = [prepare_postprocess(detector, backend.precision) for backend in (reference, other)]
     pairs, square_errors = [], []
     for picture in pictures:
         expected, given = reference.start(picture)(), other.start(picture)()
         square_errors.append(_relative_square_error(expected, given))
         size = (picture.shape[2], picture.shape[3])
-        pairs.append(tuple(_detect(detector, maps, size) for maps in (expected, given)))
+        pairs.append(tuple(_detect(*each, size) for each in zip(finish, (expected, given), strict=True)))
     found = [_match(one, two, tolerance) for pair in pairs for one, two in (pair, pair[::-1])]
     matched, total = sum(each.matched for each in found), sum(each.total for each in found)
     return Parity(
