@@ -61,6 +61,12 @@ def build_parser() -> Parser:
         metavar="FILE",
         help="write up to 1000 boxes of each picture, whatever their class, as COCO results, and measure their recall",
     )
+    add(
+        "--proposals",
+        type=Path,
+        metavar="FILE",
+        help="for Fast R-CNN: where to look in each picture, as another detector's --save-proposals wrote it",
+    )
     add("--json", type=Path, metavar="FILE", help="write the numbers there too")
     add(
         "--save-thresholds",

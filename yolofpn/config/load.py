@@ -20,16 +20,30 @@ from yolofpn.errors import UserError
 T = TypeVar("T", bound="StrictModel")
 
 
+class ProposalFiles(StrictModel):
+    """What a head of type fast_rcnn looks at: lists of boxes as ``evaluate.py --save-proposals`` writes them.
+
+    Attributes:
+        train: of the pictures that it learns from.
+        val: of the pictures that it is measured on.
+    """
+
+    train: str
+    val: str
+
+
 class DataSection(StrictModel):
     """The data set of a model.
 
     Attributes:
         source: a data YAML, relative to the file that names it, or any other data set that ``--data`` takes.
         root: the data set's folder, instead of the one that the data YAML names.
+        proposals: of each split; relative to the file that names them.
     """
 
     source: str
     root: str | None = None
+    proposals: ProposalFiles | None = None
 
 
 class Config(StrictModel):
@@ -51,9 +65,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
             with its path in the file and, for an unknown key, the nearest known one.
     """
     tree = read_yaml(path)
-    data = tree.get("data")
-    if isinstance(data, dict) and isinstance(data.get("source"), str):
-        data["source"] = str((Path(path).parent / data["source"]).resolve())
+    _resolve_paths(tree.get("data"), ("source",), Path(path).parent)
+    if isinstance(tree.get("data"), dict):
+        _resolve_paths(tree["data"].get("proposals"), ("train", "val"), Path(path).parent)
     for override in overrides:
         _apply_override(tree, override)
     return validate(Config, tree, str(path))
@@ -102,6 +116,13 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         found = "nothing" if tree is None else type(tree).__name__
         raise UserError(f"{path}: expected sections such as 'model:', found {found}")
     return tree
+
+
+def _resolve_paths(section: object, keys: Sequence[str], folder: Path) -> None:
+    """Make those values of a section absolute that are relative to the file's ``folder``."""
+    for key in keys:
+        if isinstance(section, dict) and isinstance(section.get(key), str):
+            section[key] = str((folder / section[key]).resolve())
 
 
 def _apply_override(tree: dict[str, Any], override: str) -> None:

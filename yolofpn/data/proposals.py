@@ -17,7 +17,7 @@ from yolofpn.data.dataset import DetectionDataset, Proposals
 from yolofpn.errors import InputError, UserError
 from yolofpn.structures import Target
 
-HOW_TO_WRITE = "evaluate.py --split {split} --save-proposals FILE writes one"
+HOW_TO_WRITE = "evaluate.py --split {split} --save-proposals FILE writes them"  # of any detector
 _PROPOSAL = -1  # the label of a row that is none of an object
 _TOLERANCE = 1.0  # pixels that a box may reach out of its picture, for those who count from another corner
 

@@ -16,6 +16,7 @@ from yolofpn.errors import UserError
 from yolofpn.evaluation.metrics import DetectionMetrics
 from yolofpn.inference.coco_sink import rounded_results
 from yolofpn.inference.output_files import part_path, write_errors
+from yolofpn.models.fast_rcnn import FastRCNN
 from yolofpn.structures import Detections, Detector
 
 NAMES = ("object",)
@@ -44,6 +45,8 @@ class ProposalCollector:
     """
 
     def __init__(self, detector: Detector) -> None:
+        if isinstance(detector, FastRCNN):
+            raise UserError("--save-proposals: Fast R-CNN makes no proposals, it takes those of another detector")
         if not isinstance(detector, Proposer):
             raise UserError(
                 "--save-proposals: a network in this format makes no proposals: give the weights themselves"

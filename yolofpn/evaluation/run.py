@@ -13,6 +13,7 @@ from yolofpn.config import ResizeMode
 from yolofpn.data.dataset import DetectionDataset, ProblemKind
 from yolofpn.data.layouts import open_data
 from yolofpn.data.names import ClassMatch, match_classes
+from yolofpn.data.proposals import HOW_TO_WRITE, with_proposals
 from yolofpn.errors import UserError
 from yolofpn.evaluation.files import (
     prepare_output,
@@ -30,6 +31,8 @@ from yolofpn.graphs.exported import ExportedDetector
 from yolofpn.inference.load import load_for_inference
 from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.threads import share_processors
+from yolofpn.models.fast_rcnn import FastRCNN
+from yolofpn.models.proposal_network import ProposalNetwork
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class EvaluateOptions:
     json: Path | None = None
     save_thresholds: Path | None = None
     save_proposals: Path | None = None
+    proposals: Path | None = None
 
 
 def evaluate(options: EvaluateOptions) -> int:
@@ -73,9 +77,8 @@ def evaluate(options: EvaluateOptions) -> int:
     dataset, match = open_split(options, predictor)
     output = prepare_output(options.output, options.data)
     start = time.perf_counter()
-    settings = RunSettings(
-        options.batch_size, options.workers, options.score_thresh, options.save_proposals is not None
-    )
+    collects = options.save_proposals is not None or isinstance(predictor.detector, ProposalNetwork)
+    settings = RunSettings(options.batch_size, options.workers, options.score_thresh, with_proposals=collects)
     found = run_detector(predictor, dataset, match, settings)
     if len(found.failures) == len(dataset):
         raise UserError(f"{options.data}: none of the {len(dataset)} pictures of {options.split!r} can be read")
@@ -133,6 +136,12 @@ def open_split(options: EvaluateOptions, predictor: Predictor) -> tuple[Detectio
     source = open_data(options.data, options.root)
     dataset = source.load(options.split)
     print("\n".join(source.notes))
+    if isinstance(predictor.detector, ProposalNetwork):
+        dataset = dataset.as_one_class()
+    if isinstance(predictor.detector, FastRCNN):
+        dataset = _with_given_proposals(dataset, options)
+    elif options.proposals is not None:
+        raise UserError("--proposals: only Fast R-CNN (head.type fast_rcnn) takes proposals from a file")
     match = match_classes(predictor.names, predictor.metadata.category_ids, dataset.names, dataset.category_ids)
     if match.how is None:
         raise UserError(
@@ -141,6 +150,17 @@ def open_split(options: EvaluateOptions, predictor: Predictor) -> tuple[Detectio
         )
     print(match)
     return dataset, match
+
+
+def _with_given_proposals(dataset: DetectionDataset, options: EvaluateOptions) -> DetectionDataset:
+    if options.proposals is None:
+        raise UserError(
+            f"{options.weights}: Fast R-CNN finds no proposals itself: name a file with --proposals FILE\n"
+            + HOW_TO_WRITE.format(split=options.split)
+        )
+    dataset, note = with_proposals(dataset, options.proposals, options.split)
+    print(note)
+    return dataset
 
 
 def write_files(

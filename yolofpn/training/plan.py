@@ -168,10 +168,18 @@ def newest_unfinished_run() -> Path:
 
 def with_absolute_paths(config: Config) -> Config:
     """The same config for any working directory: a run may go on from another one than it started in."""
-    if config.data is None:
+    data = config.data
+    if data is None:
         return config
-    paths = {name: str(Path(value).resolve()) for name, value in config.data.model_dump().items() if value is not None}
-    return config.model_copy(update={"data": config.data.model_copy(update=paths)})
+    paths: dict[str, object] = {"source": _absolute(data.source), "root": data.root and _absolute(data.root)}
+    if data.proposals is not None:
+        files = {split: _absolute(path) for split, path in data.proposals.model_dump().items()}
+        paths["proposals"] = data.proposals.model_copy(update=files)
+    return config.model_copy(update={"data": data.model_copy(update=paths)})
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).resolve())
 
 
 def change_train(config: Config, **values: Any) -> Config:  # noqa: ANN401

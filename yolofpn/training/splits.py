@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from yolofpn.config import Config, YOLOHeadConfig
+from yolofpn.config import Config, FastRCNNHeadConfig, RPNHeadConfig, YOLOHeadConfig
 from yolofpn.data.anchors import network_box_sizes, poor_fit_warning
 from yolofpn.data.dataset import DetectionDataset
-from yolofpn.data.layouts import open_data
+from yolofpn.data.layouts import DataSource, open_data
+from yolofpn.data.proposals import HOW_TO_WRITE, with_proposals
 from yolofpn.data.sampler import TrainBatchSampler, multi_scale_sizes
 from yolofpn.data.training_samples import TrainingSamples
 from yolofpn.data.transforms import Augmentation
@@ -47,11 +48,11 @@ def open_splits(config: Config, overfit: int | None = None) -> Splits:
     if data is None:
         raise UserError("no data set to train on: name one with --data, such as --data cfg/data/voc.yaml")
     source = open_data(data.source, Path(data.root) if data.root else None)
-    train = source.load("train")
+    train = _as_the_head_needs(config, source, "train")
     if train.ignore.all():
         raise UserError(f"{data.source}: no training picture has an object to learn\n{source.notes[-1]}")
     if overfit is None:
-        val = source.load("val")
+        val = _as_the_head_needs(config, source, "val")
         if val.ignore.all():
             source.notes.append(
                 "warning: val has no object, so AP stays -1, and the weights of the last epoch are kept"
@@ -60,6 +61,26 @@ def open_splits(config: Config, overfit: int | None = None) -> Splits:
     with_objects = [index for index in range(len(train)) if not bool(train.target(index).ignore.all())]
     chosen = train.subset(with_objects[:overfit])
     return Splits(chosen, chosen, (*source.notes, f"overfit: {len(chosen)} pictures with objects, as train and val"))
+
+
+def _as_the_head_needs(config: Config, source: DataSource, split: str) -> DetectionDataset:
+    """A split; without classes for a proposal network alone, with proposals for a second stage alone."""
+    head, data = config.model.head, config.data
+    assert data is not None  # the source was opened from it
+    if isinstance(head, FastRCNNHeadConfig) and data.proposals is None:
+        raise UserError(
+            "a head of type fast_rcnn finds no proposals itself: name files of them with "
+            "data.proposals={train: FILE, val: FILE}\n" + HOW_TO_WRITE.format(split="train|val")
+        )
+    if not isinstance(head, FastRCNNHeadConfig) and data.proposals is not None:
+        raise UserError(f"data.proposals: a head of type {head.type} takes none, only one of type fast_rcnn does")
+    dataset = source.load(split)
+    if isinstance(head, RPNHeadConfig):
+        return dataset.as_one_class()
+    if data.proposals is not None:
+        dataset, note = with_proposals(dataset, Path(getattr(data.proposals, split)), split)
+        source.notes.append(note)
+    return dataset
 
 
 def anchor_warning(config: Config, dataset: DetectionDataset) -> str | None:
