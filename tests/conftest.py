@@ -18,14 +18,6 @@ settings.register_profile("yolofpn", deadline=None)
 settings.load_profile("yolofpn")
 
 
-def pytest_configure() -> None:
-    """Keep oneDNN from the processor's matrix registers.
-
-    On some virtual machines a process that has used them can be ended by the next signal, and tests send many.
-    """
-    os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
-
-
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What earlier runs left in the user's cache must not decide what a test sees."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from yolofpn.graphs.backend import Wait, as_uint8
 from yolofpn.graphs.libraries import import_extra, num_threads
+from yolofpn.graphs.signal_stack import kept_signal_stack
 
 # int8 is in the graph itself; what is left of it is computed in the type that the processor prefers.
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
@@ -102,5 +103,6 @@ class OpenVINOGraph:
         }
         if self.precision in _HINTS:
             settings["INFERENCE_PRECISION_HINT"] = _HINTS[self.precision]
-        graph = self._core.compile_model(model, "CPU", settings)
+        with kept_signal_stack():
+            graph = self._core.compile_model(model, "CPU", settings)
         return _Compiled(graph, int(graph.input(0).shape[0]))

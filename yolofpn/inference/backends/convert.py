@@ -16,6 +16,7 @@ from torch.export import Dim, ExportedProgram
 
 from yolofpn.graphs.exported import METADATA_KEY
 from yolofpn.graphs.libraries import import_extra
+from yolofpn.graphs.signal_stack import kept_signal_stack
 from yolofpn.inference.backends.fold import fold_norms
 from yolofpn.inference.backends.torch_backend import DensePart
 from yolofpn.structures import Detector
@@ -77,7 +78,7 @@ def quantize_openvino(model: Any, pictures: Iterable[Tensor]) -> Any:  # noqa: A
     """An int8 model, its ranges taken from ``pictures`` (uint8 [1, 3, H, W] each)."""
     nncf = import_extra("nncf")
     batches = [picture.numpy() for picture in pictures]
-    with _quiet():
+    with _quiet(), kept_signal_stack():
         nncf.set_log_level(logging.ERROR)
         return nncf.quantize(model, nncf.Dataset(batches), subset_size=len(batches))
 
