@@ -114,15 +114,22 @@ def test_what_is_loaded_was_checked(places: tuple[Path, Path], tmp_path: Path) -
 
 
 def test_the_sample_pictures_can_be_read_and_have_their_terms_beside_them() -> None:
-    (folder,) = default_sources()
+    folder = Path(default_sources()[0]).resolve()
     pictures = sample_pictures()
     assert len(pictures) >= 3
-    terms = (Path(folder) / "README.md").read_text(encoding="utf-8")
+    terms = (folder / "README.md").read_text(encoding="utf-8")
     for path in pictures:
         assert read_image(path).shape[2] == 3
         assert f"| `{path.name}` |" in terms
     assert sum(path.stat().st_size for path in pictures) < 400_000
-    assert sorted(Path(folder).iterdir()) == sorted([*pictures, Path(folder) / "README.md"])
+    assert sorted(folder.iterdir()) == sorted([*pictures, folder / "README.md"])
+
+
+def test_the_folder_is_named_as_seen_from_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPOSITORY / "yolofpn")
+    assert default_sources() == ("pictures",)
+    monkeypatch.chdir(tmp_path)
+    assert default_sources() == (str(REPOSITORY / "yolofpn" / "pictures"),)
 
 
 def test_no_sample_pictures_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

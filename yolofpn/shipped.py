@@ -43,14 +43,15 @@ def sample_pictures() -> list[Path]:
 
 
 def default_sources() -> tuple[str, ...]:
-    """What is detected on where no source is named: the folder of the sample pictures.
+    """What is detected on where no source is named: the folder of the sample pictures, as seen from the working folder.
 
     Raises:
         UserError: there are none.
     """
     if not sample_pictures():
         raise UserError(f"{_PICTURES}: holds no pictures any more: name a picture, folder or video of your own")
-    return (str(_PICTURES),)
+    here = Path.cwd()
+    return (str(_PICTURES.relative_to(here) if _PICTURES.is_relative_to(here) else _PICTURES),)
 
 
 def _read_checksum(path: Path) -> tuple[str, Path]:

@@ -105,7 +105,7 @@ def open_contenders(
             first = first or error
             leave_out(f"left out: {each}: {error}")
             continue
-        path = Path(each.weights)
+        path = path_of(each.weights)
         opened.append(
             OurContender(
                 path.name,
@@ -119,6 +119,15 @@ def open_contenders(
     if not opened:
         raise first or UserError("nothing to measure")
     return opened
+
+
+def path_of(weights: str) -> Path:
+    """The file that the word of the command line means, or may mean.
+
+    Raises:
+        UserError: the default weights are missing or damaged.
+    """
+    return default_weights() if weights == "auto" else Path(weights)
 
 
 @dataclass(frozen=True)
@@ -141,7 +150,7 @@ def open_model(weights: str, folder: Path) -> Model:
         case ".cfg":
             path = make_darknet_weights(Path(weights), folder)
         case _:
-            path = default_weights() if weights == "auto" else Path(weights)
+            path = path_of(weights)
     loaded = load_for_inference(path)
     is_darknet = isinstance(loaded.detector, DarknetNetwork) and path.is_file() and weights_kind(path) == "darknet"
     return Model(loaded, path if is_darknet else None)
