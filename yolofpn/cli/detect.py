@@ -63,7 +63,12 @@ def build_parser() -> Parser:
 def add_model_flags(parser: Parser) -> None:
     """Which weights, how pictures reach the network, and where it runs: shared by detect and evaluate."""
     add = parser.add_argument
-    add("--weights", default="auto", metavar="FILE|RUN_DIR|NAME", help="safetensors or Darknet .weights, a run, a name")
+    add(
+        "--weights",
+        default="auto",
+        metavar="FILE|RUN_DIR|NAME",
+        help="safetensors or Darknet .weights, a run, a name; auto: the project's own",
+    )
     add("--darknet-cfg", type=Path, metavar="FILE", help="the cfg of Darknet weights, if it is not found beside them")
     add("--names", type=Path, metavar="FILE", help="class names: .names, classes.txt, data.yaml or Darknet .data")
     size = parser.add_mutually_exclusive_group()

@@ -23,7 +23,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("output", type=Path, metavar="OUT", help="the .onnx, .xml (OpenVINO) or .weights file")
     add("--format", choices=("onnx", "openvino", "darknet"), required=True, help="darknet: with .cfg and .names beside")
-    add("--weights", default="auto", metavar="FILE|RUN_DIR|NAME", help="safetensors or Darknet .weights, a run, a name")
+    add(
+        "--weights",
+        default="auto",
+        metavar="FILE|RUN_DIR|NAME",
+        help="safetensors or Darknet .weights, a run, a name; auto: the project's own",
+    )
     add("--darknet-cfg", type=Path, metavar="FILE", help="the cfg of Darknet weights, if it is not found beside them")
     add("--names", type=Path, metavar="FILE", help="class names: .names, classes.txt, data.yaml or Darknet .data")
     add("--img-size", type=image_size, metavar="N|HxW", help="the only size the graph takes; default: the weights' own")
