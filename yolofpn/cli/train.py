@@ -28,7 +28,7 @@ def build_parser() -> Parser:
     add = parser.add_argument
     add("--cfg", type=Path, metavar="FILE", help="the model and how it is trained, such as cfg/yolofpn-tiny.yaml")
     add("--data", help="data set: a data YAML, a folder as labelling tools export it; default: what the cfg names")
-    add("--weights", metavar="FILE|RUN_DIR|NAME|none", help="what to start from, auto: the project's own; default: none")
+    add("--weights", metavar="FILE|RUN_DIR|NAME|none", help="to start from; auto: the project's own; default: none")
     add("--resume", nargs="?", const="", metavar="RUN_DIR", help="go on with a run; alone: the newest unfinished one")
     add("--overfit", type=positive_int, metavar="N", help="learn N pictures by heart, to see that everything works")
     add("--dry-run", action="store_true", help="check data, anchors, memory and one batch, and train nothing")

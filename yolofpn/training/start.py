@@ -63,7 +63,8 @@ def read_starting_weights(spec: str, model: ModelConfig) -> StartingWeights:
 
     Args:
         spec: a weights file, checkpoint or run folder of this project, a Darknet ``.weights`` file, whole or the first
-            layers of one (darknet53.conv.74), their names, a timm ``darknet53`` or a torchvision ``resnet`` file.
+            layers of one (darknet53.conv.74), their names, 'auto' for the default weights, a timm ``darknet53`` or a
+            torchvision ``resnet`` file.
         model: the model that will take them over; Darknet's files name no tensors.
 
     Raises:
@@ -88,7 +89,7 @@ def read_starting_weights(spec: str, model: ModelConfig) -> StartingWeights:
     else:
         state, settings = detector.state_dict(), _settings_of(metadata)
     return StartingWeights(
-        spec,
+        "the default weights" if spec == "auto" else spec,
         state,
         settings,
         names=metadata.names,
