@@ -50,12 +50,13 @@ def closing_lines(run_dir: Path, config: Config, progress: Progress, example: st
     run = shlex.quote(str(run_dir))
     lines = []
     if progress.best_epoch >= 0:
-        lines += [
-            f"best: AP {progress.best_ap:.3f} at epoch {progress.best_epoch}: {run}/{RUN_WEIGHTS}",
-            f"python detect.py {shlex.quote(example)} --weights {run}",
-        ]
+        lines.append(f"best: AP {progress.best_ap:.3f} at epoch {progress.best_epoch}: {run}/{RUN_WEIGHTS}")
+        proposals = config.data.proposals if config.data is not None else None
+        if proposals is None:  # with them it cannot detect without
+            lines.append(f"python detect.py {shlex.quote(example)} --weights {run}")
         if config.data is not None:
-            root = f" data.root={shlex.quote(config.data.root)}" if config.data.root else ""
-            lines.append(f"python evaluate.py --weights {run} --data {shlex.quote(config.data.source)}{root}")
+            more = f" --proposals {shlex.quote(proposals.val)}" if proposals is not None else ""
+            more += f" data.root={shlex.quote(config.data.root)}" if config.data.root else ""
+            lines.append(f"python evaluate.py --weights {run} --data {shlex.quote(config.data.source)}{more}")
     longer = f" --epochs {2 * config.train.epochs}" if progress.finished else ""
     return [*lines, f"python train.py --resume {run}{longer}"]

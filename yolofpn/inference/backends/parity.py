@@ -14,6 +14,7 @@ from yolofpn.data.samples import to_tensor
 from yolofpn.errors import InputError, UserError
 from yolofpn.graphs.backend import Backend
 from yolofpn.inference.backends.second_stage import prepare_postprocess
+from yolofpn.models.fast_rcnn import FastRCNN
 from yolofpn.ops.boxes import box_iou
 from yolofpn.ops.resize import resize_image
 from yolofpn.shipped import sample_pictures
@@ -154,6 +155,8 @@ def _match(found: Detections, others: Detections, tolerance: Tolerance) -> _Matc
 
 
 def _detect(detector: Detector, maps: dict[str, Tensor], size: tuple[int, int]) -> Detections:
+    if isinstance(detector, FastRCNN):  # it detects nothing without proposals, so the maps decide
+        return Detections.empty()
     with torch.inference_mode():
         return detector.postprocess(maps, [size], _CANDIDATES)[0].to("cpu")
 
