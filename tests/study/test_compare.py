@@ -89,6 +89,24 @@ def test_nothing_to_compare(output: Path, tmp_path: Path) -> None:
         compare(output)
 
 
+def test_rows_of_one_table_only() -> None:
+    rows = {
+        "first": {"title": "first", "cfg": "f.yaml", "paper_row": "c", "table": "rpn"},
+        "second": {"title": "second", "cfg": "s.yaml", "paper_row": "a", "table": "fast_rcnn", "proposals_of": "first"},
+    }
+    study = Study.model_validate({"title": "x", "tables": ["rpn", "fast_rcnn"], "rows": rows})
+    detections = {key: value for key, value in numbers(0.2).items() if key != "proposals"}
+    results = {"first": {0: numbers(0.3)}, "second": {0: detections}}
+    (first,) = compare_table(study, results, PAPER_TABLES["rpn"])
+    assert "| first | 1 | 40.0 | 50.0 | 10.0 | 50.0 | - |\n| paper, (c) |  | 44.0 " in format_table(
+        PAPER_TABLES["rpn"], [first]
+    )
+    (second,) = compare_table(study, results, PAPER_TABLES["fast_rcnn"])
+    assert "| second | 1 | 40.0 | 20.0 | 10.0 | 25.0 | - |\n| paper, (a) |  | 54.7 " in format_table(
+        PAPER_TABLES["fast_rcnn"], [second]
+    )
+
+
 def test_fast_rcnn_rows(tmp_path: Path) -> None:
     study = Study.model_validate(
         {"title": "x", "tables": ["fast_rcnn"], "rows": {"r": {"title": "r", "cfg": "r.yaml", "paper_row": "d"}}}
@@ -129,6 +147,10 @@ def test_studies_that_make_no_sense(tmp_path: Path) -> None:
         ("title: x\ntables: []\nrows: {a: {title: a}}\n", "give either cfg or weights_of"),
         ("title: x\ntables: []\nrows: {a: {title: a, weights_of: b}}\n", "'b' is no row with a cfg"),
         ("title: x\ntables: []\nrows: {a: {title: a, cfg: a.yaml, piramid: [1]}}\n", "did you mean 'rows.pyramid'"),
+        ("title: x\ntables: []\nrows: {a: {title: a, cfg: a.yaml, proposals_of: b}}\n", "proposals_of: 'b' is no row"),
+        ("title: x\ntables: []\nrows: {a: {title: a, cfg: a.yaml, proposals_of: a}}\n", "'a' makes none"),
+        ("title: x\ntables: []\nrows: {a: {title: a, cfg: a.yaml, table: rpn}}\n", "'rpn' is none of the study's"),
+        ("title: x\ntables: []\nrows: {a: {title: a, weights_of: b, proposals_of: b}}\n", "has its proposals too"),
     ):
         path.write_text(text)
         with pytest.raises(UserError, match=message):

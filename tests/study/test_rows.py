@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ import torch
 
 from yolofpn.config import Config, RCNNHeadConfig, YOLOHeadConfig, load_config
 from yolofpn.models.build import build_model
-from yolofpn.study.plan import load_study
+from yolofpn.study.paper import PAPER_TABLES
+from yolofpn.study.plan import choose_rows, load_study
 
 CFG = Path(__file__).parents[2] / "cfg"
 STUDIES = sorted(path for path in (CFG / "study").glob("*.yaml") if "\nrows:" in path.read_text())
@@ -36,14 +38,16 @@ def test_every_row_of_every_study_is_built(path: Path) -> None:
     study = load_study(path)
     for row in study.rows.values():
         if row.cfg is not None:
-            config = load_config(path.parent / row.cfg, [*study.overrides, *row.overrides])
-            with torch.device("meta"):
-                build_model(config.model, 3, config.input, config.postprocess)
+            overrides = [*study.overrides, *row.overrides]
+            config = load_config(path.parent / row.cfg, overrides)
+            if overrides:  # as it is, it was built above
+                with torch.device("meta"):
+                    build_model(config.model, 3, config.input, config.postprocess)
 
 
-@pytest.mark.parametrize("stages", ["one", "two"])
-def test_small_studies_have_the_same_rows(stages: str) -> None:
-    large, small = (load_study(CFG / "study" / f"{stages}-stage{size}.yaml") for size in ("", "-small"))
+@pytest.mark.parametrize("name", ["one-stage", "two-stage", "separate-stages"])
+def test_small_studies_have_the_same_rows(name: str) -> None:
+    large, small = (load_study(CFG / "study" / f"{name}{size}.yaml") for size in ("", "-small"))
     assert [row.model_copy(update={"overrides": ()}) for row in small.rows.values()] == list(large.rows.values())
     assert list(small.rows) == list(large.rows)
     assert small.tables == large.tables
@@ -52,7 +56,8 @@ def test_small_studies_have_the_same_rows(stages: str) -> None:
 def without_neck_and_anchors(config: Config) -> dict[str, object]:
     """Nor the network of the second stage, which is the paper's conv5 in its row (a)."""
     tree = config.model_dump()
-    del tree["model"]["neck"], tree["model"]["head"]["anchors"]
+    del tree["model"]["neck"]
+    tree["model"]["head"].pop("anchors", None)
     for key in ("type", "size"):
         tree["model"]["head"].get("roi", {}).pop(key, None)
     return tree
@@ -80,6 +85,34 @@ def test_two_stage_rows_differ_in_the_pyramid_alone() -> None:
         assert len(head.anchors.ratios) == 3
         assert len(head.anchors.sizes) == (1 if letter in "abf" else 5)
         assert (head.roi.type, head.roi.size) == (("conv5", 14) if letter == "a" else ("mlp", 7))
+
+
+@pytest.mark.parametrize("kind", ["rpn", "fast-rcnn"])
+def test_rows_of_one_stage_are_those_of_both_without_the_other(kind: str) -> None:
+    paths = {path.stem.removeprefix(f"{kind}-")[0]: path for path in sorted((CFG / "study").glob(f"{kind}-*.yaml"))}
+    configs = {letter: load_config(path) for letter, path in paths.items()}
+    assert_only_the_pyramid_differs(configs)
+    table = PAPER_TABLES[kind.replace("-", "_")]
+    for (letter, config), both in zip(configs.items(), map(load_config, TWO_STAGE), strict=True):
+        head, whole = config.model.head, both.model.head
+        assert config.model.neck == both.model.neck and config.input == both.input and config.augment == both.augment
+        assert isinstance(whole, RCNNHeadConfig) and head.type == kind.replace("-", "_")
+        assert all(getattr(head, key) == getattr(whole, key) for key in type(head).model_fields if key != "type")
+        expected = next(line for line in paths[letter].read_text().splitlines() if line.startswith("# expected"))
+        printed = [float(number) for number in re.findall(r"\d+\.\d", expected)]
+        assert printed == list(table.rows[letter])
+    proposals = {config.data.proposals for config in configs.values() if config.data is not None}
+    assert len(proposals) == 1 and (proposals == {None}) == (kind == "rpn")
+
+
+def test_the_rows_of_fast_rcnn_start_from_one_rpns_proposals() -> None:
+    study = load_study(CFG / "study" / "separate-stages.yaml")
+    assert choose_rows(study, ("fast-rcnn-a",)) == ["rpn-c", "fast-rcnn-a"]
+    for name, row in study.rows.items():
+        kind, letter = name.rsplit("-", 1)
+        assert row.cfg is not None and row.cfg.startswith(f"{kind}-{letter}-")
+        assert (row.table, row.paper_row) == (kind.replace("-", "_"), letter)
+        assert row.proposals_of == (None if kind == "rpn" else "rpn-c")
 
 
 def assert_only_the_pyramid_differs(configs: dict[str, Config]) -> None:

@@ -79,7 +79,7 @@ def test_from_the_door_to_the_table(commands: list[str], capsys: pytest.CaptureF
     assert not config.model.neck.top_down
     results = json.loads(Path("out/pyramid/seed-0/results.json").read_text())
     assert 0 <= results["proposals"]["AR100"] <= results["proposals"]["AR1000"] <= 1
-    assert not list(Path("out").glob("*/*/proposals.json"))
+    assert not list(Path("out").glob("*/*/proposals-*.json"))
 
     commands.clear()
     assert call(main, capsys, *WORDS, "train.seed=5").out.count("done before") == 3
@@ -154,7 +154,7 @@ def test_commands_put_the_users_wishes_last(files: Path) -> None:
     (job.weights / "config.yaml").write_text(CFG + "data: {source: /d/d.yaml, root: /r}\n")
     assert shlex.join(evaluation_command(job, size)) == (
         "evaluate --weights out/other/seed-7 --data /d/d.yaml data.root=/r --device cpu --workers 0 --backend torch "
-        "--json out/other/seed-7/new-results.json --save-proposals out/other/seed-7/proposals.json "
+        "--json out/other/seed-7/new-results.json --save-proposals out/other/seed-7/proposals-val.json "
         "--output out/other/seed-7/evaluation"
     )
 

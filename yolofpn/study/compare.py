@@ -103,6 +103,7 @@ def compare_table(study: Study, results: dict[str, dict[int, dict[str, Any]]], t
             table.rows.get(row.paper_row or "", (None,) * len(table.columns)),
         )
         for name, row in study.rows.items()
+        if row.table is None or PAPER_TABLES[row.table] == table
     ]
 
 

@@ -28,6 +28,8 @@ class Row(StrictModel):
         weights_of: the row whose weights are evaluated, in place of a cfg.
         pyramid: evaluate on an image pyramid: each size as a multiple of the network's input.
         paper_row: the letter of the same system in the paper's tables.
+        table: the only one of the study's tables that it stands in; None: in all.
+        proposals_of: the row whose proposals it learns from and is measured on, those of the same seed.
     """
 
     title: str
@@ -36,12 +38,21 @@ class Row(StrictModel):
     weights_of: str | None = None
     pyramid: tuple[PositiveFloat, ...] | None = None
     paper_row: str | None = None
+    table: TableName | None = None
+    proposals_of: str | None = None
 
     @model_validator(mode="after")
     def _one_source_of_weights(self) -> Row:
         if (self.cfg is None) == (self.weights_of is None):
             raise ValueError("give either cfg or weights_of")
+        if self.cfg is None and self.proposals_of is not None:
+            raise ValueError("proposals_of: the row whose weights it takes has its proposals too")
         return self
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The rows that come before it."""
+        return tuple(name for name in (self.weights_of, self.proposals_of) if name is not None)
 
 
 class Study(StrictModel):
@@ -62,8 +73,13 @@ class Study(StrictModel):
     @model_validator(mode="after")
     def _rows_refer_to_trained_ones(self) -> Study:
         for name, row in self.rows.items():
-            if row.weights_of is not None and getattr(self.rows.get(row.weights_of), "cfg", None) is None:
-                raise ValueError(f"rows.{name}.weights_of: {row.weights_of!r} is no row with a cfg")
+            for key, other in (("weights_of", row.weights_of), ("proposals_of", row.proposals_of)):
+                if other is not None and getattr(self.rows.get(other), "cfg", None) is None:
+                    raise ValueError(f"rows.{name}.{key}: {other!r} is no row with a cfg")
+            if row.proposals_of is not None and self.rows[row.proposals_of].proposals_of is not None:
+                raise ValueError(f"rows.{name}.proposals_of: {row.proposals_of!r} makes none, it takes another's")
+            if row.table is not None and row.table not in self.tables:
+                raise ValueError(f"rows.{name}.table: {row.table!r} is none of the study's tables")
         return self
 
 
@@ -100,7 +116,7 @@ def load_study(path: Path) -> Study:
 
 
 def choose_rows(study: Study, names: tuple[str, ...] | None) -> list[str]:
-    """The rows asked for and those whose weights they need, in the study's order; all where none is named.
+    """The rows asked for and those that they need, which come first; all where none is named.
 
     Raises:
         UserError: there is no such row.
@@ -109,9 +125,15 @@ def choose_rows(study: Study, names: tuple[str, ...] | None) -> list[str]:
     for name in sorted(wanted):
         if name not in study.rows:
             raise UserError(f"--rows: there is no row {name!r}: the study's are {', '.join(study.rows)}")
-        wanted.add(study.rows[name].weights_of or name)
+        needed = study.rows[name].needs
+        wanted.update(needed, *(study.rows[other].needs for other in needed))
     chosen = [name for name in study.rows if name in wanted]
-    return sorted(chosen, key=lambda name: study.rows[name].cfg is None)  # trained ones first
+    return sorted(chosen, key=lambda name: _generation(study, name))
+
+
+def _generation(study: Study, name: str) -> int:
+    """How many rows have to come before it, one after the other."""
+    return max((1 + _generation(study, other) for other in study.rows[name].needs), default=0)
 
 
 def keep_settings(output: Path, study: Path, size: Size) -> None:

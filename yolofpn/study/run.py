@@ -20,7 +20,8 @@ from yolofpn.inference.output_files import write_errors
 from yolofpn.study.plan import Row, Size, Study, choose_rows, keep_settings, load_study
 from yolofpn.training.checkpoint import LAST, read_checkpoint
 
-RESULTS, NEW_RESULTS, PROPOSALS, LOG = "results.json", "new-results.json", "proposals.json", "log.txt"
+RESULTS, NEW_RESULTS, LOG = "results.json", "new-results.json", "log.txt"
+PROPOSALS = {"train": "proposals-train.json", "val": "proposals-val.json"}
 LOG_LINES = 3  # that are shown of a run that failed
 STRIDE = 32  # sizes of an image pyramid are multiples of it
 
@@ -46,6 +47,8 @@ class Job:
         seed: of all that is random in its training.
         folder: where its results go.
         weights: the training's folder: its own, or that of the row whose weights it takes.
+        proposals: the folder of the row whose proposals it takes.
+        is_source: whether others take its proposals.
     """
 
     name: str
@@ -53,9 +56,16 @@ class Job:
     seed: int
     folder: Path
     weights: Path
+    proposals: Path | None = None
+    is_source: bool = False
 
     def __str__(self) -> str:
         return f"row {self.name}, seed {self.seed}"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it was measured, and has all that others take from it."""
+        return (self.folder / RESULTS).exists() and (not self.is_source or _has_proposals(self.folder))
 
 
 def run_study(options: StudyOptions) -> int:
@@ -73,7 +83,7 @@ def run_study(options: StudyOptions) -> int:
     for seed in options.seeds:
         for name in names:
             job = make_job(study, name, seed, options.output)
-            if (job.folder / RESULTS).exists():
+            if job.is_done:
                 print(f"{job}: done before", flush=True)
                 continue
             try:
@@ -88,8 +98,11 @@ def run_study(options: StudyOptions) -> int:
 def make_job(study: Study, name: str, seed: int, output: Path) -> Job:
     """Where a row with a seed has its files."""
     row = study.rows[name]
-    weights = output / (row.weights_of or name) / f"seed-{seed}"
-    return Job(name, row, seed, output / name / f"seed-{seed}", weights)
+    trained = row.weights_of or name
+    source = study.rows[trained].proposals_of
+    is_source = any(other.proposals_of == name for other in study.rows.values())
+    own, weights, proposals = (output / (each or name) / f"seed-{seed}" for each in (name, trained, source))
+    return Job(name, row, seed, own, weights, proposals if source else None, is_source)
 
 
 def _run(job: Job, study: Study, options: StudyOptions) -> None:
@@ -99,12 +112,17 @@ def _run(job: Job, study: Study, options: StudyOptions) -> None:
         UserError: one of them failed.
     """
     start = time.perf_counter()
+    if job.proposals is not None and not _has_proposals(job.proposals):
+        raise UserError(f"row {job.proposals.parent.name}, whose proposals it takes, has none with this seed")
     print(f"{job}: begins; {job.folder / LOG}", flush=True)
     training = training_command(job, study, options)
     if training is not None:
         _call(job.folder, training)
     _call(job.folder, evaluation_command(job, options.size))
-    (job.folder / PROPOSALS).unlink(missing_ok=True)  # measured, and large
+    if job.is_source:
+        _call(job.folder, proposals_command(job, options.size))
+    else:
+        (job.folder / PROPOSALS["val"]).unlink(missing_ok=True)  # measured, and large
     with write_errors(job.folder):
         (job.folder / NEW_RESULTS).replace(job.folder / RESULTS)
     values = json.loads((job.folder / RESULTS).read_text())
@@ -135,7 +153,8 @@ def training_command(job: Job, study: Study, options: StudyOptions) -> list[str]
         "--output": job.weights,
     }
     # What the user asks for comes last: of two overrides of one key the later one counts.
-    overrides = [*study.overrides, *job.row.overrides, *_size_overrides(size), *size.overrides]
+    overrides = [*study.overrides, *job.row.overrides, *_proposal_overrides(job), *_size_overrides(size)]
+    overrides += size.overrides
     return ["train", *_flags(flags), *overrides]
 
 
@@ -146,15 +165,44 @@ def evaluation_command(job: Job, size: Size) -> list[str]:
         UserError: the training left nothing readable behind.
     """
     config = load_config(job.weights / "config.yaml")
+    words = _evaluate(job, size, config)
+    if job.row.pyramid is not None:
+        words += ["--pyramid", _pyramid(job.row.pyramid, config)]
+    files = {"--json": job.folder / NEW_RESULTS}
+    if job.proposals is None:
+        files["--save-proposals"] = job.folder / PROPOSALS["val"]
+    else:
+        files["--proposals"] = job.proposals / PROPOSALS["val"]
+    return [*words, *_flags({**files, "--output": job.folder / "evaluation"})]
+
+
+def proposals_command(job: Job, size: Size) -> list[str]:
+    """Words for ``python -m yolofpn``: write the proposals of the pictures that it was trained on.
+
+    Raises:
+        UserError: the training left nothing readable behind.
+    """
+    words = _evaluate(job, size, load_config(job.weights / "config.yaml"))
+    files = {"--save-proposals": job.folder / PROPOSALS["train"], "--output": job.folder / "evaluation-train"}
+    return [*words, *_flags({"--split": "train", **files})]
+
+
+def _evaluate(job: Job, size: Size, config: Config) -> list[str]:
     assert config.data is not None  # what it was trained on
     words = ["evaluate", "--weights", str(job.weights), "--data", config.data.source]
     if config.data.root is not None:
         words.append(f"data.root={config.data.root}")
-    words += _flags({"--device": size.device, "--workers": config.train.workers, "--backend": "torch"})
-    if job.row.pyramid is not None:
-        words += ["--pyramid", _pyramid(job.row.pyramid, config)]
-    files = {"--json": NEW_RESULTS, "--save-proposals": PROPOSALS, "--output": "evaluation"}
-    return [*words, *_flags({flag: job.folder / file for flag, file in files.items()})]
+    return [*words, *_flags({"--device": size.device, "--workers": config.train.workers, "--backend": "torch"})]
+
+
+def _has_proposals(folder: Path) -> bool:
+    return all((folder / name).exists() for name in PROPOSALS.values())
+
+
+def _proposal_overrides(job: Job) -> list[str]:
+    if job.proposals is None:
+        return []
+    return [f"data.proposals={json.dumps({split: str(job.proposals / name) for split, name in PROPOSALS.items()})}"]
 
 
 def _is_trained(folder: Path) -> bool:
