@@ -111,7 +111,7 @@ def test_dense_is_conv4_and_the_proposal_network() -> None:
 def test_detections_against_a_loop_over_the_regions(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     model = config(DARKNET)
     detector = make(model)
-    monkeypatch.setattr(roi_heads, "_POOLED_AT_ONCE", at_once)
+    monkeypatch.setitem(roi_heads._POOLED_AT_ONCE, "cpu", at_once)
     sizes, limits = [(64, 96), (50, 70)], Limits(0.0, 1.0, 10_000)
     dense = detector.dense(pictures())
     found = detector.postprocess(dense, sizes, limits)

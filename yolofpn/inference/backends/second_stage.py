@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from yolofpn.inference.backends.fold import cast_inside, copy_around_numbers, fold_norms
+from yolofpn.models.fast_rcnn import FastRCNN
 from yolofpn.models.faster_rcnn import FasterRCNN
 from yolofpn.structures import Detector
 
@@ -15,7 +16,7 @@ def prepare_postprocess(detector: Detector, precision: str) -> Detector:
     Otherwise a copy around the same numbers, whose second stage has no batch norms left; with a half precision its
     layers compute in it, except those for classes and deltas.
     """
-    if not isinstance(detector, FasterRCNN):
+    if not isinstance(detector, FasterRCNN | FastRCNN):
         return detector
     box = fold_norms(detector.head.box)
     dtype = _dtype(precision, next(box.parameters()).device)
