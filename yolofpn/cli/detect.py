@@ -98,6 +98,12 @@ def add_model_flags(parser: Parser) -> None:
     add(
         "--compile", action="store_true", help="torch backend: let torch.compile write its kernels, which takes a while"
     )
+    add(
+        "--pad-batches",
+        action="store_true",
+        help="shortest-edge: let pictures of unequal size share a batch, filled up to the largest: what is found in one "
+        "then depends a little on the others; default: in detect only equal sizes do, in evaluate none",
+    )
 
 
 if __name__ == "__main__":

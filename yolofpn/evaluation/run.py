@@ -52,6 +52,7 @@ class EvaluateOptions:
     backend: str = "auto"
     precision: str = "auto"
     compile: bool = False
+    pad_batches: bool = False
     batch_size: int = 8
     workers: int | None = None
     score_thresh: float = 0.001
@@ -119,6 +120,7 @@ def open_predictor(options: EvaluateOptions) -> Predictor:
         precision=precision,
         workload="live",  # a whole data set is worth a faster graph; batch after batch is awaited
         compile=options.compile,
+        pad_batches=options.pad_batches,
     )
     print(predictor.backend_note)
     share_processors(predictor.backend, predictor.device)

@@ -97,7 +97,8 @@ def _run_at(
     report: Callable[[str], None],
 ) -> Found:
     # Pictures of different sizes would be padded to the largest of their batch, which changes what is found.
-    batch_size = 1 if predictor.resize == "shortest-edge" else settings.batch_size
+    alone = predictor.resize == "shortest-edge" and not predictor.pad_batches
+    batch_size = 1 if alone else settings.batch_size
     loader = Loader(
         EvaluationSamples(dataset, predictor.resize),
         EvalBatchSampler(len(dataset), batch_size, size),

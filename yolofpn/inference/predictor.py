@@ -49,6 +49,8 @@ class Predictor:
         precision: 'auto', 'fp32', 'bf16' or 'fp16'; 'int8' if the weights are an int8 graph.
         workload: 'few', 'live' or 'many' pictures are coming; 'auto' backends take their time for the latter two.
         compile: let torch.compile write the kernels of the torch backend.
+        pad_batches: pictures that ``shortest-edge`` brings to different sizes share a pass all the same, filled up to
+            the largest of them; what is found in a picture then depends a little on the others.
 
     Attributes:
         limits: the thresholds in force.
@@ -80,8 +82,10 @@ class Predictor:
         precision: str = "auto",
         workload: Workload = "few",
         compile: bool = False,
+        pad_batches: bool = False,
     ) -> None:
         self.detector = detector
+        self.pad_batches = pad_batches
         self.metadata = metadata
         self.sizes = _choose_sizes(img_size, pyramid, metadata)
         self.img_size = self.sizes[0]
@@ -190,8 +194,8 @@ class Predictor:
 
     def _start_at(self, size: tuple[int, int], images: Sequence[Image]) -> Callable[[], list[Detections]]:
         resized = [resize_for_detection(image, size, self.resize) for image in images]
-        inputs = [self._pad(image) for image, _ in resized]
         placements = [placement for _, placement in resized]
+        inputs = self._padded([image for image, _ in resized])
         groups = group_by_size(inputs)
         waits = []
         for group in groups:
@@ -264,14 +268,20 @@ class Predictor:
             category_ids=self.metadata.category_ids,
         )
 
-    def _pad(self, image: NetworkImage) -> NetworkImage:
-        """Fill up to multiples of the network's stride with the mean (only ``shortest-edge`` needs it)."""
+    def _padded(self, images: Sequence[NetworkImage]) -> list[NetworkImage]:
+        """Fill up to multiples of the network's stride, or all to the largest (only ``shortest-edge`` needs it)."""
         divisor = self.detector.size_divisor
-        bottom, right = -image.shape[0] % divisor, -image.shape[1] % divisor
-        if not bottom and not right:
+        sizes = [tuple(side + -side % divisor for side in image.shape[:2]) for image in images]
+        if self.pad_batches:
+            sizes = [tuple(map(max, zip(*sizes, strict=True)))] * len(sizes)
+        return [self._pad(image, *size) for image, size in zip(images, sizes, strict=True)]
+
+    def _pad(self, image: NetworkImage, height: int, width: int) -> NetworkImage:
+        """Fill up with the mean."""
+        if image.shape[:2] == (height, width):
             return image
         fill = np.array([255 * value for value in reversed(self.metadata.input.mean)])
-        padded = np.empty((image.shape[0] + bottom, image.shape[1] + right, 3), image.dtype)
+        padded = np.empty((height, width, 3), image.dtype)
         padded[:] = fill if image.dtype == np.float32 else fill.round()
         padded[: image.shape[0], : image.shape[1]] = image
         return padded

@@ -55,6 +55,7 @@ class DetectOptions:
     backend: str = "auto"
     precision: str = "auto"
     compile: bool = False
+    pad_batches: bool = False
     batch_size: int = 1
     vid_stride: int = 1
     output: str | None = None
@@ -111,6 +112,7 @@ def open_predictor(options: DetectOptions, report: Report) -> Predictor:
         precision=options.precision,
         workload=expected_workload(options.sources or default_sources()),
         compile=options.compile,
+        pad_batches=options.pad_batches,
     )
     report.say(predictor.backend_note)
     share_processors(predictor.backend, predictor.device)
