@@ -101,8 +101,8 @@ def add_model_flags(parser: Parser) -> None:
     add(
         "--pad-batches",
         action="store_true",
-        help="shortest-edge: let pictures of unequal size share a batch, filled up to the largest: what is found in one "
-        "then depends a little on the others; default: in detect only equal sizes do, in evaluate none",
+        help="shortest-edge: let pictures of unequal size share a batch, filled up to the largest: what is found in "
+        "one then depends a little on the others; default: in detect only equal sizes do, in evaluate none",
     )
 
 
