@@ -137,16 +137,18 @@ def test_a_row_that_fails_does_not_stop_the_others(commands: list[str], capsys: 
 
 
 def test_commands_put_the_users_wishes_last(files: Path) -> None:
-    size = Size(data="d.yaml", epochs=3, batch_size=4, img_size=(64, 96), device="cpu", workers=1, overrides=("x.y=1",))
+    size = Size(
+        "d.yaml", "w.pth", epochs=3, batch_size=4, img_size=(64, 96), device="cpu", workers=1, overrides=("x.y=1",)
+    )
     options = StudyOptions(Path("study.yaml"), Path("out"), size)
     study = load_study(options.study)
     job = make_job(study, "other", 7, Path("out"))
     words = training_command(job, study, options)
     assert words is not None
-    assert shlex.join(words[:11]) == (
-        "train --cfg small.yaml --data d.yaml --seed 7 --device cpu --output out/other/seed-7"
+    assert shlex.join(words[:13]) == (
+        "train --cfg small.yaml --data d.yaml --weights w.pth --seed 7 --device cpu --output out/other/seed-7"
     )
-    assert words[11:] == [
+    assert words[13:] == [
         *("train.epochs=9", "train.checkpoint_minutes=1", "model.neck.top_down=false"),
         *("train.epochs=3", "train.batch_size=4", "input.size=[64, 96]", "train.workers=1", "x.y=1"),
     ]

@@ -33,6 +33,7 @@ def _run(words: Sequence[str]) -> Callable[[], int]:
 
         size = Size(
             data=arguments.data,
+            weights=arguments.weights,
             epochs=arguments.epochs,
             batch_size=arguments.batch_size,
             img_size=arguments.img_size,
@@ -57,6 +58,7 @@ def build_run_parser() -> Parser:
     add("--rows", type=names, metavar="NAME,NAME", help="only these; default: all")
     add("--seeds", type=seeds, default="0", metavar="N,N", help="each row is trained once with each")
     add("--data", help="data set: a data YAML, a folder as labelling tools export it; default: what the rows name")
+    add("--weights", metavar="FILE", help="what every training starts from, such as resnet50.pth; default: none")
     add("--epochs", type=positive_int, help="of each training")
     add("--batch-size", type=positive_int, metavar="N", help="pictures that go through the network together")
     add("--img-size", type=image_size, metavar="N|HxW", help="network input")

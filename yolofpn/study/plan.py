@@ -89,6 +89,7 @@ class Size:
 
     Attributes:
         data: the data set.
+        weights: what every training starts from, such as a backbone that was trained on ImageNet.
         epochs: of each training.
         batch_size: pictures that go through the network together.
         img_size: (height, width) of the network's input.
@@ -98,6 +99,7 @@ class Size:
     """
 
     data: str | None = None
+    weights: str | None = None
     epochs: int | None = None
     batch_size: int | None = None
     img_size: tuple[int, int] | None = None

@@ -148,6 +148,7 @@ def training_command(job: Job, study: Study, options: StudyOptions) -> list[str]
     flags = {
         "--cfg": options.study.parent / job.row.cfg,
         "--data": size.data,
+        "--weights": size.weights,
         "--seed": job.seed,
         "--device": size.device,
         "--output": job.weights,
