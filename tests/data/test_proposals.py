@@ -116,6 +116,14 @@ def test_a_wrong_annotated_size_is_no_fault_of_the_proposals(tmp_path: Path) -> 
     assert target.proposals is not None and target.proposals[0].tolist() == [0, 0, 80, 60]
 
 
+def test_a_name_of_two_pictures_names_neither(tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "pictures")
+    twice = dataset.subset([0, 1, 1])
+    items = [{"file_name": f"{number}.png", "bbox": [0, 0, 9, 9]} for number in (0, 1)]
+    with pytest.raises(UserError, match=r"for 2 of the 3 pictures of val, such as .*1\.png"):
+        with_proposals(twice, write(tmp_path / "p.json", items), "val")
+
+
 def test_rows_and_back() -> None:
     target = replace(make_target([[1, 2, 3, 4]], labels=[1]), proposals=torch.tensor([[0.0, 0, 9, 9], [5, 5, 6, 6]]))
     rows = as_rows(target)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from array import array
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
@@ -110,8 +111,9 @@ class _Collector:
 
 def _read(path: Path, dataset: DetectionDataset) -> tuple[NDArray[np.float32], set[int | str]]:
     """[P, 5] picture's index, x, y, width, height; and what the file calls pictures that the data set lacks."""
-    names: list[int | str] = [PurePath(name).name for name in dataset.paths]
-    index_of = {name: index for index, name in enumerate(names)}
+    names = [PurePath(name).name for name in dataset.paths]
+    shared = {name for name, count in Counter(names).items() if count > 1}  # by several folders: it names no picture
+    index_of: dict[int | str, int] = {name: index for index, name in enumerate(names) if name not in shared}
     index_of |= {number: index for index, number in enumerate(dataset.image_ids.tolist())}
     collector = _Collector(index_of)
     try:
