@@ -30,6 +30,7 @@ def refusal(path: Path, *overrides: str) -> str:
 
 def test_values_arrive_typed_and_the_rest_takes_its_default(tmp_path: Path) -> None:
     config = load_config(write_config(tmp_path))
+    assert isinstance(config.model.head, YOLOHeadConfig)
     assert config.model.head.anchors == (((10, 14), (23, 27)), ((81, 82), (135, 169)))
     assert isinstance(config.model.neck, ConcatNeckConfig)
     assert config.model.neck.levels == (4, 5)
@@ -76,6 +77,7 @@ def test_overrides_change_add_and_nest(tmp_path: Path) -> None:
             "model.head.loss.assigner={type: simota, top_candidates: 4}",
         ],
     )
+    assert isinstance(config.model.neck, ConcatNeckConfig)
     assert config.model.neck.upsample == "bilinear"
     assert config.train.epochs == 7
     assert isinstance(config.model.head, YOLOHeadConfig)

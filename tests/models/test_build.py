@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tests.models.cases import make_target
 from tests.models.small import small_config, small_model
-from yolofpn.config import InputConfig, ModelConfig, PostprocessConfig, load_config
+from yolofpn.config import InputConfig, ModelConfig, PostprocessConfig, YOLOHeadConfig, load_config
 from yolofpn.models.assigner import BestAnchorAssigner, SimOTAAssigner
 from yolofpn.models.build import NativeDetector, build_limits, build_model, build_yolo
 from yolofpn.models.darknet import Darknet19
@@ -122,6 +122,7 @@ def test_values_reach_the_parts_that_use_them() -> None:
     assert isinstance(model.neck, ConcatFPN)
     assert model.neck.upsample == "bilinear"
     assert [spec.stride for spec in model.specs.values()] == [8, 16, 32]
+    assert isinstance(config.head, YOLOHeadConfig)
     for spec, anchors in zip(model.specs.values(), config.head.anchors, strict=True):
         assert (spec.anchors, spec.scale_x_y, spec.linear_xy, spec.softmax) == (anchors, 1.5, True, True)
     loss = model.loss
