@@ -7,13 +7,16 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 from yolofpn.benchmark.machine import synchronize
 from yolofpn.graphs.backend import Backend, Wait
 from yolofpn.inference.predictor import Predictor
+from yolofpn.models.faster_rcnn import FasterRCNN
 from yolofpn.models.summary import layer_rows
 from yolofpn.structures import Detections, Image
 
@@ -134,6 +137,18 @@ class OurContender:
             wait()
         synchronize(self.own_predictor.device)
         return (time.perf_counter() - start) / count
+
+    def proposals(self) -> float | None:
+        """Regions that the second stage looks at in each picture of the last ``detect``; None where there is none."""
+        detector = self.own_predictor.postprocessor
+        if not isinstance(detector, FasterRCNN):
+            return None
+        batch = self._clock.batch
+        with torch.inference_mode():
+            found = detector.propose(
+                self._clock.backend.start(batch)(), [(batch.shape[2], batch.shape[3])] * len(batch)
+            )
+        return fmean(len(boxes) for boxes, _ in found)
 
 
 class ClockedBackend:

@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 
-from yolofpn.benchmark.contenders import Contender, gflop
+from yolofpn.benchmark.contenders import Contender, OurContender, gflop
 from yolofpn.benchmark.machine import matrix_product, peak_memory, reset_peak_memory
 from yolofpn.benchmark.stages import Stages, end_to_end
 from yolofpn.benchmark.timing import Timing, interleave, timed
@@ -41,6 +41,7 @@ class InferenceRow:
         share_of_peak: of the best product of two large matrices in the same precision; None where there is none.
         peak_memory: in MB, of the whole process, so of all contenders of a run.
         ap: AP and AP50 on the data set, if one was given.
+        proposals: regions of a picture that a second stage looks at, which it does in post-processing; else None.
     """
 
     weights: str
@@ -61,6 +62,7 @@ class InferenceRow:
     share_of_peak: float | None
     peak_memory: dict[str, float]
     ap: dict[str, float] = field(default_factory=dict)
+    proposals: float | None = None
 
     def to_json(self) -> dict[str, object]:
         """As plain values."""
@@ -159,4 +161,5 @@ def _row(
         gflop_per_second=rate,
         share_of_peak=rate / peak if rate is not None and peak is not None else None,
         peak_memory=memory,
+        proposals=contender.proposals() if isinstance(contender, OurContender) else None,
     )

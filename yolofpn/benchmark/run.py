@@ -12,6 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+
 from yolofpn.benchmark.accuracy import measure_ap, plot_ap
 from yolofpn.benchmark.contenders import Contender, OurContender
 from yolofpn.benchmark.hot_path import HotPathRow, measure_hot_path
@@ -25,6 +27,7 @@ from yolofpn.errors import UserError
 from yolofpn.evaluation.files import write_json
 from yolofpn.hardware import choose_device
 from yolofpn.inference.backends.choose import Workload
+from yolofpn.inference.media import encode_image
 from yolofpn.inference.sources import Source, resolve_sources
 from yolofpn.shipped import default_sources
 from yolofpn.training.distributed import Ranks
@@ -44,6 +47,7 @@ class BenchmarkOptions:
 
     weights: tuple[str, ...] = ()
     source: tuple[str, ...] = ()
+    empty: bool = False
     data: str | None = None
     backend: tuple[str, ...] = ()
     precision: tuple[str, ...] = ()
@@ -69,6 +73,8 @@ def benchmark(options: BenchmarkOptions) -> int:
     Raises:
         UserError: nothing can be measured as asked.
     """
+    if options.empty and options.source:
+        raise UserError("--empty measures on gray pictures: leave --source out")
     if options.plot is not None and (options.data is None or options.train):
         raise UserError("--plot shows AP against time: give it a data set with --data, and no --train")
     report: dict[str, Any] = {
@@ -117,7 +123,6 @@ def _measure_inference(options: BenchmarkOptions, report: dict[str, Any]) -> int
         left_out.append(line)
         print(line, file=sys.stderr)
 
-    sources = list(resolve_sources(options.source or default_sources()))
     wanted = combinations(
         options.weights,
         options.backend,
@@ -129,6 +134,8 @@ def _measure_inference(options: BenchmarkOptions, report: dict[str, Any]) -> int
     )
     with TemporaryDirectory() as name:
         folder = Path(name)
+        given = [str(empty_picture(folder))] if options.empty else options.source or default_sources()
+        sources = list(resolve_sources(given))
         ours = open_contenders(wanted, options.device, folder, leave_out)
         for each in ours:
             print(f"{each.weights}: {each.own_predictor.backend_note}", flush=True)
@@ -144,6 +151,13 @@ def _measure_inference(options: BenchmarkOptions, report: dict[str, Any]) -> int
             rows = [_with_ap(row, each, options) for row, each in zip(rows, contenders, strict=True)]
     report["inference"] = [row.to_json() for row in rows]
     return 1 if left_out else 0
+
+
+def empty_picture(folder: Path) -> Path:
+    """A picture of one gray, in which a detector has nothing to see but everything to do."""
+    path = folder / "gray.png"
+    path.write_bytes(encode_image(np.full((480, 640, 3), 128, np.uint8), path.suffix)[0])
+    return path
 
 
 def _with_ap(row: InferenceRow, contender: Contender, options: BenchmarkOptions) -> InferenceRow:

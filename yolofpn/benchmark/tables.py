@@ -55,6 +55,9 @@ def stage_table(rows: Sequence[Tree]) -> str:
     stages = list(rows[0]["stages"])
     header = [*IDENTITY, *(f"{name} ms" for name in stages)]
     lines = [[*_identity(row), *(_percentiles(row["stages"][name]) for name in stages)] for row in rows]
+    if any(row.get("proposals") for row in rows):
+        header.append("proposals")
+        lines = [[*line, _number(row.get("proposals"), 0)] for line, row in zip(lines, rows, strict=True)]
     return "p50 / p95 / p99 of each stage, for one picture\n\n" + table(header, lines)
 
 

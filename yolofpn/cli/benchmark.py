@@ -40,6 +40,7 @@ def build_parser() -> Parser:
     lists: dict[str, Any] = {"nargs": "+", "action": "extend", "default": []}
     add("--weights", **lists, metavar="FILE", help="any weights; a model's YAML or a Darknet cfg gets random ones")
     add("--source", **lists, metavar="SRC", help="pictures and videos; default: what ships with the project")
+    add("--empty", action="store_true", help="measure on pictures of one gray, in place of --source")
     add("--data", help="data set, to say AP next to speed, or to train on: a data YAML, or a folder")
     add("--backend", **lists, choices=BACKENDS, help="what runs the network")
     add("--precision", **lists, choices=PRECISIONS, help="of the network's arithmetic")

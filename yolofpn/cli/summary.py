@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from yolofpn.darknet.network import DarknetNetwork
     from yolofpn.models.build import NativeDetector
+    from yolofpn.models.summary import LayerRow
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,18 +31,39 @@ def main(argv: Sequence[str] | None = None) -> int:
         from yolofpn.models.summary import format_rows, layer_rows
 
         network, size, card = _load(arguments.model, arguments.overrides, arguments.num_classes)
-        height, width = arguments.img_size or size
-        if height % network.size_divisor or width % network.size_divisor:
-            raise UserError(f"image size {height}x{width} is no multiple of {network.size_divisor}, the model's stride")
+        divisor = network.size_divisor
+        height, width = arguments.img_size or tuple(side + -side % divisor for side in size)  # those may be bounds
+        if height % divisor or width % divisor:
+            raise UserError(f"image size {height}x{width} is no multiple of {divisor}, the model's stride")
         run: Callable[[Tensor], object] = network.dense
         if isinstance(network, DarknetNetwork) and network.is_classifier:
             run = network.class_probabilities
-        print(format_rows(layer_rows(network, run, (height, width))))
+        regions = _region_rows(network)
+        print(format_rows([*layer_rows(network, run, (height, width)), *regions]))
+        if regions:
+            gflop = 1000 * sum(row.gflop for row in regions)
+            print(f"head.box is counted once, and runs on every region: 1,000 of them take {gflop:.3f} GFLOP")
         if card:
             print(f"\n{card.rstrip()}")
         return 0
 
     return run_door(door)
+
+
+def _region_rows(network: NativeDetector | DarknetNetwork) -> list[LayerRow]:
+    """The second stage on one region; none where there is no such stage."""
+    import torch
+
+    from yolofpn.models.fast_rcnn import FastRCNN
+    from yolofpn.models.faster_rcnn import FasterRCNN
+    from yolofpn.models.summary import layer_rows
+
+    if not isinstance(network, FasterRCNN | FastRCNN):
+        return []
+    roi_heads = network.rules.roi_heads if isinstance(network, FasterRCNN) else network.roi_heads
+    channels = next(iter(network.feature_info.values())).channels
+    box, size = network.head.box, roi_heads.pooler.size
+    return layer_rows(network, lambda images: box(torch.zeros(1, channels, *size, device=images.device)), size)
 
 
 def _load(
