@@ -38,7 +38,7 @@ def with_proposals(dataset: DetectionDataset, path: Path, split: str) -> tuple[D
     Raises:
         UserError: the file is missing or malformed, lacks a picture, or is of other pictures.
     """
-    rows, strangers = _read(path, dataset)
+    rows, strangers = _read(path, dataset, split)
     index, boxes = rows[:, 0].astype(np.int64), rows[:, 1:]
     corners = np.column_stack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]])
     _check_extent(dataset, path, index, corners)
@@ -109,7 +109,7 @@ class _Collector:
         return None
 
 
-def _read(path: Path, dataset: DetectionDataset) -> tuple[NDArray[np.float32], set[int | str]]:
+def _read(path: Path, dataset: DetectionDataset, split: str) -> tuple[NDArray[np.float32], set[int | str]]:
     """[P, 5] picture's index, x, y, width, height; and what the file calls pictures that the data set lacks."""
     names = [PurePath(name).name for name in dataset.paths]
     shared = {name for name, count in Counter(names).items() if count > 1}  # by several folders: it names no picture
@@ -119,7 +119,8 @@ def _read(path: Path, dataset: DetectionDataset) -> tuple[NDArray[np.float32], s
     try:
         items = json.loads(path.read_bytes(), object_hook=collector)
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}: expected proposals (JSON)") from None
+        remedy = HOW_TO_WRITE.format(split=split)
+        raise UserError(f"{path}: {error.strerror}: expected proposals (JSON): {remedy}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid JSON ({error}): write the proposals again") from None
     if not isinstance(items, list):
