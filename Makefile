@@ -7,8 +7,9 @@ BIN := .venv/bin
 detect: .venv/.runtime
 	$(BIN)/python detect.py
 
+# Two processes with one thread each: the networks in the tests are too small for more.
 test: lint type
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/.dev
 	$(BIN)/ruff format --check .

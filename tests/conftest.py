@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,11 @@ from tests.videos import shades, write_video
 # A busy machine makes single examples slow; how long one takes says nothing of whether it is right.
 settings.register_profile("yolofpn", deadline=None)
 settings.load_profile("yolofpn")
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the code under test: pytest-xdist's workers ignore it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
