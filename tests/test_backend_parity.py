@@ -26,7 +26,7 @@ from yolofpn.weights import LoadedWeights, load_weights
 
 pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")
-AP_LOSS = {"fp32": 0.0005, "bf16": 0.005, "fp16": 0.005}
+AP_LOSS = {"fp32": 0.0005, "bf16": 0.005, "fp16": 0.005, "int8": 0.02}
 
 
 @dataclass(frozen=True)
@@ -101,3 +101,11 @@ def test_a_backend_finds_what_pytorch_finds(
     assert parity.detections > 500
     assert parity.holds(tolerance), str(parity)
     assert scene.average_precision(backend) == pytest.approx(full_ap, abs=AP_LOSS[backend.precision])
+
+
+def test_eight_bits_cost_little_precision(scene: Scene, full_ap: float, tmp_path: Path) -> None:
+    detector, size, xml = scene.loaded.detector, scene.loaded.metadata.input.size, tmp_path / "int8.xml"
+    convert.save_openvino(convert.quantize_openvino(convert.to_openvino(detector, size), scene.inputs[:32]), xml)
+    backend = OpenVINOGraph(lambda _: xml, convert.map_names(detector), size, "int8")
+    assert "FakeQuantize" in xml.read_text()
+    assert scene.average_precision(backend) == pytest.approx(full_ap, abs=AP_LOSS["int8"])
