@@ -43,9 +43,10 @@ def top_boxes(path: Path) -> list[bytes]:
     return kinds
 
 
-def write_sound(path: Path, codec: str, seconds: float, rate: int = 44_100) -> None:
+def write_sound(path: Path, codec: str, seconds: float, rate: int = 44_100, title: str = "") -> None:
     """A video with a 440 Hz tone, in the container that the suffix says."""
-    with av.open(str(path), "w") as container:
+    with av.open(f"file:{path}", "w") as container:
+        container.metadata["title"] = title
         pictures = container.add_stream("mpeg4", rate=10)
         pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"
         tone = container.add_stream(codec, rate=rate)
@@ -243,8 +244,20 @@ def test_frames_larger_than_h264_allows_are_shrunk(tmp_path: Path) -> None:
 
 def test_a_colon_in_a_path_is_no_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    write_video(Path("rtsp:a.mp4"), [0.0, 0.1], sound=Path("no:such.mp4"))
+    write_sound(tmp_path / "with:sound.mp4", "aac", seconds=0.5)
+    write_video(Path("rtsp:a.mp4"), [0.0, 0.1], sound=Path("with:sound.mp4"))
     assert len(frame_times(tmp_path / "rtsp:a.mp4")) == 2
+    with av.open(str(tmp_path / "rtsp:a.mp4")) as container:
+        assert len(container.streams.audio) == 1
+
+
+def test_sound_is_kept_where_the_title_is_no_utf8(tmp_path: Path) -> None:
+    original = tmp_path / "original.mkv"
+    write_sound(original, "aac", seconds=0.5, title="Stra?e")
+    original.write_bytes(original.read_bytes().replace(b"Stra?e", b"Stra\xdfe"))
+    write_video(tmp_path / "a.mp4", [0.0, 0.1], sound=original)
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        assert len(container.streams.audio) == 1
 
 
 @pytest.mark.parametrize("codec", ["pcm_s16le", "aac"])

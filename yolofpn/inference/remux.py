@@ -84,7 +84,7 @@ def _join(path: Path, part: Path, sound: Path | None) -> None:
     with contextlib.ExitStack() as stack:
         fragments = stack.enter_context(av.open(file_url(path)))
         output = stack.enter_context(av.open(file_url(part), "w", format="mp4", options=options))
-        source = stack.enter_context(av.open(str(sound))) if sound else None
+        source = stack.enter_context(av.open(file_url(sound), metadata_errors="replace")) if sound else None
         video: Iterator[Packet[Any]] = _video_packets(fragments, output)
         audio: Iterator[Packet[Any]] = (
             _audio_packets(source, output, _duration(path)) if source and source.streams.audio else iter(())
