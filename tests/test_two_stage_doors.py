@@ -89,10 +89,9 @@ def test_detect_on_a_picture_and_a_video(
     ("words", "tolerance"),
     [
         (("--backend", "torch", "--precision", "bf16"), 0.05),
-        pytest.param(("--backend", "onnx"), 1e-3, marks=pytest.mark.slow),
         pytest.param(("--backend", "openvino"), 0.05, marks=pytest.mark.slow),
     ],
-    ids=["bf16", "onnx", "openvino"],
+    ids=["bf16", "openvino"],
 )
 def test_other_backends_and_precisions_find_the_same(
     words: tuple[str, ...], tolerance: float, two: Path, picture: Path, tmp_path: Path,
