@@ -14,7 +14,7 @@ import pytest
 from tests.doors import call
 from tests.tiny_detector import write_tiny
 from yolofpn.cli.demo import main
-from yolofpn.demo.serve import is_loopback
+from yolofpn.demo.access import is_loopback
 
 
 @pytest.fixture

@@ -45,7 +45,9 @@ def test_no_other_file_can_be_had(port: int, path: str) -> None:
     assert connection.getresponse().status in (404, 405)
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:7860", "192.168.1.5", ""])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:7860", "192.168.1.5", "", "[", "127.0.0.1.evil.example"]
+)
 def test_names_that_lead_here_from_elsewhere_are_refused(port: int, host: str) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", port)
     connection.putrequest("GET", "/api/info", skip_host=True)
@@ -54,10 +56,18 @@ def test_names_that_lead_here_from_elsewhere_are_refused(port: int, host: str) -
     assert connection.getresponse().status == 403
 
 
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.2:7860", "[::1]:7860"])
+def test_names_of_this_computer_are_not_refused(port: int, host: str) -> None:
+    assert Client(port).request("/api/info", headers={"Host": host}).status == 200
+
+
 def test_other_web_sites_are_refused(client: Client, port: int) -> None:
     evil = {"Origin": "http://evil.example"}
     own = {"Origin": f"http://127.0.0.1:{port}"}
-    assert client.request("/api/upload", b"x", evil).status == 403
+    refused = client.request("/api/upload", b"x", evil)
+    assert (refused.status, refused.headers["x-content-type-options"]) == (403, "nosniff")
+    for origin in ("null", "[", f"http://127.0.0.1:{port}.evil.example"):
+        assert client.request("/api/upload", b"x", {"Origin": origin}).status == 403
     assert client.request("/api/upload", b"x", own).status == 400
     with pytest.raises((InvalidStatus, ConnectionClosed)), client.live(**evil) as socket:
         socket.recv(timeout=5)
@@ -98,3 +108,17 @@ def test_the_right_password_opens_the_page(locked_port: int) -> None:
     with client.live() as socket:
         socket.send("{}")
     assert client.request("/login", b"password=" + b"x" * 5000).status == 413
+
+
+def test_attempts_that_wait_to_be_sent_at_once_count_as_well(locked_port: int) -> None:
+    connections = [http.client.HTTPConnection("127.0.0.1", locked_port, timeout=30) for _ in range(5)]
+    for connection in connections:
+        connection.putrequest("POST", "/login")
+        connection.putheader("Content-Length", "10")
+        connection.endheaders(b"password=")
+    time.sleep(0.3)  # all of them are let in
+    for connection in connections:
+        connection.send(b"x")
+    assert sorted(connection.getresponse().status for connection in connections) == [303, 429, 429, 429, 429]
+    for connection in connections:
+        connection.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import ipaddress
 import secrets
 import urllib.parse
 from http.cookies import CookieError, SimpleCookie
@@ -13,7 +14,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 OPEN_PATHS = frozenset({"/login", "/static/login.html", "/static/style.css", "/static/icon.svg"})
 MOST_SESSIONS = 10_000
 WRONG_PASSWORD_SECONDS = 1.0  # that an address waits before it may try again
@@ -57,16 +57,14 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        refusal = self._refusal(headers)
         session = self._session(headers)
+        refusal = self._refusal(headers) or self._to_login(scope, session)
+        if refusal is not None:
+            await _refuse(refusal, scope, receive, self._sender(send, None))
+            return
         new = session is None and self._password is None and scope["path"] == "/"
         if new:
             session = self._begin_session()
-        if refusal is None and session is None and self._password is not None and scope["path"] not in OPEN_PATHS:
-            refusal = _to_login(scope)
-        if refusal is not None:
-            await _refuse(refusal, scope, receive, send)
-            return
         address = scope["client"][0] if scope.get("client") else "unknown"
         scope["client_id"] = session or address
         sender = self._sender(send, session if new else None)
@@ -78,12 +76,19 @@ class Guard:
 
     def _refusal(self, headers: Headers) -> Response | None:
         host = headers.get("host", "")
-        if self._local_only and _host_name(host) not in LOOPBACK:
+        if self._local_only and not is_loopback(_host_name(host)):
             return PlainTextResponse("this page is for this computer only: see --host", 403)
         origin = headers.get("origin")
-        if origin is not None and urllib.parse.urlsplit(origin).netloc != host:
+        if origin is not None and origin.partition("://")[2] != host:
             return PlainTextResponse("requests of other web sites are not answered", 403)
         return None
+
+    def _to_login(self, scope: Scope, session: str | None) -> Response | None:
+        if self._password is None or session is not None or scope["path"] in OPEN_PATHS:
+            return None
+        if scope["type"] == "http" and scope["path"] == "/":
+            return RedirectResponse("/static/login.html", 303)
+        return JSONResponse({"error": "log in first: reload the page"}, 401)
 
     def _session(self, headers: Headers) -> str | None:
         cookies: SimpleCookie = SimpleCookie()
@@ -102,13 +107,14 @@ class Guard:
         return session
 
     async def _log_in(self, request: Request, address: str) -> Response:
-        if address in self._waiting:
-            return JSONResponse({"error": "wait a second between attempts"}, 429)
         body = bytearray()
         async for chunk in request.stream():
             body += chunk
             if len(body) > LONGEST_FORM:
                 return JSONResponse({"error": "too long"}, 413)
+        # Only now, and with no await before the answer is known: else many attempts could be begun, then sent at once.
+        if address in self._waiting:
+            return JSONResponse({"error": "wait a second between attempts"}, 429)
         given = urllib.parse.parse_qs(body.decode(errors="replace")).get("password", [""])[0]
         if hmac.compare_digest(given.encode(), (self._password or "").encode()):
             response = RedirectResponse("/", 303)
@@ -136,14 +142,21 @@ class Guard:
         return f"{self._cookie}={session}; Path=/; HttpOnly; SameSite=Strict" + ("; Secure" if self._secure else "")
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a name or address always leads to the computer that asks."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _host_name(host: str) -> str:
-    return urllib.parse.urlsplit(f"//{host}").hostname or ""
-
-
-def _to_login(scope: Scope) -> Response:
-    if scope["type"] == "http" and scope["path"] == "/":
-        return RedirectResponse("/static/login.html", 303)
-    return JSONResponse({"error": "log in first: reload the page"}, 401)
+    try:
+        return urllib.parse.urlsplit(f"//{host}").hostname or ""
+    except ValueError:  # no name at all, such as "["
+        return ""
 
 
 async def _refuse(response: Response, scope: Scope, receive: Receive, send: Send) -> None:

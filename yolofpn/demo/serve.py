@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import socket
 import ssl
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import uvicorn
 
-from yolofpn.demo.access import LOOPBACK, Guard
+from yolofpn.demo.access import Guard, is_loopback
 from yolofpn.demo.app import Page
 from yolofpn.demo.cameras import open_cameras
 from yolofpn.demo.live import LARGEST_MESSAGE
@@ -21,6 +20,10 @@ from yolofpn.demo.shelf import Shelf
 from yolofpn.errors import UserError
 
 SHORTEST_PASSWORD = 8
+PING_SECONDS = 20.0  # between two looks whether a page with a moving picture is still there
+# That it may take to answer: busy computers are late, and once a page has sent settings while it waits for its picture
+# its answer is not even read before that picture is done.
+PONG_SECONDS = 120.0
 GOODBYE_SECONDS = 3  # that open connections may take to end
 
 
@@ -70,22 +73,13 @@ def server_config(app: Guard, tls_cert: Path | None = None, tls_key: Path | None
         server_header=False,
         proxy_headers=False,
         ws_max_size=LARGEST_MESSAGE,
-        ws_max_queue=2,
+        ws_ping_interval=PING_SECONDS,
+        ws_ping_timeout=PONG_SECONDS,
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=GOODBYE_SECONDS,
         ssl_certfile=tls_cert,
         ssl_keyfile=tls_key,
     )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this computer can reach a server that listens on ``host``."""
-    if host in LOOPBACK:
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def listen(host: str, port: int) -> socket.socket:
