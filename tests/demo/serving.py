@@ -77,7 +77,9 @@ class Client:
     @contextmanager
     def live(self, query: str = "", **headers: str) -> Iterator[ClientConnection]:
         with connect(
-            f"ws://127.0.0.1:{self.port}/api/live{query}", additional_headers={"Cookie": self.cookie, **headers}
+            f"ws://127.0.0.1:{self.port}/api/live{query}",
+            additional_headers={"Cookie": self.cookie, **headers},
+            ping_interval=None,  # browsers send no pings
         ) as socket:
             yield socket
 

@@ -1,18 +1,29 @@
 from __future__ import annotations
 
 import json
+import os
+import socket as sockets
 import time
+from base64 import b64encode
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.demo.serving import Client, demo_server, look, png
+from tests.inference.live_fakes import until
 from tests.tiny_detector import BLACK, GREEN, RED, quarters
 from tests.videos import write_video
+from yolofpn.demo import live, serve
+from yolofpn.demo.answers import FAULT, detect
+from yolofpn.demo.cameras import Camera, open_cameras
+from yolofpn.demo.serve import PONG_SECONDS
+from yolofpn.errors import InputError
 
 RED_AND_GREEN = png(quarters(RED, BLACK, BLACK, GREEN))
 
@@ -97,21 +108,102 @@ def test_a_camera_that_fails_says_why_without_its_folder(client: Client) -> None
         assert "private" not in found["error"]
 
 
+def test_a_camera_begins_anew_for_whoever_comes_later(client: Client) -> None:
+    for _ in range(2):
+        with client.live("?camera=0") as socket:
+            assert "error" not in look(socket)[0]
+        time.sleep(0.3)  # until nobody watches
+
+
+def test_a_camera_lives_on_after_a_fault_in_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (camera,) = open_cameras([str(write_video(tmp_path / "clip.mp4", [quarters(RED)] * 3))])
+    monkeypatch.setattr("yolofpn.demo.cameras._RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("yolofpn.demo.cameras._in_time", lambda source: 1 // 0)
+    with camera.watch():
+        with pytest.raises(InputError, match=FAULT):
+            camera.newer(0, 10)
+        monkeypatch.undo()
+        until(lambda: number_of(camera) >= 4)
+        number, frame = camera.newer(1, 10)
+        assert frame.dropped == number - 2, "all between the first and this one"
+        assert camera.newer(0, 10)[1].dropped == 0, "who has seen none has missed none"
+
+
+def number_of(camera: Camera) -> int:
+    try:
+        return camera.newer(0, 0.1)[0]
+    except InputError:
+        return 0
+
+
 def test_a_camera_that_is_not_there_is_refused(client: Client) -> None:
     for number in ("2", "-1", "x"):
-        with pytest.raises(Exception), client.live(f"?camera={number}") as socket:  # noqa: B017
+        with pytest.raises(InvalidStatus), client.live(f"?camera={number}") as socket:
             look(socket)
 
 
 def test_one_user_cannot_open_any_number(client: Client) -> None:
-    from contextlib import ExitStack
-
     with ExitStack() as stack:
         sockets = [stack.enter_context(client.live()) for _ in range(4)]
         for socket in sockets:
             look(socket, RED_AND_GREEN)
-        with pytest.raises(Exception), client.live() as fifth:  # noqa: B017
+        with client.live() as fifth, pytest.raises(ConnectionClosed) as closed:
             look(fifth, RED_AND_GREEN)
+        assert closed.value.rcvd is not None and closed.value.rcvd.reason.startswith("you have 4 moving pictures")
     time.sleep(0.3)
     with client.live() as socket:
         assert look(socket, RED_AND_GREEN)[0]["detections"]
+
+
+def test_a_fault_in_the_program_is_told_and_the_picture_goes_on(
+    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    with client.live() as socket:
+        monkeypatch.setattr(live, "detect", fail)
+        assert look(socket, RED_AND_GREEN)[0] == {"error": FAULT}
+        assert "out of memory" in caplog.text
+        monkeypatch.undo()
+        assert look(socket, RED_AND_GREEN)[0]["detections"]
+
+
+@pytest.fixture
+def pinging_port(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    monkeypatch.setattr(serve, "PING_SECONDS", 0.05)
+    monkeypatch.setattr(serve, "PONG_SECONDS", 2.0)
+    with demo_server([tiny]) as port:
+        yield port
+
+
+def test_a_long_turn_does_not_end_the_connection(pinging_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings wait behind the picture, so that the answers to pings cannot be read meanwhile."""
+
+    def slow(*arguments: Any) -> Any:
+        time.sleep(0.6)
+        return detect(*arguments)
+
+    monkeypatch.setattr(live, "detect", slow)
+    client = Client(pinging_port)
+    with client.live() as socket:
+        socket.send(RED_AND_GREEN)
+        socket.send("{}")
+        socket.send("{}")
+        assert isinstance(socket.recv(timeout=10), bytes)
+        assert look(socket, RED_AND_GREEN)[0]["detections"]
+    assert serve.PONG_SECONDS < live.FRAME_SECONDS < PONG_SECONDS / 2, "a silent camera is no vanished page"
+
+
+def test_a_page_that_vanished_is_given_up(pinging_port: int) -> None:
+    key = b64encode(os.urandom(16)).decode()
+    request = (
+        f"GET /api/live HTTP/1.1\r\nHost: 127.0.0.1:{pinging_port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    )
+    request += f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    with sockets.create_connection(("127.0.0.1", pinging_port), timeout=20) as page:
+        page.sendall(request.encode())
+        received = b""
+        while block := page.recv(4096):
+            received += block
+    assert b" 101 " in received and b"keepalive ping timeout" in received

@@ -16,6 +16,7 @@ from yolofpn.inference.record_sinks import record
 from yolofpn.structures import Detections, Frame, Image
 
 LARGEST_SHOWN = 1600  # pixels of the longer side of a picture that goes back to the browser
+FAULT = "something went wrong here; the server's log says what"  # of what is no user's mistake
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 85]
 
 

@@ -22,7 +22,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket
 
-from yolofpn.demo.answers import as_data_url, describe, detect, drawn_jpeg
+from yolofpn.demo.answers import FAULT, as_data_url, describe, detect, drawn_jpeg
 from yolofpn.demo.cameras import Camera
 from yolofpn.demo.fair_queue import FairQueue
 from yolofpn.demo.live import Viewer
@@ -180,6 +180,7 @@ class Page:
             with _one_more(self._viewers, client, VIEWERS_PER_CLIENT, "moving pictures"):
                 await Viewer(client, self._shelf, self._queue, cameras.get(number)).serve(websocket)
         except InputError as error:
+            await websocket.accept()  # browsers keep from the page why they were turned away before
             await websocket.close(1013, str(error))
 
 
@@ -206,4 +207,4 @@ async def _say_http(_request: Request, error: Exception) -> Response:
 
 
 async def _say_nothing(_request: Request, _error: Exception) -> Response:
-    return JSONResponse({"error": "something went wrong here; the server's log says what"}, 500)
+    return JSONResponse({"error": FAULT}, 500)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from dataclasses import replace
 from itertools import islice
 from threading import Condition, Thread
 
+from yolofpn.demo.answers import FAULT
 from yolofpn.errors import InputError, UserError
 from yolofpn.inference.sources import Source, resolve_sources
 from yolofpn.structures import Frame
@@ -54,14 +56,20 @@ class Camera:
     def newer(self, number: int, timeout: float) -> tuple[int, Frame]:
         """The newest frame if it is newer than frame ``number``, and its own number; else wait for it.
 
+        Its ``dropped`` are those between the two; ``number`` is 0 for whoever has seen none.
+
         Raises:
-            InputError: none came within ``timeout`` seconds; the message says why, where that is known.
+            InputError: the source failed, or nothing came within ``timeout`` seconds.
         """
         with self._changed:
-            came = self._changed.wait_for(lambda: self._number > number, timeout)
-            if not came or self._frame is None:
+            self._changed.wait_for(lambda: self._is_newer(number) or self._failure, timeout)
+            if self._frame is None or not self._is_newer(number):
                 raise InputError(self._failure or f"{self.name}: no picture for {timeout:.0f} s")
-            return self._number, self._frame
+            dropped = self._number - number - 1 if number else 0
+            return self._number, replace(self._frame, dropped=dropped)
+
+    def _is_newer(self, number: int) -> bool:
+        return self._frame is not None and self._number > number
 
     def _run(self) -> None:
         while self._wanted():
@@ -75,17 +83,26 @@ class Camera:
                         return
                 pause = 0.0 if self._source.kind == "video" else _RETRY_SECONDS
             except UserError as error:
-                self._failure = str(error).replace(self._source.name, self.name)
+                self._fail(str(error).replace(self._source.name, self.name))
+                pause = _RETRY_SECONDS
+            except Exception:  # whoever watches is told, and the next attempt may do better
+                logging.getLogger(__name__).exception("while reading a source")
+                self._fail(f"{self.name}: {FAULT}")
                 pause = _RETRY_SECONDS
             with self._changed:
                 self._changed.wait_for(lambda: not self._viewers, pause)
+
+    def _fail(self, message: str) -> None:
+        with self._changed:
+            self._failure = message
+            self._changed.notify_all()
 
     def _wanted(self) -> bool:
         """Whether someone watches; if not, the thread is about to end and the next one to watch starts another."""
         with self._changed:
             if self._viewers == 0:
                 self._thread = None
-                self._frame = None
+                self._frame, self._failure = None, ""
             return self._viewers > 0
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import MutableMapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from yolofpn.data.images import open_picture, read_image
-from yolofpn.demo.answers import describe, detect, drawn_jpeg, pack
+from yolofpn.demo.answers import FAULT, describe, detect, drawn_jpeg, pack
 from yolofpn.demo.cameras import Camera
 from yolofpn.demo.fair_queue import FairQueue
 from yolofpn.demo.settings import Settings, parse_settings
@@ -58,16 +59,14 @@ class Viewer:
         with ExitStack() as stack:
             if self._camera is not None:
                 stack.enter_context(self._camera.watch())
-            try:
-                while True:
-                    message = await websocket.receive()
-                    if message["type"] == "websocket.disconnect":
-                        return
-                    answer = await self._answer(message)
-                    if answer is not None:
-                        await websocket.send_bytes(answer)
-            except (WebSocketDisconnect, RuntimeError):  # it went away while an answer was made
-                return
+            while (message := await websocket.receive())["type"] != "websocket.disconnect":
+                answer = await self._answer(message)
+                if answer is None:
+                    continue
+                try:
+                    await websocket.send_bytes(answer)
+                except (WebSocketDisconnect, RuntimeError):  # it went away while the answer was made
+                    return
 
     async def _answer(self, message: MutableMapping[str, Any]) -> bytes | None:
         try:
@@ -77,6 +76,9 @@ class Viewer:
             return await self._look(message.get("bytes") or b"")
         except UserError as error:
             return pack({"error": str(error)})
+        except Exception:  # such as a device without memory: the page is told, and asks again
+            logging.getLogger(__name__).exception("while looking at a moving picture")
+            return pack({"error": FAULT})
 
     async def _look(self, data: bytes) -> bytes:
         predictor = await run_in_threadpool(self._shelf.predictor, self._settings)
