@@ -26,6 +26,8 @@ from yolofpn.cli import detect as door
 from yolofpn.errors import InputError, UserError
 from yolofpn.inference import media
 from yolofpn.inference.predictor import Predictor
+from yolofpn.inference.report import Report
+from yolofpn.inference.sinks import Sinks
 from yolofpn.inference.video_writer import VideoWriter
 from yolofpn.structures import Detections, Image
 
@@ -249,6 +251,35 @@ def test_interrupted_runs_keep_what_was_done(
     assert len(json.loads(Path("out/detections.coco.json").read_text())) == done
     with av.open("out/clip.mp4") as container:
         assert len(list(container.decode(video=0))) == done
+
+
+def test_interrupted_twice_nothing_is_written_to_closed_files(
+    weights: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_video(Path("clip.mp4"), [quarters(RED)] * 8)
+    events: list[str] = []
+    write, close = Sinks.write, Sinks.close
+
+    def slow_write(self: Sinks, *result: Any) -> None:
+        time.sleep(0.05)
+        write(self, *result)
+        events.append("write")
+
+    def noted_close(self: Sinks) -> None:
+        close(self)
+        events.append("close")
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Sinks, "write", slow_write)
+    monkeypatch.setattr(Sinks, "close", noted_close)
+    monkeypatch.setattr(Report, "add", interrupt)
+    outcome = detect(capsys, "clip.mp4", "--weights", weights, "--output", "out", "--media", "none")
+    assert (outcome.code, outcome.err) == (1, "interrupted: what was done so far is kept\ninterrupted\n")
+    time.sleep(0.2)
+    assert events.index("close") >= 2 and "write" not in events[events.index("close") :]
+    assert records("out")
 
 
 def test_interrupted_before_anything_was_done(

@@ -141,8 +141,12 @@ def _deliver(results: Results, sinks: Sinks, report: Report, viewer: Viewer | No
     """
     code = 0
     try:
-        with sinks, viewer or nullcontext():
-            done = written(results, sinks, report, viewer.limits if viewer else None)
+        with (
+            sinks,
+            viewer or nullcontext(),
+            # Ended before the sinks are closed, even if a second Ctrl-C does not let what is under way come out.
+            closing(written(results, sinks, report, viewer.limits if viewer else None)) as done,
+        ):
             try:
                 for result in _attended(done, viewer):
                     report.add(result.source, result.frame, result.detections, result.seconds)
