@@ -10,10 +10,11 @@ from pathlib import Path
 import av
 import cv2
 import pytest
-from playwright.sync_api import Browser, Page, ViewportSize, expect
+from playwright.sync_api import Browser, Page, Route, ViewportSize, expect
 
 from tests.demo.browser import find_browser, open_browser, write_webcam
 from tests.demo.serving import demo_server
+from tests.inference.live_fakes import until
 from tests.videos import write_video
 from yolofpn.inference.video import read_video
 from yolofpn.structures import Image
@@ -143,7 +144,39 @@ def test_a_picture_is_shown_with_boxes_again_after_each_change(page: Page, data_
     expect(page.locator("#classes-list label")).to_have_text(["red", "potted plant"])
 
 
+def test_settings_changed_while_a_picture_is_on_its_way_count(page: Page, data_dir: Path) -> None:
+    held: list[Route] = []
+    page.route("**/api/upload?*", lambda route: route.continue_() if held else held.append(route))
+    page.click("#tab-upload")
+    page.set_input_files("#file", data_dir / "pictures" / "dog.jpg")
+    page.locator("#score").fill("0.99")
+    page.wait_for_timeout(600)  # the page waits for the user's last change
+    held[0].continue_()
+    expect(page.locator("#picture")).to_be_visible()
+    expect(page.locator("#found-count")).to_have_text("(0)")
+
+
+def test_a_webcam_that_opens_too_late_is_let_go(page: Page) -> None:
+    page.evaluate(
+        """() => {
+          const media = navigator.mediaDevices, open = media.getUserMedia.bind(media);
+          media.getUserMedia = async (wanted) => {
+            const stream = await open(wanted);
+            await new Promise((resolve) => setTimeout(resolve, 500));
+            window.webcam = stream.getVideoTracks()[0];
+            return stream;
+          };
+        }"""
+    )
+    page.click("#webcam-start")
+    page.click("#webcam-stop")
+    expect(page.locator("#webcam-start")).to_be_visible()
+    until(lambda: page.evaluate("() => window.webcam?.readyState") == "ended", PATIENCE / 1000)
+    expect(page.locator("#canvas")).to_be_hidden()
+
+
 def test_a_video_shows_its_progress_and_can_be_downloaded(page: Page, clip: list[Image], tmp_path: Path) -> None:
+    page.clock.install()
     page.click("#tab-upload")
     page.set_input_files("#file", write_video(tmp_path / "walk.mp4", clip))
     expect(page.locator("#progress-text")).to_contain_text(f"of {len(clip)} frames")
@@ -158,6 +191,8 @@ def test_a_video_shows_its_progress_and_can_be_downloaded(page: Page, clip: list
     with page.expect_download() as download:
         page.click("#download-lines")
     assert len(download.value.path().read_text().splitlines()) == len(clip)
+    with page.expect_request("**/api/videos/*"):  # as long as it is seen the server keeps it
+        page.clock.fast_forward("01:01")
 
 
 def test_a_bad_file_gets_a_clear_line_and_the_next_one_works(page: Page, data_dir: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import { settings } from "./settings.js";
 const LONGEST_SIDE = 1280; // pixels of a webcam's picture that is sent
 const TABLE_EVERY = 250; // milliseconds; a table that changes faster cannot be read
 let current = null;
+let turn = 0; // the newest start; a webcam that opens after another one was chosen is let go
 
 /** Send changed settings to a running picture. */
 export function settingsChanged() {
@@ -13,6 +14,7 @@ export function settingsChanged() {
 }
 
 export function stopLive() {
+  turn += 1;
   current?.stop();
   current = null;
 }
@@ -23,32 +25,45 @@ export function watchCamera(number, whenOver) {
   current = new Live(`/api/live?camera=${number}`, async () => new Blob(), () => {}, whenOver);
 }
 
-/** Watch the webcam of this device. */
+/** Watch the webcam of this device; its id, or nothing if the user has gone on to something else meanwhile. */
 export async function watchWebcam(deviceId, whenOver) {
   stopLive();
-  const stream = await openWebcam(deviceId);
-  const video = document.createElement("video");
-  video.muted = true;
-  video.playsInline = true;
-  video.srcObject = stream;
-  const end = () => stream.getTracks().forEach((track) => track.stop());
+  const mine = turn;
+  let video;
+  try {
+    video = await openWebcam(deviceId);
+  } catch (error) {
+    if (mine !== turn) return undefined;
+    throw error;
+  }
+  const [track] = video.srcObject.getVideoTracks();
+  if (mine !== turn) {
+    track.stop();
+    return undefined;
+  }
+  track.addEventListener("ended", () => {
+    stopLive();
+    say("the webcam was disconnected");
+  });
+  const canvas = document.createElement("canvas"); // one for all pictures: phones are slow to let canvases go
+  current = new Live("/api/live", () => grab(video, canvas), () => track.stop(), whenOver);
+  return track.getSettings().deviceId;
+}
+
+/** A video element that plays what the webcam sees. */
+async function openWebcam(deviceId) {
+  const stream = await askForWebcam(deviceId);
+  const video = Object.assign(document.createElement("video"), { muted: true, playsInline: true, srcObject: stream });
   try {
     await video.play();
   } catch (error) {
-    end();
+    stream.getTracks().forEach((track) => track.stop());
     throw error;
   }
-  stream.getVideoTracks()[0].addEventListener("ended", () => stopWith("the webcam was disconnected"));
-  current = new Live("/api/live", () => grab(video), end, whenOver);
-  return stream.getVideoTracks()[0].getSettings().deviceId;
+  return video;
 }
 
-function stopWith(text) {
-  stopLive();
-  say(text);
-}
-
-async function openWebcam(deviceId) {
+async function askForWebcam(deviceId) {
   if (!navigator.mediaDevices) {
     throw new Error("browsers give the webcam only to pages of this computer, or from https: see --tls-cert");
   }
@@ -66,9 +81,8 @@ async function openWebcam(deviceId) {
 }
 
 /** The video's picture as JPEG. */
-function grab(video) {
+function grab(video, canvas) {
   const scale = Math.min(1, LONGEST_SIDE / Math.max(video.videoWidth, video.videoHeight));
-  const canvas = document.createElement("canvas");
   canvas.width = Math.round(video.videoWidth * scale);
   canvas.height = Math.round(video.videoHeight * scale);
   canvas.getContext("2d").drawImage(video, 0, 0, canvas.width, canvas.height);
@@ -92,7 +106,7 @@ class Live {
     };
     this.socket.onmessage = (event) => this.answered(event.data);
     this.socket.onclose = (event) => {
-      if (!this.over) say(event.reason || "the server ended the connection: is it still running?");
+      if (!this.over) say(event.reason || "the server ended the connection: is it still running? If so, reload the page");
       this.stop();
     };
   }

@@ -9,7 +9,7 @@ const TABS = ["webcam", "upload", "cameras"];
 let waiting = 0;
 
 function choose(tab) {
-  stopLive();
+  stopWebcam();
   leaveUpload();
   clear();
   for (const other of TABS) {
@@ -42,12 +42,19 @@ async function startWebcam(deviceId) {
   running("webcam", true);
   try {
     const device = await watchWebcam(deviceId, () => running("webcam", false));
+    if (!device) return;
     running("webcam", true);
     await listWebcams(device);
   } catch (error) {
     say(error.message);
     running("webcam", false);
   }
+}
+
+/** Also one that the browser still asks the user for. */
+function stopWebcam() {
+  stopLive();
+  running("webcam", false);
 }
 
 async function listWebcams(current) {
@@ -91,7 +98,7 @@ async function start() {
   setUpTabs();
   setUpCopy();
   $("webcam-start").addEventListener("click", () => startWebcam(""));
-  $("webcam-stop").addEventListener("click", stopLive);
+  $("webcam-stop").addEventListener("click", stopWebcam);
   $("webcam-device").addEventListener("change", () => startWebcam($("webcam-device").value));
   let info;
   try {

@@ -44,13 +44,17 @@ export async function setUpSettings(weights, largest, whenChanged) {
 }
 
 async function loadWeights(largest) {
+  const key = $("weights").value;
+  let answer;
   try {
-    defaults = await getJson(`/api/weights/${encodeURIComponent($("weights").value)}`);
-    say("");
+    answer = await getJson(`/api/weights/${encodeURIComponent(key)}`);
   } catch (error) {
     say(error.message);
     return;
   }
+  if (key !== $("weights").value) return; // others were chosen meanwhile
+  defaults = answer;
+  say("");
   showDefaults(largest);
   changed();
 }

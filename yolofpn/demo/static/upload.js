@@ -5,6 +5,10 @@ import { settings } from "./settings.js";
 
 let last = null; // the file that is shown, to look at it again with other settings
 let turn = 0; // the newest upload; answers to older ones are not shown
+let sending = null; // the request that is under way
+let outdated = false; // settings have changed since it began
+let lines = ""; // address of the JSON Lines on offer
+const KEEP_EVERY = 60_000; // milliseconds; the server keeps a video as long as it is asked for
 
 export function setUpUpload(limits) {
   $("file").addEventListener("change", () => {
@@ -27,19 +31,24 @@ export function setUpUpload(limits) {
 
 /** Look at the same picture again, when the user has stopped moving the settings. */
 export function lookAgain(limits) {
-  if (last) send(last, limits);
+  if (sending) outdated = true;
+  else if (last) send(last, limits);
 }
 
 export function leaveUpload() {
   turn += 1;
   last = null;
+  sending?.abort();
+  sending = null;
   $("progress").hidden = true;
 }
 
 async function send(file, limits) {
   const mine = ++turn;
+  sending?.abort();
   if (file !== last) clear();
   last = null;
+  outdated = false;
   if (file.size > limits.video_bytes) {
     say(`${file.name}: the file is larger than ${Math.round(limits.video_bytes / 2 ** 20)} MiB; send a smaller one`);
     return;
@@ -52,7 +61,9 @@ async function send(file, limits) {
   } catch (error) {
     if (mine === turn) say(error.message);
   }
-  if (mine === turn) $("progress").hidden = true;
+  if (mine !== turn) return;
+  $("progress").hidden = true;
+  if (outdated) lookAgain(limits);
 }
 
 function post(file, whenSent) {
@@ -62,11 +73,16 @@ function post(file, whenSent) {
     request.responseType = "json";
     request.upload.onprogress = (event) => whenSent(event.loaded / event.total);
     request.onload = () => {
+      sending = null;
       const answer = request.response ?? { error: `the server answers with ${request.status}` };
       if (answer.error) reject(new Error(answer.error));
       else resolve(answer);
     };
-    request.onerror = () => reject(new Error("the file could not be sent: is the server still running?"));
+    request.onerror = () => {
+      sending = null;
+      reject(new Error("the file could not be sent: is the server still running?"));
+    };
+    sending = request;
     request.send(file);
   });
 }
@@ -86,10 +102,11 @@ function showPicture({ found, picture }, file) {
   const { width, height, milliseconds } = found;
   $("speed").textContent = `${width}x${height} pixels · network ${milliseconds} ms`;
   const stem = file.name.replace(/\.[^.]*$/, "");
-  const json = URL.createObjectURL(new Blob([JSON.stringify(found) + "\n"], { type: "application/json" }));
+  URL.revokeObjectURL(lines);
+  lines = URL.createObjectURL(new Blob([JSON.stringify(found) + "\n"], { type: "application/json" }));
   offer({
     "download-picture": { href: picture, download: `${stem}-annotated.jpg` },
-    "download-lines": { href: json, download: `${stem}.jsonl` },
+    "download-lines": { href: lines, download: `${stem}.jsonl` },
   });
 }
 
@@ -117,4 +134,13 @@ async function follow(status, mine) {
     "download-video": { href: `${folder}/annotated.mp4`, download: "" },
     "download-lines": { href: `${folder}/detections.jsonl`, download: "" },
   });
+  keep(status.key, mine);
+}
+
+/** Ask for a video as long as it is shown, so that it can be downloaded. */
+async function keep(key, mine) {
+  while (mine === turn) {
+    await new Promise((resolve) => setTimeout(resolve, KEEP_EVERY));
+    if (mine === turn) await getJson(`/api/videos/${key}`).catch(() => {});
+  }
 }
