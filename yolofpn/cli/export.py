@@ -45,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from yolofpn.inference.export import ExportOptions, open_export
 
         exporter, notes = open_export(ExportOptions(**vars(arguments)))
-        print("\n".join(notes))
+        for note in notes:
+            print(note, flush=True)
         print("\n".join(exporter.export(_calibration(exporter, calibration) if calibration else None)))
         print(f"use: python detect.py --weights {arguments.output} dog.jpg")
         return DONE

@@ -25,12 +25,13 @@ MOST_PICTURES = 128
 
 
 def open_calibration(data: str, metadata: Metadata) -> Calibration:
-    """The first training pictures of a data set.
+    """The first pictures of a data set: training pictures, where it has any.
 
     Raises:
         UserError: the data set cannot be read, none of its pictures can, or it shares no class with the detector.
     """
-    dataset = open_data(data).load("all")
+    source = open_data(data)
+    dataset = source.load("all" if "train" in source.layout.splits else "val")
     match = match_classes(metadata.names, metadata.category_ids, dataset.names, dataset.category_ids)
     if match.how is None:
         raise UserError(f"{data}: has no class in common with the weights, so AP cannot be measured on it")
