@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.inference.backends.small import small_detector
+from yolofpn.errors import UserError
 from yolofpn.inference.backends import cache
 
 
@@ -65,6 +67,36 @@ def test_the_graphs_of_oldest_use_are_forgotten(folder: Path) -> None:
     cache.cached_graph("new", ".onnx", write, check)
     assert cache.has_graph("0") and cache.has_graph("new") and not cache.has_graph("1")
     assert not (folder / "1.bin").exists()
+
+
+def test_what_a_killed_conversion_left_is_removed_after_a_day(folder: Path) -> None:
+    for name, age in (("old.1", cache.ABANDONED + 60), ("running.2", 60)):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "half.xml").write_text("half")
+        os.utime(folder / name, (time.time() - age,) * 2)
+    cache.cached_graph("abc", ".onnx", write, check)
+    assert sorted(path.name for path in folder.iterdir()) == ["abc.onnx", "running.2"]
+
+
+def test_a_graph_that_another_run_removes_meanwhile_is_made_anew(folder: Path) -> None:
+    path = cache.cached_graph("abc", ".onnx", write, check)
+    assert cache.cached_graph("abc", ".onnx", write, Path.unlink) == path
+    assert path.read_text() == "graph"
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("YOLOFPN_CACHE", str(tmp_path / "file"))
+    with pytest.raises(UserError, match=r"graphs: cannot keep graphs \(Not a directory\): .* YOLOFPN_CACHE"):
+        cache.cached_graph("abc", ".onnx", write, check)
+
+
+def test_the_machine_is_another_one_with_fewer_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = set()
+    for threads in (1, 2):
+        monkeypatch.setattr(cache, "num_threads", lambda threads=threads: threads)
+        said.add(cache.machine())
+    assert len(said) == 2
 
 
 def test_verdicts_are_read_back_and_damaged_ones_forgotten(folder: Path) -> None:

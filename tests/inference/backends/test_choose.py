@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -116,6 +117,25 @@ def test_what_would_be_faster_is_named_where_it_is_missing(monkeypatch: pytest.M
     monkeypatch.setattr(choose, "is_installed", lambda _: False)
     found = choice_of(workload="many")
     assert found.note == "backend: torch fp32 on cpu; pip install '.[openvino]' would be faster here"
+
+
+@pytest.mark.usefixtures("speed")
+def test_auto_asks_onnx_for_nothing_but_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choose, "is_installed", lambda module: module == "onnxruntime")
+    for precision in ("bf16", "fp16"):
+        assert choice_of(workload="many", precision=precision).backend.precision == precision
+    assert choice_of(workload="many", precision="fp32").backend.name == "onnx"
+
+
+@pytest.mark.usefixtures("speed", "without_onnx")
+def test_auto_stays_with_pytorch_where_no_graph_can_be_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("YOLOFPN_CACHE", str(tmp_path / "file"))
+    found = choice_of(workload="many")
+    assert found.note.startswith("backend: torch fp32 on cpu; no graph could be made: ")
+    assert "cannot keep graphs (Not a directory)" in found.note
+    with pytest.raises(UserError, match="cannot keep graphs"):
+        choice_of(backend="openvino")
 
 
 @pytest.mark.usefixtures("speed")

@@ -8,7 +8,8 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ from torch import nn
 
 from yolofpn.config import Metadata
 from yolofpn.darknet.download import cache_folder
-from yolofpn.graphs.libraries import versions
+from yolofpn.errors import UserError
+from yolofpn.graphs.libraries import num_threads, versions
 from yolofpn.hardware import cpu_name
 
 _SUFFIXES = (".xml", ".onnx")
 KEPT_GRAPHS = 8  # of the newest use; the full model's takes 250 MB
+ABANDONED = 86_400  # seconds; no conversion takes so long
 
 
 def graph_folder() -> Path:
@@ -47,7 +50,7 @@ def key(*parts: object) -> str:
 
 def machine() -> str:
     """What the speed and the arithmetic of this machine depend on."""
-    return f"{platform.machine()} {cpu_name()}"
+    return f"{platform.machine()} {cpu_name()}, {num_threads()} threads"
 
 
 def library_versions(backend: str) -> str:
@@ -64,26 +67,31 @@ def cached_graph(name: str, suffix: str, write: Callable[[Path], None], check: C
         suffix: .xml or .onnx.
         write: makes the file (and a .bin beside an .xml) under the path that it is given.
         check: raises any error if it cannot open the file.
+
+    Raises:
+        UserError: the folder cannot be written.
     """
     folder = graph_folder()
     path = folder / f"{name}{suffix}"
     if path.is_file():
         try:
             check(path)
-            path.touch()
+            os.utime(path)
             return path
         except Exception:  # whatever is wrong with it, a new one takes its place
-            remove_graph(path)
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / f"{name}.{os.getpid()}"
-    unfinished.mkdir(exist_ok=True)
-    try:
-        write(unfinished / path.name)
-        # The .xml comes last: with it the graph is there.
-        for file in sorted(unfinished.iterdir(), key=lambda file: file.suffix == suffix):
-            file.replace(folder / file.name)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+            with _write_errors(folder):
+                remove_graph(path)
+    with _write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        unfinished = folder / f"{name}.{os.getpid()}"
+        unfinished.mkdir(exist_ok=True)
+        try:
+            write(unfinished / path.name)
+            # The .xml comes last: with it the graph is there.
+            for file in sorted(unfinished.iterdir(), key=lambda file: file.suffix == suffix):
+                file.replace(folder / file.name)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
     _forget_oldest(folder)
     return path
 
@@ -118,6 +126,26 @@ def write_verdict(name: str, verdict: dict[str, Any]) -> None:
 
 
 def _forget_oldest(folder: Path) -> None:
-    graphs = [path for path in folder.iterdir() if path.suffix in _SUFFIXES]
-    for path in sorted(graphs, key=lambda path: path.stat().st_mtime, reverse=True)[KEPT_GRAPHS:]:
+    """Graphs beyond those that are kept, and what runs that were killed left behind."""
+    now = time.time()
+    graphs = []
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another run has been faster
+            used = path.stat().st_mtime
+            if path.suffix in _SUFFIXES:
+                graphs.append((used, path))
+            elif path.is_dir() and now - used > ABANDONED:
+                shutil.rmtree(path, ignore_errors=True)
+    for _, path in sorted(graphs, reverse=True)[KEPT_GRAPHS:]:
         remove_graph(path)
+
+
+@contextlib.contextmanager
+def _write_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot keep graphs ({error.strerror or error}): "
+            "name another folder in YOLOFPN_CACHE, or take --backend torch"
+        ) from None

@@ -156,9 +156,17 @@ class _Chooser:
         installed = [name for name in self._worthwhile() if is_installed(_MODULES[name])]
         if not installed:
             return self.torch("; pip install '.[openvino]' would be faster here")
+        try:
+            return self._fastest_of(installed)
+        except Exception as error:  # converters, and the disks that graphs are kept on, fail in many ways
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            return self.torch(f"; no graph could be made: {reason}")
+
+    def _fastest_of(self, graphs: Sequence[str]) -> Choice:
+        """Of the backends ``graphs`` and PyTorch."""
         found = [
             (verdict.milliseconds, name, precision)
-            for name in installed
+            for name in graphs
             if self.takes_time or self.builder.is_ready(name)
             for precision in self._precisions(name)
             if (verdict := self._verdict(name, precision)) is not None and verdict.passed
@@ -174,8 +182,9 @@ class _Chooser:
         return Choice(built, f"backend: {_shown(built)} (the fastest here: {milliseconds:.1f} ms per picture{beside})")
 
     def _worthwhile(self) -> list[str]:
-        """What can be faster than PyTorch: ONNX Runtime, which knows no bf16, only where PyTorch has none either."""
-        return ["openvino"] if is_fast_at_bf16(self.builder.device) else ["openvino", "onnx"]
+        """What can be faster than PyTorch: ONNX Runtime, which has fp32 alone, only where nothing shorter is wanted."""
+        only_fp32 = self.precision == "fp32" or (self.precision == "auto" and not is_fast_at_bf16(self.builder.device))
+        return ["openvino", "onnx"] if only_fp32 else ["openvino"]
 
     def _precisions(self, name: str) -> list[str]:
         """What to try, one after the other."""
