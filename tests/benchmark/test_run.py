@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import pytest
 from tests.doors import Outcome, call
 from tests.evaluation.squares import write_darknet_finder
 from tests.evaluation.test_run import write_scene
-from yolofpn.benchmark.stages import DECODE, DRAW, ENCODE, JSON
+from yolofpn.benchmark.contenders import OurContender
+from yolofpn.benchmark.opencv_peer import OpenCVContender
+from yolofpn.benchmark.stages import DECODE, DRAW, ENCODE, JSON, Stages
 from yolofpn.cli.benchmark import build_parser, main
 from yolofpn.cli.evaluate import main as evaluate
 
@@ -73,6 +76,29 @@ def test_every_figure_is_in_the_report(
         assert row["share_of_peak"] > 0
     for row in rows[2:]:
         assert row["end_to_end_fps"] is None and row["gflop"] is None
+
+
+def test_ours_share_the_processors_as_in_detection_and_peers_have_them_all(
+    finder: Path, scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: dict[type, set[int]] = {}
+
+    class NotedStages(Stages):
+        def turn(self, seconds: float, at_least: int = 2) -> list[float]:
+            if not math.isclose(seconds, 0):  # not to warm up
+                threads.setdefault(type(self._contender), set()).add(cv2.getNumThreads())
+            return super().turn(seconds, at_least)
+
+    monkeypatch.setattr("yolofpn.benchmark.inference.Stages", NotedStages)
+    before = cv2.getNumThreads()
+    try:
+        cv2.setNumThreads(2)
+        outcome, _ = run(capsys, tmp_path, "--weights", finder, "--source", scene.parent / "pictures")
+        assert outcome.code == 0, outcome.err
+        assert threads == {OurContender: {1}, OpenCVContender: {2}}
+        assert cv2.getNumThreads() == 2
+    finally:
+        cv2.setNumThreads(before)
 
 
 def test_tables_are_printed_and_printed_again(

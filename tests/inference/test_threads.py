@@ -9,7 +9,7 @@ import torch
 from tests.graphs.fakes import MeanBackend
 from tests.inference.backends.small import small_detector
 from yolofpn.inference.backends.torch_backend import TorchBackend
-from yolofpn.inference.threads import share_processors
+from yolofpn.inference.threads import share_processors, sharing_processors
 
 CPU = torch.device("cpu")
 
@@ -38,3 +38,12 @@ def test_beside_a_gpu_opencv_has_what_it_is_allowed(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("yolofpn.inference.threads.num_threads", lambda: 2)
     share_processors(TorchBackend(small_detector()[0], CPU), torch.device("cuda"))
     assert cv2.getNumThreads() == 2
+
+
+def test_threads_are_given_back() -> None:
+    torch.set_num_threads(2)
+    cv2.setNumThreads(2)
+    with pytest.raises(ValueError, match="broken off"), sharing_processors(MeanBackend(), CPU):
+        assert (cv2.getNumThreads(), torch.get_num_threads()) == (1, 1)
+        raise ValueError("broken off")
+    assert (cv2.getNumThreads(), torch.get_num_threads()) == (2, 2)

@@ -15,6 +15,7 @@ from yolofpn.benchmark.machine import matrix_product, peak_memory, reset_peak_me
 from yolofpn.benchmark.stages import Stages, end_to_end
 from yolofpn.benchmark.timing import Timing, interleave, timed
 from yolofpn.inference.sources import Source
+from yolofpn.inference.threads import sharing_processors
 
 STAGE_SECONDS = 1.0
 NETWORK_SECONDS = 1.0
@@ -101,13 +102,16 @@ def measure_inference(contenders: Sequence[Contender], run: InferenceRun) -> lis
         own.turn(0)  # warms up
         own.clear()
         (per_picture,) = own.turn(0)
-        tasks["stages", number] = partial(own.turn, STAGE_SECONDS)
-        tasks["network", number] = partial(_network_turn, contender)
+        works: dict[Work, Callable[[], Sequence[float]]] = {
+            "stages": partial(own.turn, STAGE_SECONDS),
+            "network": partial(_network_turn, contender),
+        }
         if contender.predictor is not None:
             frames = max(FEWEST_FRAMES, min(run.frames, int(END_TO_END_SECONDS / per_picture)))
-            tasks["end to end", number] = partial(
+            works["end to end"] = partial(
                 lambda c, f: [end_to_end(c.predictor, run.sources, c.batch_size, f)], contender, frames
             )
+        tasks |= {(work, number): partial(_with_its_threads, contender, do) for work, do in works.items()}
     products = {name: matrix_product(run.device, DTYPES[name]) for name in _precisions(contenders)}
     for name, (multiply, _) in products.items():
         tasks["matrix", name] = partial(timed, multiply, 0.2)
@@ -118,6 +122,15 @@ def measure_inference(contenders: Sequence[Contender], run: InferenceRun) -> lis
         _row(contender, own, timings["network", number], timings.get(("end to end", number)), peaks, memory)
         for number, (contender, own) in enumerate(zip(contenders, stages, strict=True))
     ]
+
+
+def _with_its_threads(contender: Contender, work: Callable[[], Sequence[float]]) -> Sequence[float]:
+    """Ours share the processors as in ``detect.py``; a peer has them all."""
+    predictor = contender.predictor
+    if predictor is None:
+        return work()
+    with sharing_processors(predictor.backend, predictor.device):
+        return work()
 
 
 def _network_turn(contender: Contender) -> list[float]:

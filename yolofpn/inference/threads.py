@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import cv2
 import torch
 
@@ -22,3 +25,15 @@ def share_processors(backend: Backend, device: torch.device) -> None:
     cv2.setNumThreads(beside)
     if backend.name != "torch":
         torch.set_num_threads(1)
+
+
+@contextmanager
+def sharing_processors(backend: Backend, device: torch.device) -> Iterator[None]:
+    """As ``share_processors`` for a while, for those who run several backends in turns."""
+    before = cv2.getNumThreads(), torch.get_num_threads()
+    share_processors(backend, device)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before[0])
+        torch.set_num_threads(before[1])
