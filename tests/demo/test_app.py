@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import json
 import threading
 import time
@@ -154,8 +155,6 @@ def test_a_long_video_does_not_keep_others_waiting(client: Client, port: int, tm
 
 
 def test_one_user_cannot_take_all_places(client: Client, port: int) -> None:
-    import http.client
-
     open_uploads = []
     for _ in range(4):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)

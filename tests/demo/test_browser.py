@@ -98,7 +98,7 @@ def assert_fits(page: Page) -> None:
         box = element.bounding_box() if element.is_visible() else None
         if box is not None:
             assert box["x"] >= 0 and box["x"] + box["width"] <= width + 0.5, element
-    for button in page.locator("button:visible, select:visible, a.button:visible").all():
+    for button in page.locator("button:visible, select:visible, a.button:visible, summary:visible").all():
         size = button.bounding_box()
         assert size is not None and size["height"] >= 40
 

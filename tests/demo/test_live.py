@@ -23,7 +23,7 @@ from yolofpn.demo import live, serve
 from yolofpn.demo.answers import FAULT, detect
 from yolofpn.demo.cameras import Camera, open_cameras
 from yolofpn.demo.serve import PONG_SECONDS
-from yolofpn.errors import InputError
+from yolofpn.errors import InputError, UserError
 
 RED_AND_GREEN = png(quarters(RED, BLACK, BLACK, GREEN))
 
@@ -106,6 +106,12 @@ def test_a_camera_that_fails_says_why_without_its_folder(client: Client) -> None
         found, _ = look(socket)
         assert "broken.mp4" in found["error"]
         assert "private" not in found["error"]
+
+
+def test_a_source_that_is_not_there_is_told_before_the_page_opens(tmp_path: Path) -> None:
+    clip = write_video(tmp_path / "clip.mp4", [quarters(RED)])
+    with pytest.raises(UserError, match=r"missing\.mp4: no such file"):
+        open_cameras([str(clip), str(tmp_path / "missing.mp4")])
 
 
 def test_a_camera_begins_anew_for_whoever_comes_later(client: Client) -> None:

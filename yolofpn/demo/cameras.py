@@ -110,13 +110,16 @@ def open_cameras(specs: Sequence[str]) -> list[Camera]:
     """One camera for each source that ``specs`` name.
 
     Raises:
-        UserError: there is no such source, or there are more than ``MOST_SOURCES``.
+        UserError: one of them is not there, or there are more than ``MOST_SOURCES``.
     """
     if not specs:
         return []
     sources = list(islice(resolve_sources(specs), MOST_SOURCES + 1))
     if len(sources) > MOST_SOURCES:
         raise UserError(f"--source names more than {MOST_SOURCES} sources: name cameras, streams or single videos")
+    for source in sources:
+        if source.kind == "failed":
+            next(source.frames())  # raises what is wrong with it
     return [Camera(source) for source in sources]
 
 
