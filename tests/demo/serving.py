@@ -109,13 +109,14 @@ def demo_server(
     sources: Sequence[str] = (),
     limits: UploadLimits | None = None,
     password: str | None = None,
+    tls: tuple[Path, Path] | None = None,
     runs: Path = Path("no runs"),
 ) -> Iterator[int]:
-    """The port of a server of its own."""
+    """The port of a server of its own; ``tls`` are certificate and key of one that speaks https."""
     page = Page(Shelf([str(path) for path in weights], runs=runs, device="cpu"), open_cameras(sources), limits)
-    app = Guard(page.app(), password=password, local_only=True, secure=False)
+    app = Guard(page.app(), password=password, local_only=True, secure=tls is not None)
     with listen("127.0.0.1", 0) as listener:
-        server = uvicorn.Server(server_config(app))
+        server = uvicorn.Server(server_config(app, *(tls or ())))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:

@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import http.client
 import re
+import shutil
+import ssl
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
 
-from tests.demo.serving import Client, demo_server
+from tests.demo.serving import Client, demo_server, look
 from yolofpn.demo.app import STATIC
 
 PASSWORD = "correct horse"
@@ -78,6 +82,37 @@ def test_other_web_sites_are_refused(client: Client, port: int) -> None:
 def test_the_cookie_is_for_this_page_alone(port: int) -> None:
     cookie = Client(port).request("/").headers["set-cookie"]
     assert "HttpOnly" in cookie and "SameSite=Strict" in cookie
+
+
+def test_over_https_the_cookie_never_travels_in_clear(tiny: Path, tmp_path: Path) -> None:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("needs openssl (Debian package openssl)")
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    words = [
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=demo",
+        "-keyout",
+    ]  # as docs/demo.md says
+    subprocess.run([openssl, *words, key, "-out", cert], check=True, capture_output=True)
+    trusting = ssl.create_default_context(cafile=cert)
+    trusting.check_hostname = False
+    with demo_server([tiny], tls=(cert, key)) as port:
+        connection = http.client.HTTPSConnection("127.0.0.1", port, context=trusting, timeout=30)
+        connection.request("GET", "/")
+        cookie = connection.getresponse().headers["set-cookie"]
+        connection.close()
+        assert cookie.startswith("yolofpn-tls=") and cookie.endswith("; Secure")
+        headers = {"Cookie": cookie.partition(";")[0], "Origin": f"https://127.0.0.1:{port}"}
+        with connect(f"wss://127.0.0.1:{port}/api/live", ssl=trusting, additional_headers=headers) as socket:
+            assert "empty" in look(socket)[0]["error"]
 
 
 def test_with_a_password_nothing_is_shown_without_it(locked_port: int) -> None:
