@@ -114,15 +114,16 @@ def demo_server(
 ) -> Iterator[int]:
     """The port of a server of its own; ``tls`` are certificate and key of one that speaks https."""
     page = Page(Shelf([str(path) for path in weights], runs=runs, device="cpu"), open_cameras(sources), limits)
-    app = Guard(page.app(), password=password, local_only=True, secure=tls is not None)
     with listen("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        app = Guard(page.app(), password=password, local_only=True, secure=tls is not None, port=port)
         server = uvicorn.Server(server_config(app, *(tls or ())))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
             while not server.started and thread.is_alive():
                 time.sleep(0.01)
-            yield listener.getsockname()[1]
+            yield port
         finally:
             server.should_exit = True
             thread.join()

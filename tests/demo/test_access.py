@@ -84,6 +84,14 @@ def test_the_cookie_is_for_this_page_alone(port: int) -> None:
     assert "HttpOnly" in cookie and "SameSite=Strict" in cookie
 
 
+def test_two_pages_on_one_computer_leave_each_other_in_peace(port: int, locked_port: int) -> None:
+    one, other = Client(port), Client(locked_port)
+    one.request("/")
+    other.request("/login", b"password=correct+horse")
+    names = [client.cookie.partition("=")[0] for client in (one, other)]
+    assert names[0] != names[1], "browsers send the cookies of one port to the others as well"
+
+
 def test_over_https_the_cookie_never_travels_in_clear(tiny: Path, tmp_path: Path) -> None:
     openssl = shutil.which("openssl")
     if openssl is None:
@@ -109,7 +117,7 @@ def test_over_https_the_cookie_never_travels_in_clear(tiny: Path, tmp_path: Path
         connection.request("GET", "/")
         cookie = connection.getresponse().headers["set-cookie"]
         connection.close()
-        assert cookie.startswith("yolofpn-tls=") and cookie.endswith("; Secure")
+        assert cookie.startswith(f"yolofpn-{port}-tls=") and cookie.endswith("; Secure")
         headers = {"Cookie": cookie.partition(";")[0], "Origin": f"https://127.0.0.1:{port}"}
         with connect(f"wss://127.0.0.1:{port}/api/live", ssl=trusting, additional_headers=headers) as socket:
             assert "empty" in look(socket)[0]["error"]
@@ -123,7 +131,7 @@ def test_with_a_password_nothing_is_shown_without_it(locked_port: int) -> None:
     for path in ("/api/info", "/static/main.js", "/api/weights/0", "/api/videos/x"):
         assert client.request(path).status == 401, path
     assert client.request("/api/upload", b"x").status == 401
-    client.cookie = "yolofpn=guessed"
+    client.cookie = f"yolofpn-{locked_port}=guessed"
     assert client.request("/api/info").status == 401
     with pytest.raises((InvalidStatus, ConnectionClosed)), client.live() as socket:
         socket.recv(timeout=5)

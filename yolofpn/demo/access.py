@@ -40,14 +40,15 @@ class Guard:
         local_only: the server is reachable from this computer only, so it must be addressed as such; other names
             come from web sites that point their own name here.
         secure: the page is served by https.
+        port: of the server. Browsers do not keep the cookies of one computer's ports apart, so theirs differ in name.
     """
 
-    def __init__(self, app: ASGIApp, *, password: str | None, local_only: bool, secure: bool) -> None:
+    def __init__(self, app: ASGIApp, *, password: str | None, local_only: bool, secure: bool, port: int) -> None:
         self._app = app
         self._password = password
         self._local_only = local_only
         self._secure = secure
-        self._cookie = f"yolofpn{'-tls' if secure else ''}"
+        self._cookie = f"yolofpn-{port}{'-tls' if secure else ''}"
         self._sessions: dict[str, None] = {}  # in the order of their beginning
         self._waiting: set[str] = set()
 

@@ -56,9 +56,11 @@ def serve(options: DemoOptions) -> int:
     page = Page(shelf, open_cameras(options.source))
     local_only = is_loopback(options.host)
     with listen(options.host, options.port) as listener:
-        app = Guard(page.app(), password=options.password, local_only=local_only, secure=options.tls_cert is not None)
+        port = listener.getsockname()[1]
+        secure = options.tls_cert is not None
+        app = Guard(page.app(), password=options.password, local_only=local_only, secure=secure, port=port)
         config = server_config(app, options.tls_cert, options.tls_key)
-        _announce(options, listener.getsockname()[1], local_only)
+        _announce(options, port, local_only)
         with contextlib.suppress(KeyboardInterrupt):  # the usual way to end it
             uvicorn.Server(config).run(sockets=[listener])
     return 0
