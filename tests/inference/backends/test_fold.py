@@ -48,6 +48,13 @@ def test_the_last_convolution_of_each_map_is_found() -> None:
     assert output_convolutions(part) == {head.get_submodule(f"{level}.predict") for level in ("p3", "p4", "p5")}
 
 
+def test_the_last_convolutions_are_found_on_any_device() -> None:
+    """Where the numbers lie already: 'meta' refuses tensors of the CPU as a GPU does."""
+    model, _ = small_detector()
+    part = fold_norms(DensePart(model.to("meta")))
+    assert len(output_convolutions(part)) == 3
+
+
 @pytest.mark.parametrize(("dtype", "rounding"), [(torch.bfloat16, 2**-7), (torch.float16, 2**-10)])
 def test_half_precision_maps_are_float32_and_close(dtype: torch.dtype, rounding: float) -> None:
     (model, _), images = small_detector(), pictures()
