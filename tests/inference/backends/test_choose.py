@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 
+from tests.graphs.fakes import MeanBackend
 from tests.inference.backends.small import pictures, small_detector
 from yolofpn.errors import UserError
-from yolofpn.graphs.backend import Backend
+from yolofpn.graphs.backend import Backend, Wait
 from yolofpn.inference.backends import cache, choose, convert
 from yolofpn.inference.backends.choose import Choice, choose_backend
 from yolofpn.inference.backends.parity import Parity
@@ -170,6 +171,24 @@ def test_damaged_weights_stay_in_pytorch_where_the_run_names_them(monkeypatch: p
 def test_what_cannot_be_is_refused(settings: dict[str, str], message: str) -> None:
     with pytest.raises(UserError, match=f"(?s){message}"):
         choice_of(**settings)
+
+
+def test_work_that_is_only_queued_counts_until_its_numbers_are_there() -> None:
+    read: list[int] = []
+
+    class Queued(torch.Tensor):
+        def flatten(self, *_: object) -> torch.Tensor:  # type: ignore[override]
+            read.append(len(self))
+            return torch.zeros(1)
+
+    class Queue(MeanBackend):
+        def start(self, batch: torch.Tensor) -> Wait:
+            maps = super().start(batch)()
+            return lambda: {name: raw.as_subclass(Queued) for name, raw in maps.items()}
+
+    backend = Queue()
+    assert choose._milliseconds(backend, pictures(1)) > 0
+    assert len(read) == len(backend.batches) == choose._ROUNDS * backend.slots
 
 
 def test_graphs_run_on_the_cpu_only() -> None:
