@@ -50,7 +50,7 @@ def postprocess_maps(
     image_sizes: Sequence[tuple[int, int]],
     limits: Limits,
 ) -> list[Detections]:
-    """Detections of each image in network pixels, clipped to its (height, width).
+    """Detections of each image in network pixels, clipped to its (height, width); they lie on the CPU.
 
     A prediction is a detection of class c if objectness x class score > score_thresh[c], so one box may have several
     classes (YOLOv3, section 2.2). The result of an image does not depend on the others of its batch.
@@ -72,7 +72,9 @@ def postprocess_maps(
     scores = class_scores(picked.raw, softmax=first.softmax)
     index, labels = (scores > scores.new_tensor(thresholds)).nonzero(as_tuple=True)
     boxes = decode_picked(picked, linear_xy=first.linear_xy)[index]
-    scores, images = scores[index, labels], picked.images[index]
+    # NMS works on the CPU: a GPU is waited for once for the candidates of all images, not for each image.
+    columns = (boxes, scores[index, labels], labels, picked.images[index])
+    boxes, scores, labels, images = (column.cpu() for column in columns)
     results = []
     for number, size in enumerate(image_sizes):
         own = slice(None) if batch == 1 else images == number
