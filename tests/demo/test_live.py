@@ -127,19 +127,28 @@ def test_a_camera_lives_on_after_a_fault_in_the_program(tmp_path: Path, monkeypa
     monkeypatch.setattr("yolofpn.demo.cameras._in_time", lambda source: 1 // 0)
     with camera.watch():
         with pytest.raises(InputError, match=FAULT):
-            camera.newer(0, 10)
+            until(lambda: camera.newer(0))
         monkeypatch.undo()
         until(lambda: number_of(camera) >= 4)
-        number, frame = camera.newer(1, 10)
-        assert frame.dropped == number - 2, "all between the first and this one"
-        assert camera.newer(0, 10)[1].dropped == 0, "who has seen none has missed none"
+        newest, first = camera.newer(1), camera.newer(0)
+        assert newest is not None and newest[1].dropped == newest[0] - 2, "all between the first and this one"
+        assert first is not None and first[1].dropped == 0, "who has seen none has missed none"
 
 
 def number_of(camera: Camera) -> int:
     try:
-        return camera.newer(0, 0.1)[0]
+        return (camera.newer(0) or (0,))[0]
     except InputError:
         return 0
+
+
+def test_a_silent_camera_is_told(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "FRAME_SECONDS", 1.0)
+    with client.live("?camera=0") as socket:
+        with monkeypatch.context() as silence:
+            silence.setattr(Camera, "newer", lambda *_: None)
+            assert look(socket)[0] == {"error": "street.mp4: no picture for 1 s"}
+        assert look(socket)[0]["detections"]
 
 
 def test_a_camera_that_is_not_there_is_refused(client: Client) -> None:

@@ -53,23 +53,21 @@ class Camera:
                 self._viewers -= 1
                 self._changed.notify_all()
 
-    def newer(self, number: int, timeout: float) -> tuple[int, Frame]:
-        """The newest frame if it is newer than frame ``number``, and its own number; else wait for it.
+    def newer(self, number: int) -> tuple[int, Frame] | None:
+        """The newest frame and its own number, if it is newer than frame ``number``; None while it is not.
 
         Its ``dropped`` are those between the two; ``number`` is 0 for whoever has seen none.
 
         Raises:
-            InputError: the source failed, or nothing came within ``timeout`` seconds.
+            InputError: the source failed.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._is_newer(number) or self._failure, timeout)
-            if self._frame is None or not self._is_newer(number):
-                raise InputError(self._failure or f"{self.name}: no picture for {timeout:.0f} s")
-            dropped = self._number - number - 1 if number else 0
-            return self._number, replace(self._frame, dropped=dropped)
-
-    def _is_newer(self, number: int) -> bool:
-        return self._frame is not None and self._number > number
+            if self._frame is not None and self._number > number:
+                dropped = self._number - number - 1 if number else 0
+                return self._number, replace(self._frame, dropped=dropped)
+            if self._failure:
+                raise InputError(self._failure)
+            return None
 
     def _run(self) -> None:
         while self._wanted():
@@ -78,7 +76,6 @@ class Camera:
                     with self._changed:
                         self._frame, self._failure = replace(frame, source=self.name), ""
                         self._number += 1
-                        self._changed.notify_all()
                     if not self._wanted():
                         return
                 pause = 0.0 if self._source.kind == "video" else _RETRY_SECONDS
@@ -95,7 +92,6 @@ class Camera:
     def _fail(self, message: str) -> None:
         with self._changed:
             self._failure = message
-            self._changed.notify_all()
 
     def _wanted(self) -> bool:
         """Whether someone watches; if not, the thread is about to end and the next one to watch starts another."""

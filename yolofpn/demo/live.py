@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import MutableMapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -32,6 +33,7 @@ from yolofpn.structures import Frame
 LARGEST_MESSAGE = 8 * 2**20  # bytes
 MOST_PIXELS = 4_000_000  # of a webcam's picture
 FRAME_SECONDS = 20.0  # that a camera of the server may be silent
+LOOK_EVERY = 0.015  # seconds; pages that wait for a camera must not fill the threads that decode for others
 _FORMATS = frozenset({"JPEG", "PNG", "WEBP"})
 
 
@@ -82,18 +84,24 @@ class Viewer:
 
     async def _look(self, data: bytes) -> bytes:
         predictor = await run_in_threadpool(self._shelf.predictor, self._settings)
-        frame = await run_in_threadpool(self._frame, data)
+        frame = await (self._webcam(data) if self._camera is None else self._newest(self._camera))
         job = self._queue.submit(self._client, partial(detect, predictor, frame.image))
         found, seconds = await asyncio.wrap_future(job)
         jpeg = await run_in_threadpool(drawn_jpeg, frame.image, found)
         return pack(describe(frame, found, seconds), jpeg)
 
-    def _frame(self, data: bytes) -> Frame:
-        if self._camera is not None:
-            self._index, frame = self._camera.newer(self._index, FRAME_SECONDS)
-            return frame
+    async def _webcam(self, data: bytes) -> Frame:
         self._index += 1
-        return _read_webcam(data, self._index - 1)
+        return await run_in_threadpool(_read_webcam, data, self._index - 1)
+
+    async def _newest(self, camera: Camera) -> Frame:
+        deadline = time.monotonic() + FRAME_SECONDS
+        while (newer := camera.newer(self._index)) is None:
+            if time.monotonic() > deadline:
+                raise InputError(f"{camera.name}: no picture for {FRAME_SECONDS:.0f} s")
+            await asyncio.sleep(LOOK_EVERY)
+        self._index, frame = newer
+        return frame
 
 
 def _read_webcam(data: bytes, index: int) -> Frame:

@@ -92,7 +92,8 @@ class VideoJob:
             self._fail("the server ends")
         except Exception:  # the page is not told how the server looks inside
             self._fail(f"{self.upload.name}: cannot be processed")
-            logging.getLogger(__name__).exception("while processing a video")
+            if not self.cancelled:  # else its folder may just be gone
+                logging.getLogger(__name__).exception("while processing a video")
         finally:
             self._seconds = time.monotonic() - self._started
             self.upload.path.unlink(missing_ok=True)
