@@ -10,6 +10,7 @@ import torch
 
 from yolofpn.config import Config, RCNNHeadConfig, YOLOHeadConfig, load_config
 from yolofpn.models.build import build_model
+from yolofpn.models.proposal_network import ProposalNetwork
 from yolofpn.study.paper import PAPER_TABLES
 from yolofpn.study.plan import choose_rows, load_study
 
@@ -36,13 +37,15 @@ def test_every_model_is_built_and_explained(path: Path) -> None:
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_every_row_of_every_study_is_built(path: Path) -> None:
     study = load_study(path)
+    assert study.rows
     for row in study.rows.values():
         if row.cfg is not None:
             overrides = [*study.overrides, *row.overrides]
             config = load_config(path.parent / row.cfg, overrides)
             if overrides:  # as it is, it was built above
                 with torch.device("meta"):
-                    build_model(config.model, 3, config.input, config.postprocess)
+                    detector = build_model(config.model, 3, config.input, config.postprocess)
+                assert detector.num_classes == (1 if isinstance(detector, ProposalNetwork) else 3)
 
 
 @pytest.mark.parametrize("name", ["one-stage", "two-stage", "separate-stages"])
