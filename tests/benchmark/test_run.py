@@ -118,7 +118,7 @@ def test_ap_is_that_of_evaluate_and_is_plotted(
     numbers = tmp_path / "numbers.json"
     words = ["--data", scene, "--weights", finder, "--backend", "torch", "--precision", "fp32", "--device", "cpu"]
     assert call(evaluate, capsys, *words, "--output", tmp_path / "out", "--json", numbers).code == 0
-    pictures, plot = scene.parent / "pictures", tmp_path / "plot.png"
+    pictures, plot = scene.parent / "pictures", tmp_path / "new" / "plot.png"
     random = finder.with_suffix(".cfg")
     outcome, report = run(
         capsys, tmp_path, "--weights", finder, random, "--source", pictures, "--data", scene, "--plot", plot

@@ -78,6 +78,7 @@ def plot_ap(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     axes.grid(visible=True, which="both", alpha=0.3)
     figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, format="png")
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}): choose another place") from None
