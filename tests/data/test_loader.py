@@ -6,6 +6,7 @@ import pickle
 import sys
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,24 @@ def test_a_sample_is_a_pure_function_of_seed_epoch_and_index(dataset: DetectionD
     assert all(same_sample(again[key], first[key]) for key in reversed(keys))
     assert not same_sample(first[SampleKey(1, 0, (64, 64))], first[SampleKey(1, 1, (64, 64))])
     assert not same_sample(first[keys[1]], TrainingSamples(dataset, STRONG, seed=6)[keys[1]])
+
+
+def test_each_repeat_is_varied_anew(dataset: DetectionDataset) -> None:
+    samples = TrainingSamples(dataset, STRONG, seed=5)
+    shown = [samples[SampleKey(4, 2, (64, 64), repeat)] for repeat in range(4)]
+    assert not any(same_sample(one, other) for i, one in enumerate(shown) for other in shown[:i])
+    assert all(sample.indices[0] == 4 for sample in shown)
+    assert same_sample(samples[SampleKey(4, 2, (64, 64), 3)], shown[3])
+    assert same_sample(samples[SampleKey(4, 2, (64, 64))], shown[0])
+
+
+def test_repeats_are_the_same_with_workers_and_in_the_middle_of_an_epoch(dataset: DetectionDataset) -> None:
+    factors = np.array([1, 1, 2.5, 1, 1, 3.25])
+    sampler = partial(TrainBatchSampler, len(dataset), 2, SIZES, seed=5, repeat_factors=factors)
+    samples = TrainingSamples(dataset, STRONG, seed=5)
+    whole = batches_of(Loader(samples, sampler()), 1)
+    assert len(whole) == 5  # 9.75 samples, rounded
+    assert_same(batches_of(Loader(samples, sampler(), workers=2), 1, start_batch=2), whole[2:])
 
 
 def test_workers_change_nothing(dataset: DetectionDataset) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
 import pytest
 
 from yolofpn.data.sampler import (
@@ -79,6 +80,54 @@ def test_ranks_share_the_batches_that_one_process_would_have(num_samples: int) -
     ]
     assert len(ranks[0]) == len(ranks[1])
     assert [first + second for first, second in zip(*ranks, strict=True)] == together
+
+
+FACTORS = np.array([1.0, 2.5, 1.0, 3.25, 1.0, 1.6, 1.0])  # 11.35
+
+
+def test_repeats_are_numbered_and_every_epoch_is_of_one_length() -> None:
+    sampler = TrainBatchSampler(7, 2, SIZES, seed=3, repeat_factors=FACTORS)
+    assert (sampler.samples_per_epoch, sampler.batches_per_epoch) == (11, 6)
+    drawn = set()
+    for epoch in range(30):
+        keys = [key for batch in epoch_of(sampler, epoch) for key in batch]
+        assert len(keys) == 12 and keys[11].index == keys[0].index and keys[11].repeat == keys[0].repeat
+        shown = Counter(key.index for key in keys[:11])
+        assert {(key.index, key.repeat) for key in keys[:11]} == {(i, n) for i in shown for n in range(shown[i])}
+        drawn.add(tuple(shown[i] for i in range(7)))
+    assert {counts[:1] + counts[2:3] + counts[4:5] + counts[6:] for counts in drawn} == {(1, 1, 1, 1)}
+    assert [{counts[i] for counts in drawn} for i in (1, 3, 5)] == [{2, 3}, {3, 4}, {1, 2}]
+
+
+def test_epochs_with_repeats_are_pure_functions_of_seed_and_number() -> None:
+    first, again, other = (TrainBatchSampler(7, 2, SIZES, seed=s, repeat_factors=FACTORS) for s in (3, 3, 4))
+    whole = epoch_of(first, 5)
+    assert epoch_of(again, 5) == whole != epoch_of(other, 5)
+    for start in range(len(whole) + 1):
+        assert epoch_of(again, 5, start) == whole[start:]
+
+
+def test_ranks_share_repeats_as_they_share_batches() -> None:
+    together = epoch_of(TrainBatchSampler(7, 4, SIZES, seed=2, repeat_factors=FACTORS), 4)
+    ranks = [
+        epoch_of(TrainBatchSampler(7, 2, SIZES, seed=2, rank=rank, world_size=2, repeat_factors=FACTORS), 4)
+        for rank in range(2)
+    ]
+    assert [first + second for first, second in zip(*ranks, strict=True)] == together
+
+
+def test_where_nothing_is_repeated_the_order_is_the_plain_one() -> None:
+    plain, ones = TrainBatchSampler(7, 2, SIZES), TrainBatchSampler(7, 2, SIZES, repeat_factors=np.ones(7))
+    order = random_generator(0, Draw.ORDER, 3).permutation(7).tolist()
+    assert [key.index for batch in epoch_of(plain, 3) for key in batch] == [*order, order[0]]
+    assert epoch_of(plain, 3) == epoch_of(ones, 3)
+    assert all(key.repeat == 0 for batch in plain for key in batch)
+
+
+@pytest.mark.parametrize("factors", [[1.0, 1.0], [1.0, 0.9, 1.0], [1.0, float("nan"), 1.0]])
+def test_impossible_repeat_factors_are_refused(factors: list[float]) -> None:
+    with pytest.raises(ValueError, match="each of the 3 pictures needs a repeat factor of at least 1"):
+        TrainBatchSampler(3, 2, SIZES, repeat_factors=np.array(factors))
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])

@@ -56,6 +56,13 @@ def write_pictures(folder: Path, count: int = 12, seed: int = 0) -> Path:
     return data
 
 
+def make_dark_rare(data: Path) -> None:
+    """Leave the second class of ``write_pictures`` in the first training picture alone."""
+    for path in (data / "labels" / "train").iterdir():
+        if path.stem != "train0":
+            path.write_text(path.read_text().splitlines()[0] + "\n")
+
+
 def write_cfg(folder: Path, text: str = CFG) -> Path:
     """The small model's YAML file."""
     path = folder / "small.yaml"

@@ -74,7 +74,7 @@ class Run:
             facts=RunFacts(self.config, Metadata(model=self.config.model, names=self.dataset.names)),
             loader=Loader(
                 training_samples(self.config, self.dataset),
-                training_sampler(self.config, len(self.dataset), Ranks()),
+                training_sampler(self.config, self.dataset, Ranks()),
             ),
             evaluate=self.evaluate,
             run_dir=self.folder,

@@ -74,7 +74,10 @@ def test_what_the_cfg_itself_fixes_stays_known(cfg: Path) -> None:
 
 
 def test_overfit_learns_by_heart(cfg: Path) -> None:
+    cfg.write_text(cfg.read_text() + "  repeat_thresh: 0.1\n")
+    assert make_plan(TrainOptions(cfg=cfg)).config.train.repeat_thresh == 0.1
     plan = make_plan(TrainOptions(cfg=cfg, overfit=4))
+    assert plan.config.train.repeat_thresh == 0
     train, augment = plan.config.train, plan.config.augment
     assert plan.overfit == 4
     assert (train.batch_size, train.nominal_batch_size, train.ema_decay, train.patience) == (4, 1, 0, None)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tests.training.doors import Fault, train
-from tests.training.small import write_cfg, write_pictures
+from tests.training.small import make_dark_rare, write_cfg, write_pictures
 
 OFTEN = "train.checkpoint_minutes=1e-9"  # a checkpoint after every step
 BATCH = ("yolofpn.data.loader", "Batch.to")
@@ -70,6 +70,18 @@ def test_kills_change_nothing(files: Path, whole: Path, tmp_path: Path) -> None:
     assert_same_run(whole, killed)
     assert [row["epoch"] for row in rows(killed)] == ["1", "2", "3"]
     assert [step for step, _ in scalars(killed)["train/loss"]] == [1, 2, 3]
+
+
+def test_a_kill_among_repeated_pictures_changes_nothing(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "data")
+    make_dark_rare(tmp_path / "data")
+    write_cfg(tmp_path)
+    repeating = ("train.repeat_thresh=0.6", "train.epochs=2", "train.workers=1")  # sqrt(.6 * 12) = 2.68
+    outcome = train(begin(tmp_path / "whole", repeating), tmp_path)
+    assert outcome.code == 0 and "repeats: 14 samples per epoch of 12 pictures" in outcome.output
+    killed = kill_again_and_again(tmp_path, tmp_path / "killed", repeating, [Fault(BATCH, 12)])
+    assert_same_run(tmp_path / "whole", killed)
+    assert [row["step"] for row in rows(killed)] == ["4", "8"]
 
 
 @pytest.mark.slow

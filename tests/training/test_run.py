@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training.small import CFG, write_cfg, write_pictures
+from tests.training.small import CFG, make_dark_rare, write_cfg, write_pictures
 from yolofpn.cli import detect, evaluate
 from yolofpn.cli.train import main
 from yolofpn.config import load_config
@@ -102,6 +102,32 @@ def test_a_dry_run_trains_nothing(files: Path, capsys: pytest.CaptureFixture[str
         assert part in report
     assert {path.name for path in (files / "dry").iterdir()} == {"config.yaml", "command.txt", "dry_run.txt", "plots"}
     assert {path.name for path in (files / "dry" / "plots").iterdir()} == {"labels.png", "train_batch.jpg"}
+
+
+def test_pictures_of_a_rare_class_come_more_often(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = {path: path.read_text() for path in (files / "data" / "labels" / "train").iterdir()}
+    make_dark_rare(files / "data")
+    flags = [*FLAGS, "train.repeat_thresh=0.75", "--epochs", "1", "--output"]  # of 12 pictures 1: sqrt(.75 * 12) = 3
+    repeats = (
+        "repeats: 14 samples per epoch of 12 pictures; 1 of 2 classes in less than 75 % of them "
+        "(train.repeat_thresh): dark x3.00"
+    )
+    assert main([*flags, "dry", "--dry-run"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    start = said.index(repeats)
+    assert said[start + 1].startswith("12 pictures: 7 batches of 2 on each of 1 processes, 4 steps per epoch, 1 epochs")
+    assert said.count(repeats) == 1 and repeats in (files / "dry" / "dry_run.txt").read_text()
+
+    assert main([*flags, "run"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert "1 epochs of 7 batches of 2 in 4 steps" in said[said.index(repeats) + 1]
+    assert read_metrics(files / "run")[0]["step"] == "4"
+
+    for path, text in labels.items():  # as many pictures, but dark is in all of them
+        path.write_text(text)
+    assert main(["--resume", "run", "--epochs", "2"]) == 2
+    changed = "it began with 14 samples per epoch; with its labels of now there are 12"
+    assert changed in capsys.readouterr().err
 
 
 def test_overfit_learns_its_pictures(files: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from yolofpn.benchmark.machine import peak_memory, reset_peak_memory, synchronize
 from yolofpn.benchmark.timing import Timing, interleave
+from yolofpn.data.dataset import DetectionDataset
 from yolofpn.data.loader import Batch, Loader
 from yolofpn.data.sampler import TrainBatchSampler
 from yolofpn.data.training_samples import TrainingSamples
@@ -223,14 +224,14 @@ def build_feeds(setup: Setup) -> dict[str, Feed]:
     )
     few = dataset.subset(range(min(len(dataset), KEPT_PICTURES)))
     return {
-        LOADER: _feed(setup, training_samples(config, dataset), setup.workers),
-        DECODING: _feed(setup, decoding, 1),
-        KEPT: _feed(setup, training_samples(config, few), 1),
+        LOADER: _feed(setup, dataset, training_samples(config, dataset), setup.workers),
+        DECODING: _feed(setup, dataset, decoding, 1),
+        KEPT: _feed(setup, few, training_samples(config, few), 1),
     }
 
 
-def _feed(setup: Setup, samples: TrainingSamples, workers: int) -> Feed:
-    sampler = training_sampler(setup.config, len(samples), Ranks())
+def _feed(setup: Setup, dataset: DetectionDataset, samples: TrainingSamples, workers: int) -> Feed:
+    sampler = training_sampler(setup.config, dataset, Ranks())
     pin_memory = setup.device.type == "cuda"
     return Feed(Loader(samples, sampler, workers=workers, pin_memory=pin_memory, padding=setup.padding), workers)
 

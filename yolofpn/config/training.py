@@ -107,6 +107,8 @@ class TrainConfig(StrictModel):
         eval_interval: epochs between evaluations; the last epoch is always evaluated.
         patience: evaluations without a better AP after which training stops; None: it never stops early.
         checkpoint_minutes: how much work at most is lost when the machine stops.
+        repeat_thresh: pictures of a class that less than this part of all hold are shown more often, the rarer the
+            class the more (see ``data/repeats.py``); 0: every picture once per epoch.
         workers: processes that load pictures; None: as fits the machine.
     """
 
@@ -130,5 +132,6 @@ class TrainConfig(StrictModel):
     eval_interval: PositiveInt = 1
     patience: PositiveInt | None = None
     checkpoint_minutes: PositiveFloat = 5.0
+    repeat_thresh: UnitFloat = 0.0
     workers: NonNegativeInt | None = None
     seed: int = Field(default=0, ge=0, lt=2**63)

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import Sampler
+
+from yolofpn.data.repeats import draw_counts, samples_of
 
 
 @dataclass(frozen=True)
@@ -22,11 +25,13 @@ class SampleKey:
         index: number of the picture in the data set.
         epoch: epoch that the sample belongs to, from 0.
         size: (height, width) of the network's input in pixels.
+        repeat: how often the epoch has shown the picture before; each time it is varied anew.
     """
 
     index: int
     epoch: int
     size: tuple[int, int]
+    repeat: int = 0
 
 
 class Draw(IntEnum):
@@ -35,6 +40,7 @@ class Draw(IntEnum):
     ORDER = 0
     SIZE = 1
     SAMPLE = 2
+    REPEATS = 3
 
 
 def random_generator(seed: int, purpose: Draw, *position: int) -> np.random.Generator:
@@ -66,6 +72,7 @@ class TrainBatchSampler(Sampler[list[SampleKey]]):
     filled up with the first samples of that epoch's order, so each picture is seen at least once per epoch.
 
     Attributes:
+        samples_per_epoch: pictures of an epoch with their repeats, before its last batch is filled up.
         epoch: the epoch that iteration gives; set with ``start_epoch``.
         start_batch: the first batch that it gives.
     """
@@ -79,6 +86,7 @@ class TrainBatchSampler(Sampler[list[SampleKey]]):
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        repeat_factors: NDArray[np.float64] | None = None,
     ) -> None:
         """A sampler at the start of epoch 0.
 
@@ -89,6 +97,7 @@ class TrainBatchSampler(Sampler[list[SampleKey]]):
             seed: of order and sizes, not negative.
             rank: of this process, in 0 .. world_size - 1.
             world_size: number of processes.
+            repeat_factors: [N] how often an epoch shows each picture on average, 1 or more; None: once.
 
         Raises:
             ValueError: there are no samples or sizes, or a number is out of its range.
@@ -96,19 +105,23 @@ class TrainBatchSampler(Sampler[list[SampleKey]]):
         _check(num_samples, batch_size, rank, world_size)
         if num_samples == 0 or not sizes:
             raise ValueError("training needs at least one picture and one size")
-        self.num_samples = num_samples
+        factors = np.ones(num_samples) if repeat_factors is None else repeat_factors
+        if factors.shape != (num_samples,) or not (factors >= 1).all():
+            raise ValueError(f"each of the {num_samples} pictures needs a repeat factor of at least 1")
+        self.samples_per_epoch = samples_of(factors)
         self.batch_size = batch_size
         self.sizes = tuple(sizes)
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
+        self._repeat_factors = factors
         self.epoch = 0
         self.start_batch = 0
 
     @property
     def batches_per_epoch(self) -> int:
         """Batches of a whole epoch on this rank, and on every other."""
-        return -(-self.num_samples // (self.batch_size * self.world_size))
+        return -(-self.samples_per_epoch // (self.batch_size * self.world_size))
 
     def start_epoch(self, epoch: int, start_batch: int = 0) -> None:
         """The next iteration gives the batches of ``epoch`` from ``start_batch`` on.
@@ -126,11 +139,15 @@ class TrainBatchSampler(Sampler[list[SampleKey]]):
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         epoch = self.epoch
-        order = random_generator(self.seed, Draw.ORDER, epoch).permutation(self.num_samples)
+        counts = draw_counts(self._repeat_factors, random_generator(self.seed, Draw.REPEATS, epoch))
+        index = np.repeat(np.arange(len(counts)), counts)
+        repeat = np.arange(len(index)) - np.repeat(np.cumsum(counts) - counts, counts)
+        order = random_generator(self.seed, Draw.ORDER, epoch).permutation(self.samples_per_epoch)
         order = np.resize(order, (self.batches_per_epoch, self.world_size, self.batch_size))
         for batch in range(self.start_batch, self.batches_per_epoch):
-            size = self.size_of(epoch, batch)
-            yield [SampleKey(index, epoch, size) for index in order[batch, self.rank].tolist()]
+            size, own = self.size_of(epoch, batch), order[batch, self.rank]
+            drawn = zip(index[own].tolist(), repeat[own].tolist(), strict=True)
+            yield [SampleKey(picture, epoch, size, number) for picture, number in drawn]
 
     def size_of(self, epoch: int, batch: int) -> tuple[int, int]:
         """(height, width) of one batch, the same on all ranks."""

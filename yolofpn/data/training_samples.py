@@ -71,7 +71,9 @@ class TrainingSamples(Dataset[Sample]):
         if self._augmentation is None:
             picture = to_rgb(self._resized(reading.picture(key.index), key.size))
         else:
-            rng = random_generator(self._seed, Draw.SAMPLE, key.epoch, key.index)
+            # A first showing has the stream that it has where nothing is repeated.
+            repeat = (key.repeat,) if key.repeat else ()
+            rng = random_generator(self._seed, Draw.SAMPLE, key.epoch, key.index, *repeat)
             picture = self._varied(self._augmentation, key, reading, rng)
         target = picture.target if self._dataset.proposals is None else from_rows(picture.target)
         return Sample(to_tensor(picture.image), target, tuple(reading.indices), reading.failures)

@@ -55,6 +55,7 @@ class RunFacts:
         overfit: train and evaluate on so many pictures only.
         device: as asked for: 'auto', or one by name.
         pictures: how many it learns from.
+        samples: how many an epoch shows, repeats counted.
     """
 
     config: Config
@@ -62,6 +63,7 @@ class RunFacts:
     overfit: int | None = None
     device: str = "auto"
     pictures: int = 0
+    samples: int = 0
 
 
 def save_checkpoint(path: Path, learner: Learner, progress: Progress, facts: RunFacts) -> None:
@@ -77,6 +79,7 @@ def save_checkpoint(path: Path, learner: Learner, progress: Progress, facts: Run
         "overfit": facts.overfit,
         "device": facts.device,
         "pictures": facts.pictures,
+        "samples": facts.samples,
         "progress": asdict(progress),
         **learner.state(),
     }

@@ -16,7 +16,7 @@ from yolofpn.models.summary import format_rows, layer_rows
 from yolofpn.training.engine import batches_per_step
 from yolofpn.training.memory import estimate_memory
 from yolofpn.training.setup import Setup
-from yolofpn.training.splits import training_sizes
+from yolofpn.training.splits import repeat_lines, training_sampler, training_sizes
 
 REPORT = "dry_run.txt"
 
@@ -56,11 +56,12 @@ def describe_model(setup: Setup) -> list[str]:
 
 
 def describe_steps(setup: Setup) -> list[str]:
-    """Batches and optimiser steps of an epoch."""
-    settings, ranks, count = setup.config.train, setup.ranks, len(setup.splits.train)
-    batches = -(-count // (settings.batch_size * ranks.world_size))
+    """Repeats, batches and optimiser steps of an epoch."""
+    settings, ranks, train = setup.config.train, setup.ranks, setup.splits.train
+    batches = training_sampler(setup.config, train, ranks).batches_per_epoch
     per_step = batches_per_step(settings, ranks.world_size)
     return [
-        f"{count} pictures: {batches} batches of {settings.batch_size} on each of {ranks.world_size} processes, "
-        f"{-(-batches // per_step)} steps per epoch, {settings.epochs} epochs"
+        *repeat_lines(setup.config, train),
+        f"{len(train)} pictures: {batches} batches of {settings.batch_size} on each of {ranks.world_size} processes, "
+        f"{-(-batches // per_step)} steps per epoch, {settings.epochs} epochs",
     ]

@@ -24,6 +24,7 @@ OVERFIT_OVERRIDES = (
     "train.multi_scale=null",
     "train.patience=null",
     "train.nominal_batch_size=1",
+    "train.repeat_thresh=0",
 )
 OVERFIT_EPOCHS = 300
 OVERFIT_BATCH = 16

@@ -17,7 +17,7 @@ from yolofpn.training.plan import Plan
 from yolofpn.training.plots import plot_average_precision, plot_labels, plot_losses
 from yolofpn.training.run_folder import closing_lines, prepare_run_folder
 from yolofpn.training.setup import Setup, build_trainer, set_up
-from yolofpn.training.splits import training_sampler, training_samples
+from yolofpn.training.splits import repeat_lines, training_sampler, training_samples
 from yolofpn.training.validation import Validation
 from yolofpn.weights import RUN_WEIGHTS, load_weights
 
@@ -42,7 +42,8 @@ def train(plan: Plan) -> int:
                 dry_run(setup, run_dir)
             return 0
         trainer = build_trainer(setup, run_dir)
-        say(opening_line(setup, trainer))
+        for line in (*repeat_lines(setup.config, setup.splits.train), opening_line(setup, trainer)):
+            say(line)
         finished = trainer.run()
         if finished:
             metrics = measure_best(setup, trainer)
@@ -80,7 +81,7 @@ def draw_beginning(setup: Setup, folder: Path) -> None:
     if setup.plan.overfit is not None:
         del splits["val"]
     plot_labels(folder / "labels.png", splits)
-    sampler = training_sampler(setup.config, len(setup.splits.train), setup.ranks)
+    sampler = training_sampler(setup.config, setup.splits.train, setup.ranks)
     batch = first_batch(training_samples(setup.config, setup.splits.train), sampler)
     save_train_batch(folder / "train_batch.jpg", batch, setup.splits.train.names)
 

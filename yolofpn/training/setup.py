@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from yolofpn.config import Config, Metadata, TrainConfig
 from yolofpn.data.dataset import DetectionDataset
 from yolofpn.data.loader import Loader, Padding
+from yolofpn.data.repeats import repeat_factors
 from yolofpn.errors import UserError
 from yolofpn.hardware import choose_dtype, default_workers
 from yolofpn.models.build import NativeDetector, build_model
@@ -100,8 +101,9 @@ def set_up(plan: Plan, device: torch.device, ranks: Ranks, say: Say) -> Setup:
     splits = open_splits(plan.config, plan.overfit)
     for note in splits.notes:
         say(note)
+    samples = repeat_factors(splits.train, plan.config.train.repeat_thresh).samples_per_epoch
     if plan.checkpoint is not None:
-        refuse_other_data(plan.checkpoint, splits.train)
+        refuse_other_data(plan.checkpoint, splits.train, samples)
     if warning := anchor_warning(plan.config, splits.train):
         say(f"warning: {warning}")
     torch.manual_seed(plan.config.train.seed)
@@ -123,15 +125,20 @@ def set_up(plan: Plan, device: torch.device, ranks: Ranks, say: Say) -> Setup:
         names=splits.train.names,
         category_ids=splits.train.category_ids,
     )
-    facts = RunFacts(config, metadata, plan.overfit, plan.device, len(splits.train))
+    facts = RunFacts(config, metadata, plan.overfit, plan.device, len(splits.train), samples)
     return Setup(plan, splits, model, facts, device, choose_dtype(settings.precision, device), ranks, say)
 
 
-def refuse_other_data(checkpoint: Path, train: DetectionDataset) -> None:
+def refuse_other_data(checkpoint: Path, train: DetectionDataset, samples: int) -> None:
     """A run goes on with the data that it began with: other classes would be taken for the old ones.
 
+    Args:
+        checkpoint: of the run.
+        train: what it should go on with.
+        samples: of an epoch, repeats counted.
+
     Raises:
-        UserError: the classes or the number of training pictures are not those of the checkpoint.
+        UserError: the classes, the number of training pictures or that of samples are not those of the checkpoint.
     """
     content = read_checkpoint(checkpoint, only_look=True)
     names, pictures = tuple(json.loads(content["metadata"])["names"]), content.get("pictures", len(train))
@@ -139,6 +146,8 @@ def refuse_other_data(checkpoint: Path, train: DetectionDataset) -> None:
         changed = f"classes {', '.join(names[:10])}; now they are {', '.join(train.names[:10])}"
     elif pictures != len(train):
         changed = f"{pictures} training pictures; now there are {len(train)}"
+    elif (before := content.get("samples", samples)) != samples:
+        changed = f"{before} samples per epoch; with its labels of now there are {samples}"
     else:
         return
     run = checkpoint.parent
@@ -186,7 +195,7 @@ def build_trainer(setup: Setup, run_dir: Path) -> Trainer:
     progress = Progress()
     if setup.plan.checkpoint is not None:
         progress = restore(learner, read_checkpoint(setup.plan.checkpoint))
-    sampler = training_sampler(setup.config, len(setup.splits.train), setup.ranks)
+    sampler = training_sampler(setup.config, setup.splits.train, setup.ranks)
     samples = training_samples(setup.config, setup.splits.train)
     return Trainer(
         learner=learner,

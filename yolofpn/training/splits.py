@@ -12,6 +12,7 @@ from yolofpn.data.anchors import network_box_sizes, poor_fit_warning
 from yolofpn.data.dataset import DetectionDataset
 from yolofpn.data.layouts import DataSource, open_data
 from yolofpn.data.proposals import HOW_TO_WRITE, with_proposals
+from yolofpn.data.repeats import describe_repeats, repeat_factors
 from yolofpn.data.sampler import TrainBatchSampler, multi_scale_sizes
 from yolofpn.data.training_samples import TrainingSamples
 from yolofpn.data.transforms import Augmentation
@@ -110,13 +111,20 @@ def training_samples(config: Config, dataset: DetectionDataset) -> TrainingSampl
     )
 
 
-def training_sampler(config: Config, num_samples: int, ranks: Ranks) -> TrainBatchSampler:
+def repeat_lines(config: Config, dataset: DetectionDataset) -> list[str]:
+    """What to print of pictures that an epoch shows more than once; nothing where none should be."""
+    thresh = config.train.repeat_thresh
+    return [describe_repeats(dataset, repeat_factors(dataset, thresh), thresh)] if thresh else []
+
+
+def training_sampler(config: Config, dataset: DetectionDataset, ranks: Ranks) -> TrainBatchSampler:
     """Shuffled batches."""
     return TrainBatchSampler(
-        num_samples,
+        len(dataset),
         config.train.batch_size,
         training_sizes(config),
         seed=config.train.seed,
         rank=ranks.rank,
         world_size=ranks.world_size,
+        repeat_factors=repeat_factors(dataset, config.train.repeat_thresh).pictures,
     )
