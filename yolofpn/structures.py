@@ -64,7 +64,8 @@ class Target:
     Attributes:
         boxes: [M, 4] float32 xyxy.
         labels: [M] int64 in 0 .. C-1.
-        ignore: [M] bool; regions (COCO crowds, VOC difficult) that are neither object nor background.
+        ignore: [M] bool; regions that are neither object nor background: COCO's crowds, VOC's difficult objects, and
+            in training pictures what a cut has left of an object where that is too little.
         areas: [M] float32, the annotated area that decides between small, medium and large (COCO: of the mask).
         image_id: the data set's id of the image.
         image_size: (height, width) of the image where it travels padded to a larger one; None: it is not.

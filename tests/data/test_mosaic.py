@@ -29,10 +29,11 @@ def test_unscaled_parts_are_copied_and_boxes_lie_where_their_pixels_do(seed: int
     assert mosaic.image.shape == (100, 100, 3)
     assert set(np.unique(mosaic.image[:, :, 2])) == {200, 201, 202, 203}  # no gap: every picture fills its quadrant
     whole = 0
-    for (x1, y1, x2, y2), label in zip(mosaic.target.boxes.int().tolist(), mosaic.target.labels.tolist(), strict=True):
+    target = mosaic.target
+    for (x1, y1, x2, y2), label, ignored in zip(target.boxes.int(), target.labels, target.ignore, strict=True):
         part = mosaic.image[y1:y2, x1:x2]
-        assert (part[:, :, 2] == 200 + label).all()
-        assert part.shape[0] * part.shape[1] >= 25
+        assert (part[:, :, 2] == 200 + int(label)).all()
+        assert (part.shape[0] * part.shape[1] < 25) == bool(ignored)
         if part.shape[:2] == (10, 10):
             whole += 1
             assert part[0, 0, 0] % 10 == 0 and part[0, 0, 1] % 10 == 0
@@ -109,9 +110,10 @@ def test_the_visibility_rule_holds_in_a_mosaic() -> None:
     for seed in range(20):
         target = make_mosaic(pictures, (100, 100), np.random.default_rng(seed), zoom=(1, 1)).target
         areas = (target.boxes[:, 2:] - target.boxes[:, :2]).prod(dim=1)
-        assert int(target.ignore.sum()) == 4  # regions always stay, objects only from a quarter on
-        regions, objects = areas[target.ignore], areas[~target.ignore]
-        assert sorted(objects.tolist()) == sorted(area for area in regions.tolist() if area >= 2500)
+        objects, regions = target.labels == 0, target.labels == 1
+        assert torch.equal(target.boxes[objects], target.boxes[regions]) and len(target) == 8
+        assert target.ignore[regions].all()  # they stay what they are, objects only from a quarter on
+        assert target.ignore[objects].tolist() == [area < 2499 for area in areas[objects].tolist()]
         assert torch.allclose(target.areas, areas / 2)
 
 

@@ -15,8 +15,19 @@ def cut_to_width(width: float, target: Target) -> Target:
 
 def test_an_object_needs_a_quarter_of_its_box() -> None:
     target = make_target([[0, 0, 100, 50]])
-    assert len(cut_to_width(24.9, target)) == 0
-    assert cut_to_width(25, target).boxes.tolist() == [[0, 0, 25, 50]]
+    whole = cut_to_width(25, target)
+    assert whole.boxes.tolist() == [[0, 0, 25, 50]] and whole.ignore.tolist() == [False]
+
+
+def test_what_is_left_of_less_becomes_a_region_to_ignore_as_large_as_is_visible() -> None:
+    target = make_target([[0, 0, 100, 50], [0, 10, 20, 40]], labels=[2, 1])
+    rest = cut_to_width(24, target)
+    assert rest.boxes.tolist() == [[0, 0, 24, 50], [0, 10, 20, 40]]
+    assert rest.ignore.tolist() == [True, False] and rest.labels.tolist() == [2, 1]
+    assert rest.areas.tolist() == [600, 300]
+    # A region stays one, however much of it a later cut leaves.
+    again = cut_target(rest, rest.boxes.numpy(), (0, 0, 23, 100), min_visibility=0.25)
+    assert again.boxes.tolist() == [[0, 0, 23, 50], [0, 10, 20, 40]] and again.ignore.tolist() == [True, False]
 
 
 def test_an_object_needs_two_pixels_of_each_side() -> None:
@@ -28,7 +39,7 @@ def test_an_object_needs_two_pixels_of_each_side() -> None:
 
 
 def test_an_ignore_region_stays_however_small_a_part_of_it_is_left() -> None:
-    target = make_target([[0, 0, 100, 50], [0, 0, 100, 50]], labels=[1, 0], ignore=[True, False])
+    target = make_target([[0, 0, 100, 50]], labels=[1], ignore=[True])
     rest = cut_to_width(3, target)
     assert rest.boxes.tolist() == [[0, 0, 3, 50]]
     assert rest.ignore.tolist() == [True] and rest.labels.tolist() == [1]
@@ -44,7 +55,7 @@ def test_what_lies_outside_goes_and_the_rest_stays_in_line() -> None:
     ]
     rest = cut_to_width(100, make_target(boxes, labels=[3, 1, 2, 0]))
     assert rest.boxes.tolist() == [[10, 10, 20, 30], [90, 0, 100, 10]]
-    assert rest.labels.tolist() == [1, 2]
+    assert rest.labels.tolist() == [1, 2] and not rest.ignore.any()
     assert rest.areas.tolist() == [100, 50]  # half of the box, before and after the cut
     assert rest.image_id == 7
 
@@ -61,7 +72,8 @@ def test_whole_objects_survive_the_strictest_rule_despite_rounding() -> None:
     boxes[:, 2:] += boxes[:, :2] + 2.5
     target = make_target(boxes.tolist())
     moved = boxes.numpy() * np.float32(1.1) + np.float32(3.3)
-    assert len(cut_target(target, moved, (0, 0, 200, 200), min_visibility=1.0)) == 500
+    rest = cut_target(target, moved, (0, 0, 200, 200), min_visibility=1.0)
+    assert len(rest) == 500 and not rest.ignore.any()
 
 
 def test_no_boxes() -> None:

@@ -132,6 +132,16 @@ class TestWhatIsNoObject:
         expected = ((strides == 16) & (columns <= 1)) | ((strides == 32) & (columns == 0))
         assert torch.equal(assignment.ignored, expected)
 
+    def test_an_object_within_a_region_is_learnt_as_anywhere(
+        self, assigner: BestAnchorAssigner | SimOTAAssigner
+    ) -> None:
+        """The region is all of the picture, as what is left of a large object may fill all of its part of a mosaic."""
+        box = (35, 17, 45, 31)
+        alone = assigner(nothing(), GRID, make_target([box]))
+        within = assigner(nothing(), GRID, make_target([(0, 0, 96, 64), box], ignore=[True, False]))
+        assert pairs(within) == pairs(alone) != {}
+        assert within.ignored.sum() > alone.ignored.sum()
+
     def test_boxes_count_without_the_regions_between_them(self, assigner: BestAnchorAssigner | SimOTAAssigner) -> None:
         """``matched`` counts the boxes that are not ignored: here 0 is the third of the target."""
         boxes = [(0, 0, 20, 16), (60, 40, 90, 60), (35, 17, 45, 31)]

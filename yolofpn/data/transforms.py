@@ -42,7 +42,8 @@ class Augmentation:
         mosaic: probability of a mosaic instead of a single picture.
         mosaic_zoom: range of the factor by which a mosaic's pictures shrink or grow; 1 is the size of a single one.
         mixup: probability that a second picture shines through.
-        min_visibility: part of an object's box, in [0, 1], that must be visible after a cut for it to stay an object.
+        min_visibility: part of an object's box, in [0, 1], that must be visible after a cut for it to stay an object;
+            what is visible of less is ignored.
     """
 
     flip: float = 0.5

@@ -135,7 +135,10 @@ def classification_cost(raw: Tensor, labels: Tensor, *, softmax: bool = False) -
 
 
 def covered_by_ignore_regions(predicted: Tensor, target: Target) -> Tensor:
-    """Boxes [N, 4] -> [N] bool: more than half of the box lies in a region to ignore (a crowd, a difficult object)."""
+    """Boxes [N, 4] -> [N] bool: more than half of the box lies in a region to ignore.
+
+    Such are a crowd, a difficult object, and the little that a cut has left of an object.
+    """
     regions = target.boxes[target.ignore]
     if not len(regions):
         return torch.zeros(len(predicted), dtype=torch.bool, device=predicted.device)
