@@ -128,4 +128,6 @@ def test_random_weights_for_cfg_and_yaml(weights: Path, tmp_path: Path) -> None:
     assert gflop(opened[0].own_predictor) == pytest.approx(2 * 3 * 7 * 2 * 2 / 1e9)  # 2 x 2 cells
     assert gflop(opened[1].own_predictor) == pytest.approx(5.46, abs=0.01)
     assert len(opened[1].own_predictor.names) == 80
+    for each in opened:  # or NMS of nonsense would be what is measured
+        assert len(each.detect(PICTURES[:1]).detections[0]) == 0
     assert cv2.dnn.readNetFromDarknet(str(made / "tiny.cfg"), str(made / "tiny.weights"))

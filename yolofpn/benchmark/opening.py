@@ -10,6 +10,7 @@ from pathlib import Path
 from yolofpn.benchmark.contenders import OurContender
 from yolofpn.config import Metadata, load_config
 from yolofpn.darknet.cfg import read_cfg
+from yolofpn.darknet.layers import Convolution
 from yolofpn.darknet.network import DarknetNetwork
 from yolofpn.darknet.weights import write_layers
 from yolofpn.data.names import COCO_CATEGORY_IDS, COCO_NAMES
@@ -22,6 +23,7 @@ from yolofpn.shipped import default_weights
 from yolofpn.weights import weights_kind
 
 CFG_SUFFIXES = (".yaml", ".yml", ".cfg")
+NO_OBJECT = -10.0  # logit of the objectness of random weights
 
 
 @dataclass(frozen=True)
@@ -178,8 +180,15 @@ def random_weights(cfg: Path) -> LoadedDetector:
 
 
 def make_darknet_weights(cfg: Path, folder: Path) -> Path:
-    """Random weights for a Darknet cfg, with a copy of it beside them."""
+    """Random weights for a Darknet cfg, with a copy of it beside them; they find nothing, as those for a YAML."""
     network = DarknetNetwork(read_cfg(cfg))
+    layers = {planned.cfg.index: layer for planned, layer in zip(network.plan, network.layers, strict=True)}
+    for planned in network.plan:
+        spec = network.specs.get(str(planned.cfg.index))
+        output = layers.get(planned.inputs[0]) if spec else None
+        if spec and isinstance(output, Convolution) and output.conv.bias is not None:
+            # Thousands of boxes in each picture would make everything a measurement of NMS.
+            output.conv.bias.data.view(len(spec.anchors), -1)[:, 4] = NO_OBJECT
     path = folder / f"{cfg.stem}.weights"
     write_layers(path, network.weight_layers())
     path.with_suffix(".cfg").write_text(cfg.read_text(errors="replace"))
