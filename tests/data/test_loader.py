@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import pickle
@@ -8,6 +9,7 @@ import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -269,6 +271,44 @@ def test_workers_do_not_grow_over_epochs(dataset: DetectionDataset) -> None:
         memory.append(sum(resident_bytes(child.pid) for child in multiprocessing.active_children()))
     assert memory[0] > 0
     assert memory[-1] - memory[2] < 8 * 2**20, memory
+
+
+class Inherited:
+    """Part of a cycle: only the garbage collector frees it, and it tells in which process."""
+
+    def __init__(self, freed: Path) -> None:
+        self.freed = freed
+        self.itself = self
+
+    def __del__(self) -> None:
+        (self.freed / str(os.getpid())).touch()
+
+
+class Collecting:
+    """Samples for which the whole garbage is collected first."""
+
+    def __init__(self, samples: EvaluationSamples) -> None:
+        self.samples = samples
+
+    def __getitem__(self, key: SampleKey) -> Sample:
+        gc.collect()
+        return self.samples[key]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing is inherited without fork")
+def test_a_forked_worker_frees_nothing_of_its_parent(dataset: DetectionDataset, tmp_path: Path) -> None:
+    gc.collect()
+    gc.disable()  # the cycle must still be there when the worker begins
+    try:
+        Inherited(tmp_path)
+        samples: Any = Collecting(EvaluationSamples(dataset, "letterbox"))
+        loader = Loader(samples, EvalBatchSampler(len(dataset), 2, (64, 64)), workers=1, start_method="fork")
+        assert len(list(loader)) == len(loader)
+        assert not any(path.name.isdecimal() for path in tmp_path.iterdir())
+        gc.collect()
+        assert (tmp_path / str(os.getpid())).exists()
+    finally:
+        gc.enable()
 
 
 def test_more_workers_than_processors_are_no_matter(dataset: DetectionDataset) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import warnings
@@ -156,7 +157,7 @@ class Loader:
             UserError: nothing can be read at all.
         """
         try:
-            with _without_advice():
+            with _without_advice(), _kept_garbage():
                 batches = iter(self._batches)
             for batch in batches:
                 self._note(batch)
@@ -199,6 +200,20 @@ def _without_advice() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "This DataLoader will create")
         yield
+
+
+@contextmanager
+def _kept_garbage() -> Iterator[None]:
+    """Processes that are forked meanwhile never free what they inherit.
+
+    A forked worker has the objects of its parent but not its threads. Were it to collect, say, a video decoder that the
+    parent left in a reference cycle, it would wait for ever for that decoder's threads to end.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _prepare_worker(worker: int) -> None:
