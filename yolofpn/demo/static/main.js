@@ -114,6 +114,7 @@ async function start() {
     clearTimeout(waiting);
     waiting = setTimeout(() => lookAgain(info.limits), 300);
   });
+  $("webcam-start").disabled = false; // a click before would be lost
   document.body.dataset.ready = "true";
 }
 
