@@ -48,7 +48,11 @@ def test_precision_by_name_and_by_processor(monkeypatch: pytest.MonkeyPatch) -> 
         torch.bfloat16,
         torch.float16,
     ]
-    for flags, expected in ({"avx2", "amx_bf16"}, torch.bfloat16), ({"avx2"}, torch.float32):
+    for flags, expected in (
+        ({"avx2", "amx_bf16"}, torch.bfloat16),
+        ({"avx2", "avx512_bf16"}, torch.bfloat16),
+        ({"avx2", "avx512f", "avx512_vnni"}, torch.float32),
+    ):
         monkeypatch.setattr(hardware, "cpu_flags", lambda flags=flags: frozenset(flags))
         assert choose_dtype("auto", CPU) == expected
     assert not is_fast_at_bf16(torch.device("mps"))

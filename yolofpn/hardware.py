@@ -12,6 +12,7 @@ import torch
 from yolofpn.errors import UserError
 
 _DEVICE_TYPES = ("cpu", "cuda", "mps")
+_BF16_FLAGS = frozenset({"amx_bf16", "avx512_bf16"})  # of matrix registers, and of dot products
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -57,7 +58,7 @@ def is_fast_at_bf16(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 matrices in hardware."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    return device.type == "cpu" and "amx_bf16" in cpu_flags()
+    return device.type == "cpu" and not _BF16_FLAGS.isdisjoint(cpu_flags())
 
 
 @cache
