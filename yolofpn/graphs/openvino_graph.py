@@ -60,7 +60,8 @@ class OpenVINOGraph:
         self._compiled: dict[tuple[int, int], _Compiled] = {}
         self._lock = threading.Lock()
         graph = self._get((1, 3, *size)).graph
-        self.slots = int(graph.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) if throughput else 1
+        # One more than run at once: it waits in the library's queue, so that no processor idles while results are read.
+        self.slots = 1 + int(graph.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) if throughput else 1
 
     def start(self, batch: Tensor) -> Wait:
         """Queues the work; the library's own threads do it."""
