@@ -50,7 +50,8 @@ def test_the_peak_rises_with_what_is_taken_and_can_be_forgotten() -> None:
 def test_a_matrix_product_has_two_operations_per_element_pair(
     dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine, "MATRIX_SIDE", 100)
+    monkeypatch.setattr(machine, "CHANNELS", 50)
+    monkeypatch.setattr(machine, "PIXELS_SIDE", 7)
     multiply, gflop = matrix_product(CPU, dtype)
     multiply()
-    assert gflop == pytest.approx(2 * 100**3 / 1e9)
+    assert gflop == pytest.approx(2 * 49 * 50 * 50 / 1e9)
