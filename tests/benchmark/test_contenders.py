@@ -120,11 +120,13 @@ def test_what_cannot_run_is_left_out(weights: Path, tmp_path: Path) -> None:
 def test_random_weights_for_cfg_and_yaml(weights: Path, tmp_path: Path) -> None:
     made = tmp_path / "made"
     made.mkdir()
-    yaml = Path(__file__).resolve().parents[2] / "cfg" / "yolofpn-tiny.yaml"
-    wanted = [Combination(str(path), "torch", "fp32") for path in (weights.with_suffix(".cfg"), yaml)]
+    cfgs = Path(__file__).resolve().parents[2] / "cfg"
+    # Untrained, the last of these has numbers so large that they drown a bias.
+    yamls = (cfgs / "yolofpn-tiny.yaml", cfgs / "yolofpn-add.yaml")
+    wanted = [Combination(str(path), "torch", "fp32") for path in (weights.with_suffix(".cfg"), *yamls)]
     opened = open_contenders(wanted, "cpu", made, pytest.fail)
-    assert [each.is_random for each in opened] == [True, True]
-    assert [each.darknet_file for each in opened] == [made / "tiny.weights", None]
+    assert [each.is_random for each in opened] == [True, True, True]
+    assert [each.darknet_file for each in opened] == [made / "tiny.weights", None, None]
     assert gflop(opened[0].own_predictor) == pytest.approx(2 * 3 * 7 * 2 * 2 / 1e9)  # 2 x 2 cells
     assert gflop(opened[1].own_predictor) == pytest.approx(5.46, abs=0.01)
     assert len(opened[1].own_predictor.names) == 80

@@ -8,10 +8,19 @@ import torch
 
 from tests.graphs.fakes import MeanBackend
 from tests.inference.backends.small import small_detector
-from yolofpn.inference.backends.torch_backend import TorchBackend
+from tests.inference.backends.test_second_stage import DARKNET, MLP, make
+from yolofpn.graphs.backend import Backend
+from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.threads import share_processors, sharing_processors
 
-CPU = torch.device("cpu")
+
+def predictor_with(backend: Backend | None = None, *, two_stages: bool = False) -> Predictor:
+    """In PyTorch, unless a backend is given."""
+    detector, metadata = make(DARKNET, MLP) if two_stages else small_detector()
+    predictor = Predictor(detector, metadata, device="cpu", backend="torch", precision="fp32")
+    if backend is not None:
+        predictor.backend = backend
+    return predictor
 
 
 @pytest.fixture(autouse=True)
@@ -24,26 +33,36 @@ def restored() -> Iterator[None]:
 
 def test_pytorch_keeps_its_threads_where_it_runs_the_network() -> None:
     torch.set_num_threads(2)
-    share_processors(TorchBackend(small_detector()[0], CPU), CPU)
+    share_processors(predictor_with())
     assert (cv2.getNumThreads(), torch.get_num_threads()) == (1, 2)
 
 
 def test_beside_another_library_pytorch_has_one_thread() -> None:
     torch.set_num_threads(2)
-    share_processors(MeanBackend(), CPU)
+    share_processors(predictor_with(MeanBackend()))
     assert (cv2.getNumThreads(), torch.get_num_threads()) == (1, 1)
+
+
+def test_pytorch_keeps_its_threads_where_it_runs_the_second_stage() -> None:
+    torch.set_num_threads(2)
+    predictor = predictor_with(MeanBackend(), two_stages=True)
+    assert predictor.has_second_stage and not predictor_with().has_second_stage
+    share_processors(predictor)
+    assert (cv2.getNumThreads(), torch.get_num_threads()) == (1, 2)
 
 
 def test_beside_a_gpu_opencv_has_what_it_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("yolofpn.inference.threads.num_threads", lambda: 2)
-    share_processors(TorchBackend(small_detector()[0], CPU), torch.device("cuda"))
+    predictor = predictor_with()
+    predictor.device = torch.device("cuda")
+    share_processors(predictor)
     assert cv2.getNumThreads() == 2
 
 
 def test_threads_are_given_back() -> None:
     torch.set_num_threads(2)
     cv2.setNumThreads(2)
-    with pytest.raises(ValueError, match="broken off"), sharing_processors(MeanBackend(), CPU):
+    with pytest.raises(ValueError, match="broken off"), sharing_processors(predictor_with(MeanBackend())):
         assert (cv2.getNumThreads(), torch.get_num_threads()) == (1, 1)
         raise ValueError("broken off")
     assert (cv2.getNumThreads(), torch.get_num_threads()) == (2, 2)

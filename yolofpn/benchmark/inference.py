@@ -129,7 +129,7 @@ def _with_its_threads(contender: Contender, work: Callable[[], Sequence[float]])
     predictor = contender.predictor
     if predictor is None:
         return work()
-    with sharing_processors(predictor.backend, predictor.device):
+    with sharing_processors(predictor):
         return work()
 
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
+import torch
+from torch import nn
+
 from yolofpn.benchmark.contenders import OurContender
 from yolofpn.config import Metadata, load_config
 from yolofpn.darknet.cfg import read_cfg
@@ -19,6 +22,7 @@ from yolofpn.inference.backends.choose import Workload
 from yolofpn.inference.load import LoadedDetector, load_for_inference
 from yolofpn.inference.predictor import Predictor
 from yolofpn.models.build import build_model
+from yolofpn.models.yolo import YOLO
 from yolofpn.shipped import default_weights
 from yolofpn.weights import weights_kind
 
@@ -159,7 +163,7 @@ def open_model(weights: str, folder: Path) -> Model:
 
 
 def random_weights(cfg: Path) -> LoadedDetector:
-    """A model's YAML with fresh weights for COCO's classes.
+    """A model's YAML with fresh weights for COCO's classes; those of one stage find nothing.
 
     Raises:
         UserError: it describes no detector.
@@ -169,6 +173,9 @@ def random_weights(cfg: Path) -> LoadedDetector:
         detector = build_model(config.model, len(COCO_NAMES), config.input, config.postprocess)
     except ValueError as error:
         raise UserError(f"{cfg}: {error}") from None
+    if isinstance(detector, YOLO):
+        for name, spec in detector.specs.items():
+            find_nothing(detector.head.get_submodule(f"{name}.predict"), len(spec.anchors))
     metadata = Metadata(
         model=config.model,
         input=config.input,
@@ -186,10 +193,20 @@ def make_darknet_weights(cfg: Path, folder: Path) -> Path:
     for planned in network.plan:
         spec = network.specs.get(str(planned.cfg.index))
         output = layers.get(planned.inputs[0]) if spec else None
-        if spec and isinstance(output, Convolution) and output.conv.bias is not None:
-            # Thousands of boxes in each picture would make everything a measurement of NMS.
-            output.conv.bias.data.view(len(spec.anchors), -1)[:, 4] = NO_OBJECT
+        if spec and isinstance(output, Convolution):
+            find_nothing(output.conv, len(spec.anchors))
     path = folder / f"{cfg.stem}.weights"
     write_layers(path, network.weight_layers())
     path.with_suffix(".cfg").write_text(cfg.read_text(errors="replace"))
     return path
+
+
+def find_nothing(predict: nn.Module, num_anchors: int) -> None:
+    """Let the objectness of a last convolution be next to 0 everywhere.
+
+    Else thousands of boxes in each picture would make everything a measurement of NMS.
+    """
+    assert isinstance(predict, nn.Conv2d) and predict.bias is not None
+    with torch.no_grad():
+        predict.weight.view(num_anchors, -1, *predict.weight.shape[1:])[:, 4] = 0
+        predict.bias.view(num_anchors, -1)[:, 4] = NO_OBJECT

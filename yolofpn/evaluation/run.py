@@ -123,7 +123,7 @@ def open_predictor(options: EvaluateOptions) -> Predictor:
         pad_batches=options.pad_batches,
     )
     print(predictor.backend_note)
-    share_processors(predictor.backend, predictor.device)
+    share_processors(predictor)
     sizes = " and ".join(f"{height}x{width}" for height, width in predictor.sizes)
     print(f"input: {sizes}, {predictor.resize}; {predictor.device}")
     return predictor

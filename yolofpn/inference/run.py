@@ -115,7 +115,7 @@ def open_predictor(options: DetectOptions, report: Report) -> Predictor:
         pad_batches=options.pad_batches,
     )
     report.say(predictor.backend_note)
-    share_processors(predictor.backend, predictor.device)
+    share_processors(predictor)
     return predictor
 
 

@@ -8,30 +8,26 @@ from contextlib import contextmanager
 import cv2
 import torch
 
-from yolofpn.graphs.backend import Backend
 from yolofpn.graphs.libraries import num_threads
+from yolofpn.inference.predictor import Predictor
 
 
-def share_processors(backend: Backend, device: torch.device) -> None:
+def share_processors(predictor: Predictor) -> None:
     """Let the network's library have the processors: what works beside it does so in one thread each.
 
-    For programs, such as our doors: these are settings of the whole process. OMP_NUM_THREADS bounds all of them.
-
-    Args:
-        backend: what runs the network.
-        device: where.
+    A second stage is a network too, which PyTorch runs whatever runs the first one. For programs, such as our doors:
+    these are settings of the whole process. OMP_NUM_THREADS bounds all of them.
     """
-    beside = 1 if device.type == "cpu" else num_threads()
-    cv2.setNumThreads(beside)
-    if backend.name != "torch":
+    cv2.setNumThreads(1 if predictor.device.type == "cpu" else num_threads())
+    if predictor.backend.name != "torch" and not predictor.has_second_stage:
         torch.set_num_threads(1)
 
 
 @contextmanager
-def sharing_processors(backend: Backend, device: torch.device) -> Iterator[None]:
+def sharing_processors(predictor: Predictor) -> Iterator[None]:
     """As ``share_processors`` for a while, for those who run several backends in turns."""
     before = cv2.getNumThreads(), torch.get_num_threads()
-    share_processors(backend, device)
+    share_processors(predictor)
     try:
         yield
     finally:
