@@ -149,6 +149,17 @@ def test_sound_that_cannot_be_read_is_left_out_aloud(tmp_path: Path, caplog: pyt
     assert "original.mp4" in caplog.text
 
 
+def test_sound_without_a_decoder_is_left_out_aloud(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    original = tmp_path / "original.mkv"
+    write_sound(original, "aac", seconds=0.5)
+    original.write_bytes(original.read_bytes().replace(b"A_AAC", b"A_ZZZ"))  # a codec that nobody knows
+    with av.open(str(original)) as container:
+        assert container.streams.audio and container.streams.audio[0].codec_context is None
+    write_video(tmp_path / "a.mp4", [0.0, 0.1], sound=original)
+    assert len(frame_times(tmp_path / "a.mp4")) == 2
+    assert "original.mkv: its sound cannot be read" in caplog.text
+
+
 def test_a_silent_source_gives_a_silent_video(tmp_path: Path) -> None:
     write_video(tmp_path / "original.mp4", [0.0, 0.1])
     write_video(tmp_path / "a.mp4", [0.0, 0.1], sound=tmp_path / "original.mp4")

@@ -117,8 +117,14 @@ def _demux(container: InputContainer) -> Iterator[Packet[VideoStream]]:
 
 
 def _audio_packets(source: InputContainer, output: OutputContainer, end: float) -> Iterator[Packet[AudioStream]]:
-    """The first audio stream of ``source`` until ``end``, in seconds from the start of its video as all times are."""
-    stream = source.streams.audio[0]
+    """The first audio stream of ``source`` that can be decoded until ``end``, in seconds from the start of its video.
+
+    Raises:
+        ValueError: none can be decoded.
+    """
+    stream = next((each for each in source.streams.audio if each.codec_context is not None), None)
+    if stream is None:
+        raise ValueError("no decoder for its sound")
     pictures = source.streams.best("video")
     start = float((pictures.start_time or 0) * (pictures.time_base or 0)) if pictures else 0.0
     if stream.codec_context.name in BROWSER_AUDIO:
