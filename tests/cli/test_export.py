@@ -119,9 +119,25 @@ def test_darknet_files_are_written_together_and_read_back(weights: Path, tmp_pat
     torch.testing.assert_close(one.boxes, other.boxes, rtol=0, atol=0.1)
 
 
+def test_a_darknet_network_is_written_for_the_size_that_was_asked_for(
+    weights: Path, tmp_path: Path, capsys: Any
+) -> None:
+    first, second = tmp_path / "a.weights", tmp_path / "b.weights"
+    assert call(main, capsys, "--weights", weights, "--format", "darknet", first).code == 0
+    same = call(main, capsys, "--weights", first, "--format", "darknet", second)
+    assert same.code == 0 and second.with_suffix(".cfg").read_text() == first.with_suffix(".cfg").read_text()
+    words = ("--img-size", "128x64", "--resize", "stretch")
+    assert call(main, capsys, "--weights", first, "--format", "darknet", *words, second).code == 0
+    written = load_detector(second, backend="torch")
+    assert (written.img_size, written.resize) == ((128, 64), "stretch")
+    before, after = (path.with_suffix(".cfg").read_text().splitlines() for path in (first, second))
+    assert len(before) == len(after) and len(set(before) ^ set(after)) == 6  # width, height, letter_box
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["--format", "darknet", "--batch", "4", "x.weights"], "--batch is for graphs"),
         (["--format", "onnx", "x.xml"], "x.xml: name the file .onnx"),
         (["--format", "onnx", "--precision", "bf16", "x.onnx"], "--format onnx holds fp32, not bf16"),
         (

@@ -49,6 +49,21 @@ def write_cfg(model: YOLO, input: InputConfig) -> str:
     return "\n".join([_HEAD, *sections.lines]) + "\n"
 
 
+def with_input(text: str, input: InputConfig) -> str:
+    """The cfg ``text`` with another size, and another way to it, in its first section; all else as it is."""
+    wanted = {"width": input.size[1], "height": input.size[0], "letter_box": int(input.resize == "letterbox")}
+    lines: list[str] = []
+    sections = 0
+    for line in text.splitlines():
+        begins = line.lstrip().startswith("[")
+        sections += begins
+        if sections != 1 or line.partition("=")[0].strip() not in wanted:
+            lines.append(line)
+        if begins and sections == 1:
+            lines += [f"{key}={value}" for key, value in wanted.items()]
+    return "\n".join(lines) + "\n"
+
+
 class _Sections:
     """The lines so far; every method adds one section and gives the index of its layer."""
 

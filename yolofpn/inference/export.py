@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from yolofpn.config import Metadata, ResizeMode
-from yolofpn.darknet.cfg_writer import write_cfg
+from yolofpn.darknet.cfg_writer import with_input, write_cfg
 from yolofpn.darknet.native import layers_to_write
 from yolofpn.darknet.network import DarknetNetwork
 from yolofpn.darknet.weights import NEW_HEADER, write_layers
@@ -125,6 +125,8 @@ class Exporter:
         detector = self.detector
         if isinstance(detector, DarknetNetwork):
             text, layers = detector.cfg.text, detector.weight_layers()
+            if self.options.img_size is not None or self.options.resize != "auto":
+                text = with_input(text, self.metadata.input)
         else:
             text, layers = write_cfg(detector, self.metadata.input), layers_to_write(detector)
         path.with_suffix(".cfg").write_text(text)
@@ -162,6 +164,8 @@ def open_export(options: ExportOptions) -> tuple[Exporter, list[str]]:
     suffix = _SUFFIXES[options.format]
     if options.output.suffix != suffix:
         raise UserError(f"{options.output}: name the file {suffix} for --format {options.format}")
+    if options.format == "darknet" and options.batch is not None:
+        raise UserError("--batch is for graphs: Darknet's files take batches of any size")
     _check_precision(options)
     loaded = load_weights(options.weights, darknet_cfg=options.darknet_cfg, names=options.names)
     detector = loaded.detector
