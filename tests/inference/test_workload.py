@@ -35,6 +35,8 @@ def test_folders_are_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert expected_workload([str(tmp_path)]) == "few"
     (tmp_path / "inner" / "c.jpg").touch()
     assert expected_workload([str(tmp_path)]) == "many"
+    assert expected_workload([f"{tmp_path}/*.jpg"]) == "few"
+    assert expected_workload([f"{tmp_path}/**/*"]) == "many"
     (tmp_path / "a.jpg").unlink()
     (tmp_path / "inner" / "b.jpg").rename(tmp_path / "b.mkv")
     assert expected_workload([str(tmp_path)]) == "many"

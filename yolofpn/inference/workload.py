@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from glob import has_magic, iglob
 from itertools import islice
 from pathlib import Path
 
@@ -26,7 +27,10 @@ def _holds_much(path: Path) -> bool:
     if path.suffix.lower() in VIDEO_SUFFIXES or path.suffix == ".txt":
         return True
     try:
-        names = list(islice(path.rglob("*"), MANY)) if path.is_dir() else []
+        if has_magic(str(path)):
+            names = [Path(name) for name in islice(iglob(str(path), recursive=True), MANY)]
+        else:
+            names = list(islice(path.rglob("*"), MANY)) if path.is_dir() else []
     except OSError:
         return False
     return len(names) >= MANY or any(name.suffix.lower() in VIDEO_SUFFIXES for name in names)
