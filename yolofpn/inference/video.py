@@ -18,6 +18,7 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from yolofpn.errors import InputError
+from yolofpn.graphs.libraries import num_threads
 from yolofpn.structures import Frame, Image
 
 OPEN_TIMEOUT = 15.0  # seconds that an address has to answer
@@ -101,6 +102,7 @@ def _open(target: Path | str, name: str) -> Iterator[tuple[InputContainer, Video
         if not isinstance(stream, VideoStream) or stream.codec_context is None:
             raise InputError(f"{name}: holds no video that can be decoded; convert it, e.g. to H.264 in mp4")
         stream.thread_type = "AUTO"
+        stream.codec_context.thread_count = num_threads()
         yield container, stream
 
 

@@ -13,7 +13,7 @@ from av.container import OutputContainer
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from yolofpn.hardware import available_cpus
+from yolofpn.graphs.libraries import num_threads
 from yolofpn.inference.background import Handover
 from yolofpn.inference.output_files import write_errors
 from yolofpn.inference.remux import drop_torn_fragment, file_url, remux
@@ -125,7 +125,7 @@ class VideoWriter:
         codec = stream.codec_context
         codec.time_base = TIME_BASE
         codec.max_b_frames = 0  # so that decoding order is presentation order, and no time needs to be shifted
-        codec.thread_count = max(1, available_cpus() // 2)  # the network needs the rest
+        codec.thread_count = max(1, num_threads() // 2)  # the network needs the rest
         codec.gop_size = max(1, round(2 * self._fps))
         codec.colorspace = codec.color_primaries = codec.color_trc = ITU709
         codec.color_range = 1  # 16..235
