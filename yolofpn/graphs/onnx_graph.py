@@ -12,6 +12,7 @@ from torch import Tensor
 
 from yolofpn.graphs.backend import Wait, as_uint8
 from yolofpn.graphs.libraries import import_extra, num_threads
+from yolofpn.graphs.newest import NewestSizes
 
 
 class ONNXGraph:
@@ -30,15 +31,14 @@ class ONNXGraph:
     def __init__(
         self, find_graph: Callable[[tuple[int, int]], Path], map_names: Sequence[str], size: tuple[int, int]
     ) -> None:
-        self._find_graph = find_graph
         self._map_names = tuple(map_names)
-        self._sessions: dict[tuple[int, int], Any] = {}
-        self._get(size)
+        self._sessions: NewestSizes[Any] = NewestSizes(lambda size: open_session(find_graph(size)))
+        _ = self._sessions[size]
 
     def start(self, batch: Tensor) -> Wait:
         """The work is done when this returns."""
         count = len(batch)
-        session = self._get((batch.shape[2], batch.shape[3]))
+        session = self._sessions[batch.shape[2], batch.shape[3]]
         node = session.get_inputs()[0]
         pictures = as_uint8(batch).numpy()
         if isinstance(node.shape[0], int) and count < node.shape[0]:
@@ -47,11 +47,6 @@ class ONNXGraph:
         outputs = session.run(None, {node.name: pictures})
         maps = {name: torch.from_numpy(output[:count]) for name, output in zip(self._map_names, outputs, strict=True)}
         return lambda: maps
-
-    def _get(self, size: tuple[int, int]) -> Any:  # noqa: ANN401
-        if size not in self._sessions:
-            self._sessions[size] = open_session(self._find_graph(size))
-        return self._sessions[size]
 
 
 def open_session(path: Path) -> Any:  # noqa: ANN401

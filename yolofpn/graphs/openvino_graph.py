@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from yolofpn.graphs.backend import Wait, as_uint8
 from yolofpn.graphs.libraries import import_extra, num_threads
+from yolofpn.graphs.newest import NewestSizes
 from yolofpn.graphs.signal_stack import kept_signal_stack
 
 # int8 is in the graph itself; what is left of it is computed in the type that the processor prefers.
@@ -23,11 +25,19 @@ _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
 @dataclass(frozen=True)
 class _Compiled:
-    """A graph for one size of input, and its requests that are not in flight."""
+    """A graph for one size of input and batch, and its requests that are not in flight."""
 
     graph: Any
     batch: int
     idle: deque[Any] = field(default_factory=deque)
+
+
+@dataclass
+class _Graphs:
+    """For one size of input: the graph for one picture (or what the file has), and that of the largest batch so far."""
+
+    first: _Compiled
+    most: _Compiled
 
 
 class OpenVINOGraph:
@@ -57,17 +67,28 @@ class OpenVINOGraph:
         self._map_names = tuple(map_names)
         self._throughput = throughput
         self._core = import_extra("openvino").Core()
-        self._compiled: dict[tuple[int, int], _Compiled] = {}
+        self._graphs = NewestSizes(self._open)
         self._lock = threading.Lock()
-        graph = self._get((1, 3, *size)).graph
+        graph = self._graphs[size].first.graph
         # One more than run at once: it waits in the library's queue, so that no processor idles while results are read.
         self.slots = 1 + int(graph.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) if throughput else 1
 
     def start(self, batch: Tensor) -> Wait:
         """Queues the work; the library's own threads do it."""
-        count = len(batch)
-        compiled = self._get(tuple(batch.shape))
         pictures = as_uint8(batch).numpy()
+        count, _, height, width = pictures.shape
+        with self._lock:
+            graphs = self._graphs[height, width]
+            if graphs.most.batch < count:
+                graphs.most = self._compile(count, (height, width))
+        if graphs.first.batch > 1 or 2 * count > graphs.most.batch:
+            return self._run(graphs.most, pictures)
+        # More than half of the large graph's work would be on empty pictures.
+        waits = [self._run(graphs.first, pictures[index : index + 1]) for index in range(count)]
+        return lambda: _joined([wait() for wait in waits])
+
+    def _run(self, compiled: _Compiled, pictures: NDArray[np.uint8]) -> Wait:
+        count = len(pictures)
         if count < compiled.batch:  # the end of a video: empty pictures fill up, as compiling anew would take longer
             pictures = np.concatenate([pictures, np.zeros((compiled.batch - count, *pictures.shape[1:]), np.uint8)])
         request = compiled.idle.pop() if compiled.idle else compiled.graph.create_infer_request()
@@ -85,14 +106,9 @@ class OpenVINOGraph:
 
         return wait
 
-    def _get(self, shape: tuple[int, ...]) -> _Compiled:
-        batch, _, height, width = shape
-        with self._lock:
-            known = self._compiled.get((height, width))
-            if known is None or known.batch < batch:
-                known = self._compile(batch, (height, width))
-                self._compiled[height, width] = known
-            return known
+    def _open(self, size: tuple[int, int]) -> _Graphs:
+        compiled = self._compile(1, size)
+        return _Graphs(compiled, compiled)
 
     def _compile(self, batch: int, size: tuple[int, int]) -> _Compiled:
         model = self._core.read_model(self._find_graph(size))
@@ -107,3 +123,8 @@ class OpenVINOGraph:
         with kept_signal_stack():
             graph = self._core.compile_model(model, "CPU", settings)
         return _Compiled(graph, int(graph.input(0).shape[0]))
+
+
+def _joined(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The maps of single pictures as those of their batch."""
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
