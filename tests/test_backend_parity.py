@@ -85,13 +85,17 @@ def backends(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     names = convert.map_names(detector)
     return {
         "torch bf16": TorchBackend(detector, CPU, torch.bfloat16),
+        "torch fp16": TorchBackend(detector, CPU, torch.float16),
         "openvino fp32": OpenVINOGraph(lambda _: xml, names, size, "fp32"),
         "openvino bf16": OpenVINOGraph(lambda _: xml, names, size, "bf16"),
+        "openvino fp16": OpenVINOGraph(lambda _: xml, names, size, "fp16"),
         "onnx fp32": ONNXGraph(lambda _: onnx, names, size),
     }
 
 
-@pytest.mark.parametrize("name", ["torch bf16", "openvino fp32", "openvino bf16", "onnx fp32"])
+@pytest.mark.parametrize(
+    "name", ["torch bf16", "torch fp16", "openvino fp32", "openvino bf16", "openvino fp16", "onnx fp32"]
+)
 def test_a_backend_finds_what_pytorch_finds(
     name: str, scene: Scene, reference: TorchBackend, backends: dict[str, Backend], full_ap: float
 ) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from yolofpn.errors import UserError
 from yolofpn.graphs import libraries
-from yolofpn.graphs.libraries import import_extra, is_installed, num_threads
+from yolofpn.graphs.libraries import import_extra, is_installed, num_threads, versions
 
 
 def test_a_missing_extra_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -15,6 +15,10 @@ def test_a_missing_extra_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatc
     assert not is_installed("no_such_module")
     with pytest.raises(UserError, match=r"no_such_module is not installed: pip install '\.\[onnx\]'"):
         import_extra("no_such_module")
+
+
+def test_versions_of_what_is_not_installed_under_that_name() -> None:
+    assert versions("pytest", "no-such-package") == f"pytest {pytest.__version__}, no-such-package none"
 
 
 def test_openvino_comes_without_its_telemetry() -> None:

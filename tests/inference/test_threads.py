@@ -45,9 +45,7 @@ def test_beside_another_library_pytorch_has_one_thread() -> None:
 
 def test_pytorch_keeps_its_threads_where_it_runs_the_second_stage() -> None:
     torch.set_num_threads(2)
-    predictor = predictor_with(MeanBackend(), two_stages=True)
-    assert predictor.has_second_stage and not predictor_with().has_second_stage
-    share_processors(predictor)
+    share_processors(predictor_with(MeanBackend(), two_stages=True))
     assert (cv2.getNumThreads(), torch.get_num_threads()) == (1, 2)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,8 @@ from torch import Tensor, nn
 
 from yolofpn.benchmark.machine import synchronize
 from yolofpn.graphs.backend import Backend, Wait
+from yolofpn.graphs.timing import seconds_per_pass
+from yolofpn.inference.backends.choose import Workload
 from yolofpn.inference.predictor import Predictor
 from yolofpn.models.faster_rcnn import FasterRCNN
 from yolofpn.models.summary import layer_rows
@@ -65,6 +66,11 @@ class Contender(Protocol):
         ...
 
     @property
+    def workload(self) -> Workload:
+        """What it got ready for."""
+        ...
+
+    @property
     def is_random(self) -> bool:
         """Whether its weights are random ones, made up for a cfg, which find nothing."""
         ...
@@ -86,6 +92,7 @@ class OurContender:
         predictor: is changed, its backend is wrapped.
         batch_size: pictures of a pass.
         darknet_file: the ``.weights`` file that the numbers come from, if it is one.
+        workload: what its backend got ready for.
         is_random: the weights were made up for a cfg, and find nothing.
         compiled: by torch.compile.
     """
@@ -97,6 +104,7 @@ class OurContender:
         batch_size: int = 1,
         *,
         darknet_file: Path | None = None,
+        workload: Workload = "many",
         is_random: bool = False,
         compiled: bool = False,
     ) -> None:
@@ -105,6 +113,7 @@ class OurContender:
         self.batch_size = batch_size
         self.img_size = predictor.img_size
         self.is_random = is_random
+        self.workload = workload
         self.own_predictor = predictor
         self._clock = ClockedBackend(predictor.backend, lambda: synchronize(predictor.device))
         self.backend = self._clock.name + (" compiled" if compiled else "")
@@ -126,17 +135,7 @@ class OurContender:
 
     def network_passes(self, count: int) -> float:
         """With as many passes in flight as pay off."""
-        backend, batch = self._clock.backend, self._clock.batch
-        in_flight: deque[Wait] = deque()
-        start = time.perf_counter()
-        for _ in range(count):
-            if len(in_flight) == backend.slots:
-                in_flight.popleft()()
-            in_flight.append(backend.start(batch))
-        for wait in in_flight:
-            wait()
-        synchronize(self.own_predictor.device)
-        return (time.perf_counter() - start) / count
+        return seconds_per_pass(self._clock.backend, self._clock.batch, count)
 
     def proposals(self) -> float | None:
         """Regions that the second stage looks at in each picture of the last ``detect``; None where there is none."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
 
@@ -39,8 +39,15 @@ def import_extra(module: str) -> Any:  # noqa: ANN401
 
 
 def versions(*packages: str) -> str:
-    """'torch 2.13.0, openvino 2026.4.1': of packages that are installed."""
-    return ", ".join(f"{package} {version(package)}" for package in packages)
+    """'torch 2.13.0, onnx none': of packages; a library may come in one of another name, such as onnxruntime-gpu."""
+    return ", ".join(f"{package} {_version(package)}" for package in packages)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
 
 
 def num_threads() -> int:

@@ -125,11 +125,6 @@ class Predictor:
         """Class names by label."""
         return self.metadata.names
 
-    @property
-    def has_second_stage(self) -> bool:
-        """Whether a network of its own, in PyTorch, looks at the regions that the backend's maps propose."""
-        return self.postprocessor is not self.detector
-
     @overload
     def __call__(self, picture: Picture, *, rgb: bool = False) -> Detections: ...
 

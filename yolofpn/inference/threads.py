@@ -9,6 +9,7 @@ import cv2
 import torch
 
 from yolofpn.graphs.libraries import num_threads
+from yolofpn.inference.backends.second_stage import has_second_stage
 from yolofpn.inference.predictor import Predictor
 
 
@@ -19,7 +20,7 @@ def share_processors(predictor: Predictor) -> None:
     these are settings of the whole process. OMP_NUM_THREADS bounds all of them.
     """
     cv2.setNumThreads(1 if predictor.device.type == "cpu" else num_threads())
-    if predictor.backend.name != "torch" and not predictor.has_second_stage:
+    if predictor.backend.name != "torch" and not has_second_stage(predictor.detector):
         torch.set_num_threads(1)
 
 

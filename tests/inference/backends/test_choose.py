@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from tests.graphs.fakes import MeanBackend
 from tests.inference.backends.small import pictures, small_detector
+from tests.inference.backends.test_second_stage import DARKNET, MLP, make
 from yolofpn.errors import UserError
-from yolofpn.graphs.backend import Backend, Wait
+from yolofpn.graphs.backend import Backend
 from yolofpn.inference.backends import cache, choose, convert
 from yolofpn.inference.backends.choose import Choice, choose_backend
 from yolofpn.inference.backends.parity import Parity
@@ -173,22 +173,40 @@ def test_what_cannot_be_is_refused(settings: dict[str, str], message: str) -> No
         choice_of(**settings)
 
 
-def test_work_that_is_only_queued_counts_until_its_numbers_are_there() -> None:
-    read: list[int] = []
+@pytest.mark.usefixtures("speed")
+def test_onnx_is_tried_where_nothing_shorter_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choose, "is_fast_at_bf16", lambda _: True)
+    monkeypatch.setattr(choose, "is_installed", lambda module: module == "onnxruntime")
+    passing = {"bf16": 0.9, "fp32": 1.0}
 
-    class Queued(torch.Tensor):
-        def flatten(self, *_: object) -> torch.Tensor:
-            read.append(len(self))
-            return torch.zeros(1)
+    def compare(_detector: Any, _reference: Any, backend: Backend, *_: Any) -> Parity:
+        return Parity(100, passing[backend.precision], 0.0, 0.0, 0.0)
 
-    class Queue(MeanBackend):
-        def start(self, batch: torch.Tensor) -> Wait:
-            maps = super().start(batch)()
-            return lambda: {name: raw.as_subclass(Queued) for name, raw in maps.items()}
+    monkeypatch.setattr(choose, "compare_backends", compare)
+    monkeypatch.setattr(cache, "read_verdict", lambda _: None)
+    assert choice_of(workload="many").backend.name == "onnx"
+    passing["bf16"] = 1.0
+    assert choice_of(workload="many").backend.name == "torch"
 
-    backend = Queue()
-    assert choose._milliseconds(backend, pictures(1)) > 0
-    assert len(read) == len(backend.batches) == choose._ROUNDS * backend.slots
+
+@pytest.mark.usefixtures("speed")
+def test_a_library_that_fails_does_not_keep_auto_from_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr(convert, "to_onnx", fail)
+    assert choice_of(workload="many").backend.name == "openvino"
+    monkeypatch.setattr(convert, "to_openvino", fail)
+    found = choice_of(workload="many", precision="fp32")
+    assert found.backend.name == "openvino"  # its graph is there already
+
+
+def test_a_second_stage_has_the_processors_between_two_passes() -> None:
+    detector, metadata = make(DARKNET, MLP)
+    found = choose_backend(
+        detector, metadata, [(64, 96)], torch.device("cpu"), backend="openvino", precision="fp32", workload="many"
+    )
+    assert (found.backend.name, found.backend.slots) == ("openvino", 1)
 
 
 def test_graphs_run_on_the_cpu_only() -> None:

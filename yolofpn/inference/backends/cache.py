@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import nn
 
+from yolofpn import __version__
 from yolofpn.config import Metadata
 from yolofpn.darknet.download import cache_folder
 from yolofpn.errors import UserError
@@ -22,6 +23,7 @@ from yolofpn.graphs.libraries import num_threads, versions
 from yolofpn.hardware import cpu_name
 
 _SUFFIXES = (".xml", ".onnx")
+_VERSION = f"{__version__}, 2"  # the number counts changes of graphs, comparisons and timings between two releases
 KEPT_GRAPHS = 8  # of the newest use; the full model's takes 250 MB
 ABANDONED = 86_400  # seconds; no conversion takes so long
 
@@ -44,8 +46,8 @@ def fingerprint(network: nn.Module, metadata: Metadata) -> str:
 
 
 def key(*parts: object) -> str:
-    """A short name for a file of what all ``parts`` determine together."""
-    return hashlib.sha256(json.dumps([str(part) for part in parts]).encode()).hexdigest()[:32]
+    """A short name for a file of what all ``parts`` and the version of this code determine together."""
+    return hashlib.sha256(json.dumps([_VERSION, *map(str, parts)]).encode()).hexdigest()[:32]
 
 
 def machine() -> str:

@@ -7,9 +7,9 @@ A graph has to be made once for each weights file, input size and version, which
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from statistics import median
 from typing import Literal, TypeAlias
 
 import torch
@@ -20,10 +20,12 @@ from yolofpn.errors import UserError
 from yolofpn.graphs.backend import Backend
 from yolofpn.graphs.exported import ExportedDetector
 from yolofpn.graphs.libraries import import_extra, is_installed
+from yolofpn.graphs.timing import seconds_per_pass
 from yolofpn.hardware import is_fast_at_bf16
 from yolofpn.inference.backends import cache
 from yolofpn.inference.backends.build import BackendBuilder
 from yolofpn.inference.backends.parity import TOLERANCES, check_pictures, compare_backends
+from yolofpn.inference.backends.second_stage import has_second_stage
 from yolofpn.structures import Detector
 
 # few: the next picture may be the last; live: each result is awaited; many: it is the sum that counts.
@@ -31,7 +33,7 @@ Workload: TypeAlias = Literal["few", "live", "many"]
 BACKENDS = ("auto", "torch", "openvino", "onnx")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 _MODULES = {"openvino": "openvino", "onnx": "onnxruntime"}
-_ROUNDS = 5
+_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,9 @@ def choose_backend(
     if sizes_vary:  # then they are bounds; what backends are compared on has a size that the network takes
         divisor = detector.size_divisor
         sizes = [(height + -height % divisor, width + -width % divisor) for height, width in sizes]
-    builder = BackendBuilder(detector, metadata, sizes, device, workload == "many", compile)
+    # Beside several batches in flight a second stage would have no processor left.
+    throughput = workload == "many" and not has_second_stage(detector)
+    builder = BackendBuilder(detector, metadata, sizes, device, throughput, compile)
     chooser = _Chooser(builder, precision, takes_time=workload != "few")
     if backend in _MODULES:
         return chooser.given(backend)
@@ -125,6 +129,15 @@ def _choose_exported(
         raise UserError(f"{detector.path}: holds {detector.precision}, not {precision}: export it again for that")
     chosen = detector.backend(None if precision == "auto" else precision, throughput=throughput)
     return Choice(chosen, f"backend: {_shown(chosen)} (the weights are a graph for it)")
+
+
+@dataclass(frozen=True, order=True)
+class _Candidate:
+    """A backend that finds what PyTorch finds; the faster, the less."""
+
+    milliseconds: float
+    name: str
+    precision: str
 
 
 @dataclass(frozen=True)
@@ -153,38 +166,45 @@ class _Chooser:
 
     def fastest(self) -> Choice:
         """Of all that are worth a try and pass."""
-        installed = [name for name in self._worthwhile() if is_installed(_MODULES[name])]
-        if not installed:
+        installed = [name for name, module in _MODULES.items() if is_installed(module)]
+        candidates: list[_Candidate] = []
+        failures = []
+        for name in installed:
+            try:
+                candidates += self._candidates(name, beside=candidates)
+            except Exception as error:  # converters, and the disks that graphs are kept on, fail in many ways
+                failures.append((str(error) or type(error).__name__).splitlines()[0])
+        if candidates:
+            return self._fastest_of(candidates)
+        if failures:
+            return self.torch(f"; no graph could be made: {failures[0]}")
+        if "openvino" not in installed:
             return self.torch("; pip install '.[openvino]' would be faster here")
-        try:
-            return self._fastest_of(installed)
-        except Exception as error:  # converters, and the disks that graphs are kept on, fail in many ways
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            return self.torch(f"; no graph could be made: {reason}")
+        return self.torch("" if self.takes_time else "; a video would make a faster graph, which is then kept")
 
-    def _fastest_of(self, graphs: Sequence[str]) -> Choice:
-        """Of the backends ``graphs`` and PyTorch."""
-        found = [
-            (verdict.milliseconds, name, precision)
-            for name in graphs
-            if self.takes_time or self.builder.is_ready(name)
-            for precision in self._precisions(name)
-            if (verdict := self._verdict(name, precision)) is not None and verdict.passed
+    def _candidates(self, name: str, beside: Sequence[_Candidate]) -> list[_Candidate]:
+        """The backend in each precision that passes, if there is time to find out or it is known."""
+        # ONNX Runtime has fp32 alone, which is not worth its conversion beside something shorter that passes.
+        shorter = any(other.precision != "fp32" for other in beside) or self._torch_precision() != "fp32"
+        if (name == "onnx" and shorter) or not (self.takes_time or self.builder.is_ready(name)):
+            return []
+        verdicts = {precision: self._verdict(name, precision) for precision in self._precisions(name)}
+        return [
+            _Candidate(verdict.milliseconds, name, precision)
+            for precision, verdict in verdicts.items()
+            if verdict is not None and verdict.passed
         ]
-        if not found:
-            return self.torch("" if self.takes_time else "; a video would make a faster graph, which is then kept")
-        own = self._verdict("torch", self._torch_precision())
-        milliseconds, name, precision = min(found)
-        if own is not None and own.milliseconds <= milliseconds:
-            return self.torch()
-        built = self.builder.build(name, precision)
-        beside = f", PyTorch {own.milliseconds:.1f} ms" if own is not None else ""
-        return Choice(built, f"backend: {_shown(built)} (the fastest here: {milliseconds:.1f} ms per picture{beside})")
 
-    def _worthwhile(self) -> list[str]:
-        """What can be faster than PyTorch: ONNX Runtime, which has fp32 alone, only where nothing shorter is wanted."""
-        only_fp32 = self.precision == "fp32" or (self.precision == "auto" and not is_fast_at_bf16(self.builder.device))
-        return ["openvino", "onnx"] if only_fp32 else ["openvino"]
+    def _fastest_of(self, candidates: Sequence[_Candidate]) -> Choice:
+        """Of these and PyTorch."""
+        own = self._verdict("torch", self._torch_precision())
+        best = min(candidates)
+        if own is not None and own.milliseconds <= best.milliseconds:
+            return self.torch()
+        built = self.builder.build(best.name, best.precision)
+        shown = f"{best.milliseconds:.1f} ms per picture"
+        beside = f", PyTorch {own.milliseconds:.1f} ms" if own is not None else ""
+        return Choice(built, f"backend: {_shown(built)} (the fastest here: {shown}{beside})")
 
     def _precisions(self, name: str) -> list[str]:
         """What to try, one after the other."""
@@ -235,12 +255,5 @@ def _shown(backend: Backend) -> str:
 
 
 def _milliseconds(backend: Backend, picture: Tensor) -> float:
-    """Of one picture, the median of a few rounds, with as many in flight as the backend likes."""
-    times = []
-    for _ in range(_ROUNDS):
-        start = time.perf_counter()
-        for wait in [backend.start(picture) for _ in range(backend.slots)]:
-            first, *_ = wait().values()
-            first.flatten()[0].item()  # a GPU is done only when a number can be read
-        times.append((time.perf_counter() - start) / backend.slots)
-    return 1000 * sorted(times)[_ROUNDS // 2]
+    """Of one picture, the median of a few rounds."""
+    return 1000 * median(seconds_per_pass(backend, picture, 2 * backend.slots) for _ in range(_ROUNDS))

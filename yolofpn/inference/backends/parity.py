@@ -47,7 +47,6 @@ TOLERANCES = {
     "fp32": Tolerance(1.0, 0.05, 1e-3, 1e-3),
     "bf16": Tolerance(0.97, None, 0.1, 0.1),
     "fp16": Tolerance(0.97, None, 0.1, 0.1),
-    "int8": Tolerance(0.9, None, 0.2, 0.3),
 }
 
 

@@ -9,6 +9,13 @@ from yolofpn.models.fast_rcnn import FastRCNN
 from yolofpn.models.faster_rcnn import FasterRCNN
 from yolofpn.structures import Detector
 
+_TwoStage = FasterRCNN | FastRCNN
+
+
+def has_second_stage(detector: Detector) -> bool:
+    """Whether a network of its own, in PyTorch, looks at the regions that the backend's maps propose."""
+    return isinstance(detector, _TwoStage)
+
 
 def prepare_postprocess(detector: Detector, precision: str) -> Detector:
     """What turns the maps of a backend of ``precision`` into detections: the detector itself, if it has one stage.
@@ -16,7 +23,7 @@ def prepare_postprocess(detector: Detector, precision: str) -> Detector:
     Otherwise a copy around the same numbers, whose second stage has no batch norms left; with a half precision its
     layers compute in it, except those for classes and deltas.
     """
-    if not isinstance(detector, FasterRCNN | FastRCNN):
+    if not isinstance(detector, _TwoStage):
         return detector
     box = fold_norms(detector.head.box)
     dtype = _dtype(precision, next(box.parameters()).device)
