@@ -160,7 +160,7 @@ def test_benchmark_on_nothing(
 ) -> None:
     for name in ("STAGE_SECONDS", "NETWORK_SECONDS"):
         monkeypatch.setattr(f"yolofpn.benchmark.inference.{name}", 0.001)
-    monkeypatch.setattr("yolofpn.benchmark.machine.MATRIX_SIDE", 64)
+    monkeypatch.setattr("yolofpn.benchmark.machine.CHANNELS", 16)
     (tmp_path / "one.yaml").write_text(CFG.replace(HEAD, "{type: yolo, anchors: [[[9, 9]], [[20, 20]], [[40, 40]]]}"))
     words = ("--weights", cfg, tmp_path / "one.yaml", "--empty", "--batch-size", 2, "--frames", 2, "--rounds", 1)
     outcome = call(benchmark.main, capsys, *words, *TORCH, "--json", tmp_path / "report.json")

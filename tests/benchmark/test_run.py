@@ -27,7 +27,7 @@ TORCH = ("--backend", "torch", "--precision", "fp32", "--device", "cpu", "--roun
 def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("inference.STAGE_SECONDS", "inference.NETWORK_SECONDS", "hot_path.SECONDS"):
         monkeypatch.setattr(f"yolofpn.benchmark.{name}", 0.001)
-    monkeypatch.setattr("yolofpn.benchmark.machine.MATRIX_SIDE", 64)
+    monkeypatch.setattr("yolofpn.benchmark.machine.CHANNELS", 16)
 
 
 @pytest.fixture

@@ -32,6 +32,13 @@ def test_speed() -> None:
     }  # fmt: skip
 
 
+def test_the_workload_is_named_where_rows_differ_in_it() -> None:
+    rows = [speed_row(workload="many"), speed_row(workload="live")]
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in speed_table(rows).splitlines()]
+    assert [line[5] for line in cells] == ["workload", "-" * 8, "many", "live"]
+    assert "workload" not in speed_table(rows[:1])
+
+
 def test_ap_has_columns_only_where_it_was_measured() -> None:
     peer = speed_row(backend="opencv", gflop=None, end_to_end_fps=None, share_of_network=None)
     lines = speed_table([speed_row(ap={"AP": 0.2467, "AP50": 0.4461}), peer]).splitlines()

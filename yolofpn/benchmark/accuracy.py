@@ -55,7 +55,7 @@ def plot_ap(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     figure = Figure(figsize=(10, 6), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     colours: dict[str, str] = {}
-    for (weights, backend, precision), own in _curves(rows).items():
+    for (weights, backend, precision, *workload), own in _curves(rows).items():
         points = sorted((float(row["network_ms"]), float(row["ap"]["AP"]), _size(row)) for row in own)
         axes.plot(
             [point[0] for point in points],
@@ -65,7 +65,7 @@ def plot_ap(path: Path, rows: Sequence[dict[str, Any]]) -> None:
             linestyle=LINES.get(precision, "-"),
             linewidth=1,
             markersize=7,
-            label=f"{weights}, {backend} {precision}",
+            label=", ".join([weights, f"{backend} {precision}", *workload]),
         )
         for time, value, size in points:
             axes.annotate(size, (time, value), textcoords="offset points", xytext=(0, 7), ha="center", fontsize=8)
@@ -84,11 +84,13 @@ def plot_ap(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         raise UserError(f"{path}: cannot be written ({error.strerror}): choose another place") from None
 
 
-def _curves(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
-    curves: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+def _curves(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, ...], list[dict[str, Any]]]:
+    """Rows that differ in size and batch alone."""
+    named = ["weights", "backend", "precision", *(["workload"] if len({row["workload"] for row in rows}) > 1 else [])]
+    curves: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in rows:
         if row["ap"]:
-            curves.setdefault((row["weights"], row["backend"], row["precision"]), []).append(row)
+            curves.setdefault(tuple(row[name] for name in named), []).append(row)
     return curves
 
 

@@ -21,6 +21,7 @@ STAGE_SECONDS = 1.0
 NETWORK_SECONDS = 1.0
 END_TO_END_SECONDS = 10.0
 FEWEST_FRAMES = 8
+FEWEST_BATCHES = 4
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 Work = Literal["stages", "network", "end to end", "matrix"]
@@ -31,6 +32,7 @@ class InferenceRow:
     """How fast one contender detects; milliseconds are of one picture, whatever the batch size.
 
     Attributes:
+        workload: what the backend got ready for; see ``choose_backend``.
         slots: batches that are in the network at once when it is timed alone.
         gflop: of the network's dense part for a picture; None for a peer.
         stages: Timing.to_json of each stage, one picture or batch after the other.
@@ -50,6 +52,7 @@ class InferenceRow:
     precision: str
     img_size: tuple[int, int]
     batch_size: int
+    workload: str
     slots: int
     gflop: float | None
     stages: dict[str, dict[str, float | int]]
@@ -108,6 +111,7 @@ def measure_inference(contenders: Sequence[Contender], run: InferenceRun) -> lis
         }
         if contender.predictor is not None:
             frames = max(FEWEST_FRAMES, min(run.frames, int(END_TO_END_SECONDS / per_picture)))
+            frames = whole_batches(frames, contender.batch_size)
             works["end to end"] = partial(
                 lambda c, f: [end_to_end(c.predictor, run.sources, c.batch_size, f)], contender, frames
             )
@@ -122,6 +126,11 @@ def measure_inference(contenders: Sequence[Contender], run: InferenceRun) -> lis
         _row(contender, own, timings["network", number], timings.get(("end to end", number)), peaks, memory)
         for number, (contender, own) in enumerate(zip(contenders, stages, strict=True))
     ]
+
+
+def whole_batches(frames: int, batch_size: int) -> int:
+    """At least so many frames, and at least ``FEWEST_BATCHES``: one that is filled up costs as much as a full one."""
+    return batch_size * max(FEWEST_BATCHES, -(-frames // batch_size))
 
 
 def _with_its_threads(contender: Contender, work: Callable[[], Sequence[float]]) -> Sequence[float]:
@@ -162,6 +171,7 @@ def _row(
         precision=contender.precision,
         img_size=contender.img_size,
         batch_size=contender.batch_size,
+        workload=contender.workload,
         slots=predictor.backend.slots if predictor is not None else 1,
         gflop=work,
         stages={name: Timing(tuple(seconds)).to_json() for name, seconds in stages.seconds.items()},

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from yolofpn.benchmark.contenders import NETWORK, POST, PRE, OurContender, TimedDetections
 from yolofpn.config import Metadata
+from yolofpn.inference.backends.choose import Workload
 from yolofpn.inference.predictor import Predictor
 from yolofpn.ops.resize import Placement, resize_image
 from yolofpn.structures import Detections, Image, Limits
@@ -32,6 +33,7 @@ class OpenCVContender:
     precision = "fp32"
     predictor: Predictor | None = None
     is_random = False
+    workload: Workload = "many"
 
     def __init__(self, weights: Path, like: Predictor, batch_size: int, folder: Path) -> None:
         self.weights = weights.name

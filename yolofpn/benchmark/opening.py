@@ -118,6 +118,7 @@ def open_contenders(
                 predictor,
                 each.batch_size,
                 darknet_file=model.darknet_file,
+                workload=each.workload,
                 is_random=path.suffix.lower() in CFG_SUFFIXES,
                 compiled=each.compile,
             )

@@ -36,11 +36,11 @@ def describe(report: Tree) -> str:
 def speed_table(rows: Sequence[Tree]) -> str:
     """One line per contender: network alone, end to end, and AP where it was measured."""
     with_ap = any(row["ap"] for row in rows)
-    header = [*IDENTITY, "in flight", "GFLOP", "network ms", "FPS (best)", "end to end FPS (best)"]
+    header = [*_identity_names(rows), "in flight", "GFLOP", "network ms", "FPS (best)", "end to end FPS (best)"]
     header += ["of network", "of peak", "MB"] + (["AP", "AP50"] if with_ap else [])
     lines = []
     for row in rows:
-        line = [*_identity(row), str(row["slots"]), _number(row["gflop"], 1), _number(row["network_ms"], 2)]
+        line = [*_identity(row, rows), str(row["slots"]), _number(row["gflop"], 1), _number(row["network_ms"], 2)]
         line += [_with_best(row, name) for name in ("network_fps", "end_to_end_fps")]
         line += [_percent(row["share_of_network"]), _percent(row["share_of_peak"])]
         line.append(_number(row["peak_memory"].get("gpu_mb", row["peak_memory"]["process_mb"]), 0))
@@ -53,8 +53,8 @@ def speed_table(rows: Sequence[Tree]) -> str:
 def stage_table(rows: Sequence[Tree]) -> str:
     """Milliseconds of a picture in each stage: p50, p95 and p99."""
     stages = list(rows[0]["stages"])
-    header = [*IDENTITY, *(f"{name} ms" for name in stages)]
-    lines = [[*_identity(row), *(_percentiles(row["stages"][name]) for name in stages)] for row in rows]
+    header = [*_identity_names(rows), *(f"{name} ms" for name in stages)]
+    lines = [[*_identity(row, rows), *(_percentiles(row["stages"][name]) for name in stages)] for row in rows]
     if any(row.get("proposals") for row in rows):
         header.append("proposals")
         lines = [[*line, _number(row.get("proposals"), 0)] for line, row in zip(lines, rows, strict=True)]
@@ -100,9 +100,15 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _identity(row: Tree) -> list[str]:
+def _identity_names(rows: Sequence[Tree]) -> list[str]:
+    """The workload is named where rows differ in it, or else none could be told from another."""
+    return [*IDENTITY, *(["workload"] if len({row.get("workload") for row in rows}) > 1 else [])]
+
+
+def _identity(row: Tree, rows: Sequence[Tree]) -> list[str]:
     height, width = row["img_size"]
-    return [row["weights"], row["backend"], row["precision"], f"{height}x{width}", str(row["batch_size"])]
+    cells = {**row, "input": f"{height}x{width}", "batch": row["batch_size"]}
+    return [str(cells.get(name, "")) for name in _identity_names(rows)]
 
 
 def _percentiles(timing: Tree) -> str:
