@@ -28,7 +28,7 @@ def _holds_much(path: Path) -> bool:
         return True
     try:
         if has_magic(str(path)):
-            names = [Path(name) for name in islice(iglob(str(path), recursive=True), MANY)]
+            names = [Path(name) for name in islice(iglob(str(path), recursive=True), MANY)]  # noqa: PTH207 as in sources
         else:
             names = list(islice(path.rglob("*"), MANY)) if path.is_dir() else []
     except OSError:

@@ -61,7 +61,9 @@ def test_pictures_may_lie_in_memory_in_any_order(graphs: dict[str, Path], kind: 
     assert_close(detector, run(kind, graphs[kind], convert.map_names(detector), SIZE), images)
 
 
-def test_a_small_batch_after_a_large_one_is_not_filled_up(graphs: dict[str, Path]) -> None:
+def test_a_small_batch_after_a_large_one_is_not_filled_up(
+    graphs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     detector, _ = small_detector()
     backend = run("openvino", graphs["openvino"], convert.map_names(detector), SIZE)
     assert isinstance(backend, OpenVINOGraph)
@@ -73,7 +75,7 @@ def test_a_small_batch_after_a_large_one_is_not_filled_up(graphs: dict[str, Path
         computed.append(compiled.batch)
         return run_one(compiled, batch)
 
-    backend._run = noted  # type: ignore[method-assign]
+    monkeypatch.setattr(backend, "_run", noted)
     for count, batches in (1, [1]), (3, [1, 1, 1]), (4, [1, 1, 1, 1]), (5, [8]), (8, [8]):
         assert_close(detector, backend, pictures(count, seed=count))
         assert computed == batches
