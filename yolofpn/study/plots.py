@@ -49,4 +49,5 @@ def _draw(axes: Axes, table: PaperTable, rows: Sequence[ComparedRow]) -> None:
     axes.set(title=table.title, ylabel=f"{column} [%]")
     axes.grid(axis="y", color="0.92")
     axes.set_axisbelow(True)
-    axes.legend(frameon=False)
+    axes.margins(y=0.2)  # room for the legend above the highest bar
+    axes.legend(frameon=False, loc="upper center", ncols=2)
