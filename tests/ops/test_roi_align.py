@@ -188,14 +188,15 @@ def test_max_pool_by_hand(box: tuple[float, ...], expected: list[float]) -> None
     assert pooled[0, 0, 0].tolist() == expected
 
 
+@pytest.mark.parametrize("aligned", [False, True])
 @pytest.mark.parametrize("ratio", [2, 0])
-def test_gradients_of_align(ratio: int) -> None:
+def test_gradients_of_align(ratio: int, aligned: bool) -> None:
     feature = random_feature(2, 2, 5, 6).requires_grad_()
     boxes = torch.tensor([[3.1, 2.2, 30, 35], [-9, -9, 20, 50], [16, 16, 16, 16], [900, 0, 950, 9]]).double()
     indices = torch.tensor([0, 1, 1, 0])
 
     def pool(x: Tensor) -> Tensor:
-        return roi_align(x, boxes, indices, (2, 3), SCALE, ratio)
+        return roi_align(x, boxes, indices, (2, 3), SCALE, ratio, aligned)
 
     assert torch.autograd.gradcheck(pool, (feature,))
 

@@ -131,12 +131,33 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
     yolo = small_model(head={"type": "yolo", "anchors": [[[10, 10]]]})
     with pytest.raises(UserError, match="head of type rcnn"):
         torchvision_detector(state, yolo, "tv.pth")
-    del state["rpn.head.bbox_pred.bias"]
     torch.save(state, tmp_path / "tv.pth")
     arguments = [str(tmp_path / "tv.pth"), str(tmp_path / "out.safetensors")]
     assert main(arguments) == 2
     assert "name one with --cfg" in capsys.readouterr().err
-    assert main([*arguments, "--cfg", cfg_file(tmp_path)]) == 2
-    assert "lacks 1 of the network's tensors, first 'head.rpn.deltas.bias'" in capsys.readouterr().err
     assert main([*arguments, "model.norm_eps=0"]) == 2
     assert "there is no --cfg" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ("rpn.head.bbox_pred.bias", "lacks 1 of the network's tensors, first 'head.rpn.deltas.bias'"),
+        *(
+            (f"roi_heads.box_predictor.{name}", f"lacks 'roi_heads.box_predictor.{name}'")
+            for name in ("cls_score.weight", "cls_score.bias", "bbox_pred.weight", "bbox_pred.bias")
+        ),
+        ("roi_heads.", "lacks 'roi_heads.box_predictor.cls_score.bias'"),  # all of the second stage: an RPN alone
+    ],
+)
+def test_files_that_are_not_whole(
+    missing: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = torchvision_state(91, old_spelling=False)
+    rest = {name: tensor for name, tensor in state.items() if not name.startswith(missing)}
+    assert len(rest) < len(state)
+    torch.save(rest, tmp_path / "tv.pth")
+    words = [str(tmp_path / "tv.pth"), str(tmp_path / "out.safetensors"), "--cfg", cfg_file(tmp_path)]
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") <= 2

@@ -14,6 +14,10 @@ from yolofpn.data.names import COCO_CATEGORY_IDS, COCO_NAMES
 from yolofpn.errors import UserError
 
 _FIRST = "rpn.head.cls_logits.weight"
+# What classes there are, and where they are found: a file without these is of an RPN, or cut off.
+_LAST = tuple(
+    f"roi_heads.box_predictor.{layer}.{kind}" for layer in ("cls_score", "bbox_pred") for kind in ("bias", "weight")
+)
 _COCO_OUTPUTS = 91  # the background and ids up to 90, ten of which no picture of COCO shows
 _COUNTER = "num_batches_tracked"
 
@@ -67,12 +71,16 @@ def torchvision_detector(
         names: of the classes; needed where they are not COCO's.
 
     Raises:
-        UserError: the head is of another type, a tensor has no place in it, or the names are missing or too many.
+        UserError: the head is of another type, a tensor has no place in it or those of the classes are missing, or the
+            names are missing or too many.
     """
     if not isinstance(model.head, RCNNHeadConfig):
         raise UserError(f"{origin}: holds a two-stage detector: name a --cfg with a head of type rcnn")
     state = {rename(name, origin): tensor for name, tensor in tensors.items() if not name.endswith(_COUNTER)}
-    outputs = len(state["head.box.classes.bias"])
+    for name in _LAST:
+        if name not in tensors:
+            raise UserError(f"{origin}: lacks {name!r}: only whole Faster R-CNN detectors of torchvision are converted")
+    outputs = len(tensors[_LAST[0]])
     if outputs == _COCO_OUTPUTS and names is None:
         order = [0, *COCO_CATEGORY_IDS]
         order += sorted(set(range(outputs)) - set(order))
