@@ -38,7 +38,7 @@ def write_result(output: Path, row: str, seed: int, values: dict[str, Any]) -> N
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
     (tmp_path / "study.yaml").write_text(STUDY)
-    keep_settings(tmp_path / "out", tmp_path / "study.yaml", Size())
+    keep_settings(tmp_path / "out", tmp_path / "study.yaml", Size(), {})
     return tmp_path / "out"
 
 

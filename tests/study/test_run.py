@@ -179,6 +179,52 @@ def test_rows_and_seeds(files: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert "run, compare" in call(main, capsys, "rum").err.replace("'", "")
 
 
+CHANGES = {
+    "a row's overrides": ("study.yaml", "top_down=false", "lateral=false"),
+    "a row's other settings": ("study.yaml", "[0.5, 1, 1.3]", "[0.5, 1]"),
+    "the overrides of all rows": ("study.yaml", "train.epochs=9", "train.epochs=8"),
+    "a cfg": ("small.yaml", "lr: 0.02", "lr: 0.03"),
+}
+
+
+@pytest.mark.parametrize(("name", "old", "new"), CHANGES.values(), ids=CHANGES)
+def test_a_folder_keeps_to_one_recipe(
+    name: str, old: str, new: str, files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study_run, "_run", lambda *_: None)
+    assert call(main, capsys, *WORDS).code == 0
+    path = files / name
+    before = path.read_text()
+    path.write_text(before.replace(old, new))
+    for _ in range(2):  # it does not take the change for granted the second time either
+        refused = call(main, capsys, *WORDS)
+        assert refused.code == 2 and refused.out == ""
+        assert "out: holds row " in refused.err and "before study.yaml or its cfg was changed" in refused.err
+        assert refused.err.count("\n") == 2
+    path.write_text(before)
+    assert call(main, capsys, *WORDS).code == 0
+
+
+def test_recipes_are_compared_by_what_they_mean(
+    files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study_run, "_run", lambda *_: None)
+    assert call(main, capsys, *WORDS).code == 0
+    study, cfg = files / "study.yaml", files / "small.yaml"
+    more = "  later: {title: later, cfg: later.yaml}\n"
+    study.write_text(f"# why\n{STUDY.replace('title: plain,', 'title: Simple,')}{more}")
+    cfg.write_text(f"# small\n{CFG.replace('lr: 0.02', 'lr: 2.0e-2')}")
+    assert call(main, capsys, *WORDS).code == 0  # a new row, whose cfg is not there yet
+    (files / "later.yaml").write_text(CFG)
+    assert call(main, capsys, *WORDS).code == 0
+    (files / "later.yaml").write_text(CFG.replace("lr: 0.02", "lr: 0.03"))
+    assert "holds row later" in call(main, capsys, *WORDS).err
+
+    note = files / "out" / "study.json"  # as it was before recipes were noted
+    note.write_text(json.dumps({key: value for key, value in json.loads(note.read_text()).items() if key != "recipes"}))
+    assert call(main, capsys, *WORDS).code == 0
+
+
 def test_a_process_that_fails_is_heard(files: Path) -> None:
     with (files / "log").open("w") as log:
         code = study_run._wait([sys.executable, "-c", "import os, sys; print(os.getpgid(0)); sys.exit(3)"], log)

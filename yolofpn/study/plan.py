@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,9 +14,11 @@ from pydantic import PositiveFloat, model_validator
 
 from yolofpn.config import StrictModel, read_yaml, validate
 from yolofpn.errors import UserError
-from yolofpn.inference.output_files import write_errors
+from yolofpn.inference.output_files import write_atomically, write_errors
 
 SETTINGS = "study.json"
+RECIPES = "recipes"  # the key in it
+_PRINTED_ONLY = {"title", "table", "paper_row"}  # of a row: they change no number
 TableName = Literal["rpn", "fast_rcnn", "faster_rcnn"]
 
 
@@ -138,11 +142,38 @@ def _generation(study: Study, name: str) -> int:
     return max((1 + _generation(study, other) for other in study.rows[name].needs), default=0)
 
 
-def keep_settings(output: Path, study: Path, size: Size) -> None:
+def recipes_of(study: Study, folder: Path) -> dict[str, str]:
+    """A digest for each row of all that the YAMLs say of its training and evaluation; comments and order do not count.
+
+    A row whose cfg cannot be read has none: its training says what is wrong.
+
+    Args:
+        study: what was read.
+        folder: that the rows' cfgs are relative to.
+    """
+    recipes = {}
+    for name, row in study.rows.items():
+        try:
+            cfg = None if row.cfg is None else read_yaml(folder / row.cfg)
+        except UserError:
+            continue
+        parts = [study.overrides, row.model_dump(exclude=_PRINTED_ONLY, exclude_defaults=True), cfg]
+        text = json.dumps(parts, sort_keys=True, default=str)
+        recipes[name] = hashlib.sha256(text.encode()).hexdigest()
+    return recipes
+
+
+def keep_settings(output: Path, study: Path, size: Size, recipes: Mapping[str, str]) -> None:
     """Note in the output folder what it is about, or see that it is about the same.
 
+    Args:
+        output: the folder.
+        study: the study's YAML.
+        size: what the user chose.
+        recipes: digests by row; they may be of more rows than before.
+
     Raises:
-        UserError: the folder holds a study of another size, or cannot be written.
+        UserError: the folder holds a study of another size or with other recipes, or cannot be written.
     """
     settings = {"study": str(study.resolve()), **json.loads(json.dumps(asdict(size)))}
     path = output / SETTINGS
@@ -150,7 +181,7 @@ def keep_settings(output: Path, study: Path, size: Size) -> None:
     with write_errors(path), contextlib.suppress(FileExistsError):
         output.mkdir(parents=True, exist_ok=True)
         with path.open("x") as file:
-            file.write(json.dumps(settings, indent=2) + "\n")
+            file.write(_as_text({**settings, RECIPES: dict(recipes)}))
     before = read_settings(output)
     for key, value in settings.items():
         if before.get(key) != value:
@@ -158,6 +189,21 @@ def keep_settings(output: Path, study: Path, size: Size) -> None:
                 f"{output}: holds a study with {key} {before.get(key)}, not {value}: "
                 "go on with the same, or choose another --output"
             )
+    noted = before.get(RECIPES)
+    if not isinstance(noted, dict):  # begun before recipes were noted
+        return
+    for name, digest in recipes.items():
+        if noted.get(name, digest) != digest:
+            raise UserError(
+                f"{output}: holds row {name} as it was before {study} or its cfg was changed\n"
+                "undo the change to go on, or choose another --output"
+            )
+    if not recipes.keys() <= noted.keys():
+        write_atomically(path, _as_text({**before, RECIPES: {**noted, **recipes}}).encode())
+
+
+def _as_text(settings: Mapping[str, object]) -> str:
+    return json.dumps(settings, indent=2) + "\n"
 
 
 def read_settings(output: Path) -> dict[str, object]:

@@ -17,7 +17,7 @@ from yolofpn.cli.arguments import DONE, SOME_FAILED
 from yolofpn.config import Config, load_config
 from yolofpn.errors import UserError
 from yolofpn.inference.output_files import write_errors
-from yolofpn.study.plan import Row, Size, Study, choose_rows, keep_settings, load_study
+from yolofpn.study.plan import Row, Size, Study, choose_rows, keep_settings, load_study, recipes_of
 from yolofpn.training.checkpoint import LAST, read_checkpoint
 
 RESULTS, NEW_RESULTS, LOG = "results.json", "new-results.json", "log.txt"
@@ -78,7 +78,7 @@ def run_study(options: StudyOptions) -> int:
     """
     study = load_study(options.study)
     names = choose_rows(study, options.rows)
-    keep_settings(options.output, options.study, options.size)
+    keep_settings(options.output, options.study, options.size, recipes_of(study, options.study.parent))
     failed = 0
     for seed in options.seeds:
         for name in names:
