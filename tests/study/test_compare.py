@@ -155,3 +155,29 @@ def test_studies_that_make_no_sense(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(UserError, match=message):
             load_study(path)
+
+
+FIRST_AND_SECOND = """
+title: x
+tables: [rpn, fast_rcnn]
+rows:
+  first: {title: first, cfg: f.yaml, table: rpn}
+  second: {title: second, cfg: s.yaml, proposals_of: first, table: fast_rcnn}
+  again: {title: again, weights_of: second, table: fast_rcnn}
+"""
+
+
+@pytest.mark.parametrize("name", ["second", "again"])
+@pytest.mark.parametrize("table", ["", ", table: rpn"], ids=["all tables", "rpn"])
+def test_rows_on_the_proposals_of_others_have_none_to_compare(name: str, table: str, tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(FIRST_AND_SECOND)
+    assert list(load_study(path).rows) == ["first", "second", "again"]
+    lines = FIRST_AND_SECOND.splitlines()
+    (place,) = (index for index, line in enumerate(lines) if line.startswith(f"  {name}:"))
+    lines[place] = lines[place].replace(", table: fast_rcnn", table)
+    path.write_text("\n".join(lines))
+    with pytest.raises(UserError) as error:
+        load_study(path)
+    assert f"rows.{name}.table: it takes another row's proposals and cannot stand in table 'rpn'" in str(error.value)
+    assert "\n" not in str(error.value)

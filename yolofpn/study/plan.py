@@ -86,6 +86,17 @@ class Study(StrictModel):
                 raise ValueError(f"rows.{name}.table: {row.table!r} is none of the study's tables")
         return self
 
+    @model_validator(mode="after")
+    def _only_rows_with_proposals_in_their_table(self) -> Study:
+        for name, row in self.rows.items():
+            takes_them = self.rows[row.weights_of or name].proposals_of is not None
+            if takes_them and "rpn" in (self.tables if row.table is None else (row.table,)):
+                raise ValueError(
+                    f"rows.{name}.table: it takes another row's proposals and cannot stand in table 'rpn': "
+                    "name another of the study's tables"
+                )
+        return self
+
 
 @dataclass(frozen=True)
 class Size:
