@@ -11,9 +11,11 @@ from torch import nn
 
 from tests.models.cases import make_target
 from yolofpn.config import RoIHeadsConfig
+from yolofpn.models import roi_heads as module
 from yolofpn.models.box_head import BoxHead
 from yolofpn.models.build_two_stage import build_roi_heads
 from yolofpn.models.roi_heads import RoIHeads
+from yolofpn.ops import roi_align
 from yolofpn.structures import FeatureInfo, Limits
 
 CLASSES = 3
@@ -101,3 +103,26 @@ def test_boxes_of_one_class_suppress_each_other_and_no_others() -> None:
     assert first.labels.tolist() == second.labels.tolist() == [0, 2, 1]
     assert first.boxes.tolist() == [[20, 20, 60, 60]] * 3
     assert second.boxes.tolist() == [[100, 90, 150, 120]] * 3  # cut to its image
+
+
+def test_maps_are_brought_into_order_once_for_all_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[torch.Tensor] = []
+    cells_in_rows = roi_align._cells_in_rows
+
+    def watching(feature: torch.Tensor) -> torch.Tensor:
+        rows.append(cells_in_rows(feature))  # kept, so that no other memory gets the same address
+        return rows[-1]
+
+    monkeypatch.setattr(roi_align, "_cells_in_rows", watching)
+    monkeypatch.setitem(module._POOLED_AT_ONCE, "cpu", 2 * 2 * 2)
+    pyramid = {"p4": torch.randn(2, 2, 8, 10, generator=torch.Generator().manual_seed(0))}
+    proposals = [torch.tensor([[20.0, 20, 60, 60], [90.0, 0, 130, 90]]), torch.tensor([[100.0, 90, 190, 200]])]
+    torch.manual_seed(0)
+    head = BoxHead(nn.Flatten(), 2 * 2 * 2, 4)
+    heads, limits = roi_heads(), Limits(0.01, 1.0, 10)
+    found = heads.detect(head, pyramid, proposals, [SIZE] * 2, limits)
+    assert len(rows) == 3 and len({each.data_ptr() for each in rows}) == 1
+    monkeypatch.setitem(module._POOLED_AT_ONCE, "cpu", 2**22)
+    together = heads.detect(head, pyramid, proposals, [SIZE] * 2, limits)
+    for one, other in zip(found, together, strict=True):
+        torch.testing.assert_close((one.boxes, one.scores), (other.boxes, other.scores))

@@ -115,8 +115,10 @@ class RoIHeads:
         rois, images = torch.cat(list(proposals)), image_of_each(proposals)
         numbers = _POOLED_AT_ONCE.get(rois.device.type, _POOLED_AT_ONCE_ELSE)
         at_once = max(1, numbers // (channels * height * width))
+        # The order that pooling reads them in: else it would bring the whole maps into it for every part.
+        maps = {name: feature.contiguous(memory_format=torch.channels_last) for name, feature in pyramid.items()}
         batches = zip(torch.split(rois, at_once), torch.split(images, at_once), strict=True)
-        parts = [head(self.pooler.pool(pyramid, some, of)) for some, of in batches]
+        parts = [head(self.pooler.pool(maps, some, of)) for some, of in batches]
         logits, deltas = zip(*parts, strict=True)
         return torch.cat(logits), torch.cat(deltas)
 
