@@ -102,9 +102,28 @@ def test_as_many_passes_in_flight_as_pay_off(weights: Path) -> None:
     predictor.backend = backend
     contender = OurContender("tiny", predictor)
     assert isinstance(predictor.backend, ClockedBackend) and predictor.backend.slots == 2
-    predictor.backend.start(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))()
+    contender._batch = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
     contender.network_passes(5)
-    assert (backend.most, backend.in_flight, backend.finished) == (2, 0, 1 + 5 + 2 * 2)  # some before and after
+    assert (backend.most, backend.in_flight, backend.finished) == (2, 0, 5 + 2 * 2)  # some before and after
+
+
+def test_passes_are_of_the_batch_of_the_last_detect_whatever_ran_in_between(weights: Path) -> None:
+    predictor = open_tiny(weights)
+    seen: list[int] = []
+
+    class Noted(SlowBackend):
+        def start(self, batch: Tensor) -> Wait:
+            seen.append(len(batch))
+            return lambda: predictor_maps(batch)
+
+    predictor_maps = predictor.detector.dense
+    predictor.backend = Noted()
+    contender = OurContender("tiny", predictor, 2)
+    contender.detect([PICTURES[0], PICTURES[0]])
+    predictor.start([PICTURES[0]])()  # as a run end to end does with its last picture
+    assert seen == [2, 1]
+    contender.network_passes(2)
+    assert set(seen[2:]) == {2}
 
 
 def test_what_cannot_run_is_left_out(weights: Path, tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from tests.doors import Outcome, call
-from tests.evaluation.squares import write_darknet_finder
-from tests.evaluation.test_run import write_scene
+from tests.evaluation.squares import write_darknet_finder, write_squares
+from tests.evaluation.test_run import PICTURES, write_scene
 from yolofpn.benchmark.contenders import OurContender
 from yolofpn.benchmark.opencv_peer import OpenCVContender
 from yolofpn.benchmark.stages import DECODE, DRAW, ENCODE, JSON, Stages
@@ -130,6 +130,28 @@ def test_ap_is_that_of_evaluate_and_is_plotted(
     assert [bool(row["ap"]) for row in report["inference"]] == [True, False, False, False]  # random weights, OpenCV
     image = np.asarray(cv2.imread(str(plot)))
     assert min(image.shape[:2]) > 500 and image.std() > 5
+
+
+def test_weights_without_ap_do_not_lose_the_figures_of_the_others(
+    finder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_squares(tmp_path / "data", PICTURES, categories={"Blue": 7, "red": 3, "other": 9})
+    stranger = tmp_path / "stranger.weights"
+    for suffix in (".weights", ".cfg"):
+        stranger.with_suffix(suffix).write_bytes(finder.with_suffix(suffix).read_bytes())
+    stranger.with_suffix(".names").write_text("cup\nfork\n")
+    words = ["--weights", stranger, finder, "--source", data.parent / "pictures", "--no-peers", "--data", data]
+    outcome, report = run(capsys, tmp_path, *words)
+    assert outcome.code == 1 and "stranger.weights torch fp32: no AP: no class in common" in outcome.err
+    assert [bool(row["ap"]) for row in report["inference"]] == [False, True]
+    assert all(row["network_fps"] > 0 for row in report["inference"])
+
+
+def test_data_that_are_missing_are_told_before_anything_is_measured(
+    finder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outcome = call(main, capsys, "--weights", finder, "--data", tmp_path / "nothing.yaml")
+    assert outcome.code == 2 and "nothing.yaml" in outcome.err and "backend:" not in outcome.out
 
 
 def test_data_root_can_be_given(finder: Path, scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from yolofpn.data.layouts import open_data
+from yolofpn.data.dataset import DetectionDataset
 from yolofpn.data.names import match_classes
 from yolofpn.errors import UserError
 from yolofpn.evaluation.evaluate import EVALUATION_LIMITS
@@ -23,16 +23,15 @@ MARKERS = {"torch": "o", "openvino": "s", "onnx": "^", "torch compiled": "v"}
 LINES = {"bf16": "--", "fp16": "-.", "int8": ":"}
 
 
-def measure_ap(predictor: Predictor, data: str, root: Path | None, batch_size: int) -> dict[str, float]:
-    """AP and AP50 on the data set's ``val`` split, as ``evaluate.py`` measures them.
+def measure_ap(predictor: Predictor, dataset: DetectionDataset, batch_size: int) -> dict[str, float]:
+    """AP and AP50 on a data set, as ``evaluate.py`` measures them.
 
     Raises:
-        UserError: the data set cannot be read, or has no class of the detector's.
+        UserError: it has no class of the detector's.
     """
-    dataset = open_data(data, root).load("val")
     match = match_classes(predictor.names, predictor.metadata.category_ids, dataset.names, dataset.category_ids)
     if match.how is None:
-        raise UserError(f"the weights and {data} have no class in common, so there is no AP: leave --data out")
+        raise UserError("no class in common with the data set")
     judged = copy.copy(predictor)  # the same network and backend, with the limits of a measurement
     judged.limits = replace(
         predictor.limits,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import product
@@ -23,6 +23,8 @@ from yolofpn.benchmark.opencv_peer import opencv_contenders
 from yolofpn.benchmark.opening import combinations, open_contenders
 from yolofpn.benchmark.tables import markdown
 from yolofpn.benchmark.training import TrainingRow, measure_training
+from yolofpn.data.dataset import DetectionDataset
+from yolofpn.data.layouts import open_data
 from yolofpn.errors import UserError
 from yolofpn.evaluation.files import write_json
 from yolofpn.hardware import choose_device
@@ -132,9 +134,11 @@ def _measure_inference(options: BenchmarkOptions, report: dict[str, Any]) -> int
         options.workload,
         compile=options.compile,
     )
+    dataset = None if options.data is None else _open_dataset(options.data, options.overrides)
     with TemporaryDirectory() as name:
         folder = Path(name)
-        given = [str(empty_picture(folder))] if options.empty else options.source or default_sources()
+        empty = [str(empty_picture(folder))] * options.frames if options.empty else []
+        given = empty or options.source or default_sources()
         sources = list(resolve_sources(given))
         ours = open_contenders(wanted, options.device, folder, leave_out)
         for each in ours:
@@ -147,8 +151,8 @@ def _measure_inference(options: BenchmarkOptions, report: dict[str, Any]) -> int
         contenders: list[Contender] = [*ours, *peers]
         print(f"{len(contenders)} contenders take turns in {options.rounds} rounds", flush=True)
         rows = measure_inference(contenders, run)
-        if options.data is not None:
-            rows = [_with_ap(row, each, options) for row, each in zip(rows, contenders, strict=True)]
+        if dataset is not None:
+            rows = [_with_ap(row, each, dataset, leave_out) for row, each in zip(rows, contenders, strict=True)]
     report["inference"] = [row.to_json() for row in rows]
     return 1 if left_out else 0
 
@@ -160,14 +164,27 @@ def empty_picture(folder: Path) -> Path:
     return path
 
 
-def _with_ap(row: InferenceRow, contender: Contender, options: BenchmarkOptions) -> InferenceRow:
+def _open_dataset(data: str, overrides: Sequence[str]) -> DetectionDataset:
+    """Its ``val`` split, before anything is measured that its errors would lose.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    roots = [Path(word.removeprefix(DATA_ROOT)) for word in overrides if word.startswith(DATA_ROOT)]
+    return open_data(data, roots[-1] if roots else None).load("val")
+
+
+def _with_ap(
+    row: InferenceRow, contender: Contender, dataset: DetectionDataset, leave_out: Callable[[str], None]
+) -> InferenceRow:
     """The same row with AP; peers and random weights have none."""
     if contender.predictor is None or contender.is_random:
         return row
-    assert options.data is not None
-    roots = [Path(word.removeprefix(DATA_ROOT)) for word in options.overrides if word.startswith(DATA_ROOT)]
-    root = roots[-1] if roots else None
-    return replace(row, ap=measure_ap(contender.predictor, options.data, root, contender.batch_size))
+    try:
+        return replace(row, ap=measure_ap(contender.predictor, dataset, contender.batch_size))
+    except UserError as error:
+        leave_out(f"{row.weights} {row.backend} {row.precision}: no AP: {error}")
+        return row
 
 
 def hot_path_rows(contenders: Sequence[OurContender], sources: Sequence[Source], rounds: int) -> Iterator[HotPathRow]:
