@@ -61,6 +61,7 @@ def plot_ap(path: Path, rows: Sequence[dict[str, Any]]) -> None:
             [point[1] for point in points],
             color=colours.setdefault(weights, f"C{len(colours)}"),
             marker=MARKERS.get(backend, "x"),
+            markerfacecolor=None if precision == "fp32" else "white",  # of a single point no line shows
             linestyle=LINES.get(precision, "-"),
             linewidth=1,
             markersize=7,
