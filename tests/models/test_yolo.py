@@ -140,7 +140,7 @@ PAPER = {"assigner": {"type": "best_anchor"}, "iou_aware_classes": False, "box_w
     ("neck", "head", "left"),
     [
         ({}, {"scale_x_y": 2.0}, 0.15),
-        ({"type": "add", "channels": 32}, {"scale_x_y": 2.0, "loss": {"box": "giou"}}, 0.1),
+        ({"type": "add", "channels": 32}, {"scale_x_y": 2.0, "loss": {"box": "giou"}}, 0.15),
         ({}, {"loss": {**PAPER, "box": "squared", "box_weight": 5.0}}, 0.02),
         # Cross-entropy never falls below the entropy of the centres wanted.
         ({}, {"loss": {**PAPER, "box": "bce"}}, 0.2),
