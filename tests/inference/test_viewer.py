@@ -54,7 +54,10 @@ def seen_objects(screen: Screen) -> int:
     return int(not np.array_equal(image[30, 10], (200,) * 3)) + int(not np.array_equal(image[30, 79], (200,) * 3))
 
 
-def test_a_picture_stays_until_a_key_that_does_nothing_else(screen: Screen) -> None:
+def test_a_picture_stays_until_a_key_that_does_nothing_else(
+    screen: Screen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # "s" saves a snapshot
     screen.press("", "+", "s", "", "x")
     shown = viewer()
     assert shown.show(result_of("image"))
