@@ -201,6 +201,18 @@ def test_a_library_that_fails_does_not_keep_auto_from_another(monkeypatch: pytes
     assert found.backend.name == "openvino"  # its graph is there already
 
 
+@pytest.mark.usefixtures("speed", "without_onnx")
+def test_a_known_graph_that_cannot_be_made_again_leaves_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choice_of(workload="many").backend.name == "openvino"
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr(cache, "cached_graph", fail)
+    found = choice_of()
+    assert found.backend.name == "torch" and "no graph could be made: no such operator" in found.note
+
+
 def test_a_second_stage_has_the_processors_between_two_passes() -> None:
     detector, metadata = make(DARKNET, MLP)
     found = choose_backend(

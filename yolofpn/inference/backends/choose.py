@@ -173,9 +173,12 @@ class _Chooser:
             try:
                 candidates += self._candidates(name, beside=candidates)
             except Exception as error:  # converters, and the disks that graphs are kept on, fail in many ways
-                failures.append((str(error) or type(error).__name__).splitlines()[0])
+                failures.append(_reason(error))
         if candidates:
-            return self._fastest_of(candidates)
+            try:
+                return self._fastest_of(candidates)
+            except Exception as error:  # what is known of a graph does not tell whether it can be made again
+                failures.append(_reason(error))
         if failures:
             return self.torch(f"; no graph could be made: {failures[0]}")
         if "openvino" not in installed:
@@ -184,9 +187,11 @@ class _Chooser:
 
     def _candidates(self, name: str, beside: Sequence[_Candidate]) -> list[_Candidate]:
         """The backend in each precision that passes, if there is time to find out or it is known."""
+        if not (self.takes_time or self.builder.is_ready(name)):
+            return []
         # ONNX Runtime has fp32 alone, which is not worth its conversion beside something shorter that passes.
-        shorter = any(other.precision != "fp32" for other in beside) or self._torch_precision() != "fp32"
-        if (name == "onnx" and shorter) or not (self.takes_time or self.builder.is_ready(name)):
+        precisions = [*(other.precision for other in beside), self._torch_precision()] if name == "onnx" else []
+        if any(precision != "fp32" for precision in precisions):
             return []
         verdicts = {precision: self._verdict(name, precision) for precision in self._precisions(name)}
         return [
@@ -248,6 +253,10 @@ class _Chooser:
         verdict = Verdict(parity.holds(tolerance), _milliseconds(built, pictures[0]), str(parity))
         cache.write_verdict(self.builder.verdict_key(name, precision), asdict(verdict))
         return verdict
+
+
+def _reason(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _shown(backend: Backend) -> str:
