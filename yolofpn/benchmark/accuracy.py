@@ -11,6 +11,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from yolofpn.benchmark.tables import workload_names
 from yolofpn.data.dataset import DetectionDataset
 from yolofpn.data.names import match_classes
 from yolofpn.errors import UserError
@@ -86,7 +87,7 @@ def plot_ap(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 def _curves(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, ...], list[dict[str, Any]]]:
     """Rows that differ in size and batch alone."""
-    named = ["weights", "backend", "precision", *(["workload"] if len({row["workload"] for row in rows}) > 1 else [])]
+    named = ["weights", "backend", "precision", *workload_names(rows)]
     curves: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in rows:
         if row["ap"]:

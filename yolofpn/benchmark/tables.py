@@ -100,9 +100,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
+def workload_names(rows: Sequence[Tree]) -> list[str]:
+    """["workload"] where rows differ in it, or else none could be told from another; elsewhere nothing."""
+    return ["workload"] if len({row.get("workload") for row in rows}) > 1 else []
+
+
 def _identity_names(rows: Sequence[Tree]) -> list[str]:
-    """The workload is named where rows differ in it, or else none could be told from another."""
-    return [*IDENTITY, *(["workload"] if len({row.get("workload") for row in rows}) > 1 else [])]
+    return [*IDENTITY, *workload_names(rows)]
 
 
 def _identity(row: Tree, rows: Sequence[Tree]) -> list[str]:
