@@ -14,7 +14,7 @@ from tests.models.cases import SIZE, SPECS, make_target, random_maps
 from yolofpn.models.assigner import Assignment, BestAnchorAssigner, SimOTAAssigner
 from yolofpn.models.postprocess import MapSpec
 from yolofpn.models.predictions import Grid
-from yolofpn.models.yolo_loss import BoxLoss, YOLOLoss, positives_per_process
+from yolofpn.models.yolo_loss import BoxLoss, YOLOLoss, count_positives
 from yolofpn.structures import Target
 
 # A 64 x 64 input. Cell 1 is column 1 of row 0; what it predicts by zeros is (32, 0, 64, 32).
@@ -263,17 +263,16 @@ def test_extreme_predictions_give_finite_gradients() -> None:
                 assert all(gradient.isfinite().all() for gradient in gradients), (scale, box)
 
 
-def test_the_normaliser_of_one_process_is_its_positives_and_at_least_one() -> None:
-    assert positives_per_process(torch.zeros(7, 85)).item() == 7
-    assert positives_per_process(torch.zeros(0, 85)).item() == 1
+def test_positives_are_counted() -> None:
+    assert count_positives(torch.zeros(7, 85)) == (torch.tensor(7.0), 1)
+    assert count_positives(torch.zeros(0, 85)) == (torch.tensor(0.0), 1)
 
 
-@pytest.mark.parametrize(("own", "others", "expected"), [(3, 5, 2.0), (0, 4, 1.0), (0, 0, 0.25)])
-def test_the_normaliser_of_several_processes_is_their_mean(
-    monkeypatch: pytest.MonkeyPatch, own: int, others: int, expected: float
+@pytest.mark.parametrize(("own", "others"), [(3, 5), (0, 4), (0, 0)])
+def test_positives_of_several_processes_are_counted_together(
+    monkeypatch: pytest.MonkeyPatch, own: int, others: int
 ) -> None:
-    """Four processes: the mean of their gradients then is that of one process with all their images."""
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 4)
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda count: count.add_(others))
-    assert positives_per_process(torch.zeros(own, 85)).item() == expected
+    assert count_positives(torch.zeros(own, 85)) == (torch.tensor(float(own + others)), 4)

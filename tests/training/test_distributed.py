@@ -40,11 +40,13 @@ def test_two_processes_learn_what_one_does(files: Path, tmp_path: Path) -> None:
     for part in ("model", "ema"):
         for name, tensor in alone[part].items():
             difference = (tensor - shared[part][name]).abs().max()
-            assert difference <= 1e-5 * tensor.abs().max(), name
+            assert difference <= 5e-5 * tensor.abs().max(), name
     learnt = alone["model"]["head.p4.predict.bias"] - alone["ema"]["head.p4.predict.bias"]
     assert learnt.abs().max() > 1e-4  # they did move
     losses = [run.output.split("loss ")[1].split(" lr")[0] for run in (one, two)]
     assert losses[0] == losses[1]
+    first, second = (state["cpu"] for state in shared["rng"])
+    assert len(alone["rng"]) == 1 and not torch.equal(first, second)
     assert "batch norm" not in two.output
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch.optim import SGD
 from tests.data.small_dataset import write_dataset
 from tests.training.small import write_cfg
 from yolofpn.config import Config, Metadata, TrainConfig, load_config
-from yolofpn.data.loader import Loader
+from yolofpn.data.loader import Batch, Loader
 from yolofpn.errors import UserError
 from yolofpn.evaluation.metrics import Metrics
 from yolofpn.structures import Target
@@ -130,6 +131,24 @@ def test_losses_are_means_over_the_batches(tmp_path: Path) -> None:
     run.trainer().run()
     (row,) = read_metrics(tmp_path)
     assert (row["loss"], row["loss_one"], row["loss_two"]) == ("2", "0", "2")
+
+
+def test_a_skipped_step_does_not_move_the_schedule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(tmp_path, [0.1])
+    trainer = run.trainer()
+    trainer.learner = replace(trainer.learner, scaler=GradScaler("cpu", init_scale=4.0))
+    backward = trainer.learner.add_gradients
+
+    def overflowing(batches: list[Batch]) -> dict[str, Tensor]:
+        losses = backward(batches)
+        if run.model.batches == 1:
+            run.model.weight.grad = torch.full((1, 1), math.inf)
+        return losses
+
+    monkeypatch.setattr(Learner, "add_gradients", lambda _, batches: overflowing(batches))
+    assert trainer.run()
+    assert (trainer.progress.step, trainer.progress.finished) == (2, True)  # of three batches
+    assert trainer.learner.scaler.get_scale() == 2.0
 
 
 def test_the_rate_warms_up_and_falls(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +13,15 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import SGD
 
+from tests.training.small import write_cfg
+from yolofpn.config import Config, load_config
 from yolofpn.data.loader import Batch
+from yolofpn.models.build import build_model
 from yolofpn.structures import Target
 from yolofpn.training.ema import ModelEMA
-from yolofpn.training.learner import Learner
+from yolofpn.training.learner import Learner, Update
+from yolofpn.training.optim import keep_norm_statistics
+from yolofpn.training.random_state import random_state, restore_random_state
 
 
 class Pull(nn.Module):
@@ -46,7 +53,7 @@ def test_gradients_of_batches_are_averaged_and_losses_summed() -> None:
     learner = make_learner(Pull())
     losses = learner.add_gradients([batch(10), batch(20)])
     assert {name: value.item() for name, value in losses.items()} == {"loss_pull": 500, "loss_constant": 4}
-    assert learner.update(0.1)
+    assert learner.update(0.1) is Update.DONE
     assert learner.model.get_parameter("weight").item() == pytest.approx(0.1 * 2 * 15)
     learner.add_gradients([batch(10)])  # from zeroed gradients
     assert learner.model.get_parameter("weight").grad == pytest.approx(2 * (3.0 - 10))
@@ -71,7 +78,7 @@ def test_gradients_that_are_not_finite_change_nothing(clip_norm: float | None, v
     before = model.weight.detach().clone()
     learner = make_learner(model, clip_norm=clip_norm)
     model.weight.grad = torch.tensor([[value, 1.0]])
-    assert not learner.update(1.0)
+    assert learner.update(1.0) is Update.NOT_FINITE
     assert torch.equal(model.weight.data, before)
 
 
@@ -83,7 +90,7 @@ def test_the_scaler_passes_over_an_overflow_and_scales_less() -> None:
     for gradient, moves in ((torch.tensor([[math.inf, 1.0]]), False), (torch.tensor([[512.0, 0.0]]), True)):
         scaler.scale(torch.ones(1))  # as the backward pass does: the scale is set up
         model.weight.grad = gradient
-        assert learner.update(1.0)
+        assert learner.update(1.0) is (Update.DONE if moves else Update.SKIPPED)
         assert torch.equal(model.weight.data, before) != moves
     assert scaler.get_scale() == 512.0
     torch.testing.assert_close(before - model.weight.data, torch.tensor([[1.0, 0.0]]))
@@ -98,7 +105,7 @@ def test_gradients_that_no_scale_makes_finite_are_reported() -> None:
     while True:
         scaler.scale(torch.ones(1))
         model.weight.grad = torch.tensor([[math.nan, 1.0]])
-        if not learner.update(1.0):
+        if learner.update(1.0) is Update.NOT_FINITE:
             break
         steps += 1
         assert steps < 50
@@ -118,9 +125,7 @@ def test_state_goes_there_and_back() -> None:
     first.scaler.scale(first.model(torch.randn(4, 2)).sum()).backward()
     first.update(0.5)
     state = first.state()
-    random = torch.rand(3)
     second.restore(state)
-    assert torch.equal(torch.rand(3), random)
     assert second.ema is not None and second.ema.updates == 1
     after = second.state()
     for part in ("model", "ema"):
@@ -150,3 +155,105 @@ def test_images_are_laid_out_as_asked(channels_last: bool) -> None:
     model = Layout()
     make_learner(model, channels_last=channels_last).add_gradients([batch(1, 2)])
     assert model.channels_last == channels_last
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return load_config(write_cfg(tmp_path))
+
+
+def objects(*counts: int) -> Batch:
+    """One image of noise for each of ``counts``, with so many boxes."""
+    generator = torch.Generator().manual_seed(sum(counts))
+    images = torch.randint(0, 256, (len(counts), 3, 64, 64), dtype=torch.uint8, generator=generator)
+    targets = []
+    for count in counts:
+        corners = 8.0 * torch.arange(count)[:, None]
+        boxes = torch.cat([corners, corners, corners + 20, corners + 16], dim=1)
+        targets.append(Target(boxes, torch.arange(count) % 2, torch.zeros(count, dtype=torch.bool), boxes[:, 0]))
+    return Batch(images, targets, [(0,)] * len(counts))
+
+
+def part(batch: Batch, start: int, end: int) -> Batch:
+    return Batch(batch.images[start:end], batch.targets[start:end], batch.indices[start:end])
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1, 1), (3, 1), (2, 2)])
+def test_accumulated_gradients_are_those_of_the_large_batch(config: Config, sizes: tuple[int, ...]) -> None:
+    """Though the images hold 1, 4, 0 and 2 objects, and the losses are divided by how many predictions learn one."""
+    torch.manual_seed(0)
+    model = build_model(config.model, 2, config.input, config.postprocess)
+    keep_norm_statistics(model, everywhere=True)
+    learner = make_learner(model)
+    whole, ends = objects(1, 4, 0, 2), [sum(sizes[: index + 1]) for index in range(len(sizes))]
+    expected_losses = learner.add_gradients([whole])
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    expected = {name: gradient.clone() for name, gradient in gradients.items() if gradient is not None}
+    parts = [part(whole, end - size, end) for size, end in zip(sizes, ends, strict=True)]
+    losses = learner.add_gradients(parts)
+    for name, gradient in expected.items():
+        found = model.get_parameter(name).grad
+        assert found is not None and (found - gradient).abs().max() <= 1e-4 * gradient.abs().max() + 1e-9, name
+    for name, loss in expected_losses.items():
+        assert losses[name].item() / len(parts) == pytest.approx(loss.item(), rel=1e-5)
+
+
+def test_batches_without_objects_divide_by_one_in_all(config: Config) -> None:
+    model = build_model(config.model, 2, config.input, config.postprocess)
+    keep_norm_statistics(model, everywhere=True)
+    learner, empty = make_learner(model), objects(0, 0)
+    whole = learner.add_gradients([empty])
+    parts = learner.add_gradients([part(empty, 0, 1), part(empty, 1, 2)])
+    assert parts["loss_objectness"].item() / 2 == pytest.approx(whole["loss_objectness"].item(), rel=1e-5)
+
+
+class Overflowing(nn.Module):
+    """A network with batch norm whose gradient is infinite for white images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3)
+
+    def forward(self, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
+        pixels = images.float()
+        return {"loss": self.norm(pixels).sum() * (torch.inf if pixels.min() == 255 else 1.0) * 1e-3}
+
+
+def test_a_skipped_step_moves_nothing() -> None:
+    model = Overflowing()
+    ema = ModelEMA(model, 0.9, 1)
+    optimizer = SGD(model.parameters(), lr=1.0, momentum=0.9)
+    scaler = GradScaler("cpu", init_scale=8.0)
+    learner = Learner(model, model, ema, optimizer, scaler, torch.device("cpu"))
+    learner.add_gradients([batch(100)])
+    assert learner.update(1.0) is Update.DONE
+    before = copy.deepcopy(learner.state())
+    learner.add_gradients([batch(255)])
+    assert learner.update(1.0) is Update.SKIPPED
+    after = learner.state()
+    assert after["ema_updates"] == before["ema_updates"] == 1
+    for part in ("model", "ema"):
+        for name, tensor in before[part].items():
+            assert torch.equal(tensor, after[part][name]), (part, name)
+    for one, other in zip(before["optimizer"]["state"].values(), after["optimizer"]["state"].values(), strict=True):
+        assert torch.equal(one["momentum_buffer"], other["momentum_buffer"])
+    assert scaler.get_scale() == 4.0
+
+
+def test_each_process_takes_back_its_own_random_numbers() -> None:
+    cpu = torch.device("cpu")
+    states, drawn = [], []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        states.append(random_state(cpu))
+        drawn.append(torch.rand(3))
+    for rank in (1, 0):
+        restore_random_state(states, rank, cpu)
+        assert torch.equal(torch.rand(3), drawn[rank])
+    restore_random_state(states[1]["cpu"], 0, cpu)  # as checkpoints before held it
+    assert torch.equal(torch.rand(3), drawn[1])
+    torch.manual_seed(3)
+    expected = torch.rand(3)
+    torch.manual_seed(3)
+    restore_random_state(states, 2, cpu)  # a process that the run did not have
+    assert torch.equal(torch.rand(3), expected)

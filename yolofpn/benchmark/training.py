@@ -22,7 +22,7 @@ from yolofpn.data.training_samples import TrainingSamples
 from yolofpn.data.transforms import Augmentation
 from yolofpn.training.distributed import Ranks
 from yolofpn.training.engine import batches_per_step, explaining_memory
-from yolofpn.training.learner import Learner
+from yolofpn.training.learner import Learner, Update
 from yolofpn.training.optim import keep_norm_statistics
 from yolofpn.training.setup import Setup, build_learner
 from yolofpn.training.splits import training_sampler, training_samples
@@ -203,8 +203,8 @@ class Turns:
         losses = self.learner.add_gradients(group)
         # One number leaves the device per step, as in training.
         self.losses.append(float(torch.stack(list(losses.values())).sum()) / len(group))
-        finite = self.learner.update(self.rate)
-        self.finite = self.finite and finite and math.isfinite(self.losses[-1])
+        update = self.learner.update(self.rate)
+        self.finite = self.finite and update is not Update.NOT_FINITE and math.isfinite(self.losses[-1])
 
     def _seconds_per_image(self, work: Callable[[], object], times: int) -> list[float]:
         synchronize(self.learner.device)

@@ -21,6 +21,18 @@ from yolofpn.structures import Target
 BoxLoss = Literal["squared", "bce", "iou", "giou", "diou", "ciou"]
 
 
+class Losses(dict[str, Tensor]):
+    """Losses by name that were divided by a number which depends on the batch.
+
+    Attributes:
+        count: that number before it was made at least 1: what gradients of several batches are weighted by.
+    """
+
+    def __init__(self, losses: Mapping[str, Tensor], count: Tensor) -> None:
+        super().__init__(losses)
+        self.count = count
+
+
 class Assigner(Protocol):
     """Decides which predictions of an image learn which box."""
 
@@ -73,7 +85,7 @@ class YOLOLoss:
         self.focal_gamma = focal_gamma
         self.weights = {"loss_box": box_weight, "loss_objectness": objectness_weight, "loss_class": class_weight}
 
-    def __call__(self, dense: Mapping[str, Tensor], targets: list[Target], size: tuple[int, int]) -> dict[str, Tensor]:
+    def __call__(self, dense: Mapping[str, Tensor], targets: list[Target], size: tuple[int, int]) -> Losses:
         """Raw maps and the boxes of each image in network pixels -> {"loss_box", "loss_objectness", "loss_class"}.
 
         Args:
@@ -84,13 +96,14 @@ class YOLOLoss:
         raw, grid = flatten_maps(dense, self.specs)
         assignments = [self.assigner(raw[i], grid, target) for i, target in enumerate(targets)]
         positives = gather_positives(raw, assignments, targets)
-        normaliser = positives_per_process(positives.raw)
+        count, processes = count_positives(positives.raw)
+        normaliser = count.clamp(min=1) / processes
         losses = {
             "loss_box": self._box_loss(positives, grid, size),
             "loss_objectness": self._objectness_loss(raw[:, :, 4], assignments),
             "loss_class": self._class_loss(positives, grid),
         }
-        return {name: self.weights[name] * loss / normaliser for name, loss in losses.items()}
+        return Losses({name: self.weights[name] * loss / normaliser for name, loss in losses.items()}, count)
 
     def _box_loss(self, positives: Positives, grid: Grid, size: tuple[int, int]) -> Tensor:
         deltas = positives.raw[:, :4]
@@ -165,14 +178,15 @@ def focal_factor(logits: Tensor, wanted: Tensor, gamma: float, alpha: float = 0.
     return alpha_t * (gamma * log_error).exp()
 
 
-def positives_per_process(positives: Tensor) -> Tensor:
-    """The mean number of positives over all processes, at least one in all.
+def count_positives(positives: Tensor) -> tuple[Tensor, int]:
+    """The number of positives on all processes, and how many processes there are.
 
-    Averaging gradients over processes, as DDP does, then gives what one process would get from the whole batch.
+    Losses are divided by the mean of a process (of at least one positive in all): averaging gradients over processes,
+    as DDP does, then gives what one process would get from the whole batch.
     """
     count = torch.tensor(float(len(positives)), device=positives.device)
     processes = 1
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.all_reduce(count)
         processes = torch.distributed.get_world_size()
-    return count.clamp(min=1) / processes
+    return count, processes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from yolofpn.config import Config, Metadata
 from yolofpn.errors import UserError
 from yolofpn.training.learner import Learner
+from yolofpn.training.random_state import RandomState
 
 FORMAT_VERSION = 1
 LAST, BEST = "last.pt", "best.pt"
@@ -66,7 +68,9 @@ class RunFacts:
     samples: int = 0
 
 
-def save_checkpoint(path: Path, learner: Learner, progress: Progress, facts: RunFacts) -> None:
+def save_checkpoint(
+    path: Path, learner: Learner, progress: Progress, facts: RunFacts, random_states: Sequence[RandomState] = ()
+) -> None:
     """Write a checkpoint; the file of that name stays until the new one lies on the disk.
 
     Raises:
@@ -82,6 +86,7 @@ def save_checkpoint(path: Path, learner: Learner, progress: Progress, facts: Run
         "samples": facts.samples,
         "progress": asdict(progress),
         **learner.state(),
+        "rng": list(random_states),
     }
     unfinished = path.with_name(path.name + ".part")
     try:

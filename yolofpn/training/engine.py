@@ -21,9 +21,10 @@ from yolofpn.evaluation.metrics import Metrics
 from yolofpn.training.checkpoint import BEST, LAST, Progress, RunFacts, save_checkpoint
 from yolofpn.training.distributed import Ranks, gather, mean_over_ranks, take_from_main
 from yolofpn.training.interrupt import StopRequest
-from yolofpn.training.learner import Learner
+from yolofpn.training.learner import Learner, Update
 from yolofpn.training.logger import METRIC_COLUMNS, RunLog
 from yolofpn.training.optim import keep_norm_statistics, learning_rate_factor
+from yolofpn.training.random_state import RandomState, random_state
 from yolofpn.weights import RUN_WEIGHTS, save_weights
 
 
@@ -55,6 +56,8 @@ class Trainer:
     progress: Progress
     say: Callable[[str], None]
     _stopping: bool = False
+    _saving: bool = False
+    _random_states: list[RandomState] = field(default_factory=list)
     _last_save: float = field(default_factory=time.monotonic)
     _epoch_start: float = field(default_factory=time.monotonic)
 
@@ -93,6 +96,7 @@ class Trainer:
         progress = self.progress
         progress.finished = progress.epoch >= self.config.epochs
         with self._request.listening(), explaining_memory(self.config):
+            self._gather_random_states()
             if progress.step == 0:
                 self._save(LAST)  # from here on the run can be killed and resumed
             while not progress.finished:
@@ -123,26 +127,31 @@ class Trainer:
             progress.batch += len(group)
             progress.seconds += time.monotonic() - start
             start = time.monotonic()
+            if self._stopping or self._saving:
+                self._gather_random_states()
             if self._stopping:
                 return
-            if start - self._last_save > 60 * self.config.checkpoint_minutes:
+            if self._saving:
                 self._save(LAST)
+        self._gather_random_states()
 
     def _step(self, group: list[Batch]) -> None:
         """One optimiser step from the gradients of one or more batches."""
         progress = self.progress
         losses = self.learner.add_gradients(group)
-        stop = torch.tensor(float(self._request.requested), device=self.learner.device)
-        # One message for all: whether any process wants to stop, or has a loss that is not finite.
-        *means, stop_share = mean_over_ranks(torch.stack([*losses.values(), stop])).tolist()
+        due = time.monotonic() - self._last_save > 60 * self.config.checkpoint_minutes
+        wishes = torch.tensor([float(self._request.requested), float(due)], device=self.learner.device)
+        # One message for all: whether any process wants to stop or to save, or has a loss that is not finite.
+        *means, stop, save = mean_over_ranks(torch.cat([torch.stack(list(losses.values())), wishes])).tolist()
         for name, value in zip(losses, means, strict=True):
             if not math.isfinite(value):
                 raise self._not_finite(name, group)
             progress.loss_sums[name] = progress.loss_sums.get(name, 0.0) + value
-        if not self.learner.update(self.rate):
+        update = self.learner.update(self.rate)
+        if update is Update.NOT_FINITE:
             raise self._not_finite("the gradient", group)
-        progress.step += 1
-        self._stopping = stop_share > 0
+        progress.step += update is Update.DONE  # a skipped step does not move the schedule either
+        self._stopping, self._saving = stop > 0, save > 0
 
     def _not_finite(self, what: str, group: list[Batch]) -> UserError:
         """What to say; the batch's files of all processes are written down."""
@@ -168,6 +177,7 @@ class Trainer:
     def _end_epoch(self, metrics: Metrics | None) -> None:
         """Judge, write down, save."""
         progress = self.progress
+        self._gather_random_states()
         losses = {name: value / self.sampler.batches_per_epoch for name, value in progress.loss_sums.items()}
         progress.epoch, progress.batch, progress.loss_sums = progress.epoch + 1, 0, {}
         progress.finished = progress.epoch == self.config.epochs
@@ -197,7 +207,7 @@ class Trainer:
             progress.best_ap, progress.best_epoch = ap, progress.epoch
             if self.ranks.is_main:
                 save_weights(self.run_dir / RUN_WEIGHTS, self.learner.averaged.state_dict(), self.facts.metadata)
-                self._save(BEST)
+            self._save(BEST)
         if patience is not None and progress.worse_evaluations >= patience:
             progress.finished = True
             self.say(f"stopping early: no better AP in {patience} evaluations")
@@ -205,7 +215,11 @@ class Trainer:
     def _save(self, name: str) -> None:
         self._last_save = time.monotonic()
         if self.ranks.is_main:
-            save_checkpoint(self.run_dir / name, self.learner, self.progress, self.facts)
+            save_checkpoint(self.run_dir / name, self.learner, self.progress, self.facts, self._random_states)
+
+    def _gather_random_states(self) -> None:
+        """Of all processes, which meet here; a run that is interrupted while it evaluates saves what is known."""
+        self._random_states = gather(random_state(self.learner.device))
 
 
 def batches_per_step(config: TrainConfig, world_size: int) -> int:

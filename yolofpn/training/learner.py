@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import enum
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,11 +16,20 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from yolofpn.data.loader import Batch
+from yolofpn.models.yolo_loss import Losses
 from yolofpn.training.ema import ModelEMA
 from yolofpn.training.optim import set_learning_rate
 
 # A scale of float16 gradients that 26 overflows in a row lead to: less of it would not help.
 LEAST_SCALE = 2.0**-10
+
+
+class Update(enum.Enum):
+    """What became of an optimiser step."""
+
+    DONE = enum.auto()
+    SKIPPED = enum.auto()  # float16 gradients overflowed: nothing has changed but their scale
+    NOT_FINITE = enum.auto()  # nothing has changed, and no other scale would help
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,7 @@ class Learner:
     dtype: torch.dtype = torch.float32
     channels_last: bool = False
     clip_norm: float | None = None
+    _buffers: list[Tensor] = field(default_factory=list)
 
     @property
     def averaged(self) -> nn.Module:
@@ -54,9 +65,15 @@ class Learner:
         return self.ema.model if self.ema else self.model
 
     def add_gradients(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
-        """Backward through each batch from zeroed gradients; the losses by name, each summed over the batches."""
+        """Backward through each batch from zeroed gradients; the losses by name, each summed over the batches.
+
+        Losses that were divided by a number of their own batch (``Losses``) count as if all batches were one, so that
+        the gradient is that of the large batch. Batch norm, where it is live, still sees one batch at a time.
+        """
         self.optimizer.zero_grad(set_to_none=True)
+        self._remember_buffers()
         sums: dict[str, Tensor] = {}
+        shares = _Shares(len(batches))
         for number, batch in enumerate(batches, start=1):
             batch = batch.to(self.device)
             images = batch.images
@@ -67,41 +84,66 @@ class Learner:
             with self.network.no_sync() if alone else nullcontext():  # type: ignore[operator]
                 with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
                     losses: dict[str, Tensor] = self.network(images, batch.targets)
-                total = torch.stack(list(losses.values())).sum()
+                share = shares.add(losses)
+                total = torch.stack(list(losses.values())).sum() * share
                 self.scaler.scale(total / len(batches)).backward()  # type: ignore[no-untyped-call]
             for name, loss in losses.items():
-                sums[name] = sums[name] + loss.detach() if name in sums else loss.detach()
-        return sums
+                own = loss.detach() * share
+                sums[name] = sums[name] + own if name in sums else own
+        return self._rescaled(sums, shares)
 
-    def update(self, rate: float) -> bool:
-        """One optimiser step with the gradients that are there; whether these were finite.
+    def _rescaled(self, sums: dict[str, Tensor], shares: _Shares) -> dict[str, Tensor]:
+        """Gradients and losses, which so far count relative to the first batch, divided by what all have in common."""
+        factor = shares.factor()
+        if factor is None:
+            return sums
+        for group in self.optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.grad.mul_(factor)
+        return {name: loss * factor for name, loss in sums.items()}
 
-        With float16 a step whose gradients overflow is left out and the next ones are scaled less, as they should be,
-        down to ``LEAST_SCALE``; otherwise gradients that are not finite change nothing and are reported.
+    def update(self, rate: float) -> Update:
+        """One optimiser step with the gradients that are there.
+
+        Gradients that are not finite change nothing: neither weights nor their average nor the statistics of batch
+        norm. With float16 the next ones are then scaled less, down to ``LEAST_SCALE``.
         """
         set_learning_rate(self.optimizer, rate)
         self.scaler.unscale_(self.optimizer)
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         norm = nn.utils.clip_grad_norm_(parameters, math.inf if self.clip_norm is None else self.clip_norm)
-        can_scale_less = self.scaler.is_enabled() and self.scaler.get_scale() > LEAST_SCALE
-        if not can_scale_less and not bool(norm.isfinite()):
-            return False
+        if not bool(norm.isfinite()):
+            return self._scale_less()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.ema:
             self.ema.update(self.model)
-        return True
+        return Update.DONE
+
+    def _scale_less(self) -> Update:
+        """After gradients that are not finite, in place of a step."""
+        scale = self.scaler.get_scale()
+        self.scaler.update()
+        if not self.scaler.is_enabled() or scale <= LEAST_SCALE or self.scaler.get_scale() >= scale:
+            return Update.NOT_FINITE
+        for buffer, before in zip(self.model.buffers(), self._buffers, strict=True):
+            buffer.copy_(before)
+        return Update.SKIPPED
+
+    def _remember_buffers(self) -> None:
+        """Where a step may be skipped: an overflow in a forward pass would stay in batch norm's statistics for ever."""
+        if self.scaler.is_enabled():
+            self._buffers[:] = [buffer.detach().clone() for buffer in self.model.buffers()]
 
     def state(self) -> dict[str, Any]:
-        """All of it, as tensors and plain numbers."""
+        """All of it but random numbers, as tensors and plain numbers."""
         return {
             "model": self.model.state_dict(),
             "ema": self.ema.model.state_dict() if self.ema else None,
             "ema_updates": self.ema.updates if self.ema else 0,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -112,6 +154,33 @@ class Learner:
             self.ema.updates = state["ema_updates"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        torch.set_rng_state(state["rng"])
-        if len(state["cuda_rng"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(state["cuda_rng"])
+
+
+class _Shares:
+    """How much each batch of a step counts, where its losses were divided by a number of its own.
+
+    Args:
+        batches: how many there are.
+    """
+
+    def __init__(self, batches: int) -> None:
+        self._batches = batches
+        self._first: Tensor | None = None
+        self._total: Tensor | None = None
+
+    def add(self, losses: Mapping[str, Tensor]) -> Tensor | float:
+        """Of the next batch, beside the first one."""
+        if self._batches == 1 or not isinstance(losses, Losses):
+            return 1.0
+        own = losses.count.clamp(min=1)  # what they were divided by
+        if self._first is None or self._total is None:
+            self._first, self._total = own, losses.count
+            return 1.0
+        self._total = self._total + losses.count
+        return own / self._first
+
+    def factor(self) -> Tensor | None:
+        """What the sum of the shares has to be multiplied with, and by the number of batches divided; None: nothing."""
+        if self._first is None or self._total is None:
+            return None
+        return self._batches * self._first / self._total.clamp(min=1)

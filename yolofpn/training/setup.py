@@ -28,6 +28,7 @@ from yolofpn.training.learner import Learner
 from yolofpn.training.logger import RunLog
 from yolofpn.training.optim import build_optimizer, freeze
 from yolofpn.training.plan import Plan
+from yolofpn.training.random_state import restore_random_state
 from yolofpn.training.splits import (
     Splits,
     anchor_warning,
@@ -194,7 +195,9 @@ def build_trainer(setup: Setup, run_dir: Path) -> Trainer:
     learner = build_learner(setup)
     progress = Progress()
     if setup.plan.checkpoint is not None:
-        progress = restore(learner, read_checkpoint(setup.plan.checkpoint))
+        progress = restore(learner, read_checkpoint(setup.plan.checkpoint), setup.ranks)
+    elif setup.ranks.rank:  # what each process draws for its own pictures
+        torch.manual_seed(setup.config.train.seed + setup.ranks.rank)
     sampler = training_sampler(setup.config, setup.splits.train, setup.ranks)
     samples = training_samples(setup.config, setup.splits.train)
     return Trainer(
@@ -238,9 +241,10 @@ def build_learner(setup: Setup) -> Learner:
     )
 
 
-def restore(learner: Learner, state: Mapping[str, Any]) -> Progress:
-    """Give ``learner`` what a checkpoint holds; how far its run had come."""
+def restore(learner: Learner, state: Mapping[str, Any], ranks: Ranks) -> Progress:
+    """Give ``learner`` and this process's random numbers what a checkpoint holds; how far its run had come."""
     learner.restore(state)
+    restore_random_state(state["rng"], ranks.rank, learner.device)
     progress = Progress(**state["progress"])
     if progress.finished:  # a run that becomes longer has its patience back
         progress.worse_evaluations = 0
