@@ -65,7 +65,7 @@ def test_a_key_of_the_other_fusion_is_unknown_in_this_one(tmp_path: Path) -> Non
         ),
         (
             "postprocess.score_thresh=.nan",
-            "postprocess.score_thresh: Input should be less than or equal to 1, found nan",
+            "postprocess.score_thresh: Input should be a finite number, found nan",
         ),
         (
             "postprocess.score_thresh=[.1, 2]",

@@ -81,7 +81,7 @@ def test_a_picture_that_cannot_be_read_needs_none(tmp_path: Path) -> None:
         (None, "No such file or directory: expected proposals"),
         ("[{", "not valid JSON"),
         ("{}", "holds no list of proposals"),
-        ('[{"image_id": 100}]', 'item 0: {"image_id": 100}\neach needs the picture\'s image_id'),
+        ('[{"image_id": 100}]', "item 0: {'image_id': 100}\neach needs the picture's image_id"),
         ('[{"bbox": [0, 0, 1, 1]}]', "item 0: "),
         ('[{"image_id": 100, "bbox": [0, 0, 1]}]', "item 0: "),
         ('[{"image_id": 100, "bbox": [0, 0, "1", 1]}]', "item 0: "),

@@ -1,4 +1,8 @@
-"""What every section of a YAML file is made of."""
+"""What every section of a YAML file is made of: sections that forbid unknown keys, and numbers that have bounds.
+
+The bounds are far beyond what makes sense, and small enough that no product of a few of them overflows: a network of
+such sizes can still be described (on the meta device), and is refused before it takes memory.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,20 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from yolofpn.reading import MAX_CLASSES, MAX_INPUT_SIDE
+
 UnitFloat = Annotated[float, Field(ge=0, le=1)]
+PositiveFloat = Annotated[float, Field(gt=0, le=1e12)]
+NonNegativeFloat = Annotated[float, Field(ge=0, le=1e12)]
+PositiveInt = Annotated[int, Field(gt=0, le=10**9)]
+NonNegativeInt = Annotated[int, Field(ge=0, le=10**9)]
+Channels = Annotated[int, Field(gt=0, le=2**16)]
+InputSide = Annotated[int, Field(gt=0, le=MAX_INPUT_SIDE)]  # pixels
+PooledSide = Annotated[int, Field(gt=0, le=64)]  # cells
+ClassCount = Annotated[int, Field(ge=0, le=MAX_CLASSES)]
 
 
 class StrictModel(BaseModel):
-    """A section: unknown keys are errors, values never change after reading."""
+    """A section: unknown keys are errors, no number is infinite or NaN, values never change after reading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

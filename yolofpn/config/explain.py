@@ -8,21 +8,26 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from yolofpn.reading import short
+
+MOST_PROBLEMS = 20  # more are only counted
 KeyPath = tuple[str, ...]  # of nested keys, from the top of the file
 
 
 def explain(schema: type[BaseModel], tree: Any, error: ValidationError) -> list[str]:  # noqa: ANN401
     """One line per wrong place in ``tree``: its dotted path, what is wrong, and the nearest key of an unknown one."""
     problems: dict[KeyPath, str] = {}
-    for item in error.errors():
+    for item in error.errors(include_url=False)[:MOST_PROBLEMS]:
         path = _path(tree, item["loc"])
         problem = _unknown_key(schema, path) if item["type"] == "extra_forbidden" else _wrong_value(dict(item))
         problems.setdefault(path, problem)  # where a value may be of several types, the first one tried speaks
-    return [
+    lines = [
         f"{'.'.join(path)}: {problem}" if path else problem
         for path, problem in problems.items()
         if not any(other[: len(path)] == path and other != path for other in problems)
     ]
+    more = error.error_count() - MOST_PROBLEMS
+    return [*lines, f"and {more:,} more"] if more > 0 else lines
 
 
 def _path(tree: Any, location: Sequence[int | str]) -> KeyPath:  # noqa: ANN401
@@ -31,7 +36,7 @@ def _path(tree: Any, location: Sequence[int | str]) -> KeyPath:  # noqa: ANN401
     node = tree
     for part in location:
         if isinstance(node, dict) and (part in node or part != node.get("type")):
-            path.append(str(part))
+            path.append(str(part)[:80])
             node = node.get(part)
         elif isinstance(node, list) and isinstance(part, int):
             path.append(str(part))
@@ -56,16 +61,16 @@ def _wrong_value(item: dict[str, Any]) -> str:
         case "missing":
             return "is missing"
         case "model_type" | "model_attributes_type":
-            return f"expected a section of keys, found {'nothing' if value is None else repr(value)}"
+            return f"expected a section of keys, found {'nothing' if value is None else short(value)}"
         case "union_tag_not_found":
             return "lacks the key 'type'"
         case "union_tag_invalid":
-            return f"type {item['ctx']['tag']!r} is none of {item['ctx']['expected_tags']}"
+            return f"type {short(item['ctx']['tag'])} is none of {item['ctx']['expected_tags']}"
         case "tuple_type":
-            return f"expected a list, found {value!r}"
+            return f"expected a list, found {short(value)}"
         case "value_error":
             return str(item["msg"]).removeprefix("Value error, ")
-    return f"{item['msg']}, found {value!r}" if isinstance(value, str | int | float) else str(item["msg"])
+    return f"{item['msg']}, found {short(value)}" if isinstance(value, str | int | float) else str(item["msg"])
 
 
 def _known_paths(schema: type[BaseModel]) -> Iterator[KeyPath]:

@@ -8,14 +8,13 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.constructor import DuplicateKeyError
-from ruamel.yaml.error import YAMLError
 
 from yolofpn.config.base import StrictModel
 from yolofpn.config.explain import explain
 from yolofpn.config.model import InputConfig, ModelConfig, PostprocessConfig
 from yolofpn.config.training import AugmentConfig, TrainConfig
 from yolofpn.errors import UserError
+from yolofpn.reading import MAX_YAML_BYTES, ParseError, parse_yaml, read_bounded
 
 T = TypeVar("T", bound="StrictModel")
 
@@ -100,16 +99,12 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         UserError: it is missing, unreadable, no YAML, or no mapping.
     """
     try:
-        tree = YAML(typ="safe", pure=True).load(Path(path).read_text(encoding="utf-8"))
-    except DuplicateKeyError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise UserError(f"{path}: line {line}: {str(error.problem).splitlines()[0]}") from None
-    except YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}: " if mark else ""
-        raise UserError(f"{path}: {where}not valid YAML: {getattr(error, 'problem', error)}") from None
+        tree = parse_yaml(read_bounded(Path(path), MAX_YAML_BYTES).decode("utf-8-sig"))
     except UnicodeDecodeError:
         raise UserError(f"{path}: not a text file, so not a YAML file") from None
+    except ParseError as error:
+        where = f"line {error.line}: " if error.line else ""
+        raise UserError(f"{path}: {where}not valid YAML: {error}") from None
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}: give the path of a YAML file, such as cfg/yolofpn.yaml") from None
     if not isinstance(tree, dict):
@@ -137,6 +132,6 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
             raise UserError(f"override {override!r}: {section!r} is a value, not a section")
         node = child
     try:
-        node[key] = YAML(typ="safe", pure=True).load(value)
-    except YAMLError:
+        node[key] = parse_yaml(value)
+    except ParseError:
         raise UserError(f"override {override!r}: {value!r} is no valid YAML value") from None

@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
-from yolofpn.config.base import StrictModel, UnitFloat
+from yolofpn.config.base import (
+    Channels,
+    InputSide,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    StrictModel,
+    UnitFloat,
+)
 from yolofpn.config.two_stage import FastRCNNHeadConfig, RCNNHeadConfig, RPNHeadConfig
 from yolofpn.levels import built_levels
+from yolofpn.reading import MAX_CLASSES, is_encodable
 
 Level = Annotated[int, Field(ge=2, le=5)]
 AnchorSize = tuple[PositiveFloat, PositiveFloat]  # width, height in network pixels
@@ -64,7 +74,7 @@ class StridedConfig(StrictModel):
     """
 
     type: Literal["strided"]
-    width: PositiveInt = 64
+    width: Channels = 64
 
 
 BackboneConfig = Annotated[
@@ -95,7 +105,7 @@ class ConcatNeckConfig(NeckSwitches):
     """
 
     type: Literal["concat"]
-    channels: tuple[PositiveInt, ...] | None = None
+    channels: tuple[Channels, ...] | None = None
 
     @model_validator(mode="after")
     def _channels_of_each_level(self) -> ConcatNeckConfig:
@@ -114,7 +124,7 @@ class AddNeckConfig(NeckSwitches):
     """
 
     type: Literal["add"]
-    channels: PositiveInt = 256
+    channels: Channels = 256
     smooth: Literal["per_level", "shared"] = "per_level"
 
 
@@ -243,7 +253,7 @@ class InputConfig(StrictModel):
         size: (height, width) of the network's input in pixels.
     """
 
-    size: tuple[PositiveInt, PositiveInt] = (416, 416)
+    size: tuple[InputSide, InputSide] = (416, 416)
     resize: ResizeMode = "letterbox"
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (1.0, 1.0, 1.0)
@@ -260,10 +270,10 @@ class PostprocessConfig(StrictModel):
 class DarknetHeader(StrictModel):
     """The first numbers of a ``.weights`` file."""
 
-    major: int
-    minor: int
-    revision: int
-    seen: int
+    major: NonNegativeInt
+    minor: NonNegativeInt
+    revision: int = Field(ge=-(2**31), lt=2**31)
+    seen: int = Field(ge=0, lt=2**64)
 
 
 class Metadata(StrictModel):
@@ -282,7 +292,7 @@ class Metadata(StrictModel):
     darknet_cfg: str | None = None
     input: InputConfig = InputConfig()
     postprocess: PostprocessConfig = PostprocessConfig()
-    names: tuple[str, ...]
+    names: tuple[str, ...] = Field(max_length=MAX_CLASSES)
     category_ids: tuple[int, ...] = ()
     header: DarknetHeader | None = None
     card: str = ""
@@ -291,6 +301,8 @@ class Metadata(StrictModel):
     def _consistent(self) -> Metadata:
         if (self.model is None) == (self.darknet_cfg is None):
             raise ValueError("exactly one of model and darknet_cfg must be given")
+        if not all(map(is_encodable, self.names)):
+            raise ValueError("names: a class name cannot be encoded as UTF-8")
         if self.category_ids and len(self.category_ids) != len(self.names):
             raise ValueError(f"{len(self.category_ids)} category ids for {len(self.names)} names")
         thresh = self.postprocess.score_thresh

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
-from yolofpn.config.base import StrictModel, UnitFloat
+from yolofpn.config.base import (
+    InputSide,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    StrictModel,
+    UnitFloat,
+)
 
 Range = tuple[PositiveFloat, PositiveFloat]
 
@@ -37,9 +45,9 @@ class AugmentConfig(StrictModel):
 class MultiScaleConfig(StrictModel):
     """Each batch has one of the square sizes lowest, lowest + step, ... highest (YOLOv2, section 2)."""
 
-    lowest: PositiveInt = 320
-    highest: PositiveInt = 608
-    step: PositiveInt = 32
+    lowest: InputSide = 320
+    highest: InputSide = 608
+    step: InputSide = 32
 
     @model_validator(mode="after")
     def _in_order(self) -> MultiScaleConfig:
@@ -133,5 +141,5 @@ class TrainConfig(StrictModel):
     patience: PositiveInt | None = None
     checkpoint_minutes: PositiveFloat = 5.0
     repeat_thresh: UnitFloat = 0.0
-    workers: NonNegativeInt | None = None
+    workers: int | None = Field(default=None, ge=0, le=1024)
     seed: int = Field(default=0, ge=0, lt=2**63)

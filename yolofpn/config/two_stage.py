@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
-from yolofpn.config.base import StrictModel, UnitFloat
+from yolofpn.config.base import (
+    Channels,
+    ClassCount,
+    PooledSide,
+    PositiveFloat,
+    PositiveInt,
+    StrictModel,
+    UnitFloat,
+)
 
 
 class AnchorGridConfig(StrictModel):
@@ -80,11 +88,11 @@ class RoIHeadsConfig(StrictModel):
     batch_size_per_img: PositiveInt = 512
     positive_fraction: UnitFloat = 0.25
     pool: Literal["align", "max"] = "align"
-    size: PositiveInt = 7
-    sampling_ratio: NonNegativeInt = 2
+    size: PooledSide = 7
+    sampling_ratio: int = Field(default=2, ge=0, le=64)
     aligned: bool = False
-    width: PositiveInt = 1024
-    unused_outputs: NonNegativeInt = 0
+    width: Channels = 1024
+    unused_outputs: ClassCount = 0
 
     @model_validator(mode="after")
     def _keys_of_its_type(self) -> RoIHeadsConfig:
@@ -102,7 +110,7 @@ class RCNNHeadConfig(StrictModel):
     """
 
     type: Literal["rcnn"]
-    channels: PositiveInt = 256
+    channels: Channels = 256
     anchors: AnchorGridConfig
     rpn: RPNConfig = RPNConfig()
     roi: RoIHeadsConfig = RoIHeadsConfig()
@@ -125,7 +133,7 @@ class RPNHeadConfig(StrictModel):
     """
 
     type: Literal["rpn"]
-    channels: PositiveInt = 256
+    channels: Channels = 256
     anchors: AnchorGridConfig
     rpn: RPNConfig = RPNConfig()
 
@@ -147,7 +155,7 @@ class FastRCNNHeadConfig(StrictModel):
     """
 
     type: Literal["fast_rcnn"]
-    channels: PositiveInt = 256
+    channels: Channels = 256
     roi: RoIHeadsConfig = RoIHeadsConfig()
 
     def check_levels(self, levels: Sequence[int]) -> None:

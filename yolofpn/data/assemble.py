@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolofpn.data.dataset import DetectionDataset, FlatStrings, Problem, ProblemKind
+from yolofpn.reading import MAX_SIDE
 
 ROUNDING = 0.5  # pixels; a box that leaves the picture by less is cut to it without a word
+_LARGEST_AREA = float(MAX_SIDE**2)
 _COLUMNS = 9  # image, number, label, x1, y1, x2, y2, area, ignore
 
 
@@ -166,7 +168,7 @@ def _pack(
 ) -> DetectionDataset:
     boxes = table[:, 3:7]
     own_area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    areas = np.where(table[:, 7] > 0, table[:, 7], own_area)
+    areas = np.where((table[:, 7] > 0) & (table[:, 7] <= _LARGEST_AREA), table[:, 7], own_area)
     counts = np.bincount(table[:, 0].astype(np.int64), minlength=len(pictures.paths))
     ids = pictures.image_ids if pictures.image_ids is not None else image_ids_of(pictures.paths)
     return DetectionDataset(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from array import array
@@ -20,6 +19,7 @@ from yolofpn.data.files import list_pictures
 from yolofpn.data.images import image_size
 from yolofpn.data.names import normalise_name
 from yolofpn.errors import InputError, UserError
+from yolofpn.reading import ParseError, as_side, check_class_names, parse_json, short
 
 _ANNOTATION_COLUMNS = 9  # image id, category id, annotation id, x, y, width, height, area, iscrowd
 
@@ -91,17 +91,19 @@ def parse_coco(path: Path) -> CocoFile:
     """
     collector = _Collector()
     try:
-        tree = json.loads(path.read_bytes(), object_hook=collector)
+        tree = parse_json(path.read_bytes(), collector)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}: expected COCO annotations (JSON)") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid JSON ({error}): export the annotations again") from None
+    except ParseError as error:
+        where = f"line {error.line}: " if error.line else ""
+        raise UserError(f"{path}: {where}not valid JSON ({error}): export the annotations again") from None
     parts = [tree.get(key) if isinstance(tree, dict) else None for key in ("categories", "images", "annotations")]
     if not all(isinstance(part, list) for part in parts):
         raise UserError(f"{path}: no COCO data set: it needs the lists 'images', 'annotations' and 'categories'")
     categories, images, _ = parts
     if not all(isinstance(c, dict) and isinstance(c.get("id"), int) and "name" in c for c in categories or ()):
         raise UserError(f"{path}: each of 'categories' needs a number 'id' and a 'name'")
+    check_class_names([str(category["name"]) for category in categories or ()], path)
     table = np.frombuffer(collector.values, dtype=np.float64).reshape(-1, _ANNOTATION_COLUMNS)
     images = [image for image in images or () if isinstance(image, dict)]
     return CocoFile(sorted(categories or (), key=lambda category: category["id"]), images, table)
@@ -121,10 +123,18 @@ class _Collector:
         row = (node["image_id"], node["category_id"], node.get("id"), *box, node.get("area"), node.get("iscrowd", 0))
         try:
             numbers = array("d", row)
-        except TypeError:
-            numbers = array("d", (value if isinstance(value, int | float) else math.nan for value in row))
+        except (TypeError, OverflowError):
+            numbers = array("d", map(_as_float, row))
         self.values.extend(numbers)
         return None
+
+
+def _as_float(value: object) -> float:
+    """A JSON number as a float; NaN where it is none, or has more digits than floats go to."""
+    try:
+        return float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:
+        return math.nan
 
 
 def _classes(coco: CocoFile, siblings: Iterable[Path]) -> list[dict[str, Any]]:
@@ -170,7 +180,7 @@ def _find_pictures(coco: CocoFile, annotations: Path, folder: Path, problems: li
     for image in coco.images:
         name, number = image.get("file_name"), image.get("id")
         if not isinstance(name, str) or not isinstance(number, int):
-            reason = f"an image without a 'file_name' or a number 'id': {str(image)[:80]}"
+            reason = f"an image without a 'file_name' or a number 'id': {short(image)}"
             problems.append(Problem(ProblemKind.MALFORMED, str(annotations), reason))
             continue
         # Label Studio writes Windows paths and folders of its own server in front of the name.
@@ -192,12 +202,11 @@ def _find_pictures(coco: CocoFile, annotations: Path, folder: Path, problems: li
 def _add_picture(
     pictures: Pictures, path: Path, image: dict[str, Any], annotated: bool, problems: list[Problem]
 ) -> None:
-    size = (image.get("height"), image.get("width"))
     try:
-        height, width = (int(side or 0) for side in size)
-        if height <= 0 or width <= 0:
+        height, width = as_side(image.get("height")), as_side(image.get("width"))
+        if not height or not width:
             height, width = image_size(path, name=path.name)
-    except (TypeError, ValueError, InputError) as error:
+    except (ParseError, InputError) as error:
         problems.append(Problem(ProblemKind.UNREADABLE_PICTURE, str(path), f"{error}: left out"))
         return
     pictures.paths.append(path)
@@ -223,7 +232,8 @@ def _box_rows(
         problems.append(Problem(ProblemKind.UNKNOWN_CLASS, str(path), reason))
     table = table[np.isin(table[:, 0], pictures.image_ids or []) & np.isin(table[:, 1], category_ids)]
     index, label = _places(table[:, 0], pictures.image_ids or []), _places(table[:, 1], category_ids)
-    corners = np.column_stack([table[:, 3:5], table[:, 3:5] + table[:, 5:7]])
+    with np.errstate(over="ignore"):  # what becomes infinite is dropped as no finite number
+        corners = np.column_stack([table[:, 3:5], table[:, 3:5] + table[:, 5:7]])
     rows = BoxRows()
     rows.add_table(np.column_stack([index, np.nan_to_num(table[:, 2]), label, corners, table[:, 7], table[:, 8] == 1]))
     return rows

@@ -44,7 +44,7 @@ class DataConfig(StrictModel):
     @classmethod
     def _names_by_label(cls, names: object) -> object:
         if isinstance(names, dict):
-            if sorted(names) != list(range(len(names))):
+            if set(names) != set(range(len(names))):
                 raise ValueError("classes must be numbered 0, 1, 2, ... without a gap")
             return tuple(names[label] for label in range(len(names)))
         return names

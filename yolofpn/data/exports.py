@@ -8,7 +8,7 @@ from typing import Any
 from yolofpn.config import read_yaml, validate
 from yolofpn.data.config import DataConfig, PartConfig
 from yolofpn.data.files import Layout, Part, PathFinder, read_lines, split_name
-from yolofpn.data.names import read_names
+from yolofpn.data.names import line_of, numbered_names, read_names
 from yolofpn.errors import UserError
 
 _SPLIT_KEYS = ("train", "val", "valid", "validation", "test")
@@ -97,7 +97,7 @@ def _names_of_data_yaml(tree: dict[str, Any], path: Path) -> tuple[str, ...] | N
     if tree.get("names"):
         return read_names(path)
     count = tree.get("nc")
-    return tuple(str(label) for label in range(count)) if isinstance(count, int) and count > 0 else None
+    return numbered_names(count, line_of(path, "nc")) if isinstance(count, int) and count > 0 else None
 
 
 def layout_of_darknet_data(path: Path, root: Path | None = None) -> Layout:
@@ -130,4 +130,6 @@ def _names_of_darknet_data(options: dict[str, str], path: Path) -> tuple[str, ..
     if "names" in options:
         return read_names(path)
     count = options.get("classes", "")
-    return tuple(str(label) for label in range(int(count))) if count.isdecimal() and int(count) else None
+    if not count.isdecimal() or not count.strip("0"):
+        return None
+    return numbered_names(int(count[:20]), line_of(path, "classes"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -11,6 +12,7 @@ from typing import Literal
 from yolofpn.data.dataset import Problem, ProblemKind
 from yolofpn.data.images import IMAGE_SUFFIXES
 from yolofpn.errors import UserError
+from yolofpn.reading import ParseError, read_text
 
 
 @dataclass(frozen=True)
@@ -73,18 +75,19 @@ def list_pictures(folder: Path) -> list[Path]:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file that are not blank, stripped.
+    """The lines of a text file that are not blank, stripped; names that are not UTF-8 come as the system gives them.
 
     Raises:
         UserError: it is missing or no text.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}: expected a list of pictures, one per line") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not a text file: expected a list of pictures, one per line") from None
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    except ParseError as error:
+        raise UserError(f"{path}: {error}: expected a list of pictures, one per line") from None
+    # Not splitlines: it also ends lines at characters that a file's name may hold.
+    return [line.strip(" \t") for line in re.split(r"[\r\n]+", text) if line.strip(" \t")]
 
 
 @dataclass
@@ -102,14 +105,21 @@ class PathFinder:
         """The file or folder as written, else without leading ``../``, else without a leading ``data/``; or None."""
         forms = list(_forms(written))
         base, form = self._last_hit  # a list of 100,000 lines is of one kind: looking there first saves time
-        if form < len(forms) and (path := self.bases[base] / forms[form]).exists():
+        if form < len(forms) and _exists(path := self.bases[base] / forms[form]):
             return path
         for form, name in enumerate(forms):
             for base, folder in enumerate(self.bases):
-                if (path := folder / name).exists():
+                if _exists(path := folder / name):
                     self._last_hit = base, form
                     return path
         return None
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that no file can have, such as one of 5,000 characters
+        return False
 
 
 def _forms(written: str) -> Iterator[str]:

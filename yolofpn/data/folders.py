@@ -11,6 +11,7 @@ from yolofpn.data.exports import layout_of_darknet_data, layout_of_yaml
 from yolofpn.data.files import Layout, Part, list_pictures, split_name
 from yolofpn.data.names import read_names
 from yolofpn.errors import UserError
+from yolofpn.reading import MAX_YAML_BYTES, ParseError, check_class_names, parse_json, read_bounded
 
 _SPLIT_FOLDERS = ("train", "valid", "val", "validation", "test")
 _ROBOFLOW_COCO = "_annotations.coco.json"
@@ -161,7 +162,20 @@ def _find_names(folder: Path, places: Iterable[Path]) -> tuple[str, ...] | None:
                 return read_names(path)
     notes = folder / "notes.json"
     if notes.is_file():
-        categories = read_yaml(notes).get("categories")  # JSON is YAML
-        if isinstance(categories, list) and all(isinstance(c, dict) and "name" in c for c in categories):
-            return tuple(str(category["name"]) for category in sorted(categories, key=lambda c: int(c.get("id", 0))))
+        return _names_of_notes(notes)
     return None
+
+
+def _names_of_notes(path: Path) -> tuple[str, ...] | None:
+    try:
+        tree = parse_json(read_bounded(path, MAX_YAML_BYTES))
+    except (ParseError, OSError) as error:
+        raise UserError(f"{path}: not readable as JSON ({error}): export the labels again, or remove it") from None
+    categories = tree.get("categories") if isinstance(tree, dict) else None
+    if not isinstance(categories, list) or not all(isinstance(c, dict) and "name" in c for c in categories):
+        return None
+    if not all(isinstance(category.get("id", 0), int) for category in categories):
+        raise UserError(f"{path}: the ids of its categories must be whole numbers")
+    names = tuple(str(category["name"]) for category in sorted(categories, key=lambda c: int(c.get("id", 0))))
+    check_class_names(names, path)
+    return names

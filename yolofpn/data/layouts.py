@@ -16,9 +16,11 @@ from yolofpn.data.dataset import DetectionDataset, Problem, concatenate
 from yolofpn.data.exports import layout_of_darknet_data, layout_of_yaml
 from yolofpn.data.files import Layout, Part, label_candidates, pictures_of, read_lines
 from yolofpn.data.folders import layout_of_folder
+from yolofpn.data.names import numbered_names
 from yolofpn.data.voc import read_voc, voc_class_names
 from yolofpn.data.yolo_txt import count_classes, read_yolo
 from yolofpn.errors import UserError
+from yolofpn.reading import check_class_names
 
 HELD_OUT_SHARE = 0.1
 
@@ -128,8 +130,9 @@ class DataSource:
             ]
             if self.layout.format == "voc":
                 self._names = voc_class_names(files)
+                check_class_names(self._names, self.layout.origin)
             else:
-                self._names = tuple(str(label) for label in range(count_classes(files)))
+                self._names = numbered_names(count_classes(files), self.layout.origin)
                 self.notes.append(f"data: no class names found: they are called 0 to {len(self._names) - 1}")
         return self._names
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from yolofpn.config import read_yaml
 from yolofpn.errors import UserError
+from yolofpn.reading import MAX_TEXT_BYTES, ParseError, check_class_count, check_class_names, read_bounded, short
 
 COCO_NAMES: tuple[str, ...] = (
     *("person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light"),
@@ -155,18 +156,44 @@ def read_names(path: str | Path) -> tuple[str, ...]:
     path = Path(path)
     match path.suffix.lower():
         case ".yaml" | ".yml":
-            return _names_of_yaml(path)
+            names = _names_of_yaml(path)
         case ".data":
-            return _names_of_lines(_names_file_of_darknet_data(path))
+            names = _names_of_lines(_names_file_of_darknet_data(path))
         case _:
-            return _names_of_lines(path)
+            names = _names_of_lines(path)
+    check_class_names(names, path)
+    return names
+
+
+def numbered_names(count: int, origin: object) -> tuple[str, ...]:
+    """The names "0", "1", ... of classes of which only the number is known.
+
+    Args:
+        count: how many.
+        origin: where that is written, to name in errors.
+
+    Raises:
+        UserError: they are more than the limit.
+    """
+    check_class_count(count, origin)
+    return tuple(map(str, range(count)))
+
+
+def line_of(path: Path, key: str) -> str:
+    """``path:line`` of the first line of a text file that begins with ``key``, for messages; else the path."""
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        if re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*[:=]", line):
+            return f"{path}:{number}"
+    return str(path)
 
 
 def _read_lines(path: Path) -> list[str]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_bounded(path, MAX_TEXT_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise UserError(f"{path}: not a text file (UTF-8), so not a list of class names") from None
+    except ParseError as error:
+        raise UserError(f"{path}: {error}: expected a file with one class name per line") from None
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}: expected a file with one class name per line") from None
     return [line.strip() for line in text.splitlines()]
@@ -195,7 +222,7 @@ def _names_of_yaml(path: Path) -> tuple[str, ...]:
         raise UserError(f"{path}: has no class names: expected 'names: [cat, dog]' or 'names: {{0: cat, 1: dog}}'")
     for label, name in enumerate(names):
         if not isinstance(name, str | int | float) or not str(name).strip():
-            raise UserError(f"{path}: names: the name of class {label} is {name!r}: write it in quotes")
+            raise UserError(f"{path}: names: the name of class {label} is {short(name)}: write it in quotes")
     return tuple(str(name).strip() for name in names)
 
 
@@ -207,6 +234,13 @@ def _names_file_of_darknet_data(path: Path) -> Path:
         raise UserError(f"{path}: has no line 'names = FILE' that says where the class names are")
     written = Path(values[-1])
     for candidate in (written, path.parent / written, path.parent / written.name):
-        if candidate.is_file():
+        if _is_file(candidate):
             return candidate
     raise UserError(f"{path}: names = {written}: no such file, neither from here nor beside the .data file")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False

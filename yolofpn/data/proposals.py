@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from array import array
 from collections import Counter
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from yolofpn.data.dataset import DetectionDataset, Proposals
 from yolofpn.errors import InputError, UserError
+from yolofpn.reading import ParseError, parse_json, short
 from yolofpn.structures import Target
 
 HOW_TO_WRITE = "evaluate.py --split {split} --save-proposals FILE writes them"  # of any detector
@@ -104,7 +104,7 @@ class _Collector:
             return None
         try:
             self.values.extend((index, *box))
-        except TypeError:
+        except (TypeError, OverflowError):
             return node
         return None
 
@@ -117,11 +117,11 @@ def _read(path: Path, dataset: DetectionDataset, split: str) -> tuple[NDArray[np
     index_of |= {number: index for index, number in enumerate(dataset.image_ids.tolist())}
     collector = _Collector(index_of)
     try:
-        items = json.loads(path.read_bytes(), object_hook=collector)
+        items = parse_json(path.read_bytes(), collector)
     except OSError as error:
         remedy = HOW_TO_WRITE.format(split=split)
         raise UserError(f"{path}: {error.strerror}: expected proposals (JSON): {remedy}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ParseError as error:
         raise UserError(f"{path}: not valid JSON ({error}): write the proposals again") from None
     if not isinstance(items, list):
         raise UserError(f"{path}: holds no list of proposals, as COCO's results are one")
@@ -138,7 +138,7 @@ def _read(path: Path, dataset: DetectionDataset, split: str) -> tuple[NDArray[np
 
 def _malformed(path: Path, number: int, item: object) -> UserError:
     return UserError(
-        f"{path}: item {number}: {json.dumps(item)[:80]}\n"
+        f"{path}: item {number}: {short(item)}\n"
         "each needs the picture's image_id (or file_name) and its bbox [x, y, width, height]"
     )
 

@@ -12,6 +12,7 @@ from yolofpn.data.dataset import DetectionDataset, Problem, ProblemKind
 from yolofpn.data.images import image_size
 from yolofpn.data.names import normalise_name
 from yolofpn.errors import InputError
+from yolofpn.reading import ParseError, as_side, parse_xml
 
 # The first pixel is 1 and the last pixel belongs to the box: xmin - 1 .. xmax between the pixels' outer corners.
 _TO_OUTER_CORNERS = (-1.0, -1.0, 0.0, 0.0)
@@ -29,7 +30,7 @@ def read_voc(pictures: Sequence[Path], annotations: Sequence[Path], names: Seque
     kept, files, rows, problems = Pictures(), [], BoxRows(), list[Problem]()
     for picture, annotation in zip(pictures, annotations, strict=True):
         root = _parse(annotation, problems)
-        size = _size(root, picture, problems)
+        size = _size(root, annotation, picture, problems)
         if size is None:
             continue
         if root is not None:
@@ -56,21 +57,27 @@ def voc_class_names(annotations: Iterable[Path]) -> tuple[str, ...]:
 
 def _parse(path: Path, problems: list[Problem]) -> ElementTree.Element | None:
     try:
-        return ElementTree.parse(path).getroot()
+        return parse_xml(path)
     except FileNotFoundError:
         return None
-    except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:
+    except (ParseError, OSError) as error:
         reason = f"not readable as XML ({error}): its picture counts as background"
         problems.append(Problem(ProblemKind.MALFORMED, str(path), reason))
         return None
 
 
-def _size(root: ElementTree.Element | None, picture: Path, problems: list[Problem]) -> tuple[int, int] | None:
+def _size(
+    root: ElementTree.Element | None, annotation: Path, picture: Path, problems: list[Problem]
+) -> tuple[int, int] | None:
     """(height, width) as annotated, else of the picture; None if that cannot be read."""
     if root is not None:
-        width, height = _number(root, "size/width"), _number(root, "size/height")
-        if width >= 1 and height >= 1:
-            return int(height), int(width)
+        try:
+            height, width = (as_side(_number(root, f"size/{side}")) for side in ("height", "width"))
+        except ParseError as error:
+            problems.append(Problem(ProblemKind.MALFORMED, str(annotation), f"size: {error}: taken from the image"))
+            height = width = 0
+        if width and height:
+            return height, width
     try:
         return image_size(picture, name=picture.name)
     except InputError as error:

@@ -10,6 +10,7 @@ from yolofpn.data.assemble import BoxRows, Pictures, assemble, numbered_lines
 from yolofpn.data.dataset import DetectionDataset, Problem, ProblemKind
 from yolofpn.data.images import image_size
 from yolofpn.errors import InputError
+from yolofpn.reading import MAX_CLASSES, MAX_XML_BYTES, ParseError, read_bounded
 
 _PLAUSIBLE = 2.0  # no share of a picture is larger, even for a sloppy box: such numbers are pixels
 
@@ -45,12 +46,13 @@ def read_yolo(pictures: Sequence[Path], labels: Sequence[Path], names: Sequence[
 
 
 def count_classes(labels: Iterable[Path]) -> int:
-    """The highest class number of these files plus one."""
+    """The highest class number of these files plus one; numbers beyond the limit of classes count nothing."""
     highest = -1
     for path in labels:
         for _, line in numbered_lines(_read(path, []) or ""):
             first = line.split()[0]
-            highest = max(highest, int(first) if first.isdecimal() else -1)
+            label = int(first) if first.isdecimal() and len(first) <= 20 else -1
+            highest = max(highest, label if label < MAX_CLASSES else -1)
     return highest + 1
 
 
@@ -69,6 +71,8 @@ def parse_line(line: str, num_classes: int) -> tuple[int, tuple[float, float, fl
         raise _LineError(ProblemKind.MALFORMED, f"{line[:60]!r} is not numbers") from None
     if not label.is_integer() or not 0 <= label < num_classes:
         known = f"0 to {num_classes - 1}" if num_classes > 1 else "0"
+        if label >= MAX_CLASSES:
+            known += f" (at most {MAX_CLASSES:,} classes are possible)"
         raise _LineError(ProblemKind.UNKNOWN_CLASS, f"class {label:g} is not one of {known}")
     if not all(math.isfinite(value) for value in values):
         raise _LineError(ProblemKind.MALFORMED, f"{line[:60]!r} holds a value that is no finite number")
@@ -95,10 +99,10 @@ class _LineError(ValueError):
 def _read(path: Path, problems: list[Problem]) -> str | None:
     """The text of a label file; None if it cannot be read, which is reported unless it just does not exist."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_bounded(path, MAX_XML_BYTES).decode("utf-8-sig")
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, ParseError) as error:
         reason = f"not readable as text ({error}): its picture counts as background"
         problems.append(Problem(ProblemKind.MALFORMED, str(path), reason))
         return None

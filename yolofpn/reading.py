@@ -1,0 +1,257 @@
+"""Reading what others wrote: one parse boundary per format, and bounds that hold before memory is spent.
+
+Whatever a parser raises on unexpected text (ValueError, RecursionError, KeyError, ...) becomes a ``ParseError``, and
+every size is checked against a limit before anything of that size is made.
+"""
+
+from __future__ import annotations
+
+import json
+import reprlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.events import (
+    AliasEvent,
+    CollectionEndEvent,
+    CollectionStartEvent,
+    Event,
+    ScalarEvent,
+)
+from ruamel.yaml.parser import Parser
+
+from yolofpn.errors import UserError
+
+MAX_CLASSES = 100_000
+MAX_SIDE = 2**20  # pixels of an annotated image's side
+MAX_INPUT_SIDE = 8192  # pixels of a network's input
+MAX_YAML_BYTES = 4_000_000
+MAX_XML_BYTES = 16_000_000
+MAX_TEXT_BYTES = 256_000_000  # of a list of images, class names or labels
+MAX_DEPTH = 64  # of nested YAML collections
+MAX_NODES = 1_000_000  # of a YAML file, with every alias written out
+
+
+class ParseError(ValueError):
+    """Text that is not what it should be; the message is a reason that fits into one line.
+
+    Attributes:
+        line: where, from 1; None where it is not known.
+    """
+
+    def __init__(self, reason: str, line: int | None = None) -> None:
+        super().__init__(reason)
+        self.line = line
+
+
+def short(value: object) -> str:
+    """``repr(value)`` in a few dozen characters, however long or deeply nested it is."""
+    return _SHORT.repr(value)
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
+_SHORT.maxlevel = 3
+
+
+def read_bounded(path: Path, limit: int) -> bytes:
+    """The content of a regular file of at most ``limit`` bytes.
+
+    Raises:
+        OSError: it cannot be read.
+        ParseError: it is larger.
+    """
+    with path.open("rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise ParseError(f"is larger than the limit of {limit:,} bytes")
+    return data
+
+
+def read_text(path: Path, limit: int = MAX_TEXT_BYTES) -> str:
+    """The text of a UTF-8 file, with or without a byte order mark.
+
+    Bytes that are not UTF-8 come as lone surrogates (``surrogateescape``), since names of files may hold them.
+
+    Raises:
+        OSError: it cannot be read.
+        ParseError: it is larger than ``limit`` bytes or holds NUL characters, so it is no text.
+    """
+    data = read_bounded(path, limit)
+    if b"\0" in data:
+        raise ParseError("holds NUL bytes, so it is no text")
+    return data.decode("utf-8-sig", "surrogateescape")
+
+
+def is_encodable(text: str) -> bool:
+    """Whether ``text`` can be written as UTF-8: it holds no lone surrogate."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def check_class_names(names: Sequence[str], origin: object) -> None:
+    """See that class names are few enough and can be written.
+
+    Args:
+        names: by label.
+        origin: the file to name in errors.
+
+    Raises:
+        UserError: there are more than ``MAX_CLASSES``, or one holds characters that UTF-8 cannot encode.
+    """
+    check_class_count(len(names), origin)
+    for label, name in enumerate(names):
+        if not is_encodable(name):
+            raise UserError(f"{origin}: the name of class {label} is not valid UTF-8: save the file as UTF-8")
+
+
+def check_class_count(count: int, origin: object) -> None:
+    """See that a number of classes is within the limit.
+
+    Raises:
+        UserError: it is above ``MAX_CLASSES``.
+    """
+    if count > MAX_CLASSES:
+        shown = f"{count:,}" if count < 10**18 else "far too many"
+        raise UserError(f"{origin}: {shown} classes, at most {MAX_CLASSES:,} are possible: check the number")
+
+
+def as_side(value: object) -> int:
+    """An annotated width or height as whole pixels; 0 where there is none (missing, NaN, below 1).
+
+    Raises:
+        ParseError: it is no number, infinite, or above ``MAX_SIDE``.
+    """
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ParseError(f"{short(value)} is no size in pixels")
+    if value != value or value < 1:
+        return 0
+    if value > MAX_SIDE:
+        raise ParseError(f"a side of {short(value)} pixels is beyond the limit of {MAX_SIDE:,}")
+    return int(value)
+
+
+def parse_json(data: str | bytes, object_hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:  # noqa: ANN401
+    """JSON text as Python values.
+
+    Raises:
+        ParseError: it is not valid JSON, nested too deeply, or holds a number of too many digits.
+    """
+    try:
+        return json.loads(data, object_hook=object_hook)
+    except json.JSONDecodeError as error:
+        raise ParseError(f"{error.msg} at column {error.colno}", error.lineno) from None
+    except RecursionError:
+        raise ParseError("nested too deeply") from None
+    except ValueError as error:
+        raise ParseError(str(error)[:120]) from None
+
+
+def parse_yaml(text: str) -> Any:  # noqa: ANN401
+    """YAML 1.2 text as plain Python values.
+
+    Raises:
+        ParseError: it is not valid YAML, nested deeper than ``MAX_DEPTH``, larger than ``MAX_NODES`` with its aliases
+            written out, or holds values that have no Python type.
+    """
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Parser = _BoundedParser
+    try:
+        tree = yaml.load(text)
+        _refuse_nul(tree)
+        return tree
+    except ParseError:
+        raise
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else None
+        raise ParseError(str(error.problem or error).splitlines()[0][:120], line) from None
+    except Exception as error:  # the constructors of values raise anything from KeyError to OverflowError
+        reason = next(iter(str(error).splitlines()), "")[:120]
+        raise ParseError(f"{type(error).__name__} {reason}".rstrip()) from None
+
+
+def _refuse_nul(tree: object) -> None:
+    """No path, name or number holds NUL, which only an escape in quotes can write; the system takes no such path."""
+    nodes = [tree]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, str) and "\0" in node:
+            raise ParseError(f"{short(node)} holds a NUL character")
+        if isinstance(node, dict):
+            nodes += [*node.keys(), *node.values()]
+        elif isinstance(node, list | tuple | set):
+            nodes += node
+
+
+class _BoundedParser(Parser):
+    """Counts depth and nodes while events are made, and so before anything is built from them."""
+
+    def __init__(self, loader: Any) -> None:  # noqa: ANN401
+        super().__init__(loader)
+        self._open: list[tuple[str | None, int]] = []  # anchor and node count before, of each open collection
+        self._nodes = 0
+        self._sizes: dict[str, int] = {}  # nodes below each anchor
+
+    def get_event(self) -> Any:  # noqa: ANN401
+        """The next event.
+
+        Raises:
+            ParseError: a limit is exceeded.
+        """
+        event = super().get_event()
+        if event is not None:
+            self._count(event)
+        return event
+
+    def _count(self, event: Event) -> None:
+        line = event.start_mark.line + 1 if event.start_mark else None
+        if isinstance(event, AliasEvent):
+            if event.anchor not in self._sizes:
+                raise ParseError(f"alias {short(event.anchor)} stands for nothing, or for what holds it", line)
+            self._nodes += self._sizes[event.anchor]
+        elif isinstance(event, ScalarEvent):
+            self._nodes += 1
+            self._note(event.anchor, 1)
+        elif isinstance(event, CollectionStartEvent):
+            self._open.append((event.anchor, self._nodes))
+            self._nodes += 1
+        elif isinstance(event, CollectionEndEvent):
+            anchor, before = self._open.pop()
+            self._note(anchor, self._nodes - before)
+        if len(self._open) > MAX_DEPTH:
+            raise ParseError(f"nested deeper than {MAX_DEPTH} levels", line)
+        if self._nodes > MAX_NODES:
+            raise ParseError(f"more than {MAX_NODES:,} values, aliases written out", line)
+
+    def _note(self, anchor: str | None, size: int) -> None:
+        if anchor is not None:
+            self._sizes[anchor] = size
+
+
+def parse_xml(path: Path) -> ElementTree.Element:
+    """The root element of an XML file.
+
+    Raises:
+        OSError: it cannot be read.
+        ParseError: it is not valid XML, declares entities (which could grow without limit), or is larger than
+            ``MAX_XML_BYTES``.
+    """
+    data = read_bounded(path, MAX_XML_BYTES)
+    if b"<!ENTITY" in data.replace(b"\0", b""):  # in UTF-16, too
+        raise ParseError("declares entities, which labels do not need")
+    try:
+        root: ElementTree.Element = ElementTree.fromstring(data)
+    except ElementTree.ParseError as error:
+        raise ParseError(str(error)[:120], error.position[0]) from None
+    except (ValueError, LookupError) as error:  # encodings that Python does not have
+        raise ParseError(str(error)[:120]) from None
+    return root
