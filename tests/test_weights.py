@@ -330,7 +330,7 @@ def test_darknet_weights_with_cfg_and_names_beside_them(tmp_path: Path) -> None:
     ]
     assert loaded.metadata.names == ("cat", "dog", "cow")
     assert loaded.metadata.category_ids == ()
-    assert loaded.metadata.input == InputConfig(size=(32, 64), resize="letterbox")
+    assert loaded.metadata.input == InputConfig(size=(32, 64), resize="stretch")
     assert loaded.metadata.header is not None
     assert loaded.metadata.header.minor == 2
     assert_same_maps(network, loaded.detector)

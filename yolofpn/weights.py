@@ -23,7 +23,7 @@ from yolofpn.darknet.cfg import parse_cfg, read_cfg
 from yolofpn.darknet.companions import choose_resize, find_cfg, find_names
 from yolofpn.darknet.download import NAMED_WEIGHTS, fetch_weights
 from yolofpn.darknet.network import DarknetNetwork, load_darknet_network
-from yolofpn.darknet.weights import open_weights
+from yolofpn.darknet.weights import NEW_HEADER, norm_eps_of, open_weights
 from yolofpn.data.names import coco_category_ids, read_names
 from yolofpn.errors import UserError
 from yolofpn.graphs.exported import SUFFIXES
@@ -106,7 +106,8 @@ def build_detector(metadata: Metadata, origin: str) -> NativeDetector | DarknetN
     """
     if metadata.darknet_cfg is not None:
         cfg = parse_cfg(metadata.darknet_cfg, origin)
-        network = DarknetNetwork(cfg, limits=build_limits(metadata.postprocess))
+        eps = norm_eps_of(metadata.header or NEW_HEADER)
+        network = DarknetNetwork(cfg, limits=build_limits(metadata.postprocess), norm_eps=eps)
         _check_outputs(network, origin)
         if network.num_classes != len(metadata.names):
             raise UserError(f"{origin}: has {network.num_classes} classes, but {len(metadata.names)} names")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from yolofpn.config import ModelConfig, load_config
+from yolofpn.config import DarknetHeader, load_config
 from yolofpn.darknet.cfg import parse_cfg
 from yolofpn.darknet.cfg_writer import write_cfg
 from yolofpn.darknet.native import layers_to_write
@@ -109,17 +109,20 @@ def test_what_darknet_does_not_know_is_refused(override: str, reason: str) -> No
         model_of(*SMALL, override)
 
 
-def test_a_models_own_numbers_stay_as_they_are() -> None:
+def test_variances_carry_the_difference_of_the_epsilons() -> None:
     model, _ = model_of(*SMALL)
     norm = next(module for module in model.modules() if isinstance(module, nn.BatchNorm2d))
+    assert norm.eps == 1e-5 and layers_to_write(model)[0].norm is norm  # what AlexeyAB's Darknet adds, too
     assert norm.running_var is not None
     before = norm.running_var.clone()
+    pjreddie = DarknetHeader(major=0, minor=2, revision=0, seen=0)
+    written = layers_to_write(model, pjreddie)[0].norm
+    assert written is not None and written.running_var is not None
+    torch.testing.assert_close(written.running_var.sqrt() + 1e-6, (before + 1e-5).sqrt(), rtol=1e-6, atol=0)
+    assert torch.equal(norm.running_var, before)
+    norm.eps = 1e-6
+    norm.running_var[0] = 5e-6  # + 1e-6 is less than what Darknet adds: 0 is the nearest
+    expected = (norm.running_var - 9e-6).clamp(min=0)
     written = layers_to_write(model)[0].norm
     assert written is not None and written.running_var is not None
-    torch.testing.assert_close(written.running_var - before, torch.full_like(before, 9e-6), rtol=1e-3, atol=1e-9)
-    assert torch.equal(norm.running_var, before)
-    same = load_config(CONFIGS / "yolofpn-tiny.yaml", [*SMALL, "model.norm_eps=1e-6"])
-    assert isinstance(same.model, ModelConfig)
-    other = build_model(same.model, 3, same.input, same.postprocess)
-    assert isinstance(other, YOLO)
-    assert layers_to_write(other)[0].norm is next(m for m in other.modules() if isinstance(m, nn.BatchNorm2d))
+    torch.testing.assert_close(written.running_var, expected, rtol=1e-5, atol=0)

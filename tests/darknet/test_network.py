@@ -14,11 +14,12 @@ from torch import nn
 from yolofpn.darknet.cfg import parse_cfg, read_cfg
 from yolofpn.darknet.network import DarknetNetwork, load_darknet_network
 from yolofpn.darknet.sections import Softmax
-from yolofpn.darknet.weights import WeightLayers, open_weights, read_layers, write_layers
+from yolofpn.darknet.weights import NormEps, WeightLayers, open_weights, read_layers, write_layers
 from yolofpn.errors import UserError
 from yolofpn.structures import Detections, Limits, Target
 
 EVERYTHING = Limits(score_thresh=0.01, nms_thresh=1.0, detections_per_img=10**6)
+OPENCV_EPS = NormEps(1e-6)  # of every file, whichever program wrote it
 REAL = ["yolo-fastest-1.1", "yolo-fastest-1.1-xl", "yoloface-500k", "MobileNetV2-YOLO-Fastest-voc-v2"]
 TINY_DETECTOR = """[net]
 width=64
@@ -175,7 +176,7 @@ def test_random_weights_give_what_opencv_gives(
     name: str, size: tuple[int, int], data_dir: Path, tmp_path: Path
 ) -> None:
     cfg_path, weights_path = data_dir / "darknet" / "cfg" / f"{name}.cfg", tmp_path / "random.weights"
-    network = DarknetNetwork(read_cfg(cfg_path))
+    network = DarknetNetwork(read_cfg(cfg_path), norm_eps=OPENCV_EPS)
     fill_randomly(network.weight_layers())
     write_layers(weights_path, network.weight_layers())
     images = picture(*size)
@@ -190,7 +191,7 @@ def test_random_weights_give_what_opencv_gives(
 
 def test_every_section_gives_what_opencv_gives(tmp_path: Path) -> None:
     (tmp_path / "my.cfg").write_text(EVERY_SECTION)
-    network = DarknetNetwork(parse_cfg(EVERY_SECTION, "my.cfg"))
+    network = DarknetNetwork(parse_cfg(EVERY_SECTION, "my.cfg"), norm_eps=OPENCV_EPS)
     fill_randomly(network.weight_layers())
     write_layers(tmp_path / "my.weights", network.weight_layers())
     images = picture(64, 64)
@@ -215,7 +216,7 @@ def test_a_connected_layer_takes_a_whole_map_as_in_opencv(tmp_path: Path) -> Non
 def test_real_weights_give_what_opencv_gives(name: str, batch: int, data_dir: Path) -> None:
     folder = data_dir / "darknet"
     cfg = read_cfg(folder / f"{name}.cfg")
-    network, loaded = load_darknet_network(cfg, folder / f"{name}.weights")
+    network, loaded = load_darknet_network(cfg, folder / f"{name}.weights", norm_eps=OPENCV_EPS)
     assert loaded.complete
     images = picture(cfg.net.height, cfg.net.width, batch)
     theirs = opencv_outputs(folder / f"{name}.cfg", folder / f"{name}.weights", network, images)
@@ -251,7 +252,7 @@ def test_detections_are_those_of_opencv(name: str, data_dir: Path, tmp_path: Pat
     photo = np.asarray(cv2.imread(str(data_dir / "pictures" / "person.jpg")))
     image = np.asarray(cv2.resize(photo, (cfg.net.width, cfg.net.height)), dtype=np.uint8)
     images = np.ascontiguousarray(image[:, :, ::-1].transpose(2, 0, 1)[None])
-    network, _ = load_darknet_network(cfg, folder / f"{name}.weights", limits=EVERYTHING)
+    network, _ = load_darknet_network(cfg, folder / f"{name}.weights", limits=EVERYTHING, norm_eps=OPENCV_EPS)
     found = network(torch.from_numpy(images))
     assert isinstance(found, list)
 
@@ -267,7 +268,7 @@ def test_detections_are_those_of_opencv(name: str, data_dir: Path, tmp_path: Pat
 def test_region_is_decoded_as_by_opencv(data_dir: Path, tmp_path: Path) -> None:
     text = (data_dir / "darknet" / "cfg" / "yolov2-tiny.cfg").read_text().replace("thresh = .6", "thresh = .01")
     (tmp_path / "my.cfg").write_text(text)
-    network = DarknetNetwork(parse_cfg(text, "my.cfg"), limits=EVERYTHING)
+    network = DarknetNetwork(parse_cfg(text, "my.cfg"), limits=EVERYTHING, norm_eps=OPENCV_EPS)
     fill_randomly(network.weight_layers())
     write_layers(tmp_path / "my.weights", network.weight_layers())
     images = picture(96, 160)

@@ -96,7 +96,7 @@ def load_classifier(weights: Path, cfg: Path | None) -> Classifier:
         divisor = 0 if fixed else network.size_divisor
         return Classifier(network.class_probabilities, network.num_classes, network.input_size[0], divisor)
     is_19 = open_weights(weights).size < DARKNET19_LARGEST
-    model = DarknetClassifier(Darknet19(norm_eps=1e-6) if is_19 else darknet53(norm_eps=1e-6))
+    model = DarknetClassifier(Darknet19() if is_19 else darknet53())
     load_native(model, weights)
     return Classifier(model.eval(), model.connected.out_features)
 

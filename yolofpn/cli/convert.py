@@ -97,8 +97,9 @@ def as_native(loaded: LoadedWeights, cfg: str, overrides: Sequence[str] = ()) ->
         UserError: the two are not the same network.
     """
     from yolofpn.config import YOLOHeadConfig, load_config
-    from yolofpn.darknet.native import native_layers, require_darknet_counterpart
+    from yolofpn.darknet.native import copy_into_native, native_layers, require_darknet_counterpart
     from yolofpn.darknet.network import DarknetNetwork
+    from yolofpn.darknet.weights import NEW_HEADER, norm_eps_of
     from yolofpn.models.build import build_yolo
     from yolofpn.weights import LoadedWeights
 
@@ -108,7 +109,9 @@ def as_native(loaded: LoadedWeights, cfg: str, overrides: Sequence[str] = ()) ->
     config = load_config(cfg, overrides)
     if not isinstance(config.model.head, YOLOHeadConfig):
         raise UserError(f"{cfg}: Darknet weights need a head of type yolo; train.py --weights takes what fits others")
-    model_config = config.model.model_copy(update={"norm_eps": 1e-6})  # Darknet's, as OpenCV reads it
+    eps = norm_eps_of(metadata.header or NEW_HEADER)
+    # Where Darknet adds eps to the root of the variance, the variances themselves are changed.
+    model_config = config.model.model_copy(update={"norm_eps": 0.0 if eps.outside_root else eps.value})
     model = build_yolo(model_config, network.num_classes, metadata.input, metadata.postprocess)
     require_darknet_counterpart(model)
     wanted, given = native_layers(model), network.weight_layers()
@@ -117,8 +120,7 @@ def as_native(loaded: LoadedWeights, cfg: str, overrides: Sequence[str] = ()) ->
     specs = sorted(network.specs.values(), key=lambda spec: spec.stride)
     if list(model.specs.values()) != specs:
         raise UserError(f"{cfg}: its anchors or strides are not those of {network.cfg.origin}: change head.anchors")
-    for target, source in zip(wanted, given, strict=True):
-        target.copy_from(source)
+    copy_into_native(wanted, given)
     native = metadata.model_copy(update={"model": model_config, "darknet_cfg": None})
     return LoadedWeights(model.eval(), native, loaded.notes)
 
@@ -153,14 +155,15 @@ def write(loaded: LoadedWeights, output: Path, *, half: bool = False) -> None:
     if output.suffix == ".safetensors":
         save_weights(output, detector.state_dict(), loaded.metadata, torch.float16 if half else None)
         return
+    header = loaded.metadata.header or NEW_HEADER
     if isinstance(detector, DarknetNetwork):
         layers = detector.weight_layers()
     elif not isinstance(detector, YOLO):
         raise UserError("Darknet knows no two-stage detectors: this model has no counterpart there")
     else:
         require_darknet_counterpart(detector)
-        layers = layers_to_write(detector)
-    write_layers(output, layers, loaded.metadata.header or NEW_HEADER)
+        layers = layers_to_write(detector, header)
+    write_layers(output, layers, header)
 
 
 if __name__ == "__main__":

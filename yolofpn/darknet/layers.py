@@ -7,12 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from yolofpn.darknet import sections
+from yolofpn.darknet.norms import build_norm1d, build_norm2d
 from yolofpn.darknet.plan import PlannedLayer
 from yolofpn.darknet.sections import Activation
-from yolofpn.darknet.weights import WeightLayer
+from yolofpn.darknet.weights import NormEps, WeightLayer
 
 
-def build_layer(planned: PlannedLayer, norm_eps: float) -> nn.Module:
+def build_layer(planned: PlannedLayer, norm_eps: NormEps) -> nn.Module:
     """The module of one section; outputs ([yolo], [region]) pass their raw map on."""
     match planned.cfg.section:
         case sections.Convolutional() as conv:
@@ -61,7 +62,7 @@ def build_activation(name: Activation) -> nn.Module:
 class Convolution(nn.Module):
     """Convolution, batch norm if asked for (else a bias), activation."""
 
-    def __init__(self, in_channels: int, section: sections.Convolutional, norm_eps: float) -> None:
+    def __init__(self, in_channels: int, section: sections.Convolutional, norm_eps: NormEps) -> None:
         super().__init__()
         self.conv = nn.Conv2d(
             in_channels,
@@ -72,7 +73,7 @@ class Convolution(nn.Module):
             groups=section.groups,
             bias=not section.batch_normalize,
         )
-        self.norm = nn.BatchNorm2d(section.filters, eps=norm_eps) if section.batch_normalize else None
+        self.norm = build_norm2d(section.filters, norm_eps) if section.batch_normalize else None
         self.act = build_activation(section.activation)
 
     @property
@@ -92,10 +93,10 @@ class Convolution(nn.Module):
 class FullyConnected(nn.Module):
     """A linear layer over the whole map, batch norm if asked for, activation."""
 
-    def __init__(self, in_features: int, section: sections.Connected, norm_eps: float) -> None:
+    def __init__(self, in_features: int, section: sections.Connected, norm_eps: NormEps) -> None:
         super().__init__()
         self.linear = nn.Linear(in_features, section.output, bias=not section.batch_normalize)
-        self.norm = nn.BatchNorm1d(section.output, eps=norm_eps) if section.batch_normalize else None
+        self.norm = build_norm1d(section.output, norm_eps) if section.batch_normalize else None
         self.act = build_activation(section.activation)
 
     @property

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from torch import nn
 
-from yolofpn.darknet.weights import LoadedLayers, WeightLayer, count_numbers, open_weights, read_layers
+from yolofpn.config import DarknetHeader
+from yolofpn.darknet.norms import divisor_squared, variance_for
+from yolofpn.darknet.weights import (
+    NEW_HEADER,
+    LoadedLayers,
+    NormEps,
+    WeightLayer,
+    count_numbers,
+    norm_eps_of,
+    open_weights,
+    read_layers,
+)
 from yolofpn.errors import UserError
 from yolofpn.models.darknet import Darknet, Darknet19, DarknetClassifier
 from yolofpn.models.fpn import ConcatFPN
 from yolofpn.models.layers import ConvBNAct
 from yolofpn.models.yolo import YOLO
-
-DARKNET_EPS = 1e-6  # what OpenCV, and we, add to the variances of a Darknet file
 
 
 def native_layers(model: YOLO) -> list[WeightLayer]:
@@ -39,21 +48,31 @@ def native_layers(model: YOLO) -> list[WeightLayer]:
     return layers
 
 
-def layers_to_write(model: YOLO) -> list[WeightLayer]:
-    """``native_layers`` with variances such that readers, who add 1e-6 to them, compute what ``model`` does.
+def layers_to_write(model: YOLO, header: DarknetHeader = NEW_HEADER) -> list[WeightLayer]:
+    """``native_layers`` with variances such that the program that writes ``header`` computes what ``model`` does.
 
     Raises:
         UserError: as ``native_layers``.
     """
-    return [WeightLayer(layer.conv, _with_darknet_eps(layer.norm)) for layer in native_layers(model)]
+    eps = norm_eps_of(header)
+    return [WeightLayer(layer.conv, _with_eps(layer.norm, eps)) for layer in native_layers(model)]
 
 
-def _with_darknet_eps(norm: nn.BatchNorm1d | nn.BatchNorm2d | None) -> nn.BatchNorm1d | nn.BatchNorm2d | None:
-    if norm is None or norm.eps == DARKNET_EPS:
+def copy_into_native(wanted: Sequence[WeightLayer], given: Sequence[WeightLayer]) -> None:
+    """Fill the layers of a native model so that it computes what a Darknet network with those of ``given`` does."""
+    for target, source in zip(wanted, given, strict=True):
+        target.copy_from(source)
+        if target.norm is not None and source.norm is not None:
+            assert target.norm.running_var is not None
+            target.norm.running_var.copy_(variance_for(divisor_squared(source.norm), NormEps(target.norm.eps)))
+
+
+def _with_eps(norm: nn.BatchNorm1d | nn.BatchNorm2d | None, eps: NormEps) -> nn.BatchNorm1d | nn.BatchNorm2d | None:
+    if norm is None or NormEps(norm.eps) == eps:
         return norm
     changed = copy.deepcopy(norm)
     assert changed.running_var is not None
-    changed.running_var += changed.eps - DARKNET_EPS
+    changed.running_var.copy_(variance_for(divisor_squared(norm), eps))
     return changed
 
 
@@ -87,7 +106,14 @@ def load_classifier(model: DarknetClassifier, path: str | Path) -> LoadedLayers:
     loaded = weights.layers_held([count_numbers([layer]) for layer in layers])
     if loaded != len(layers):
         raise UserError(f"{path}: ends after {loaded} of {len(layers)} layers: this is a backbone, no classifier")
-    return read_layers(weights, layers)
+    result, eps = read_layers(weights, layers), norm_eps_of(weights.header)
+    for layer in layers:
+        if layer.norm is not None:
+            assert layer.norm.running_var is not None
+            layer.norm.eps = 0.0 if eps.outside_root else eps.value
+            if eps.outside_root:
+                layer.norm.running_var.sqrt_().add_(eps.value).square_()
+    return result
 
 
 def _layers_of(module: nn.Module) -> Iterator[WeightLayer]:

@@ -11,7 +11,16 @@ from yolofpn.darknet.cfg import DarknetCfg
 from yolofpn.darknet.layers import Convolution, FullyConnected, build_layer
 from yolofpn.darknet.plan import PICTURE, PlannedLayer, plan_network, size_divisor
 from yolofpn.darknet.sections import Region, Softmax, Yolo
-from yolofpn.darknet.weights import LoadedLayers, WeightLayer, WeightsFile, open_weights, read_layers
+from yolofpn.darknet.weights import (
+    MODERN_EPS,
+    LoadedLayers,
+    NormEps,
+    WeightLayer,
+    WeightsFile,
+    norm_eps_of,
+    open_weights,
+    read_layers,
+)
 from yolofpn.errors import UserError
 from yolofpn.models.postprocess import MapSpec, postprocess_maps
 from yolofpn.models.proposals import Proposals, propose_from_maps
@@ -26,7 +35,7 @@ class DarknetNetwork(nn.Module):
     Args:
         cfg: the parsed file.
         limits: which predictions become detections.
-        norm_eps: what batch norm adds to the variance.
+        norm_eps: what batch norm adds to the variance or its root; see ``norm_eps_of``.
 
     Attributes:
         plan: the layers with their maps' sizes at the cfg's input size.
@@ -37,7 +46,7 @@ class DarknetNetwork(nn.Module):
         UserError: the layers do not fit together.
     """
 
-    def __init__(self, cfg: DarknetCfg, *, limits: Limits | None = None, norm_eps: float = 1e-6) -> None:
+    def __init__(self, cfg: DarknetCfg, *, limits: Limits | None = None, norm_eps: NormEps = MODERN_EPS) -> None:
         super().__init__()
         self.cfg = cfg
         self.limits = limits or Limits()
@@ -135,10 +144,11 @@ def load_darknet_network(
     weights: str | Path | bytes | WeightsFile,
     *,
     limits: Limits | None = None,
-    norm_eps: float = 1e-6,
+    norm_eps: NormEps | None = None,
 ) -> tuple[DarknetNetwork, LoadedLayers]:
     """The network of ``cfg`` with the numbers of a ``.weights`` file, and how many layers took theirs from it.
 
+    Batch norm computes as in the program that wrote the file, unless ``norm_eps`` says otherwise.
     Nothing is allocated before the file's size has been compared with what the cfg asks for.
 
     Raises:
@@ -146,7 +156,7 @@ def load_darknet_network(
     """
     file = weights if isinstance(weights, WeightsFile) else open_weights(weights)
     file.layers_held([layer.numbers for layer in plan_network(cfg) if layer.numbers])
-    network = DarknetNetwork(cfg, limits=limits, norm_eps=norm_eps)
+    network = DarknetNetwork(cfg, limits=limits, norm_eps=norm_eps or norm_eps_of(file.header))
     return network, read_layers(file, network.weight_layers())
 
 

@@ -20,8 +20,25 @@ from torch import Tensor, nn
 from yolofpn.config import DarknetHeader
 from yolofpn.errors import UserError
 
-NEW_HEADER = DarknetHeader(major=0, minor=2, revision=0, seen=0)
+_MODERN_REVISION = 5  # written by AlexeyAB's and hank-ai's Darknet; pjreddie's writes 0
+NEW_HEADER = DarknetHeader(major=0, minor=2, revision=_MODERN_REVISION, seen=0)
 _NUMBER = np.dtype("<f4")
+
+
+class NormEps(NamedTuple):
+    """What batch normalisation divides by: sqrt(variance + value), or sqrt(variance) + value."""
+
+    value: float
+    outside_root: bool = False
+
+
+MODERN_EPS = NormEps(1e-5)
+PJREDDIE_EPS = NormEps(1e-6, outside_root=True)
+
+
+def norm_eps_of(header: DarknetHeader) -> NormEps:
+    """What the program that wrote ``header`` computes with."""
+    return MODERN_EPS if header.revision == _MODERN_REVISION else PJREDDIE_EPS
 
 
 class WeightLayer(NamedTuple):

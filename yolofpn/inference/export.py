@@ -122,16 +122,16 @@ class Exporter:
         convert.save_openvino(model, path, info, half=precision == "fp16")
 
     def _darknet(self, path: Path) -> str:
-        detector = self.detector
+        detector, header = self.detector, self.metadata.header or NEW_HEADER
         if isinstance(detector, DarknetNetwork):
             text, layers = detector.cfg.text, detector.weight_layers()
             if self.options.img_size is not None or self.options.resize != "auto":
                 text = with_input(text, self.metadata.input)
         else:
-            text, layers = write_cfg(detector, self.metadata.input), layers_to_write(detector)
+            text, layers = write_cfg(detector, self.metadata.input), layers_to_write(detector, header)
         path.with_suffix(".cfg").write_text(text)
         path.with_suffix(".names").write_text("".join(f"{name}\n" for name in self.metadata.names))
-        write_layers(path, layers, self.metadata.header or NEW_HEADER)
+        write_layers(path, layers, header)
         read_back = load_weights(path)
         assert isinstance(read_back.detector, DarknetNetwork)
         # Darknet's maps have the numbers of their layers for names; their strides tell which is which.

@@ -20,7 +20,7 @@ from yolofpn.models.build import NativeDetector
 from yolofpn.models.conv5_body import Conv5Body, with_conv5_in_head
 from yolofpn.models.fast_rcnn import FastRCNN
 from yolofpn.models.faster_rcnn import FasterRCNN
-from yolofpn.training.start_darknet import DARKNET_SETTINGS, native_state, read_darknet
+from yolofpn.training.start_darknet import darknet_settings, native_state, read_darknet
 from yolofpn.training.start_imagenet import read_tensors
 from yolofpn.training.start_resnet import RESNET_SETTINGS, resnet_backbone
 from yolofpn.training.start_timm import TIMM_SETTINGS, timm_darknet53
@@ -77,7 +77,7 @@ def read_starting_weights(spec: str, model: ModelConfig) -> StartingWeights:
     if path.is_file():
         if weights_kind(path) == "darknet":
             found = read_darknet(path, model)
-            return StartingWeights(spec, found.state, DARKNET_SETTINGS, names=found.names, notes=(*notes, *found.notes))
+            return StartingWeights(spec, found.state, found.settings, names=found.names, notes=(*notes, *found.notes))
         imagenet = _read_imagenet(path, model)
         if imagenet is not None:
             return imagenet
@@ -85,7 +85,7 @@ def read_starting_weights(spec: str, model: ModelConfig) -> StartingWeights:
     metadata, detector = loaded.metadata, loaded.detector
     if isinstance(detector, DarknetNetwork):
         state = native_state(detector.weight_layers(), model, detector.num_classes)
-        settings = DARKNET_SETTINGS
+        settings = darknet_settings(metadata.header)
     else:
         state, settings = detector.state_dict(), _settings_of(metadata)
     return StartingWeights(

@@ -9,26 +9,29 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from yolofpn.config import ConcatNeckConfig, InputConfig, ModelConfig, PostprocessConfig, YOLOHeadConfig
+from yolofpn.config import ConcatNeckConfig, DarknetHeader, InputConfig, ModelConfig, PostprocessConfig, YOLOHeadConfig
 from yolofpn.darknet.cfg import read_cfg
 from yolofpn.darknet.companions import find_cfg, find_names
 from yolofpn.darknet.native import native_layers
 from yolofpn.darknet.network import load_darknet_network
-from yolofpn.darknet.weights import WeightLayer, WeightsFile, open_weights, read_layers
+from yolofpn.darknet.weights import NEW_HEADER, WeightLayer, WeightsFile, norm_eps_of, open_weights, read_layers
 from yolofpn.errors import UserError
 from yolofpn.levels import TOP_LEVEL
 from yolofpn.models.build import build_yolo
 from yolofpn.models.yolo import YOLO
 
-# What the numbers of a Darknet file were trained with; norm_eps as OpenCV takes it.
-DARKNET_SETTINGS: Mapping[str, Any] = {
-    "model.norm_eps": 1e-6,
-    "model.leaky_slope": 0.1,
-    "input.mean": (0.0, 0.0, 0.0),
-    "input.std": (1.0, 1.0, 1.0),
-}
 _YOLOV3_ANCHORS = ((1.0, 1.0),) * 3  # only their number matters: it is that of the layers in the file
 _CLASSES = 80  # of a file that does not say: Darknet's own have COCO's
+
+
+def darknet_settings(header: DarknetHeader | None) -> Mapping[str, Any]:
+    """What the numbers of a Darknet file with ``header`` were trained with."""
+    return {
+        "model.norm_eps": norm_eps_of(header or NEW_HEADER).value,
+        "model.leaky_slope": 0.1,
+        "input.mean": (0.0, 0.0, 0.0),
+        "input.std": (1.0, 1.0, 1.0),
+    }
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,13 @@ class DarknetStart:
 
     Attributes:
         state: tensors by their names in the native model.
+        settings: what the numbers were trained with, by config key.
         names: of the classes of its predictions; empty where it has none.
         notes: lines to print.
     """
 
     state: dict[str, Tensor]
+    settings: Mapping[str, Any]
     names: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -61,11 +66,11 @@ def read_darknet(path: Path, model: ModelConfig) -> DarknetStart:
     except UserError:
         return _read_first_layers(path, file, model)
     network, loaded = load_darknet_network(read_cfg(cfg_path), file)
-    given = network.weight_layers()[: loaded.loaded]
+    given, settings = network.weight_layers()[: loaded.loaded], darknet_settings(file.header)
     if loaded.complete and not network.is_classifier:
         names = find_names(path, cfg_path, network.num_classes)[0]
-        return DarknetStart(native_state(given, model, network.num_classes), names, (note,))
-    return DarknetStart(native_state(given, model, _CLASSES), (), (note,))
+        return DarknetStart(native_state(given, model, network.num_classes), settings, names, (note,))
+    return DarknetStart(native_state(given, model, _CLASSES), settings, (), (note,))
 
 
 def native_state(given: Sequence[WeightLayer], model: ModelConfig, num_classes: int) -> dict[str, Tensor]:
@@ -90,7 +95,8 @@ def _read_first_layers(path: Path, file: WeightsFile, model: ModelConfig) -> Dar
     loaded = read_layers(file, layers)
     names = find_names(path, path, _CLASSES)[0] if loaded.complete else ()
     note = f"weights: {path} holds the first {loaded.loaded} of {loaded.total} layers (no cfg found beside it)"
-    return DarknetStart(_named_tensors(twin, layers[: loaded.loaded], model), names, (note,))
+    state = _named_tensors(twin, layers[: loaded.loaded], model)
+    return DarknetStart(state, darknet_settings(file.header), names, (note,))
 
 
 def _darknet_twin(model: ModelConfig, num_classes: int) -> YOLO:

@@ -39,6 +39,8 @@ def fingerprint(network: nn.Module, metadata: Metadata) -> str:
     described = metadata.model_dump(mode="json", include={"model", "darknet_cfg", "input"})
     described["input"] = {name: described["input"][name] for name in ("mean", "std")}
     digest.update(json.dumps(described, sort_keys=True).encode())
+    for norm in (module for module in network.modules() if isinstance(module, nn.BatchNorm2d)):
+        digest.update(f"{type(norm).__name__} {norm.eps}".encode())
     for name, tensor in network.state_dict().items():
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from yolofpn.darknet.layers import Convolution
+from yolofpn.darknet.norms import RootEpsBatchNorm2d, divisor_squared
 from yolofpn.models.resnet import FrozenBatchNorm2d
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -60,8 +61,11 @@ def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d | FrozenBatchNorm2d) -> nn.Conv2
     """The convolution that computes what the two do one after the other."""
     folded = copy.deepcopy(conv)
     assert norm.running_mean is not None and norm.running_var is not None
+    variance, eps = norm.running_var, norm.eps
+    if isinstance(norm, RootEpsBatchNorm2d):
+        variance, eps = divisor_squared(norm).to(norm.running_var.dtype), 0.0
     folded.weight, folded.bias = fuse_conv_bn_weights(
-        conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+        conv.weight, conv.bias, norm.running_mean, variance, eps, norm.weight, norm.bias
     )
     return folded
 
