@@ -20,6 +20,7 @@ def write_video(
     milliseconds: Sequence[int] | None = None,
     codec: str = "libx264",
     rotation: int = 0,
+    pixel_aspect: Fraction | None = None,
     flags: dict[str, str] | None = None,
     format: str | None = None,
 ) -> Path:
@@ -29,6 +30,8 @@ def write_video(
         assert isinstance(stream, VideoStream)
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = {"mjpeg": "yuvj420p", "ffv1": "bgr0"}.get(codec, "yuv420p")
+        if pixel_aspect is not None:
+            stream.codec_context.sample_aspect_ratio = pixel_aspect
         if rotation:
             stream.set_display_rotation(rotation)
         if milliseconds is not None:

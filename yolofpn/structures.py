@@ -115,6 +115,7 @@ class Frame:
         clock: when a live frame was captured (UTC); None for files.
         stale: a live source that stopped delivering repeats its last frame, marked so.
         dropped: frames of a live source skipped since the previous one.
+        duration: for how long it is shown, in seconds; None for images and live frames.
     """
 
     image: Image
@@ -124,6 +125,7 @@ class Frame:
     clock: datetime | None = None
     stale: bool = False
     dropped: int = 0
+    duration: float | None = None
 
     @property
     def size(self) -> tuple[int, int]:

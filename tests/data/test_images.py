@@ -207,8 +207,8 @@ def test_frames_of_an_animation(odd: Path, name: str) -> None:
     frames = list(read_frames(odd / name))
     assert is_animated(odd / name)
     assert len(frames) == 42
-    assert all(image.shape == (245, 245, 3) for image, _ in frames)
-    times = [time for _, time in frames]
+    assert all(image.shape == (245, 245, 3) for image, *_ in frames)
+    times = [time for _, time, _ in frames]
     assert times[0] == 0.0
     assert np.diff(times).min() >= 0.02
     np.testing.assert_array_equal(frames[0][0], read_image(odd / name))
@@ -218,8 +218,9 @@ def test_frame_times_are_the_durations_so_far() -> None:
     pages = [PIL.Image.new("RGB", (4, 3), (shade, 0, 0)) for shade in (0, 100, 200, 250)]
     data = encoded(pages[0], "WEBP", save_all=True, append_images=pages[1:], duration=[40, 0, 500, 40], lossless=True)
     frames = list(read_frames(data))
-    assert [time for _, time in frames] == pytest.approx([0.0, 0.04, 0.14, 0.64])
-    assert [int(image[0, 0, 2]) for image, _ in frames] == [0, 100, 200, 250]
+    assert [time for _, time, _ in frames] == pytest.approx([0.0, 0.04, 0.14, 0.64])
+    assert [duration for *_, duration in frames] == pytest.approx([0.04, 0.1, 0.5, 0.04])
+    assert [int(image[0, 0, 2]) for image, *_ in frames] == [0, 100, 200, 250]
 
 
 def test_animation_that_turns_into_a_bomb(odd: Path) -> None:

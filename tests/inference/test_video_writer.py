@@ -14,6 +14,7 @@ from av.audio.stream import AudioStream
 from tests.inference.fakes import noise
 from yolofpn.errors import UserError
 from yolofpn.inference.remux import drop_torn_fragment
+from yolofpn.inference.video import read_video
 from yolofpn.inference.video_writer import VideoWriter
 from yolofpn.structures import Image
 
@@ -273,7 +274,7 @@ def test_sound_is_kept_where_the_title_is_no_utf8(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("codec", ["pcm_s16le", "aac"])
 def test_sound_stays_in_step_with_a_video_that_begins_later_than_its_sound(tmp_path: Path, codec: str) -> None:
-    """Times of frames count from the first picture, so the sound before it is left out."""
+    """Times count from where players start, which here is the sound."""
     original = tmp_path / "original.mkv"
     with av.open(str(original), "w") as container:
         pictures = container.add_stream("mpeg4", rate=10)
@@ -288,15 +289,17 @@ def test_sound_stays_in_step_with_a_video_that_begins_later_than_its_sound(tmp_p
             container.mux(pictures.encode(frame))
         container.mux(pictures.encode(None))
         samples = np.zeros((1, 24_000), np.int16)
-        samples[0, 16_000:16_080] = 30_000  # a click at two seconds, one second after the first picture
+        samples[0, 16_000:16_080] = 30_000  # a click at two seconds, one second after the first frame
         for start in range(0, 24_000, 1000):
             chunk = av.AudioFrame.from_ndarray(samples[:, start : start + 1000], format="s16", layout="mono")
             chunk.sample_rate, chunk.pts, chunk.time_base = 8000, start, Fraction(1, 8000)
             for resampled in resampler.resample(chunk):
                 container.mux(tone.encode(resampled))
         container.mux(tone.encode(None))
-    write_video(tmp_path / "a.mp4", [number / 10 for number in range(20)], sound=original)
+    times = [frame.time for frame in read_video(original, "original")]
+    assert times == pytest.approx([1 + number / 10 for number in range(20)], abs=1e-3)
+    write_video(tmp_path / "a.mp4", times, sound=original)
     with av.open(str(tmp_path / "a.mp4")) as container:
         loudest = max(container.decode(audio=0), key=lambda frame: float(np.abs(frame.to_ndarray()).max()))
-    assert loudest.time == pytest.approx(1.0, abs=0.15)
-    assert frame_times(tmp_path / "a.mp4") == pytest.approx([number / 10 for number in range(20)], abs=1e-3)
+    assert loudest.time == pytest.approx(2.0, abs=0.15)
+    assert frame_times(tmp_path / "a.mp4") == pytest.approx(times, abs=1e-3)

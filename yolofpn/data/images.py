@@ -54,8 +54,8 @@ _UPRIGHT = {
     8: Transpose.ROTATE_90,
 }
 _SIDEWAYS = frozenset({5, 6, 7, 8})
-_SHORTEST_DELAY = 0.02  # seconds; browsers and FFmpeg show frames that ask for less for _DEFAULT_DELAY
-_DEFAULT_DELAY = 0.1
+_TOO_SHORT = 10.0  # milliseconds; browsers show frames that ask for no more for _DEFAULT_DELAY
+_DEFAULT_DELAY = 100.0
 _warnings_lock = threading.Lock()
 
 
@@ -77,8 +77,10 @@ def read_image(source: str | Path | bytes, *, name: str | None = None) -> Image:
         return _to_bgr(picture, name)
 
 
-def read_frames(source: str | Path | bytes, *, name: str | None = None) -> Iterator[tuple[Image, float]]:
-    """The frames of an animated GIF, WebP, PNG or AVIF, each with its time in seconds from the start.
+def read_frames(source: str | Path | bytes, *, name: str | None = None) -> Iterator[tuple[Image, float, float]]:
+    """The frames of an animated GIF, WebP, PNG or AVIF, each with its time from the start and duration in seconds.
+
+    Durations are those that browsers show: 0.1 s in the place of any up to 0.01 s.
 
     Args:
         source: path of the file, or its content.
@@ -88,11 +90,18 @@ def read_frames(source: str | Path | bytes, *, name: str | None = None) -> Itera
         InputError: as ``read_image``; frames before a damaged one are given first.
     """
     name = name or _name_of(source)
-    time = 0.0
+    time = 0.0  # of the frame, in milliseconds
+    end = 0.0  # of the frame by the file's own account
     with open_picture(source, name=name) as picture:
         for frame in ImageSequence.Iterator(picture):
-            yield _to_bgr(frame, name), time
-            time += _delay(frame)
+            check_pixels(frame.size)
+            image = _to_bgr(frame, name)
+            stated = float(frame.info.get("duration", 0))
+            # Where Pillow rounds durations to milliseconds, it rounds the frames' times too, and these do not drift.
+            own_end = frame.info["timestamp"] + stated if "timestamp" in frame.info else end + stated
+            delay = own_end - end if own_end - end > _TOO_SHORT else _DEFAULT_DELAY
+            yield image, time / 1000, delay / 1000
+            time, end = time + delay, own_end
 
 
 def image_size(source: str | Path | bytes, *, name: str | None = None) -> tuple[int, int]:
@@ -152,9 +161,18 @@ def open_picture(source: str | Path | bytes, *, name: str | None = None) -> Iter
         stream.seek(0)
         with _without_warnings():
             picture = PIL.Image.open(stream)
-        if picture.width * picture.height > MAX_PIXELS:
-            raise PIL.Image.DecompressionBombError
+        check_pixels(picture.size)
         yield picture
+
+
+def check_pixels(size: tuple[int, int]) -> None:
+    """Refuse a picture of more than ``MAX_PIXELS``.
+
+    Raises:
+        PIL.Image.DecompressionBombError: which ``open_picture`` explains.
+    """
+    if size[0] * size[1] > MAX_PIXELS:
+        raise PIL.Image.DecompressionBombError
 
 
 def _name_of(source: str | Path | bytes) -> str:
@@ -277,8 +295,3 @@ def _png_has_late_metadata(stream: IO[bytes]) -> bool:
         stream.seek(int.from_bytes(header[:4]) + 4, io.SEEK_CUR)
     stream.seek(position)
     return found
-
-
-def _delay(frame: PIL.Image.Image) -> float:
-    seconds = float(frame.info.get("duration", 0)) / 1000
-    return seconds if seconds >= _SHORTEST_DELAY else _DEFAULT_DELAY

@@ -82,7 +82,9 @@ class Upload:
             frames = read_video(self.path, self.name, max_pixels=limits.video_pixels)
         else:
             shown = enumerate(read_frames(self.path, name=self.name))
-            frames = (Frame(image, self.name, index, time) for index, (image, time) in shown)
+            frames = (
+                Frame(image, self.name, index, time, duration=duration) for index, (image, time, duration) in shown
+            )
         for count, frame in enumerate(frames):
             _check_pixels(frame.size, limits.video_pixels, self.name)
             if frame.time > limits.video_seconds or count >= limits.video_frames:

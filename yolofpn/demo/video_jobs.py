@@ -120,7 +120,7 @@ class VideoJob:
         return VideoWriter(self.video, first.size, fps=self.upload.fps, sound=sound)
 
     def _add(self, frame: Frame, found: Detections, writer: VideoWriter) -> None:
-        writer.write(found.draw(frame.image), frame.time)
+        writer.write(found.draw(frame.image), frame.time, frame.duration)
         for name, count in found.counts().items():
             self.counts[name] = max(self.counts.get(name, 0), count)
         self.done += 1

@@ -119,6 +119,7 @@ class LiveCapture:
         self._arrival: _Arrival | None = None  # not taken yet
         self._dropped_since = 0
         self._next_index = 0
+        self._bad_frames = 0
         self._first_time = 0.0
         self._last: Frame | None = None
         self._last_arrival = 0.0
@@ -205,7 +206,12 @@ class LiveCapture:
                 return self._stale_frame()
             self._end_staleness(arrival.time)
         seconds = arrival.time - self._first_time
-        frame = Frame(arrival.shot(), self.name, arrival.index, seconds, arrival.clock, dropped=dropped)
+        try:
+            image = arrival.shot()
+        except InputError as error:
+            self._report_bad_frame(str(error))
+            return None
+        frame = Frame(image, self.name, arrival.index, seconds, arrival.clock, dropped=dropped)
         with self._changed:
             self._last = frame
         return frame
@@ -215,6 +221,13 @@ class LiveCapture:
         with self._changed:
             news, self._news = self._news, []
             return news
+
+    def _report_bad_frame(self, message: str) -> None:
+        """One that arrived but cannot be converted is passed over; that is reported once."""
+        with self._changed:
+            if not self._bad_frames:
+                self._news.append(f"{message}: passed over")
+            self._bad_frames += 1
 
     def _stale_frame(self) -> Frame | None:
         now = time.monotonic()

@@ -124,7 +124,7 @@ class MediaSink:
         self._finish_files_but(source)
         video = self._video(source, frame)
         video.hit |= len(detections) > 0
-        video.writer.write(detections.draw(frame.image, labels=self._labels), frame.time)
+        video.writer.write(detections.draw(frame.image, labels=self._labels), frame.time, frame.duration)
 
     def close(self) -> None:
         """Finish the videos: all of them, even if one fails."""

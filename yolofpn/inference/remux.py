@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import av
+from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
 from yolofpn.inference.output_files import NO_ROOM, part_path
+from yolofpn.inference.timeline import Timeline, may_jump, start_seconds
 
 BROWSER_AUDIO = {"aac", "mp3", "opus", "flac"}  # codecs that browsers play from an mp4
 PRIMING = 0.1  # seconds: sound before the first picture goes, but not what a decoder needs to get going
@@ -125,50 +127,77 @@ def _audio_packets(source: InputContainer, output: OutputContainer, end: float) 
     stream = next((each for each in source.streams.audio if each.codec_context is not None), None)
     if stream is None:
         raise ValueError("no decoder for its sound")
-    pictures = source.streams.best("video")
-    start = float((pictures.start_time or 0) * (pictures.time_base or 0)) if pictures else 0.0
+    start, timeline = _video_clock(source)
     if stream.codec_context.name in BROWSER_AUDIO:
         copy = output.add_stream_from_template(stream)
-        return _copied(source, stream, copy, start, end)
+        return _copied(_shifted(source, stream, start, timeline), copy, end)
     rate = stream.codec_context.sample_rate or 48_000
     aac = output.add_stream("aac", rate=rate)
     aac.layout = "mono" if stream.codec_context.layout.nb_channels == 1 else "stereo"
-    return _encoded(source, stream, aac, start, end)
+    return _encoded(_shifted(source, stream, start, timeline), stream, aac, end)
 
 
-def _copied(
-    source: InputContainer, stream: AudioStream, copy: AudioStream, start: float, end: float
-) -> Iterator[Packet[AudioStream]]:
-    shift = round(start / stream.time_base) if stream.time_base else 0
+def _video_clock(source: InputContainer) -> tuple[float, Timeline]:
+    """When the source's video starts, and a timeline for its sound, which follows the jumps of the video's clock."""
+    stream = source.streams.best("video")
+    if stream is None:
+        return 0.0, Timeline(source)
+    if not may_jump(source):
+        return start_seconds(source, stream, None), Timeline(source)
+    first: float | None = None
+    timeline = Timeline(source)
     for packet in source.demux(stream):
-        if packet.dts is None or packet.pts is None:
+        if first is None and packet.pts is not None:
+            first = float(packet.pts * packet.time_base)
+        timeline.shift(packet)
+    source.seek(0, backward=True, any_frame=True)
+    return start_seconds(source, stream, first), Timeline(source, timeline.jumps)
+
+
+def _shifted(
+    source: InputContainer, stream: AudioStream, start: float, timeline: Timeline
+) -> Iterator[Packet[AudioStream]]:
+    """The packets of the sound in the times of the video: from its start on, and in their order."""
+    last: int | None = None
+    for packet in source.demux(stream):
+        if packet.pts is None or packet.dts is None or not packet.time_base:
             continue
+        timeline.shift(packet)
+        shift = round(start / packet.time_base)
         packet.pts -= shift
         packet.dts -= shift
+        if _seconds(packet) < -PRIMING or (last is not None and packet.dts <= last):
+            continue
+        last = packet.dts
+        yield packet
+
+
+def _copied(packets: Iterator[Packet[AudioStream]], copy: AudioStream, end: float) -> Iterator[Packet[AudioStream]]:
+    for packet in packets:
         if _seconds(packet) >= end:
             return
-        if _seconds(packet) < -PRIMING:
-            continue
         packet.stream = copy
         yield packet
 
 
 def _encoded(
-    source: InputContainer, stream: AudioStream, aac: AudioStream, start: float, end: float
+    packets: Iterator[Packet[AudioStream]], stream: AudioStream, aac: AudioStream, end: float
 ) -> Iterator[Packet[AudioStream]]:
     resampler = av.AudioResampler(format="fltp", layout=aac.layout, rate=aac.rate)
-    for frame in source.decode(stream):
-        if frame.time is not None and frame.time - start >= end:
+    for frame in _decoded(packets, stream):
+        if frame.time is not None and frame.time >= end:
             break
-        if frame.time is not None and frame.time - start < -PRIMING:
-            continue
-        if frame.pts is not None and frame.time_base:
-            frame.pts -= round(start / frame.time_base)
         for resampled in resampler.resample(frame):
             yield from aac.encode(resampled)
     for resampled in resampler.resample(None):
         yield from aac.encode(resampled)
     yield from aac.encode(None)
+
+
+def _decoded(packets: Iterator[Packet[AudioStream]], stream: AudioStream) -> Iterator[AudioFrame]:
+    for packet in packets:
+        yield from stream.decode(packet)
+    yield from stream.decode(None)
 
 
 def _seconds(packet: Packet[Any]) -> float:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from threading import Condition
 from typing import Literal
@@ -173,8 +172,16 @@ def _read_picture(source: Path | bytes, name: str) -> Iterator[Frame]:
 
 
 def _read_animation(source: Path | bytes, name: str, vid_stride: int) -> Iterator[Frame]:
-    for index, (image, time) in islice(enumerate(read_frames(source, name=name)), 0, None, vid_stride):
-        yield Frame(image, name, index, time)
+    held: Frame | None = None  # until the time of the next one tells how long it is shown
+    end = 0.0
+    for index, (image, time, duration) in enumerate(read_frames(source, name=name)):
+        end = time + duration
+        if index % vid_stride == 0:
+            if held is not None:
+                yield replace(held, duration=time - held.time)
+            held = Frame(image, name, index, time)
+    if held is not None:
+        yield replace(held, duration=end - held.time)
 
 
 def _path_of_url(shown: str) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from functools import partial
 
 import av
@@ -13,12 +14,17 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from yolofpn.errors import InputError
+from yolofpn.inference.decoder import VideoDecoder, reason_of
+from yolofpn.inference.deinterlace import TimedFrame
+from yolofpn.inference.frame_pixels import MAX_FRAME_PIXELS, upright_bgr
 from yolofpn.inference.live import Patience, Shot
-from yolofpn.inference.video import VideoDecoder, reason_of, upright_bgr
+from yolofpn.inference.video import limit_pixels
+from yolofpn.structures import Image
 
 RTSP_OPTIONS = {"rtsp_flags": "prefer_tcp"}
 OPTIONS = {"fpsprobesize": "0"}  # no seconds of watching before the first frame to learn the frame rate
 SEGMENTED = {"hls", "dash"}  # whose frames come many seconds at once, faster than they are due
+MOST_FAILURES = 100  # packets in a row that give no frame: then the stream is lost
 LONGEST_GAP = 10.0  # seconds between two frames; more is a jump of the stream's clock
 
 
@@ -35,39 +41,47 @@ def connect_stream(url: str, name: str, patience: Patience) -> Iterator[Shot]:
             lasts so long, just ends.
     """
     with _open(url, name, patience) as (container, stream):
-        decoder = VideoDecoder(container, stream)
+        decoder = VideoDecoder(container, stream, most_failures=MOST_FAILURES)
         segmented = bool(SEGMENTED & set(container.format.name.split(",")))
-        for frame in _when_due(decoder) if segmented else (frame for _, _, frame in decoder.frames()):
-            yield partial(upright_bgr, frame)
+        for item in _when_due(decoder) if segmented else decoder.frames():
+            yield partial(_image_of, item.frame, decoder.pixel_aspect(), name)
         if decoder.failure or decoder.ended_early() or decoder.stated_seconds() is None:
             reason = decoder.failure or "it ended"
             raise InputError(f"{name}: lost after {decoder.good} frames ({reason}); check the camera and its network")
 
 
+def _image_of(frame: VideoFrame, pixel_aspect: Fraction | None, name: str) -> Image:
+    try:
+        return upright_bgr(frame, pixel_aspect)
+    except Exception as error:  # as in VideoDecoder: what a frame holds must not end the run
+        raise InputError(f"{name}: a frame cannot be converted ({reason_of(error)})") from error
+
+
 @contextmanager
 def _open(url: str, name: str, patience: Patience) -> Iterator[tuple[InputContainer, VideoStream]]:
-    options = OPTIONS | (RTSP_OPTIONS if url.startswith("rtsp") else {})
+    options = OPTIONS | (RTSP_OPTIONS if url.startswith("rtsp") else {}) | {"max_pixels": str(MAX_FRAME_PIXELS)}
     timeouts = (patience.open_timeout, patience.read_timeout)
     try:
         container = av.open(url, options=options, metadata_errors="replace", timeout=timeouts)
-    except (OSError, ValueError, av.FFmpegError) as error:
+    except Exception as error:  # PyAV raises more than its own kinds
         raise InputError(f"{name}: cannot be opened as a video ({reason_of(error)}); check the address") from None
     with container:
         stream = container.streams.best("video")
         if not isinstance(stream, VideoStream) or stream.codec_context is None:
             raise InputError(f"{name}: sends no video that can be decoded; check the camera's settings")
+        limit_pixels(stream, name)
         # Threads that decode a frame each would deliver every frame as late as there are threads.
         stream.thread_type = "SLICE"
         yield container, stream
 
 
-def _when_due(decoder: VideoDecoder) -> Iterator[VideoFrame]:
+def _when_due(decoder: VideoDecoder) -> Iterator[TimedFrame]:
     """Each frame at its presentation time, counted from the first; a late one at once, and the others after it."""
     start = 0.0
-    for _, seconds, frame in decoder.frames():
-        now = time.monotonic()
+    for item in decoder.frames():
+        seconds, now = item.time, time.monotonic()
         if not start or not -LONGEST_GAP < start + seconds - now < LONGEST_GAP:
             start = now - seconds
         start = max(start, now - seconds)
         time.sleep(max(0.0, start + seconds - now))
-        yield frame
+        yield item

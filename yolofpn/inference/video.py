@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import av
-import numpy as np
 from av.container import InputContainer
-from av.packet import Packet
-from av.sidedata.sidedata import SideData
-from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from yolofpn.errors import InputError
 from yolofpn.graphs.libraries import num_threads
-from yolofpn.structures import Frame, Image
+from yolofpn.inference.decoder import VideoDecoder, reason_of, stated_seconds
+from yolofpn.inference.deinterlace import TimedFrame
+from yolofpn.inference.frame_pixels import MAX_FRAME_PIXELS, upright_bgr
+from yolofpn.structures import Frame
 
 OPEN_TIMEOUT = 15.0  # seconds that an address has to answer
 READ_TIMEOUT = 15.0  # seconds that a stream may stay silent
-_CUT_SECONDS = 0.5  # a video that ends this much and this part before its stated end was cut off
-_CUT_PART = 0.05
-_MATROSKA_DURATION = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")  # 00:01:02.500000000
-
-_of_thread = threading.local()
 
 
-def read_video(target: Path | str, name: str, vid_stride: int = 1, *, max_pixels: int | None = None) -> Iterator[Frame]:
-    """Frames 0, n, 2n, ... of a video with their true numbers and presentation times.
+def read_video(
+    target: Path | str, name: str, vid_stride: int = 1, *, max_pixels: int = MAX_FRAME_PIXELS
+) -> Iterator[Frame]:
+    """Frames 0, n, 2n, ... of a video with their true numbers, presentation times and durations.
+
+    They are upright, progressive, of square pixels and in SDR colours, whatever the video is.
 
     Args:
         target: path of the file, or its http address.
@@ -42,21 +37,37 @@ def read_video(target: Path | str, name: str, vid_stride: int = 1, *, max_pixels
     Raises:
         InputError: it cannot be opened or has no frames; or, after the last readable frame, it was damaged or cut off.
     """
-    with _open(target, name) as (container, stream):
-        if max_pixels is not None:
-            stream.codec_context.options = {"max_pixels": str(max_pixels)}
+    with _open(target, name, max_pixels) as (container, stream):
         decoder = VideoDecoder(container, stream)
-        for index, time, frame in decoder.frames():
-            if index % vid_stride == 0:
-                yield Frame(upright_bgr(frame), name, index, time)
+        held: TimedFrame | None = None  # until the time of the next one tells how long it is shown
+        for item in decoder.frames():
+            if item.index % vid_stride == 0:
+                if held is not None:
+                    yield from _frame(held, item.time, name, decoder)
+                held = item
+        whole = isinstance(target, Path) and is_whole(target)
+        if held is not None:
+            end = max(decoder.end, decoder.stated_seconds() or 0.0) if whole else decoder.end
+            yield from _frame(held, end, name, decoder)
         if decoder.good == 0:
             raise InputError(f"{name}: no frame of this video can be decoded; {_remedy(target, opened=True)}")
-        if decoder.failure or decoder.damaged or decoder.ended_early():
+        if decoder.failure or decoder.damaged or (decoder.ended_early() and not whole):
             reason = f" ({decoder.failure})" if decoder.failure else ""
             raise InputError(
                 f"{name}: damaged or cut off{reason}: {decoder.good} frames could be read, "
                 f"the last at {decoder.last_time:.1f} s; copy or download it again"
             )
+
+
+def _frame(item: TimedFrame, end: float, name: str, decoder: VideoDecoder) -> Iterator[Frame]:
+    """The frame, shown until ``end``; nothing if it cannot be converted."""
+    try:
+        image = upright_bgr(item.frame, decoder.pixel_aspect())
+    except Exception:  # as in VideoDecoder
+        decoder.damaged += 1
+        decoder.good -= 1
+        return
+    yield Frame(image, name, item.index, item.time, duration=max(0.0, end - item.time))
 
 
 def probe_video(target: Path | str, name: str) -> tuple[int | None, float | None]:
@@ -71,7 +82,7 @@ def probe_video(target: Path | str, name: str) -> tuple[int | None, float | None
     """
     with _open(target, name) as (container, stream):
         rate = stream.average_rate or stream.guessed_rate
-        seconds = _stated_seconds(container, stream)
+        seconds = stated_seconds(container, stream)
         count = stream.frames or (round(seconds * rate) if seconds and rate else None)
         return count, float(rate) if rate else None
 
@@ -86,13 +97,17 @@ def is_video(path: Path) -> bool:
 
 
 @contextmanager
-def _open(target: Path | str, name: str) -> Iterator[tuple[InputContainer, VideoStream]]:
+def _open(
+    target: Path | str, name: str, max_pixels: int = MAX_FRAME_PIXELS
+) -> Iterator[tuple[InputContainer, VideoStream]]:
     # "file:" keeps FFmpeg from taking a colon in a file's name for the end of a protocol.
     address = f"file:{target}" if isinstance(target, Path) else target
     timeout = None if isinstance(target, Path) else (OPEN_TIMEOUT, READ_TIMEOUT)
     try:
-        container = av.open(address, metadata_errors="replace", timeout=timeout)
-    except (OSError, ValueError, av.FFmpegError) as error:
+        container = av.open(
+            address, metadata_errors="replace", timeout=timeout, options={"max_pixels": str(max_pixels)}
+        )
+    except Exception as error:  # PyAV raises more than its own kinds
         # PyAV's messages repeat the address, which may hold a password: only the reason is passed on.
         raise InputError(f"{name}: cannot be opened as a video ({reason_of(error)}); {_remedy(target)}") from None
     with container:
@@ -101,124 +116,51 @@ def _open(target: Path | str, name: str) -> Iterator[tuple[InputContainer, Video
             raise InputError(f"{name}: a single picture, not a video; give it the suffix of its format")
         if not isinstance(stream, VideoStream) or stream.codec_context is None:
             raise InputError(f"{name}: holds no video that can be decoded; convert it, e.g. to H.264 in mp4")
+        limit_pixels(stream, name, max_pixels)
         stream.thread_type = "AUTO"
         stream.codec_context.thread_count = num_threads()
         yield container, stream
 
 
-class VideoDecoder:
-    """Decodes one stream and remembers how that went.
+def limit_pixels(stream: VideoStream, name: str, max_pixels: int = MAX_FRAME_PIXELS) -> None:
+    """Let the decoder refuse larger frames before it allocates them.
 
-    Attributes:
-        good: frames given so far.
-        damaged: packets and frames that could not be decoded whole.
-        failure: why reading ended before the end of the stream; empty if it did not.
-        last_time: presentation time of the last frame.
+    Raises:
+        InputError: the stream says at once that it has such frames.
     """
-
-    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
-        self._container = container
-        self._stream = stream
-        self._start: int | None = stream.start_time
-        self._end = 0.0
-        self.good = 0
-        self.damaged = 0
-        self.failure = ""
-        self.last_time = 0.0
-
-    def frames(self) -> Iterator[tuple[int, float, VideoFrame]]:
-        """Number, presentation time in seconds and content of every frame that is whole."""
-        for index, frame in enumerate(self._decoded()):
-            self.last_time = self._seconds(frame, index)
-            self._end = self.last_time + (float(frame.duration * frame.time_base) if frame.time_base else 0.0)
-            if frame.is_corrupt:
-                self.damaged += 1
-                continue
-            self.good += 1
-            yield index, self.last_time, frame
-
-    def ended_early(self) -> bool:
-        """Whether the frames ended clearly before the end that the file states."""
-        stated = self.stated_seconds()
-        return stated is not None and stated - self._end > max(_CUT_SECONDS, _CUT_PART * stated)
-
-    def stated_seconds(self) -> float | None:
-        """How long the video lasts by its own account; None for a live stream."""
-        return _stated_seconds(self._container, self._stream)
-
-    def _decoded(self) -> Iterator[VideoFrame]:
-        for packet in self._packets():
-            try:
-                yield from self._stream.decode(packet)
-            except av.FFmpegError:
-                self.damaged += 1
-
-    def _packets(self) -> Iterator[Packet[VideoStream] | None]:
-        """What can be read of the stream; at last None or an empty packet, for the frames still in the decoder."""
-        packets = self._container.demux(self._stream)
-        while True:
-            try:
-                packet = next(packets, None)
-            except (OSError, av.FFmpegError) as error:
-                self.failure = reason_of(error)
-                yield None
-                return
-            if packet is None:
-                return
-            if packet.is_corrupt:
-                self.damaged += 1
-            else:
-                yield packet
-
-    def _seconds(self, frame: VideoFrame, index: int) -> float:
-        if frame.pts is None or frame.time_base is None:
-            return index / float(self._stream.average_rate or self._stream.guessed_rate or 25)
-        if self._start is None:
-            self._start = frame.pts
-        return max(0.0, float((frame.pts - self._start) * frame.time_base))
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if width * height > max_pixels:
+        raise InputError(f"{name}: {width}x{height}: more pixels than the limit of {max_pixels:,}; shrink it first")
+    stream.codec_context.options = {"max_pixels": str(max_pixels)}
 
 
-def _stated_seconds(container: InputContainer, stream: VideoStream) -> float | None:
-    """How long the video lasts by the file's own account."""
-    stated = []
-    if stream.duration and stream.time_base:
-        stated.append(float(stream.duration * stream.time_base))
-    elif match := _MATROSKA_DURATION.fullmatch(stream.metadata.get("DURATION", "")):
-        hours, minutes, seconds = match.groups()
-        stated.append(int(hours) * 3600 + int(minutes) * 60 + float(seconds))
-    # The whole file's duration may be that of longer sound; but cuts by an edit list show only there.
-    if container.duration and (stated or len(container.streams) == 1):
-        stated.append(container.duration / av.time_base)
-    return min(stated, default=None)
+def is_whole(path: Path) -> bool:
+    """Whether a Matroska, WebM or AVI file is as long as its head says; False for other formats.
+
+    They state no duration of the last frame, so a pause at the end looks like a cut.
+    """
+    with path.open("rb") as file:
+        head = file.read(64)
+    size = path.stat().st_size
+    if head[:4] == b"RIFF":
+        return int.from_bytes(head[4:8], "little") + 8 <= size
+    if head[:4] != b"\x1a\x45\xdf\xa3":
+        return False
+    length, begin = _ebml_size(head, 4)
+    segment = begin + length
+    if head[segment : segment + 4] != b"\x18\x53\x80\x67":
+        return False
+    length, begin = _ebml_size(head, segment + 4)
+    return begin + length <= size
 
 
-def upright_bgr(frame: VideoFrame) -> Image:
-    """[H, W, 3], turned and mirrored as the display matrix [a b u; c d v; x y w] asks: x' = ax + cy, y' = bx + dy."""
-    image: Image = _converter().reformat(frame, format="bgr24").to_ndarray().astype(np.uint8, copy=False)
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    if not isinstance(matrix, SideData):
-        return image
-    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
-    if abs(b) > abs(a):
-        image = image.transpose(1, 0, 2)
-        a, d = c, b
-    image = image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
-    return np.ascontiguousarray(image)
-
-
-def _converter() -> VideoReformatter:
-    """That of this thread: a frame's own would start threads, which live until the garbage is collected."""
-    if not hasattr(_of_thread, "converter"):
-        _of_thread.converter = VideoReformatter()
-    converter: VideoReformatter = _of_thread.converter
-    return converter
-
-
-def reason_of(error: Exception) -> str:
-    """What went wrong, without the address that PyAV's messages repeat: it may hold a password."""
-    if type(error).__name__ == "ExitError":
-        return "timed out"
-    return getattr(error, "strerror", None) or type(error).__name__
+def _ebml_size(data: bytes, position: int) -> tuple[int, int]:
+    """A Matroska element's length and where its content begins; without a length it is that of no file."""
+    if position >= len(data) or data[position] == 0:
+        return 1 << 62, position
+    width = 9 - data[position].bit_length()
+    value = int.from_bytes(data[position : position + width], "big")
+    return value - (1 << (7 * width)), position + width
 
 
 def _remedy(target: Path | str, *, opened: bool = False) -> str:

@@ -29,6 +29,7 @@ FRAGMENTED = {
 }
 WAITING = 3  # frames that may wait for the encoder
 LARGEST_SIDE = 16_384  # pixels of an H.264 frame
+FRAME_DURATION = 1 << 8  # AV_CODEC_FLAG_FRAME_DURATION: the encoder hands on how long frames are shown
 ITU709 = 1  # the colour matrix that players assume; said in the file too
 
 
@@ -57,16 +58,17 @@ class VideoWriter:
         self._sound = sound
         self._container: OutputContainer | None = None
         self._stream: VideoStream | None = None
-        self._encoder: Handover[tuple[Image, int]] | None = None
+        self._encoder: Handover[tuple[Image, int, int]] | None = None
         self._converter = VideoReformatter()
         self._last_pts = -1
 
-    def write(self, image: Image, time: float) -> None:
+    def write(self, image: Image, time: float, duration: float | None = None) -> None:
         """Add a frame.
 
         Args:
             image: [H, W, 3] uint8, BGR; must stay as it is from now on.
             time: seconds from the start of the video; one not after the frame before is moved just behind it.
+            duration: seconds for which it is shown if no other frame follows; by default those of one frame.
 
         Raises:
             UserError: the file cannot be written; or that was so with an earlier frame.
@@ -77,7 +79,7 @@ class VideoWriter:
             with write_errors(self.path):
                 self._container, self._stream = self._open()
             self._encoder = Handover(self._encode, waiting=WAITING)
-        self._encoder.give((image, pts))
+        self._encoder.give((image, pts, round((duration or 1 / self._fps) / TIME_BASE)))
 
     def close(self) -> None:
         """Finish the file.
@@ -98,13 +100,13 @@ class VideoWriter:
                 self._end_fragments()
                 self.path.unlink(missing_ok=True)
 
-    def _encode(self, item: tuple[Image, int]) -> None:
-        image, pts = item
+    def _encode(self, item: tuple[Image, int, int]) -> None:
+        image, pts, duration = item
         assert self._container is not None and self._stream is not None
         with write_errors(self.path):
             bgr = av.VideoFrame.from_ndarray(np.ascontiguousarray(self._fit(image)), format="bgr24")
             frame = self._converter.reformat(bgr, format="yuv420p", dst_colorspace=ITU709)
-            frame.pts, frame.time_base = pts, TIME_BASE
+            frame.pts, frame.time_base, frame.duration = pts, TIME_BASE, duration
             self._container.mux(self._stream.encode(frame))
 
     def _fit(self, image: Image) -> Image:
@@ -129,6 +131,7 @@ class VideoWriter:
         codec.gop_size = max(1, round(2 * self._fps))
         codec.colorspace = codec.color_primaries = codec.color_trc = ITU709
         codec.color_range = 1  # 16..235
+        codec.flags |= FRAME_DURATION
         return container, stream
 
     def _end_fragments(self) -> None:
