@@ -85,6 +85,8 @@ def test_filter_by_score_keeps_what_exceeds_it() -> None:
 
 def test_filter_by_names_and_labels() -> None:
     assert lefts(four().filter(classes=("dog",))) == [0, 20]
+    assert lefts(four().filter(classes="dog")) == [0, 20]
+    assert lefts(four().filter(classes=0)) == [10]
     assert lefts(four().filter(classes=(0, "bird"))) == [10, 30]
     assert lefts(four().filter(classes=("dog",), score_thresh=0.6)) == [0]
     assert len(four().filter(classes=())) == 0

@@ -177,3 +177,17 @@ def test_the_page_offers_it(two: Path) -> None:
     predictor = Shelf([str(two)], device="cpu").predictor(Settings(score_thresh=0.2))
     found = predictor.predict([np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)])
     assert len(found[0]) > 3 and predictor.limits.score_thresh == 0.2
+
+
+def test_a_second_stage_that_gives_no_numbers_is_told(
+    two: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaded = load_weights(two)
+    state = loaded.detector.state_dict()
+    state["head.box.deltas.bias"][0] = torch.nan
+    save_weights(tmp_path / "nan.safetensors", state, loaded.metadata)
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((64, 96, 3), 128, np.uint8))
+    words = (tmp_path / "a.png", "--weights", tmp_path / "nan.safetensors", "--output", tmp_path / "out", *TORCH)
+    outcome = call(detect.main, capsys, *words)
+    assert outcome.code == 2
+    assert "not a number" in outcome.err and len(outcome.err.splitlines()) <= 2

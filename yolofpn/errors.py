@@ -5,5 +5,12 @@ class UserError(Exception):
     """Nothing can be done as asked: the command line prints the message and ends with exit code 2."""
 
 
+class NaNOutputError(ValueError):
+    """The output of a network is not a number: its weights are damaged, or its precision does not suffice."""
+
+    def __init__(self) -> None:
+        super().__init__("the network's output is NaN: the weights are damaged or do not fit the network")
+
+
 class InputError(UserError):
     """One input (a picture, a video, an annotation file) is bad: it is reported, and the run goes on without it."""

@@ -80,11 +80,6 @@ def _cpu_info(*keys: str) -> str:
     return next((line.partition(":")[2].strip() for line in text.splitlines() if line.startswith(keys)), "")
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether it says that a network does not fit into memory, on a GPU or on the CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
-
-
 def available_cpus() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -12,7 +12,7 @@ as OpenCV reads them; tensors are RGB.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -205,15 +205,18 @@ class Detections:
         """How many of each class were found, most frequent first."""
         return dict(Counter(self.name_of(label) for label in self.labels.tolist()).most_common())
 
-    def filter(self, *, score_thresh: float = 0.0, classes: tuple[str | int, ...] | None = None) -> Detections:
-        """Those with a score above ``score_thresh`` and, if given, of one of ``classes`` (names or labels).
+    def filter(
+        self, *, score_thresh: float = 0.0, classes: str | int | Sequence[str | int] | None = None
+    ) -> Detections:
+        """Those with a score above ``score_thresh`` and, if given, of one of ``classes``: names or labels, or just one.
 
         Raises:
             ValueError: a class name is not among the names.
         """
         keep = self.scores > score_thresh
         if classes is not None:
-            wanted = [self._label_of(c) if isinstance(c, str) else c for c in classes]
+            items = [classes] if isinstance(classes, str | int) else classes  # of "dog" the letters are never meant
+            wanted = [self._label_of(c) if isinstance(c, str) else c for c in items]
             keep &= torch.isin(self.labels, torch.tensor(wanted, dtype=torch.int64, device=self.labels.device))
         return self[keep]
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny_detector import write_tiny
+from tests.tiny_detector import RED, quarters, write_tiny
+from yolofpn.cli import export
 from yolofpn.demo import shelf as shelf_module
 from yolofpn.demo.settings import Settings
 from yolofpn.demo.shelf import Shelf
@@ -51,6 +52,17 @@ def test_damaged_weights_are_named_without_the_folder(tmp_path: Path) -> None:
         Shelf([str(path)], device="cpu").predictor(Settings())
     assert "tiny.weights" in str(error.value)
     assert str(tmp_path) not in str(error.value)
+
+
+def test_a_graph_is_on_offer_too(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    graph = tmp_path / "tiny.onnx"
+    assert export.main(["--weights", str(tiny), "--format", "onnx", str(graph)]) == 0
+    shelf = Shelf([str(graph)], device="cpu")
+    found = shelf.predictor(Settings())(quarters(RED))
+    assert found.labels.tolist() == [0]
+    with pytest.raises(InputError) as error:
+        shelf.predictor(Settings(img_size=96))
+    assert "tiny.onnx" in str(error.value) and str(tmp_path) not in str(error.value)
 
 
 def test_the_default_is_named_without_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

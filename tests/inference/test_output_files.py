@@ -3,6 +3,7 @@ import io
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,7 @@ def test_a_disk_that_fills_in_the_middle_of_a_write_leaves_what_was_there(
             raw.truncate(size)
             self.room = 4
 
-        seek, close = raw.seek, raw.close
+        seek, close, fileno = raw.seek, raw.close, raw.fileno
 
     monkeypatch.setattr(file, "_file", Full())
     with pytest.raises(UserError, match=r"a\.json: cannot be written: No space left.*free some space"):
@@ -126,3 +127,33 @@ except UserError as error:
     assert message.startswith("standard output: Broken pipe")
     assert message.count("\n") == 1
     writer.stderr.close()
+
+
+def test_lines_reach_the_disk_within_about_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a power cut would leave cannot be tried here, but when the system is told to write can."""
+    clock, synced = [0.0], list[int]()
+    monkeypatch.setattr("yolofpn.inference.output_files.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr(
+        "yolofpn.inference.output_files.os.fsync", lambda number: synced.append((tmp_path / "a.txt").stat().st_size)
+    )
+    file = AppendFile(tmp_path / "a.txt")
+    for seconds in (0.1, 0.9, 1.1, 1.5, 2.3):
+        clock[0] = seconds
+        file.append("line\n")
+    assert synced == [15, 25]
+    file.append("line\n")
+    file.close()
+    assert synced == [15, 25, 30]
+
+
+@pytest.mark.parametrize(("number", "fails"), [(errno.EINVAL, False), (errno.EIO, True)])
+def test_a_disk_that_cannot_write_is_told_and_a_pipe_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, fails: bool
+) -> None:
+    def fail(_number: int) -> None:
+        raise OSError(number, "it cannot")
+
+    file = AppendFile(tmp_path / "a.txt")
+    monkeypatch.setattr("yolofpn.inference.output_files.os.fsync", fail)
+    with pytest.raises(UserError, match="it cannot") if fails else nullcontext():
+        file.close()

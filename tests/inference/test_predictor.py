@@ -325,6 +325,19 @@ def test_too_little_memory_is_explained(weights: Path, monkeypatch: pytest.Monke
         detector(quarters())
 
 
+def test_the_network_of_the_caller_stays_as_it_is(weights: Path) -> None:
+    loaded = load_weights(weights)
+    network = loaded.detector
+    for module in network.modules():
+        module.training = True
+    before = {name: (tensor.data_ptr(), tensor.stride()) for name, tensor in network.state_dict().items()}
+    predictor = Predictor(network, loaded.metadata)
+    assert len(predictor(quarters(RED))) == 1
+    assert all(module.training for module in network.modules())
+    after = {name: (tensor.data_ptr(), tensor.stride()) for name, tensor in network.state_dict().items()}
+    assert after == before
+
+
 def test_several_passes_in_flight_give_what_each_gives_alone(weights: Path) -> None:
     detector = load_detector(weights)
     batches = [[quarters(RED), quarters(GREEN, RED)], [quarters(GREEN)], []]

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
 from yolofpn.demo.settings import Settings
 from yolofpn.errors import InputError, UserError
+from yolofpn.inference.load import LoadedDetector, load_for_inference
 from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.selection import choose_limits
 from yolofpn.shipped import default_weights
-from yolofpn.weights import RUN_WEIGHTS, LoadedWeights, load_weights
+from yolofpn.weights import RUN_WEIGHTS
 
 MOST_LOADED = 3  # weights that stay in memory
 MOST_PREDICTORS = 8  # of these weights, in different image sizes
@@ -47,7 +49,7 @@ class Shelf:
         self._choices: dict[str, Choice] = {}
         self._lock = Lock()
         self._loading: defaultdict[str, Lock] = defaultdict(Lock)
-        self._loaded: OrderedDict[str, LoadedWeights] = OrderedDict()
+        self._loaded: OrderedDict[str, LoadedDetector] = OrderedDict()
         self._predictors: OrderedDict[tuple[str, int | None], Predictor] = OrderedDict()
         for spec in given or ("auto",):
             if spec == "auto":
@@ -99,28 +101,34 @@ class Shelf:
                 self._predictors.move_to_end((choice.key, img_size))
                 return found
         loaded = self._weights(choice)
-        predictor = Predictor(loaded.detector, loaded.metadata, img_size=img_size, device=self._device)
+        with self._without_path(choice):
+            predictor = Predictor(loaded.detector, loaded.metadata, img_size=img_size, device=self._device)
         with self._lock:
             self._predictors[choice.key, img_size] = predictor
             if len(self._predictors) > MOST_PREDICTORS:
                 self._predictors.popitem(last=False)
         return predictor
 
-    def _weights(self, choice: Choice) -> LoadedWeights:
+    def _weights(self, choice: Choice) -> LoadedDetector:
         with self._lock:
             if choice.key in self._loaded:
                 self._loaded.move_to_end(choice.key)
                 return self._loaded[choice.key]
-        try:
-            loaded = load_weights(choice.spec)
-        except UserError as error:
-            # A server's paths are none of the users' business.
-            raise InputError(str(error).replace(choice.spec, choice.title)) from None
+        with self._without_path(choice):
+            loaded = load_for_inference(choice.spec)
         with self._lock:
             self._loaded[choice.key] = loaded
             while len(self._loaded) > MOST_LOADED:
                 self._forget(next(iter(self._loaded)))
         return loaded
+
+    @contextmanager
+    def _without_path(self, choice: Choice) -> Iterator[None]:
+        """A server's paths are none of the users' business."""
+        try:
+            yield
+        except UserError as error:
+            raise InputError(str(error).replace(choice.spec, choice.title)) from None
 
     def _forget(self, key: str) -> None:
         del self._loaded[key]

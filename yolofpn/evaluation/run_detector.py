@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,12 +14,12 @@ from yolofpn.data.loader import Batch, Loader, Padding
 from yolofpn.data.names import ClassMatch
 from yolofpn.data.sampler import EvalBatchSampler
 from yolofpn.data.samples import EvaluationSamples
-from yolofpn.errors import UserError
 from yolofpn.evaluation.evaluate import collect
 from yolofpn.evaluation.metrics import DetectionMetrics
 from yolofpn.evaluation.proposals import ProposalCollector
-from yolofpn.hardware import default_workers, is_out_of_memory
+from yolofpn.hardware import default_workers
 from yolofpn.inference.image_pyramid import merge_detections
+from yolofpn.inference.network_errors import network_errors
 from yolofpn.inference.predictor import Predictor
 from yolofpn.models.proposals import PROPOSAL_LIMITS
 from yolofpn.structures import Detections, Limits
@@ -109,7 +108,8 @@ def _run_at(
     )
     collector = ProposalCollector(predictor.detector) if settings.with_proposals else None
     metrics = DetectionMetrics(dataset.names)
-    with _network_errors(predictor):
+    what = f"batches of {batch_size} x {size[0]}x{size[1]} pixels"
+    with network_errors(predictor.device, predictor.backend.precision, what):
         collect(
             predictor.postprocessor,
             _with_progress(loader, len(dataset)),
@@ -139,22 +139,6 @@ def _limits(predictor: Predictor, match: ClassMatch, score_thresh: float) -> Lim
         return replace(predictor.limits, score_thresh=score_thresh)
     thresholds = tuple(1.0 if label is None else score_thresh for label in match.mapping)
     return replace(predictor.limits, score_thresh=thresholds)
-
-
-@contextlib.contextmanager
-def _network_errors(predictor: Predictor) -> Iterator[None]:
-    """What no user should read as a traceback: memory that does not suffice, and numbers that are none."""
-    try:
-        yield
-    except RuntimeError as error:
-        if is_out_of_memory(error):
-            raise UserError(f"the memory of {predictor.device} does not suffice: lower --batch-size") from None
-        raise
-    except ValueError as error:
-        if "NaN" not in str(error):
-            raise
-        remedy = "fetch or train them again" if predictor.backend.precision == "fp32" else "try --precision fp32"
-        raise UserError(f"the network's output is not a number (NaN): the weights are damaged: {remedy}") from None
 
 
 def _with_progress(loader: Loader, total: int) -> Iterator[Batch]:

@@ -91,10 +91,10 @@ class ExportedDetector(nn.Module):
         """
         backend: Backend
         if self.kind == "onnx":
-            backend = ONNXGraph(self._find_graph, list(self.specs), self.size)
+            backend = ONNXGraph(self.find_graph, list(self.specs), self.size)
         else:
             backend = OpenVINOGraph(
-                self._find_graph, list(self.specs), self.size, precision or self.precision, throughput=throughput
+                self.find_graph, list(self.specs), self.size, precision or self.precision, throughput=throughput
             )
         return backend if self.batch is None else InChunks(backend, self.batch)
 
@@ -120,7 +120,12 @@ class ExportedDetector(nn.Module):
             raise UserError(f"{self.path}: is a graph for inference only: train the weights that it was made from")
         return self.postprocess(self.dense(images), [(images.shape[-2], images.shape[-1])] * len(images))
 
-    def _find_graph(self, size: tuple[int, int]) -> Path:
+    def find_graph(self, size: tuple[int, int]) -> Path:
+        """The file, for images of (height, width).
+
+        Raises:
+            UserError: it takes another size.
+        """
         if size != self.size:
             made, asked = (f"{height}x{width}" for height, width in (self.size, size))
             raise UserError(f"{self.path}: was made for pictures of {made}, not {asked}: export.py --img-size {asked}")

@@ -19,8 +19,9 @@ from yolofpn.graphs.libraries import import_extra, num_threads
 from yolofpn.graphs.newest import NewestSizes
 from yolofpn.graphs.signal_stack import kept_signal_stack
 
-# int8 is in the graph itself; what is left of it is computed in the type that the processor prefers.
-_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+# Always given: the library's own default is bf16 where the processor has any instruction for it, however slow.
+# int8 is in the graph itself; what is left of it is computed in float32.
+_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
 
 
 @dataclass(frozen=True)
@@ -117,9 +118,8 @@ class OpenVINOGraph:
         settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "THROUGHPUT" if self._throughput else "LATENCY",
             "INFERENCE_NUM_THREADS": num_threads(),
+            "INFERENCE_PRECISION_HINT": _HINTS[self.precision],
         }
-        if self.precision in _HINTS:
-            settings["INFERENCE_PRECISION_HINT"] = _HINTS[self.precision]
         with kept_signal_stack():
             graph = self._core.compile_model(model, "CPU", settings)
         return _Compiled(graph, int(graph.input(0).shape[0]))

@@ -6,16 +6,21 @@ import contextlib
 import errno
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from yolofpn.errors import UserError
 
+SYNC_SECONDS = 1.0  # what a power cut may cost
+NO_SYNC = {errno.EINVAL, errno.ENOTSUP}  # pipes and some network folders know no such thing
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class AppendFile:
     """A text file that is complete after every ``append``, whenever the program dies and however full the disk is.
+
+    What is older than ``SYNC_SECONDS`` at an ``append`` is brought to the disk by it, so that it survives a power cut.
 
     Args:
         path: the file; it is emptied first.
@@ -30,6 +35,7 @@ class AppendFile:
         self.path = path
         self._tail = tail.encode()
         self._end = 0
+        self._synced = time.monotonic()
         with write_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("wb", buffering=0)
@@ -47,11 +53,25 @@ class AppendFile:
                     self._write_at_end(self._tail)
                 raise
         self._end += len(data)
+        if time.monotonic() - self._synced > SYNC_SECONDS:
+            with write_errors(self.path):
+                self._sync()
 
     def close(self) -> None:
-        """Close the file."""
+        """Bring all to the disk and close the file."""
         with write_errors(self.path):
-            self._file.close()
+            try:
+                self._sync()
+            finally:
+                self._file.close()
+
+    def _sync(self) -> None:
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            if error.errno not in NO_SYNC:
+                raise
+        self._synced = time.monotonic()
 
     def _write_at_end(self, data: bytes) -> None:
         self._file.seek(self._end)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -12,17 +11,19 @@ from typing import Any, get_args, overload
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from yolofpn.config import Metadata, ResizeMode
 from yolofpn.data.images import read_image
-from yolofpn.errors import UserError
-from yolofpn.hardware import choose_device, is_out_of_memory
+from yolofpn.errors import NaNOutputError, UserError
+from yolofpn.hardware import choose_device
 from yolofpn.inference.backends.choose import Workload, choose_backend
+from yolofpn.inference.backends.fold import for_inference
 from yolofpn.inference.backends.second_stage import prepare_postprocess
 from yolofpn.inference.batches import group_by_size, in_batches, to_batch
 from yolofpn.inference.image_pyramid import merge_detections
 from yolofpn.inference.load import load_for_inference
+from yolofpn.inference.network_errors import network_errors
 from yolofpn.inference.pictures import Picture, as_bgr
 from yolofpn.inference.selection import choose_limits
 from yolofpn.inference.sources import resolve_sources
@@ -34,7 +35,7 @@ class Predictor:
     """A detector with everything around the network: reading, resizing, thresholds, boxes in picture pixels.
 
     Args:
-        detector: the network.
+        detector: the network, which stays as it is: a copy around its numbers runs.
         metadata: what its weights know of themselves; the defaults of all that is not given.
         img_size: (height, width) of the network's input, or one number for both; for ``shortest-edge`` the
             (shorter, longer) side.
@@ -84,7 +85,8 @@ class Predictor:
         compile: bool = False,
         pad_batches: bool = False,
     ) -> None:
-        self.detector = detector
+        self.device = choose_device(device)
+        self.detector = detector = for_inference(detector, self.device)
         self.pad_batches = pad_batches
         self.metadata = metadata
         self.sizes = _choose_sizes(img_size, pyramid, metadata)
@@ -102,10 +104,6 @@ class Predictor:
             detections_per_img=detections_per_img,
             classes=classes,
         )
-        self.device = choose_device(device)
-        assert isinstance(detector, nn.Module)
-        detector.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        detector.eval()
         choice = choose_backend(
             detector,
             metadata,
@@ -221,14 +219,16 @@ class Predictor:
             sizes: each picture's (height, width) in it.
             limits: other ones than the predictor's own.
         """
-        with self._memory_errors(batch):
+        precision, what = self.backend.precision, f"{len(batch)} x {batch.shape[2]}x{batch.shape[3]} pixels"
+        with network_errors(self.device, precision, what):
             wait = self.backend.start(batch)
 
         @torch.inference_mode()
         def finish() -> list[Detections]:
-            with self._memory_errors(batch):
+            with network_errors(self.device, precision, what):
                 dense = wait()
-                self._check_numbers(dense)
+                if any(bool(raw.isnan().any()) for raw in dense.values()):
+                    raise NaNOutputError
                 return self.postprocessor.postprocess(dense, sizes, limits or self.limits)
 
         return finish
@@ -240,23 +240,6 @@ class Predictor:
             replace(found, load_image=partial(read_image, picture) if isinstance(picture, str | Path) else image.copy)
             for picture, image, found in zip(pictures, images, self.predict(images), strict=True)
         ]
-
-    @contextmanager
-    def _memory_errors(self, batch: Tensor) -> Iterator[None]:
-        try:
-            yield
-        except RuntimeError as error:
-            if is_out_of_memory(error):
-                pictures = f"{len(batch)} x {batch.shape[2]}x{batch.shape[3]} pixels"
-                raise UserError(
-                    f"the memory of {self.device} does not suffice for {pictures}: lower the batch or image size"
-                ) from None
-            raise
-
-    def _check_numbers(self, dense: dict[str, Tensor]) -> None:
-        if any(bool(raw.isnan().any()) for raw in dense.values()):
-            remedy = "fetch or train them again" if self.backend.precision == "fp32" else "try precision fp32"
-            raise UserError(f"the network's output is not a number (NaN): the weights are damaged: {remedy}")
 
     def _to_picture(self, found: Detections, placement: Placement) -> Detections:
         # Clones, because what inference mode made may not be changed in place outside of it.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from yolofpn.errors import NaNOutputError
 from yolofpn.models.box_coder import yolo_box_to_xyxy
 from yolofpn.ops.boxes import clip_boxes
 from yolofpn.ops.nms import batched_nms
@@ -98,7 +99,7 @@ def pick_predictions(raw: Tensor, spec: MapSpec, num_classes: int, lowest: float
     image, anchor, row, column = (~below).nonzero(as_tuple=True)
     picked = raw[image, anchor, :, row, column].float()  # [K, 5 + C]
     if picked.isnan().any():
-        raise ValueError("the network's output is NaN: the weights are damaged or do not fit the network")
+        raise NaNOutputError
     layout = torch.tensor([(*anchor, spec.stride, spec.scale_x_y) for anchor in spec.anchors], device=raw.device)
     return Picked(image, picked, torch.stack([column, row], dim=1), layout[anchor])
 

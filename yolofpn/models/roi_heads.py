@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from yolofpn.errors import NaNOutputError
 from yolofpn.models.box_head import BoxHead
 from yolofpn.models.delta_coder import DeltaCoder
 from yolofpn.models.matcher import BalancedSampler, Matcher, usable_objects
@@ -88,11 +89,12 @@ class RoIHeads:
         A proposal is a detection of every class whose probability is above its threshold, each with its own box.
 
         Raises:
-            ValueError: the network's output is NaN, or the thresholds are not one or C.
+            NaNOutputError: the network's output is NaN.
+            ValueError: the thresholds are not one or C.
         """
         logits, deltas = self._predict(head, pyramid, proposals)
         if bool(logits.isnan().any() | deltas.isnan().any()):
-            raise ValueError("the network's output is NaN: the weights are damaged or do not fit the network")
+            raise NaNOutputError
         classes = slice(1, 1 + self.num_classes)
         scores = logits.softmax(dim=1)[:, classes]
         thresholds = scores.new_tensor(class_thresholds(limits.score_thresh, self.num_classes))

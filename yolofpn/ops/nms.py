@@ -16,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from yolofpn.errors import NaNOutputError
+
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -40,7 +42,8 @@ def nms(boxes: Tensor, scores: Tensor, nms_thresh: float) -> Tensor:
         Indices of the boxes kept, int64, by descending score, equal scores by ascending index.
 
     Raises:
-        ValueError: shapes do not match, a box or a score is NaN, or the threshold is out of range.
+        NaNOutputError: a box or a score is NaN.
+        ValueError: shapes do not match, or the threshold is out of range.
     """
     return batched_nms(boxes, scores, torch.zeros_like(scores, dtype=torch.int64), nms_thresh)
 
@@ -58,7 +61,8 @@ def batched_nms(boxes: Tensor, scores: Tensor, labels: Tensor, nms_thresh: float
         Indices of the boxes kept, int64, by descending score, equal scores by ascending index.
 
     Raises:
-        ValueError: shapes do not match, a box or a score is NaN, or the threshold is out of range.
+        NaNOutputError: a box or a score is NaN.
+        ValueError: shapes do not match, or the threshold is out of range.
     """
     count = len(boxes)
     if boxes.shape != (count, 4) or scores.shape != (count,) or labels.shape != (count,):
@@ -68,7 +72,7 @@ def batched_nms(boxes: Tensor, scores: Tensor, labels: Tensor, nms_thresh: float
         raise ValueError(f"nms_thresh must be in [0, 1], got {nms_thresh}")
     host_boxes, host_scores = _float64(boxes), _float64(scores)
     if np.isnan(host_boxes).any() or np.isnan(host_scores).any():
-        raise ValueError("boxes and scores must not be NaN: the network's output is broken")
+        raise NaNOutputError
     by_score = np.argsort(-host_scores, kind="stable")
     sorted_labels: Indices = labels.cpu().numpy()[by_score]
     by_label = np.argsort(sorted_labels, kind="stable")

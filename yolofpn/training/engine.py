@@ -18,6 +18,7 @@ from yolofpn.data.loader import Batch, Loader
 from yolofpn.data.sampler import TrainBatchSampler
 from yolofpn.errors import UserError
 from yolofpn.evaluation.metrics import Metrics
+from yolofpn.memory_errors import is_out_of_memory
 from yolofpn.training.checkpoint import BEST, LAST, Progress, RunFacts, save_checkpoint
 from yolofpn.training.distributed import Ranks, gather, mean_over_ranks, take_from_main
 from yolofpn.training.interrupt import StopRequest
@@ -238,7 +239,7 @@ def explaining_memory(config: TrainConfig) -> Iterator[None]:
         yield
     except (RuntimeError, MemoryError) as error:
         reason = next(iter(str(error).splitlines()), "")
-        if isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in reason:
+        if is_out_of_memory(error):
             smaller = config.batch_size // 2
             remedy = f"--batch-size {smaller}" if smaller else "a smaller --img-size"
             raise UserError(

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import logging
+import sys
+import threading
+import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -107,3 +112,27 @@ def test_networks_of_a_darknet_cfg_convert(data_dir: Path, tmp_path: Path, kind:
     else:
         convert.save_openvino(convert.to_openvino(detector, size), path)
     assert_close(detector, run(kind, path, convert.map_names(detector), size), pictures(2, *size))
+
+
+def test_two_threads_that_convert_lose_no_output(capsys: pytest.CaptureFixture[str]) -> None:
+    stdout, level, filters = sys.stdout, logging.root.manager.disable, list(warnings.filters)
+    inside = threading.Barrier(2)
+
+    def work(name: str) -> None:
+        inside.wait()
+        for _ in range(20):
+            with convert.quiet():
+                print(f"the converter of {name} says something")
+                time.sleep(0.001)
+            print(f"{name} is heard")
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in ("one", "two")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sys.stdout is stdout and logging.root.manager.disable == level and warnings.filters == filters
+    printed = capsys.readouterr().out
+    assert "converter" not in printed
+    # A thread that is heard while the other one converts writes through what that one put in place.
+    assert sorted(printed.split()) == sorted(["one", "is", "heard", "two", "is", "heard"] * 20)

@@ -93,6 +93,8 @@ def choose_backend(
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}")
     if isinstance(detector, ExportedDetector):
+        for size in sizes:
+            detector.find_graph(size)
         return _choose_exported(detector, device, backend, precision, throughput=workload == "many")
     if precision == "int8":
         raise UserError(

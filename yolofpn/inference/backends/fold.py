@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from itertools import pairwise
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from yolofpn.darknet.layers import Convolution
 from yolofpn.darknet.norms import RootEpsBatchNorm2d, divisor_squared
+from yolofpn.graphs.exported import ExportedDetector
 from yolofpn.models.resnet import FrozenBatchNorm2d
+from yolofpn.structures import Detector
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -49,6 +51,18 @@ def fold_norms(network: Network) -> Network:
                 # This one class calls no norm where there is none; the others call whatever is there.
                 setattr(module, norm_name, None if isinstance(module, Convolution) else nn.Identity())
     return folded
+
+
+def for_inference(detector: Detector, device: torch.device) -> Detector:
+    """A copy on ``device`` and in evaluation mode, which shares its numbers with ``detector`` where they lie there."""
+    assert isinstance(detector, nn.Module)
+    if isinstance(detector, ExportedDetector):  # a graph has no mode, and no numbers here
+        return detector
+    numbers: dict[int, Tensor] = {}
+    for tensor in (*detector.parameters(), *detector.buffers()):
+        own = tensor.detach()  # a tensor of its own, as moving a module replaces what its parameters hold
+        numbers[id(tensor)] = nn.Parameter(own, requires_grad=False) if isinstance(tensor, nn.Parameter) else own
+    return cast("Detector", copy.deepcopy(detector, numbers).eval().to(device))
 
 
 def copy_around_numbers(network: Network) -> Network:

@@ -1,0 +1,36 @@
+"""What may go wrong in a network that no user should read as a traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from yolofpn.errors import NaNOutputError, UserError
+from yolofpn.memory_errors import is_out_of_memory
+
+
+@contextmanager
+def network_errors(device: torch.device, precision: str, what: str = "this batch") -> Iterator[None]:
+    """Turn memory that does not suffice, and output that is not a number, into errors that say what to do.
+
+    Args:
+        device: where the network runs.
+        precision: of its arithmetic.
+        what: goes through it.
+
+    Raises:
+        UserError: one of the two.
+    """
+    try:
+        yield
+    except NaNOutputError:
+        remedy = "fetch or train them again" if precision == "fp32" else "try --precision fp32"
+        raise UserError(f"the network's output is not a number (NaN): the weights are damaged: {remedy}") from None
+    except Exception as error:  # each library has its own type for memory that does not suffice
+        if is_out_of_memory(error):
+            raise UserError(
+                f"the memory of {device} does not suffice for {what}: lower the batch or image size"
+            ) from None
+        raise
