@@ -86,7 +86,7 @@ def test_bad_input(command: str, tmp_path: Path, data: Path, capsys: pytest.Capt
         ([str(tmp_path / "nothing")], "no such file or folder"),
         ([str(data), "--data", str(data)], "one data set at a time"),
         ([str(data), f"data.root={tmp_path / 'elsewhere'}"], str(tmp_path / "elsewhere")),
-        ([str(data), "train.epochs=3"], "only data.root=DIR"),
+        ([str(data), "train.epochs=3"], "only data.root=DIR and"),
     ):
         assert main([command, *words]) == 2
         error = capsys.readouterr().err

@@ -82,10 +82,18 @@ def test_bad_boxes_are_dropped_or_clipped_and_each_is_reported(tmp_path: Path) -
     ]
 
 
-def test_boxes_are_cut_to_a_picture_that_is_smaller_than_annotated(tmp_path: Path) -> None:
+def test_boxes_are_scaled_with_an_image_that_was_resized_after_labelling(tmp_path: Path) -> None:
     dataset = build(tmp_path, [(0, 0, (10, 10, 50, 30)), (0, 1, (45, 0, 60, 10))])
-    target = dataset.target(0, (20, 40))
-    assert target.boxes.tolist() == [[10, 10, 40, 20]]
+    target = dataset.target(0, (20, 120))
+    assert target.boxes.tolist() == [[20, 5, 100, 15], [90, 0, 120, 5]]
+    assert target.labels.tolist() == [0, 1]
+    assert target.areas.tolist() == [800, 150]
+
+
+def test_boxes_are_cut_to_an_image_that_was_turned_after_labelling(tmp_path: Path) -> None:
+    dataset = build(tmp_path, [(0, 0, (10, 10, 50, 30)), (0, 1, (45, 0, 60, 10))])
+    target = dataset.target(0, (60, 40))
+    assert target.boxes.tolist() == [[10, 10, 40, 30]]
     assert target.labels.tolist() == [0]
     assert target.areas.tolist() == [800]
 

@@ -75,7 +75,7 @@ def test_our_yaml_without_its_data_says_what_it_needs(tmp_path: Path) -> None:
     [
         ("format: coco\nsplits: {train: {images: a}}\n", "needs 'annotations'"),
         ("format: coco\nsplit: {}\n", r"split: unknown key \(did you mean 'splits'"),
-        ("format: pascal\nsplits: {train: {images: a}}\n", "format: Input should be 'coco', 'voc' or 'yolo'"),
+        ("format: pascal\nsplits: {train: {images: a}}\n", "format: Input should be 'coco'"),
         ("format: voc\nsplits: {train: {images: a}}\nnames: {1: a, 2: b}\n", "numbered 0, 1, 2"),
         ("model: {}\n", "describes no data set"),
     ],

@@ -7,7 +7,7 @@ import pytest
 from tests.data.trees import voc_xml, write, write_picture
 from yolofpn.data.dataset import DetectionDataset, ProblemKind
 from yolofpn.data.layouts import open_data
-from yolofpn.data.voc import read_voc, voc_class_names
+from yolofpn.data.voc import read_voc, survey_voc
 
 CONFIGS = Path(__file__).parents[2] / "cfg" / "data"
 
@@ -29,7 +29,8 @@ def test_inclusive_corners_from_one_become_outer_corners(tmp_path: Path) -> None
 
 
 def test_corners_may_have_fractions(tmp_path: Path) -> None:
-    dataset = read_one(tmp_path, voc_xml([("dog", (1.5, 2.25, 30.5, 20))]))
+    xml = "<annotation><folder>VOC2012</folder>" + voc_xml([("dog", (1.5, 2.25, 30.5, 20))])[len("<annotation>") :]
+    dataset = read_one(tmp_path, xml)
     assert dataset.target(0).boxes.tolist() == [[0.5, 1.25, 30.5, 20]]
 
 
@@ -101,7 +102,7 @@ def test_an_unreadable_picture_is_left_out(tmp_path: Path) -> None:
 def test_class_names_are_collected_once_each(tmp_path: Path) -> None:
     one = write(tmp_path / "1.xml", voc_xml([("sofa", (1, 1, 2, 2)), ("Boat", (1, 1, 2, 2))]))
     two = write(tmp_path / "2.xml", voc_xml([("boat", (1, 1, 2, 2)), ("ant", (1, 1, 2, 2))]))
-    assert voc_class_names([one, two, tmp_path / "none.xml"]) == ("ant", "Boat", "sofa")
+    assert survey_voc([one, two, tmp_path / "none.xml"]).names == ("ant", "Boat", "sofa")
 
 
 def test_bccd_has_two_boxes_without_area(data_dir: Path) -> None:

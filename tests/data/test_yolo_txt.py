@@ -6,7 +6,7 @@ import pytest
 
 from tests.data.trees import write, write_picture
 from yolofpn.data.dataset import DetectionDataset, ProblemKind
-from yolofpn.data.yolo_txt import count_classes, parse_line, read_yolo
+from yolofpn.data.yolo_txt import class_range, parse_line, read_yolo
 
 
 def read_one(folder: Path, text: str | None) -> DetectionDataset:
@@ -88,7 +88,10 @@ def test_a_label_file_that_is_no_text_is_reported(tmp_path: Path) -> None:
     assert dataset.labelled.tolist() == [False]
 
 
-def test_classes_are_counted_from_the_highest_number(tmp_path: Path) -> None:
-    files = [write(tmp_path / "1.txt", "0 .5 .5 .1 .1\n4 .5 .5 .1 .1\n"), write(tmp_path / "2.txt", "2 .5 .5 .1 .1\n")]
-    assert count_classes([*files, tmp_path / "none.txt"]) == 5
-    assert count_classes([]) == 0
+def test_the_range_of_class_numbers(tmp_path: Path) -> None:
+    files = [
+        write(tmp_path / "1.txt", "1 .5 .5 .1 .1\n4.0e+00 .5 .5 .1 .1\n"),
+        write(tmp_path / "2.txt", "2 .5 .5 .1 .1\n"),
+    ]
+    assert class_range([*files, tmp_path / "none.txt"]) == (1, 4)
+    assert class_range([]) is None

@@ -23,6 +23,7 @@ from yolofpn.benchmark.opencv_peer import opencv_contenders
 from yolofpn.benchmark.opening import combinations, open_contenders
 from yolofpn.benchmark.tables import markdown
 from yolofpn.benchmark.training import TrainingRow, measure_training
+from yolofpn.cli.data import KEYS, given_data
 from yolofpn.data.dataset import DetectionDataset
 from yolofpn.data.layouts import open_data
 from yolofpn.errors import UserError
@@ -40,7 +41,6 @@ FORMAT_VERSION = 1
 YAML_SUFFIXES = (".yaml", ".yml")
 # Every batch has the size that is asked for, and pictures are combined however long it takes.
 TRAINING_OVERRIDES = ("train.multi_scale=null", "train.epochs=1000000", "augment.close_epochs=0")
-DATA_ROOT = "data.root="
 
 
 @dataclass(frozen=True)
@@ -170,8 +170,9 @@ def _open_dataset(data: str, overrides: Sequence[str]) -> DetectionDataset:
     Raises:
         UserError: it cannot be read.
     """
-    roots = [Path(word.removeprefix(DATA_ROOT)) for word in overrides if word.startswith(DATA_ROOT)]
-    return open_data(data, roots[-1] if roots else None).load("val")
+    values = dict(word.removeprefix("data.").split("=", 1) for word in overrides if word.startswith(KEYS))
+    given = given_data(data, values)
+    return open_data(given.source, given.root, given.voc_corners).load("val")
 
 
 def _with_ap(

@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def door() -> int:
-        data, root = take_data(arguments)
+        data = take_data(arguments)
         from yolofpn.config import YOLOHeadConfig, load_config
         from yolofpn.data.anchors import fit_anchors
 
@@ -34,8 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 raise UserError(f"{arguments.cfg}: a head of type {config.model.head.type} has no fitted anchors")
             current = config.model.head.anchors
         lines = fit_anchors(
-            data,
-            root=root,
+            data.source,
+            root=data.root,
+            voc_corners=data.voc_corners,
             split=arguments.split,
             network_size=arguments.img_size or (config.input.size if config else (416, 416)),
             num_anchors=arguments.num_anchors or sum(map(len, current)) or 9,

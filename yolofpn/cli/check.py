@@ -20,12 +20,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def door() -> int:
-        data, root = take_data(arguments)
+        data = take_data(arguments)
         from yolofpn.data.check import check_data
 
         report = check_data(
-            data,
-            root=root,
+            data.source,
+            root=data.root,
+            voc_corners=data.voc_corners,
             splits=arguments.split,
             decode=not arguments.no_decode,
             progress=sys.stderr.isatty(),

@@ -15,10 +15,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
 
     def door() -> int:
-        data, root = take_data(arguments)
+        data = take_data(arguments)
         from yolofpn.evaluation.run import EvaluateOptions, evaluate
 
-        return evaluate(EvaluateOptions(data=data, root=root, **vars(arguments)))
+        options = EvaluateOptions(data=data.source, root=data.root, voc_corners=data.voc_corners, **vars(arguments))
+        return evaluate(options)
 
     return run_door(door)
 

@@ -21,13 +21,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def door() -> int:
-        data, root = take_data(arguments)
+        data = take_data(arguments)
         from yolofpn.data.show import save_page
 
         lines = save_page(
-            data,
+            data.source,
             arguments.output,
-            root=root,
+            root=data.root,
+            voc_corners=data.voc_corners,
             split=arguments.split,
             count=arguments.count,
             seed=arguments.seed,

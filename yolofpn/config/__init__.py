@@ -1,6 +1,6 @@
 """The YAML files: typed, frozen, complete, and refused with the place and the remedy when something is wrong."""
 
-from yolofpn.config.base import StrictModel
+from yolofpn.config.base import StrictModel, VocCorners
 from yolofpn.config.load import Config, dump_config, load_config, read_yaml, validate
 from yolofpn.config.model import (
     AddNeckConfig,
@@ -70,6 +70,7 @@ __all__ = [
     "StrictModel",
     "StridedConfig",
     "TrainConfig",
+    "VocCorners",
     "YOLOHeadConfig",
     "YOLOLossConfig",
     "dump_config",

@@ -6,7 +6,7 @@ such sizes can still be described (on the meta device), and is refused before it
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,6 +21,9 @@ Channels = Annotated[int, Field(gt=0, le=2**16)]
 InputSide = Annotated[int, Field(gt=0, le=MAX_INPUT_SIDE)]  # pixels
 PooledSide = Annotated[int, Field(gt=0, le=64)]  # cells
 ClassCount = Annotated[int, Field(ge=0, le=MAX_CLASSES)]
+
+VocCorners = Literal["auto", "devkit", "cvat", "labelimg", "labelstudio", "roboflow"]
+"""Who wrote a data set's VOC XML, which decides what its corners mean; 'auto' looks."""
 
 
 class StrictModel(BaseModel):

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from yolofpn.config.base import StrictModel
+from yolofpn.config.base import StrictModel, VocCorners
 from yolofpn.config.explain import explain
 from yolofpn.config.model import InputConfig, ModelConfig, PostprocessConfig
 from yolofpn.config.training import AugmentConfig, TrainConfig
@@ -38,10 +38,12 @@ class DataSection(StrictModel):
         source: a data YAML, relative to the file that names it, or any other data set that ``--data`` takes.
         root: the data set's folder, instead of the one that the data YAML names.
         proposals: of each split; relative to the file that names them.
+        voc_corners: who wrote VOC's XML, where that cannot be seen; None: what the data YAML says, else how it looks.
     """
 
     source: str
     root: str | None = None
+    voc_corners: VocCorners | None = None
     proposals: ProposalFiles | None = None
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from yolofpn.config import VocCorners
 from yolofpn.data.dataset import DetectionDataset
 from yolofpn.data.layouts import open_data
 from yolofpn.errors import UserError
@@ -43,6 +44,7 @@ def fit_anchors(
     data: str | Path,
     *,
     root: Path | None = None,
+    voc_corners: VocCorners | None = None,
     split: str = "train",
     network_size: tuple[int, int] = (416, 416),
     num_anchors: int = 9,
@@ -54,6 +56,7 @@ def fit_anchors(
 
     Args:
         data: as ``open_data`` takes it.
+        voc_corners: how VOC's corners are read, instead of how they look.
         root: its folder, instead of the one that a file names.
         split: the split whose boxes count.
         network_size: (height, width) of the network's input.
@@ -67,7 +70,7 @@ def fit_anchors(
     """
     if num_anchors < 1 or num_levels < 1 or num_anchors % num_levels:
         raise UserError(f"{num_anchors} anchors cannot be divided equally among {num_levels} levels")
-    source = open_data(data, root)
+    source = open_data(data, root, voc_corners)
     sizes = network_box_sizes(source.load(split), network_size)
     if not len(sizes):
         raise UserError(f"{data}: split {split!r} has no boxes to fit anchors to")

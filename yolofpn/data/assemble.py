@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolofpn.data.dataset import DetectionDataset, FlatStrings, Problem, ProblemKind
+from yolofpn.data.images import image_size
+from yolofpn.errors import InputError
 from yolofpn.reading import MAX_SIDE
 
 ROUNDING = 0.5  # pixels; a box that leaves the picture by less is cut to it without a word
 _LARGEST_AREA = float(MAX_SIDE**2)
-_COLUMNS = 9  # image, number, label, x1, y1, x2, y2, area, ignore
+_COLUMNS = 13  # image, number, label, x1, y1, x2, y2 as stored, area, ignore, x1, y1, x2, y2 as placed
 
 
 @dataclass
@@ -34,6 +36,7 @@ class BoxRows:
         *,
         area: float = math.nan,
         ignore: bool = False,
+        placed: Sequence[float] | None = None,
     ) -> None:
         """Note a box.
 
@@ -41,18 +44,19 @@ class BoxRows:
             image: which of the pictures it lies in.
             number: its line, object or annotation number, for reports.
             label: its class.
-            box: xyxy as stored.
-            area: as annotated, in pixels; not a number if it is that of the box.
+            box: xyxy as stored, which decides whether it has an area.
+            area: as annotated, in pixels; NaN if it is that of the box.
             ignore: neither object nor background.
+            placed: xyxy between the pixels' outer corners, if that is not ``box``.
         """
-        self.values.extend((image, number, label, *box, area, ignore))
+        self.values.extend((image, number, label, *box, area, ignore, *(box if placed is None else placed)))
 
     def add_table(self, rows: NDArray[np.float64]) -> None:
-        """Note many: [T, 9] image, number, label, x1, y1, x2, y2, area, ignore."""
+        """Note many: [T, 13] image, number, label, xyxy as stored, area, ignore, xyxy as placed."""
         self.values.frombytes(np.ascontiguousarray(rows, dtype=np.float64).tobytes())
 
     def table(self) -> NDArray[np.float64]:
-        """[T, 9], ordered by image."""
+        """[T, 13], ordered by image."""
         rows = np.frombuffer(self.values, dtype=np.float64).reshape(-1, _COLUMNS)
         return rows[np.argsort(rows[:, 0], kind="stable")]
 
@@ -83,7 +87,7 @@ def assemble(
     file_of: Callable[[int], str],
     item: str,
     category_ids: Sequence[int] | None = None,
-    shift: tuple[float, float, float, float] = (0, 0, 0, 0),
+    number_text: Callable[[int], str] = str,
 ) -> DetectionDataset:
     """Drop or clip bad boxes, report each, and pack the rest.
 
@@ -99,16 +103,16 @@ def assemble(
         file_of: the file to name for a picture number.
         item: what ``number`` of a row counts: "line", "object", "annotation".
         category_ids: the data set's id of each label; the labels by default.
-        shift: added to xyxy after zero-area boxes were judged; VOC's corners are 1-based and inclusive.
+        number_text: what reports call ``number`` of a row.
     """
     found = list(problems)
     table = rows.table()
     sizes = np.array(pictures.sizes, dtype=np.int32).reshape(-1, 2)
-    sorter = _BoxSorter(table, found, file_of, item, names)
+    sorter = _BoxSorter(table, found, file_of, lambda number: f"{item} {number_text(number)}", names)
     table = sorter.drop(np.isfinite(table[:, 3:7]).sum(axis=1) < 4, ProblemKind.MALFORMED, "is not four finite numbers")
     empty = (table[:, 5] <= table[:, 3]) | (table[:, 6] <= table[:, 4])
     table = sorter.drop(empty, ProblemKind.ZERO_AREA, "has no area")
-    table[:, 3:7] += shift
+    table[:, 3:7] = table[:, 9:13]
     clipped, overshoot = _clip(table[:, 3:7], sizes[table[:, 0].astype(np.int64)])
     gone = (clipped[:, 2] <= clipped[:, 0]) | (clipped[:, 3] <= clipped[:, 1])
     sorter.report((overshoot > ROUNDING) & ~gone, ProblemKind.OUTSIDE, "leaves the picture: clipped")
@@ -125,7 +129,7 @@ class _BoxSorter:
     table: NDArray[np.float64]
     problems: list[Problem]
     file_of: Callable[[int], str]
-    item: str
+    item: Callable[[int], str]
     names: Sequence[str]
 
     def drop(self, bad: NDArray[np.bool_], kind: ProblemKind, reason: str) -> NDArray[np.float64]:
@@ -138,7 +142,7 @@ class _BoxSorter:
         """Remember the ``bad`` rows of the table as it is now."""
         for image, number, label, *box in self.table[bad, :7].tolist():
             shown = ", ".join(f"{value:g}" for value in box)
-            text = f"{self.item} {int(number)}: {self.names[int(label)]} [{shown}] {reason}"
+            text = f"{self.item(int(number))}: {self.names[int(label)]} [{shown}] {reason}"
             self.problems.append(Problem(kind, self.file_of(int(image)), text))
 
 
@@ -185,6 +189,29 @@ def _pack(
         areas=areas.astype(np.float32),
         problems=tuple(problems),
     )
+
+
+def image_size_that_fits(annotated: tuple[int, int], boxes: NDArray[np.float64], path: Path) -> tuple[int, int]:
+    """The size that boxes are relative to: the annotated one, unless only the image itself can hold them.
+
+    Tools that resize images keep the old size and the old boxes. Others write a wrong size beside right boxes; those
+    reach beyond it, and into the image.
+
+    Args:
+        annotated: (height, width).
+        boxes: [T, 4] xyxy in pixels; NaN is passed over.
+        path: of the image, which is opened only if a box reaches beyond the annotated size.
+    """
+    limits = np.array([annotated[1], annotated[0]], dtype=np.float64)
+    # One pixel too far is a matter of counting from 0 or 1.
+    if not (boxes[:, 2:] > limits + 1.5).any():
+        return annotated
+    try:
+        height, width = image_size(path)
+    except InputError:
+        return annotated
+    own = np.array([width, height], dtype=np.float64)
+    return annotated if (boxes[:, 2:] > own + 1.5).any() else (height, width)
 
 
 def image_ids_of(paths: Sequence[Path]) -> list[int]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from yolofpn.config import VocCorners
 from yolofpn.data.dataset import DetectionDataset, Problem, ProblemKind
 from yolofpn.data.layouts import open_data
 from yolofpn.data.near_identical import HASH_BYTES, MAX_DISTANCE, difference_hash, nearest
@@ -87,6 +88,7 @@ def check_data(
     data: str | Path,
     *,
     root: Path | None = None,
+    voc_corners: VocCorners | None = None,
     splits: Sequence[str] = ("train", "val"),
     decode: bool = True,
     progress: bool = False,
@@ -95,6 +97,7 @@ def check_data(
 
     Args:
         data: as ``open_data`` takes it.
+        voc_corners: how VOC's corners are read, instead of how they look.
         root: its folder, instead of the one that a file names.
         splits: which splits; those that the data set lacks are passed over, unless it has none of them.
         decode: read every picture, which finds damaged ones and those that are in train and val alike.
@@ -103,7 +106,7 @@ def check_data(
     Raises:
         UserError: the data set cannot be read at all.
     """
-    source = open_data(data, root)
+    source = open_data(data, root, voc_corners)
     present = [split for split in splits if split in source.layout.splits or (split == "val" and source.holds_out)]
     datasets = {split: source.load(split) for split in present or splits}
     scans = {split: _scan(dataset, progress) for split, dataset in datasets.items()} if decode else {}
@@ -161,7 +164,8 @@ def _scan(dataset: DetectionDataset, progress: bool) -> _Scan:
         indices.append(index)
         annotated = tuple(dataset.sizes[index].tolist())
         if size != annotated:
-            reason = f"{size[1]}x{size[0]}, annotated as {annotated[1]}x{annotated[0]}: boxes are cut to the picture"
+            done = "cut to the picture" if size == annotated[::-1] else "scaled with the picture"
+            reason = f"{size[1]}x{size[0]}, annotated as {annotated[1]}x{annotated[0]}: boxes are {done}"
             problems.append(Problem(ProblemKind.SIZE_DIFFERS, dataset.paths[index], reason))
     return _Scan(np.array(indices, dtype=np.int64), hashes[: len(indices)], tuple(problems))
 

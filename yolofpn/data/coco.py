@@ -1,48 +1,27 @@
-"""COCO's JSON: instances_*.json, and what CVAT, Roboflow and Label Studio write in its name."""
+"""COCO's JSON: instances_*.json, and what CVAT, Roboflow, Label Studio and labelme2coco write in its name."""
 
 from __future__ import annotations
 
 import math
-import os
-from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from yolofpn.data.assemble import BoxRows, Pictures, assemble
-from yolofpn.data.dataset import DetectionDataset, Problem, ProblemKind
-from yolofpn.data.files import list_pictures
+from yolofpn.data.assemble import BoxRows, Pictures, assemble, image_size_that_fits
+from yolofpn.data.coco_file import Category, CocoFile, Id, canonical_id, parse_coco
+from yolofpn.data.dataset import DetectionDataset, Problem, ProblemKind, SourceIds
+from yolofpn.data.files import FileIndex
 from yolofpn.data.images import image_size
 from yolofpn.data.names import normalise_name
+from yolofpn.data.shapes import turned_box
 from yolofpn.errors import InputError, UserError
-from yolofpn.reading import ParseError, as_side, check_class_names, parse_json, short
+from yolofpn.reading import ParseError, as_side, short
 
-_ANNOTATION_COLUMNS = 9  # image id, category id, annotation id, x, y, width, height, area, iscrowd
-
-
-@dataclass
-class CocoFile:
-    """A parsed annotation file.
-
-    Attributes:
-        categories: as in the file, in the order of their ids.
-        images: as in the file.
-        annotations: [T, 9] image id, category id, annotation id, x, y, width, height, area, iscrowd; NaN where the
-            file has no number.
-    """
-
-    categories: list[dict[str, Any]]
-    images: list[dict[str, Any]]
-    annotations: NDArray[np.float64]
-
-    @property
-    def annotated_categories(self) -> set[int]:
-        """Ids of the categories that have an annotation."""
-        return {int(category) for category in np.unique(self.annotations[:, 1]) if not math.isnan(category)}
+_INT64 = range(-(2**63), 2**63)
 
 
 def read_coco(
@@ -54,8 +33,9 @@ def read_coco(
 ) -> DetectionDataset:
     """The data set of one annotation file. Labels follow the order of the category ids.
 
-    Crowds become ignore regions, areas are as annotated, segmentations are passed over. A category that is only
-    another's supercategory and that nothing is annotated with, as in Roboflow's exports, is no class.
+    Crowds become ignore regions, areas are as annotated, a box that is not given is that around the segmentation, a
+    rectangle that CVAT turned the upright one around it. A category that is only another's supercategory and that
+    nothing is annotated with, as in Roboflow's exports, is no class.
 
     Args:
         annotations: the JSON file.
@@ -65,101 +45,64 @@ def read_coco(
         siblings: annotation files of the other splits; one of them may use a category that this one does not.
 
     Raises:
-        UserError: the file is missing or no COCO JSON, it has no class that is wanted, or none of its pictures exists.
+        UserError: the file is missing or no COCO JSON, two images or categories have one id, it has no class that is
+            wanted, or none of its pictures exists.
     """
     coco = parse_coco(annotations)
     problems: list[Problem] = []
     categories = _wanted(_classes(coco, siblings), names, annotations, problems)
-    pictures = _find_pictures(coco, annotations, images, problems)
-    rows = _box_rows(coco, pictures, [category["id"] for category in categories], annotations, problems)
-    return assemble(
-        [str(category["name"]) for category in categories],
+    pictures, ids = _find_pictures(coco, images, problems)
+    crowds, note = coco.crowds()
+    rows = _box_rows(coco, pictures, ids, [category.id for category in categories], crowds, problems)
+    category_ids, source_ids = _written_ids(pictures, ids, categories)
+    dataset = assemble(
+        [category.name for category in categories],
         pictures,
         rows,
         problems,
         file_of=lambda image: str(pictures.paths[image]),
         item="annotation",
-        category_ids=[category["id"] for category in categories],
+        category_ids=category_ids,
+        number_text=lambda row: _text(coco.annotation_ids[row]),
     )
+    return replace(dataset, source_ids=source_ids, notes=() if note is None else (note,))
 
 
-def parse_coco(path: Path) -> CocoFile:
-    """Read a file; annotations go into an array while it is parsed, so COCO's 118,000 images stay in bounds.
+def coco_class_names(annotations: Path, siblings: Sequence[Path]) -> tuple[str, ...]:
+    """The classes that ``read_coco`` would give, without looking for images.
 
     Raises:
-        UserError: the file is missing, or no COCO JSON.
+        UserError: as ``parse_coco``.
     """
-    collector = _Collector()
-    try:
-        tree = parse_json(path.read_bytes(), collector)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}: expected COCO annotations (JSON)") from None
-    except ParseError as error:
-        where = f"line {error.line}: " if error.line else ""
-        raise UserError(f"{path}: {where}not valid JSON ({error}): export the annotations again") from None
-    parts = [tree.get(key) if isinstance(tree, dict) else None for key in ("categories", "images", "annotations")]
-    if not all(isinstance(part, list) for part in parts):
-        raise UserError(f"{path}: no COCO data set: it needs the lists 'images', 'annotations' and 'categories'")
-    categories, images, _ = parts
-    if not all(isinstance(c, dict) and isinstance(c.get("id"), int) and "name" in c for c in categories or ()):
-        raise UserError(f"{path}: each of 'categories' needs a number 'id' and a 'name'")
-    check_class_names([str(category["name"]) for category in categories or ()], path)
-    table = np.frombuffer(collector.values, dtype=np.float64).reshape(-1, _ANNOTATION_COLUMNS)
-    images = [image for image in images or () if isinstance(image, dict)]
-    return CocoFile(sorted(categories or (), key=lambda category: category["id"]), images, table)
+    return tuple(category.name for category in _classes(parse_coco(annotations), siblings))
 
 
-@dataclass
-class _Collector:
-    """Takes annotations out of the JSON while it is parsed; everything else passes."""
-
-    values: array[float] = field(default_factory=lambda: array("d"))
-
-    def __call__(self, node: dict[str, Any]) -> dict[str, Any] | None:
-        if "category_id" not in node or "image_id" not in node:
-            return node
-        box = node.get("bbox")
-        box = tuple(box) if isinstance(box, list) and len(box) == 4 else (math.nan,) * 4
-        row = (node["image_id"], node["category_id"], node.get("id"), *box, node.get("area"), node.get("iscrowd", 0))
-        try:
-            numbers = array("d", row)
-        except (TypeError, OverflowError):
-            numbers = array("d", map(_as_float, row))
-        self.values.extend(numbers)
-        return None
-
-
-def _as_float(value: object) -> float:
-    """A JSON number as a float; NaN where it is none, or has more digits than floats go to."""
-    try:
-        return float(value) if isinstance(value, int | float) else math.nan
-    except OverflowError:
-        return math.nan
-
-
-def _classes(coco: CocoFile, siblings: Iterable[Path]) -> list[dict[str, Any]]:
+def _classes(coco: CocoFile, siblings: Iterable[Path]) -> list[Category]:
     annotated = coco.annotated_categories
-    suspects = {category["id"] for category in coco.categories if _is_parent(category, coco.categories)} - annotated
+    suspects = {category.id for category in coco.categories if _is_no_class(category, coco.categories)} - annotated
     if suspects:
         for sibling in siblings:
             suspects -= parse_coco(sibling).annotated_categories
-    return [category for category in coco.categories if category["id"] not in suspects]
+    return [category for category in coco.categories if category.id not in suspects]
 
 
-def _is_parent(category: dict[str, Any], categories: Sequence[dict[str, Any]]) -> bool:
-    return any(other is not category and other.get("supercategory") == category["name"] for other in categories)
+def _is_no_class(category: Category, categories: Sequence[Category]) -> bool:
+    """Whether it may only head others, or hold labelme's place for what is no object."""
+    return category.name in ("__ignore__", "_background_") or any(
+        other is not category and other.supercategory == category.name for other in categories
+    )
 
 
 def _wanted(
-    categories: list[dict[str, Any]], names: Sequence[str] | None, path: Path, problems: list[Problem]
-) -> list[dict[str, Any]]:
+    categories: list[Category], names: Sequence[str] | None, path: Path, problems: list[Problem]
+) -> list[Category]:
     if not categories:
         raise UserError(f"{path}: has no categories, so there is nothing to learn or to find")
     if names is None:
         return categories
-    by_name = {normalise_name(str(category["name"])): category for category in categories}
+    by_name = {normalise_name(category.name): category for category in categories}
     if not any(normalise_name(name) in by_name for name in names):
-        known = ", ".join(str(category["name"]) for category in categories[:10])
+        known = ", ".join(category.name for category in categories[:10])
         raise UserError(f"{path}: has none of the classes {', '.join(names[:10])}\nits categories are {known}")
     wanted = []
     for label, name in enumerate(names):
@@ -167,83 +110,145 @@ def _wanted(
         if category is None:
             reason = f"class {name!r} is not among its categories: no boxes of it here"
             problems.append(Problem(ProblemKind.UNKNOWN_CLASS, str(path), reason))
-        # A class that this file lacks gets an id that no file uses.
-        wanted.append({"id": category["id"] if category else -1 - label, "name": name})
+            # A class that this file lacks gets an id that no file uses.
+            category = Category(-1 - label, name, -1 - label)
+        wanted.append(replace(category, name=name))
     return wanted
 
 
-def _find_pictures(coco: CocoFile, annotations: Path, folder: Path, problems: list[Problem]) -> Pictures:
-    pictures = Pictures(image_ids=[])
-    prefix = len(str(folder / "x")) - 1
-    present = {str(path)[prefix:].replace(os.sep, "/") for path in list_pictures(folder)}
-    annotated = set(coco.annotations[:, 0].tolist())
+def _find_pictures(coco: CocoFile, folder: Path, problems: list[Problem]) -> tuple[Pictures, list[Id]]:
+    """The images on disk, and the id of each as the file writes it."""
+    pictures, ids = Pictures(), list[Id]()
+    index = FileIndex(folder)
     for image in coco.images:
-        name, number = image.get("file_name"), image.get("id")
-        if not isinstance(name, str) or not isinstance(number, int):
-            reason = f"an image without a 'file_name' or a number 'id': {short(image)}"
-            problems.append(Problem(ProblemKind.MALFORMED, str(annotations), reason))
+        name, number = image.get("file_name"), canonical_id(image.get("id"))
+        if not isinstance(name, str) or number is None:
+            reason = f"an image without a 'file_name' or an 'id': {short(image)}"
+            problems.append(Problem(ProblemKind.MALFORMED, str(coco.path), reason))
             continue
-        # Label Studio writes Windows paths and folders of its own server in front of the name.
-        posix = name.replace("\\", "/")
-        found = next((c for c in (name, posix, PurePosixPath(posix).name) if c in present), None)
+        found = index.find(name)
         if found is None:
-            reason = f"listed in {annotations.name} but not on disk: left out"
+            reason = f"listed in {coco.path.name} but not on disk: left out"
             problems.append(Problem(ProblemKind.MISSING_PICTURE, str(folder / name), reason))
-            continue
-        _add_picture(pictures, folder / found, image, number in annotated, problems)
+        elif _add_picture(pictures, found, image, number in coco.image_places, problems):
+            ids.append(image["id"])
     if coco.images and not pictures.paths:
         raise UserError(
-            f"{folder}: has none of the {len(coco.images)} pictures that {annotations.name} lists, such as "
+            f"{folder}: has none of the {len(coco.images)} pictures that {coco.path.name} lists, such as "
             f"{coco.images[0].get('file_name')}\nput the pictures there, or name their folder in the data YAML"
         )
-    return pictures
+    return pictures, ids
 
 
 def _add_picture(
     pictures: Pictures, path: Path, image: dict[str, Any], annotated: bool, problems: list[Problem]
-) -> None:
+) -> bool:
     try:
-        height, width = as_side(image.get("height")), as_side(image.get("width"))
+        height, width = _side(image.get("height")), _side(image.get("width"))
         if not height or not width:
             height, width = image_size(path, name=path.name)
     except (ParseError, InputError) as error:
         problems.append(Problem(ProblemKind.UNREADABLE_PICTURE, str(path), f"{error}: left out"))
-        return
+        return False
     pictures.paths.append(path)
     pictures.sizes.append((height, width))
     pictures.labelled.append(annotated)
-    if pictures.image_ids is not None:
-        pictures.image_ids.append(image["id"])
+    return True
+
+
+def _side(value: object) -> int:
+    """A width or height in pixels, also one in quotes; 0 where there is none."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return 0
+    return as_side(value)
+
+
+def _written_ids(
+    pictures: Pictures, ids: Sequence[Id], categories: Sequence[Category]
+) -> tuple[list[int], SourceIds | None]:
+    """Sets the images' ids and gives those of the labels: the file's if they are integers, else running numbers."""
+    written = [category.written_id for category in categories]
+    plain = all(isinstance(number, int) for number in written) and all(
+        isinstance(number, int) and number in _INT64 for number in ids
+    )
+    numbers = [canonical_id(number) for number in ids]
+    fits = [number for number in numbers if isinstance(number, int) and number in _INT64]
+    pictures.image_ids = fits if len(fits) == len(ids) else list(range(len(ids)))
+    labels = [category.id for category in categories if isinstance(category.id, int)]
+    category_ids = labels if len(labels) == len(categories) else list(range(1, len(categories) + 1))
+    return category_ids, None if plain else SourceIds(tuple(ids), tuple(written))
 
 
 def _box_rows(
-    coco: CocoFile, pictures: Pictures, category_ids: Sequence[int], path: Path, problems: list[Problem]
+    coco: CocoFile,
+    pictures: Pictures,
+    ids: Sequence[Id],
+    category_ids: Sequence[Id],
+    crowds: NDArray[np.bool_],
+    problems: list[Problem],
 ) -> BoxRows:
     """The annotations of known pictures and classes, as xyxy; the others are reported."""
     table = coco.annotations
-    listed = [image["id"] for image in coco.images if isinstance(image.get("id"), int)]
-    strangers = ~np.isin(table[:, 0], listed)
-    for image, _, number in table[strangers, :3].tolist():
-        reason = f"annotation {_id(number)}: image_id {_id(image)} is not among 'images': dropped"
-        problems.append(Problem(ProblemKind.UNKNOWN_PICTURE, str(path), reason))
-    unknown = ~strangers & ~np.isin(table[:, 1], category_ids)
-    for _, category, number in table[unknown, :3].tolist():
-        reason = f"annotation {_id(number)}: category_id {_id(category)} is not among the classes: dropped"
-        problems.append(Problem(ProblemKind.UNKNOWN_CLASS, str(path), reason))
-    table = table[np.isin(table[:, 0], pictures.image_ids or []) & np.isin(table[:, 1], category_ids)]
-    index, label = _places(table[:, 0], pictures.image_ids or []), _places(table[:, 1], category_ids)
+    listed = [canonical_id(image.get("id")) for image in coco.images]
+    known = _places(listed, coco.image_places)[table[:, 0].astype(np.int64)] >= 0
+    index = _places([canonical_id(number) for number in ids], coco.image_places)[table[:, 0].astype(np.int64)]
+    label = _places(category_ids, coco.category_places)[table[:, 1].astype(np.int64)]
+    _report(coco, ~known, coco.image_places, 0, (ProblemKind.UNKNOWN_PICTURE, "image_id", "'images'"), problems)
+    unknown = known & (label < 0)
+    _report(coco, unknown, coco.category_places, 1, (ProblemKind.UNKNOWN_CLASS, "category_id", "the classes"), problems)
+    rows = np.flatnonzero((index >= 0) & (label >= 0))
+    table, index, label = table[rows], index[rows], label[rows]
     with np.errstate(over="ignore"):  # what becomes infinite is dropped as no finite number
-        corners = np.column_stack([table[:, 3:5], table[:, 3:5] + table[:, 5:7]])
-    rows = BoxRows()
-    rows.add_table(np.column_stack([index, np.nan_to_num(table[:, 2]), label, corners, table[:, 7], table[:, 8] == 1]))
-    return rows
+        corners = np.column_stack([table[:, 2:4], table[:, 2:4] + table[:, 4:6]])
+    _correct_sizes(pictures, index, corners)
+    placed = corners.copy()
+    for row in np.flatnonzero((table[:, 9] != 0) & np.isfinite(corners).all(axis=1)):
+        placed[row] = turned_box(corners[row].tolist(), float(table[row, 9]), pictures.sizes[int(index[row])])
+    found = BoxRows()
+    found.add_table(np.column_stack([index, rows, label, corners, table[:, 6], crowds[rows], placed]))
+    return found
 
 
-def _id(number: float) -> str:
-    return "(none)" if math.isnan(number) else f"{number:.0f}"
+def _places(wanted: Sequence[Id | None], places: dict[Id, int]) -> NDArray[np.int64]:
+    """[P + 1] for each place of an id where it stands in ``wanted``, -1 where it does not; the last is for no id."""
+    table = np.full(len(places) + 1, -1, dtype=np.int64)
+    for number, key in enumerate(wanted):
+        if key is not None and (place := places.get(key)) is not None:
+            table[place] = number
+    return table
 
 
-def _places(values: NDArray[np.float64], of: Sequence[int]) -> NDArray[np.int64]:
-    """Where each of ``values`` stands in ``of``, which has all of them."""
-    order = np.argsort(of, kind="stable")
-    return order[np.searchsorted(np.asarray(of, dtype=np.float64)[order], values)]
+def _report(
+    coco: CocoFile,
+    rows: NDArray[np.bool_],
+    places: dict[Id, int],
+    column: int,
+    words: tuple[ProblemKind, str, str],
+    problems: list[Problem],
+) -> None:
+    """Report the annotations ``rows``, whose id in ``column`` is not among those that it should be among."""
+    if not rows.any():
+        return
+    kind, key, among = words
+    written = {place: number for number, place in places.items()}
+    for row in np.flatnonzero(rows).tolist():
+        number = written.get(int(coco.annotations[row, column]))
+        reason = f"annotation {_text(coco.annotation_ids[row])}: {key} {_text(number)} is not among {among}: dropped"
+        problems.append(Problem(kind, str(coco.path), reason))
+
+
+def _correct_sizes(pictures: Pictures, index: NDArray[np.int64], corners: NDArray[np.float64]) -> None:
+    """Sizes that the boxes belie are those of the images themselves."""
+    limits = np.array(pictures.sizes, dtype=np.float64).reshape(-1, 2)[index][:, ::-1]
+    for image in np.unique(index[(corners[:, 2:] > limits + 1.5).any(axis=1)]).tolist():
+        own = corners[index == image]
+        pictures.sizes[image] = image_size_that_fits(pictures.sizes[image], own, pictures.paths[image])
+
+
+def _text(number: object) -> str:
+    if number is None or (isinstance(number, float) and math.isnan(number)):
+        return "(none)"
+    return number if isinstance(number, str) and len(number) <= 60 else short(number)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field, field_validator, model_validator
 
-from yolofpn.config import StrictModel
+from yolofpn.config import StrictModel, VocCorners
+from yolofpn.data.files import DataFormat
 
 
 class PartConfig(StrictModel):
@@ -14,8 +13,8 @@ class PartConfig(StrictModel):
 
     Attributes:
         images: a folder of pictures (with subfolders), or a text file that lists pictures.
-        annotations: coco: the JSON file; voc: the folder of XML files; yolo: the folder of text files, by default
-            ``labels`` for ``images``, else beside the pictures.
+        annotations: coco: the JSON file; cvat: the XML file; voc: the folder of XML files; labelme: that of JSON files;
+            yolo: that of text files. By default label files are in ``labels`` for ``images``, else beside the images.
         list: a text file with the names of the pictures that belong to the split; by default all do.
     """
 
@@ -32,13 +31,15 @@ class DataConfig(StrictModel):
         splits: ``train``, ``val`` and any others, each of one part or several.
         names: the classes by label; by default those of the annotations.
         url: where the data set can be had, for the message that says that it is missing.
+        voc_corners: who wrote VOC's XML, which decides what its corners mean; 'auto' looks.
     """
 
-    format: Literal["coco", "voc", "yolo"]
+    format: DataFormat
     root: str = "."
     splits: dict[str, PartConfig | tuple[PartConfig, ...]] = Field(min_length=1)
     names: tuple[str, ...] | None = None
     url: str | None = None
+    voc_corners: VocCorners = "auto"
 
     @field_validator("names", mode="before")
     @classmethod
@@ -51,10 +52,10 @@ class DataConfig(StrictModel):
 
     @model_validator(mode="after")
     def _annotations_are_named(self) -> DataConfig:
-        if self.format == "coco":
+        if self.format in ("coco", "cvat"):
             missing = [split for split in self.splits if any(p.annotations is None for p in self.parts(split))]
             if missing:
-                raise ValueError(f"splits.{missing[0]}: format coco needs 'annotations', the JSON file")
+                raise ValueError(f"splits.{missing[0]}: format {self.format} needs 'annotations', its file")
         return self
 
     def parts(self, split: str) -> tuple[PartConfig, ...]:

@@ -34,6 +34,7 @@ class ProblemKind(StrEnum):
     DUPLICATE = "duplicate box"
     SIZE_DIFFERS = "size differs from the annotation"
     NEAR_IDENTICAL = "near-identical pictures in train and val"
+    NO_BOXES = "labels without a box"
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,19 @@ class Proposals:
     boxes: NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class SourceIds:
+    """Ids as an annotation file writes them, where they are no 64-bit integers: ``"a9f0"``, ``"7"``, 2 ** 70.
+
+    Attributes:
+        images: [N] of each image.
+        categories: of each label.
+    """
+
+    images: tuple[int | str, ...]
+    categories: tuple[int | str, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class DetectionDataset(Dataset[tuple[Tensor, Target]]):
     """Pictures and their ground truth: ``dataset[i]`` gives ([3, H, W] uint8 RGB, Target in the picture's pixels).
@@ -105,7 +119,7 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         category_ids: the data set's id of each label; the labels themselves where it has none.
         paths: the pictures.
         sizes: [N, 2] int32, (height, width) as annotated or read from the picture's header.
-        image_ids: [N] int64.
+        image_ids: [N] int64, each once.
         labelled: [N] bool; False where no label file or annotation exists: such a picture is background.
         offsets: [N + 1] int64.
         boxes: [T, 4] float32 xyxy in pixels, clipped to the picture, with a positive area.
@@ -114,6 +128,8 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         areas: [T] float32, as annotated.
         problems: what was wrong when it was read.
         proposals: of another detector, where one is to start from them.
+        notes: lines to print: what was decided when it was read.
+        source_ids: the ids of the annotation file, where ``image_ids`` and ``category_ids`` are not the same.
     """
 
     names: tuple[str, ...]
@@ -129,6 +145,8 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
     areas: NDArray[np.float32]
     problems: tuple[Problem, ...] = ()
     proposals: Proposals | None = None
+    notes: tuple[str, ...] = ()
+    source_ids: SourceIds | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -156,12 +174,18 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
 
         Args:
             index: which image.
-            image_size: (height, width) of the decoded picture. Where it is not what was annotated, the boxes are
-                clipped to the picture as it is.
+            image_size: (height, width) of the decoded picture. Where it is not what was annotated, the image was
+                resized afterwards: the boxes are scaled with it. Where height and width have changed places it was
+                turned, nobody says how: the boxes are clipped to it as they are.
         """
         rows = _rows_of(self.offsets, index)
-        other_size = None if image_size == tuple(self.sizes[index].tolist()) else image_size
-        boxes, keep = _clipped(self.boxes[rows], other_size)
+        annotated: tuple[int, int] = tuple(self.sizes[index].tolist())
+        other_size = None if image_size == annotated else image_size
+        scale_x, scale_y = 1.0, 1.0
+        if other_size is not None and other_size != annotated[::-1]:
+            scale_y, scale_x = other_size[0] / annotated[0], other_size[1] / annotated[1]
+        scale = np.array([scale_x, scale_y] * 2, dtype=np.float32)
+        boxes, keep = _clipped(self.boxes[rows] * scale, other_size)
         proposals = None
         if self.proposals is not None:
             found, inside = _clipped(self.proposals.boxes[_rows_of(self.proposals.offsets, index)], other_size)
@@ -170,14 +194,21 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
             boxes=torch.from_numpy(boxes[keep]),
             labels=torch.from_numpy(self.labels[rows][keep].astype(np.int64)),
             ignore=torch.from_numpy(self.ignore[rows][keep]),
-            areas=torch.from_numpy(self.areas[rows][keep]),
+            areas=torch.from_numpy(self.areas[rows][keep] * np.float32(scale_x * scale_y)),
             image_id=int(self.image_ids[index]),
             proposals=proposals,
         )
 
     def as_one_class(self) -> DetectionDataset:
         """The same objects, all of one class, for who asks where they are and not what."""
-        return replace(self, names=ANY_OBJECT, category_ids=self.category_ids[:1], labels=np.zeros_like(self.labels))
+        ids = self.source_ids and SourceIds(self.source_ids.images, self.source_ids.categories[:1])
+        return replace(
+            self,
+            names=ANY_OBJECT,
+            category_ids=self.category_ids[:1],
+            labels=np.zeros_like(self.labels),
+            source_ids=ids,
+        )
 
     def subset(self, indices: Sequence[int] | NDArray[Any]) -> DetectionDataset:
         """The images ``indices``, in that order, with all classes; the problems stay with the whole."""
@@ -200,7 +231,12 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
             areas=self.areas[rows],
             problems=(),
             proposals=proposals,
+            source_ids=self._source_ids_of(chosen),
         )
+
+    def _source_ids_of(self, chosen: NDArray[np.int64]) -> SourceIds | None:
+        known = self.source_ids
+        return known and SourceIds(tuple(known.images[int(index)] for index in chosen), known.categories)
 
     @property
     def image_index(self) -> NDArray[np.int64]:
@@ -240,7 +276,7 @@ def _clipped(
 def concatenate(datasets: Sequence[DetectionDataset]) -> DetectionDataset:
     """The images of all ``datasets``, which must have the same classes.
 
-    Image ids stay as they are if no two images share one, else they become 0, 1, 2, ...
+    Image ids stay as they are if no two images share one and all are 64-bit integers, else they become 0, 1, 2, ...
 
     Raises:
         ValueError: the class names differ, or there is no data set.
@@ -252,7 +288,7 @@ def concatenate(datasets: Sequence[DetectionDataset]) -> DetectionDataset:
         raise ValueError("data sets of different classes cannot be joined")
     ends = np.cumsum([0, *(len(dataset.boxes) for dataset in datasets)])
     image_ids = np.concatenate([dataset.image_ids for dataset in datasets])
-    if len(np.unique(image_ids)) < len(image_ids):
+    if len(np.unique(image_ids)) < len(image_ids) or any(dataset.source_ids for dataset in datasets):
         image_ids = np.arange(len(image_ids))
     offsets = [dataset.offsets[:-1] + start for dataset, start in zip(datasets, ends, strict=False)]
     return replace(
@@ -267,4 +303,6 @@ def concatenate(datasets: Sequence[DetectionDataset]) -> DetectionDataset:
         ignore=np.concatenate([dataset.ignore for dataset in datasets]),
         areas=np.concatenate([dataset.areas for dataset in datasets]),
         problems=tuple(problem for dataset in datasets for problem in dataset.problems),
+        notes=tuple(dict.fromkeys(note for dataset in datasets for note in dataset.notes)),
+        source_ids=None,
     )

@@ -42,7 +42,8 @@ def _layout_of_config(config: DataConfig, path: Path, root: Path | None) -> Layo
     splits = {
         split_name(split): tuple(_part(part, folder, path) for part in config.parts(split)) for split in config.splits
     }
-    return Layout(config.format, path, f"{config.format} data set in {folder}", splits, config.names)
+    description = f"{config.format} data set in {folder}"
+    return Layout(config.format, path, description, splits, config.names, voc_corners=config.voc_corners)
 
 
 def _part(part: PartConfig, root: Path, path: Path) -> Part:
@@ -73,7 +74,18 @@ def _layout_of_data_yaml(tree: dict[str, Any], path: Path, root: Path | None) ->
         if written:
             places = written if isinstance(written, list) else [written]
             splits[split_name(key)] = tuple(_find_part(str(place), key, bases, path) for place in places)
-    return Layout("yolo", path, f"YOLO data set of {path}", splits, _names_of_data_yaml(tree, path))
+    keypoints = _keypoint_numbers(tree.get("kpt_shape"), path)
+    what = f"YOLO data set of {path}" + (", boxes with keypoints, which are not used" if keypoints else "")
+    return Layout("yolo", path, what, splits, _names_of_data_yaml(tree, path), keypoints)
+
+
+def _keypoint_numbers(shape: object, path: Path) -> int:
+    """How many numbers the keypoints of an object are: Ultralytics' pose labels say [number, 2 or 3 values each]."""
+    if shape is None:
+        return 0
+    if isinstance(shape, list) and len(shape) == 2 and all(isinstance(n, int) and 0 < n <= 10_000 for n in shape):
+        return int(shape[0] * shape[1])
+    raise UserError(f"{path}: kpt_shape: {shape!r:.60} is not of the form [17, 3]")
 
 
 def _roots_of_data_yaml(written: object, path: Path) -> list[Path]:

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from yolofpn.config import VocCorners
 from yolofpn.data.dataset import Problem, ProblemKind
-from yolofpn.data.images import IMAGE_SUFFIXES
+from yolofpn.data.images import HEIF_SUFFIXES, readable_suffixes
 from yolofpn.errors import UserError
 from yolofpn.reading import ParseError, read_text
+
+DataFormat = Literal["coco", "voc", "yolo", "labelme", "cvat"]
+
+# What lies beside images and is no image: labels, lists, notes.
+# fmt: off
+_NO_IMAGES = frozenset({
+    "", ".txt", ".xml", ".json", ".jsonl", ".yaml", ".yml", ".csv", ".tsv", ".md", ".rst", ".html", ".names",
+    ".labels", ".data", ".cache", ".npy", ".pbtxt", ".log", ".ini", ".db", ".lock", ".py", ".sh", ".zip", ".cfg",
+    ".weights", ".pt",
+})
+# fmt: on
 
 
 @dataclass(frozen=True)
@@ -43,13 +57,17 @@ class Layout:
         description: what it was taken for, in a few words.
         splits: its parts by split; what tools call valid or validation is ``val`` here.
         names: class names by label; None where the annotations have to say.
+        keypoints: YOLO: numbers of the keypoints behind each box.
+        voc_corners: VOC: how the corners are to be read.
     """
 
-    format: Literal["coco", "voc", "yolo"]
+    format: DataFormat
     origin: Path
     description: str
     splits: dict[str, tuple[Part, ...]]
     names: tuple[str, ...] | None = None
+    keypoints: int = 0
+    voc_corners: VocCorners = "auto"
 
 
 def split_name(written: str) -> str:
@@ -59,8 +77,29 @@ def split_name(written: str) -> str:
 
 
 def list_pictures(folder: Path) -> list[Path]:
-    """All pictures of a folder and its subfolders, in a fixed order; hidden files and folders are left out."""
-    found = []
+    """All images of a folder and its subfolders, in a fixed order; hidden files and folders are left out."""
+    suffixes = readable_suffixes()
+    return [path for path in _list_files(folder) if path.suffix.lower() in suffixes]
+
+
+def describe_unread_files(folders: Iterable[Path]) -> str | None:
+    """What lies in folders of images and is neither image nor label, in one line; None where there is nothing."""
+    suffixes = readable_suffixes()
+    found = {path for folder in folders if folder.is_dir() for path in _list_files(folder)}
+    kinds = Counter(path.suffix.lower() for path in found)
+    unread = {suffix: count for suffix, count in kinds.items() if suffix not in suffixes and suffix not in _NO_IMAGES}
+    if not unread:
+        return None
+    listed = ", ".join(f"{count} {suffix}" for suffix, count in sorted(unread.items(), key=lambda kind: -kind[1])[:5])
+    count = sum(unread.values())
+    beside = (
+        f"data: {count} file{'s' * (count > 1)} beside the images {'are' if count > 1 else 'is'} not read: {listed}"
+    )
+    return beside + ("; pip install pillow-heif to read HEIC" if HEIF_SUFFIXES & unread.keys() else "")
+
+
+def _list_files(folder: Path) -> list[Path]:
+    found: list[Path] = []
     visited: set[str] = set()  # a link may lead back up
     for parent, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)
@@ -69,9 +108,48 @@ def list_pictures(folder: Path) -> list[Path]:
             continue
         visited.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        names = sorted(name for name in files if not name.startswith("."))
-        found += [Path(parent, name) for name in names if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES]  # noqa: PTH122
+        found += [Path(parent, name) for name in sorted(files) if not name.startswith(".")]
     return found
+
+
+class FileIndex:
+    """Finds images by what a file calls them, in whatever Unicode form and below whatever folders of its writer."""
+
+    def __init__(self, folder: Path) -> None:
+        paths = list_pictures(folder)
+        prefix = len(str(folder / "x")) - 1
+        self._by_path = {composed(str(path)[prefix:].replace(os.sep, "/")): path for path in paths}
+        counts = Counter(composed(path.name) for path in paths)
+        self._by_name = {composed(path.name): path for path in paths if counts[composed(path.name)] == 1}
+
+    def find(self, written: str) -> Path | None:
+        """The image as written, else directly in the folder, else wherever only one has that name."""
+        written = composed(written)
+        # Label Studio writes Windows paths and folders of its own server in front of the name.
+        posix = written.replace("\\", "/")
+        name = PurePosixPath(posix).name
+        found = (self._by_path.get(candidate) for candidate in (written, posix, name))
+        return next((path for path in found if path is not None), self._by_name.get(name))
+
+
+class NameFinder:
+    """Finds files whose names are written in another Unicode form than on disk (NFC and NFD look alike)."""
+
+    def __init__(self) -> None:
+        self._listings: dict[Path, dict[str, Path]] = {}
+
+    def find(self, path: Path) -> Path | None:
+        """The file or folder, as written or in another form of its name; None where there is none."""
+        if _exists(path):
+            return path
+        if str(path).isascii() or path.parent == path:
+            return None
+        parent = self.find(path.parent)
+        if parent is None or not parent.is_dir():
+            return None
+        if parent not in self._listings:
+            self._listings[parent] = {unicodedata.normalize("NFC", entry.name): entry for entry in parent.iterdir()}
+        return self._listings[parent].get(unicodedata.normalize("NFC", path.name))
 
 
 def read_lines(path: Path) -> list[str]:
@@ -100,18 +178,19 @@ class PathFinder:
 
     bases: Sequence[Path]
     _last_hit: tuple[int, int] = field(default=(0, 0), init=False)
+    _names: NameFinder = field(default_factory=NameFinder, init=False)
 
     def find(self, written: str) -> Path | None:
         """The file or folder as written, else without leading ``../``, else without a leading ``data/``; or None."""
         forms = list(_forms(written))
         base, form = self._last_hit  # a list of 100,000 lines is of one kind: looking there first saves time
-        if form < len(forms) and _exists(path := self.bases[base] / forms[form]):
-            return path
+        if form < len(forms) and (hit := self._names.find(self.bases[base] / forms[form])):
+            return hit
         for form, name in enumerate(forms):
             for base, folder in enumerate(self.bases):
-                if _exists(path := folder / name):
+                if hit := self._names.find(folder / name):
                     self._last_hit = base, form
-                    return path
+                    return hit
         return None
 
 
@@ -162,11 +241,11 @@ def _listed(names: Path, pictures: Iterable[Path], problems: list[Problem]) -> l
     """Those of ``pictures`` that a list names, by path, file name or stem, in the order of the list."""
     known: dict[str, Path] = {}
     for path in pictures:
-        known.setdefault(path.name, path)
-        known.setdefault(path.stem, path)
-        known[str(path)] = path
+        known.setdefault(composed(path.name), path)
+        known.setdefault(composed(path.stem), path)
+        known[composed(str(path))] = path
     found = []
-    for line in read_lines(names):
+    for line in map(composed, read_lines(names)):
         name = PurePosixPath(line.replace("\\", "/")).name
         hit = known.get(line) or known.get(name) or known.get(Path(name).stem)
         if hit is None:
@@ -174,6 +253,11 @@ def _listed(names: Path, pictures: Iterable[Path], problems: list[Problem]) -> l
         else:
             found.append(hit)
     return list(dict.fromkeys(found))
+
+
+def composed(text: str) -> str:
+    """The Unicode form (NFC) in which names are compared: accents may be characters of their own, or not."""
+    return unicodedata.normalize("NFC", text)
 
 
 def _report_missing(line: str, names: Path, problems: list[Problem]) -> None:

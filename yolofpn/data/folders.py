@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+import mmap
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from yolofpn.config import read_yaml
 from yolofpn.data.exports import layout_of_darknet_data, layout_of_yaml
-from yolofpn.data.files import Layout, Part, list_pictures, split_name
+from yolofpn.data.files import Layout, Part, composed, list_pictures, split_name
 from yolofpn.data.names import read_names
 from yolofpn.errors import UserError
 from yolofpn.reading import MAX_YAML_BYTES, ParseError, check_class_names, parse_json, read_bounded
 
 _SPLIT_FOLDERS = ("train", "valid", "val", "validation", "test")
 _ROBOFLOW_COCO = "_annotations.coco.json"
+_LABEL_KINDS = {"voc": ".xml", "yolo": ".txt", "labelme": ".json"}
 _NAMES_FILES = ("classes.txt", "obj.names", "_darknet.labels")  # the last one is Roboflow's
 
 
@@ -24,13 +27,13 @@ def layout_of_folder(folder: Path) -> Layout:
     Raises:
         UserError: it is none of the known exports.
     """
-    for recognise in (_described, _coco_per_split, _coco, _voc_devkit, _split_folders, _flat):
+    for recognise in (_described, _coco_per_split, _coco, _cvat, _voc_devkit, _split_folders, _flat, _any_coco):
         layout = recognise(folder)
         if layout is not None:
             return layout
     raise UserError(
         f"{folder}: no data set is recognised here\nexpected a data.yaml, a .data file, annotations/instances_*.json, "
-        f"{_ROBOFLOW_COCO}, Annotations/ with JPEGImages/, images/ with labels/, or XML or txt files beside pictures"
+        f"{_ROBOFLOW_COCO}, Annotations/ with JPEGImages/, images/ with labels/, or XML, txt or JSON beside images"
     )
 
 
@@ -64,6 +67,38 @@ def _coco(folder: Path) -> Layout | None:
         images = folder / "images" if (folder / "images").is_dir() else folder
         splits["train"] = (Part(images, folder / "result.json"),)
     return Layout("coco", folder, f"COCO data set in {folder}", splits) if splits else None
+
+
+def _cvat(folder: Path) -> Layout | None:
+    """CVAT's own XML ("CVAT for images"): annotations.xml and images/."""
+    path = folder / "annotations.xml"
+    if not path.is_file() or not _has_words(path, "<annotations", "<image"):
+        return None
+    return Layout("cvat", folder, f"CVAT for images in {folder}", {"train": (Part(folder, path),)})
+
+
+def _any_coco(folder: Path) -> Layout | None:
+    """COCO's JSON by another name: labelme2coco's annotations.json, FiftyOne's labels.json, train.json and val.json."""
+    splits: dict[str, tuple[Part, ...]] = {}
+    for path in sorted((*folder.glob("*.json"), *folder.glob("annotations/*.json"))):
+        if not _has_words(path, '"images"', '"annotations"', '"categories"'):
+            continue
+        words = re.findall("[a-z]+", path.stem.lower())
+        split = next((split_name(word) for word in words if word in _SPLIT_FOLDERS), "train")
+        if split in splits:
+            return None  # which of them is meant only a data YAML can say
+        images = next((place for place in _picture_folders(folder, split) if place.is_dir()), folder)
+        splits[split] = (Part(images, path),)
+    return Layout("coco", folder, f"COCO data set in {folder}", splits) if splits else None
+
+
+def _has_words(path: Path, *words: str) -> bool:
+    """Whether a file, however large, has all these words: enough to tell formats apart before one is parsed."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return all(content.find(word.encode()) >= 0 for word in words)
+    except (OSError, ValueError):  # it is empty, or no file
+        return False
 
 
 def _picture_folders(folder: Path, subset: str) -> Iterator[Path]:
@@ -110,10 +145,11 @@ def _split_folders(folder: Path) -> Layout | None:
     """train/, valid/, test/ with pictures and labels in each, or images/train/ with labels/train/."""
     places = {split_name(place.name): place for place in _split_folders_in(folder)}
     places = places or {split_name(place.name): place for place in _split_folders_in(folder / "images")}
-    kinds = {split: kind for split, place in places.items() if (kind := _label_kind(place)) is not None}
+    kinds = {kind for place in places.values() if (kind := _label_kind(place)) is not None}
     if not kinds:
         return None
-    return _labelled_layout(folder, places, "voc" if "voc" in kinds.values() else "yolo", "split folders")
+    kind = next(kind for kind in _LABEL_KINDS if kind in kinds)
+    return _labelled_layout(folder, places, kind, "split folders")
 
 
 def _flat(folder: Path) -> Layout | None:
@@ -126,6 +162,8 @@ def _labelled_layout(folder: Path, places: dict[str, Path], kind: str, what: str
     splits: dict[str, tuple[Part, ...]] = {split: (_part(place),) for split, place in places.items()}
     if kind == "voc":
         return Layout("voc", folder, f"VOC XML files in {folder} ({what})", splits)
+    if kind == "labelme":
+        return Layout("labelme", folder, f"labelme JSON files in {folder} ({what})", splits)
     return Layout("yolo", folder, f"YOLO text files in {folder} ({what})", splits, _find_names(folder, places.values()))
 
 
@@ -139,16 +177,19 @@ def _split_folders_in(folder: Path) -> list[Path]:
 
 
 def _label_kind(place: Path) -> str | None:
-    """Whether the pictures of ``place`` have XML or txt files, in whatever place they may be."""
+    """Whether the images of ``place`` have XML, txt or labelme's JSON files, in whatever place they may be."""
     part = _part(place)
-    pictures = {path.stem for path in list_pictures(part.images)}
-    if not pictures:
-        return None
     folders = [part.annotations or place]
     if place.parent.name == "images":
         folders.append(place.parent.parent / "labels" / place.name)
-    for kind, suffix in (("voc", ".xml"), ("yolo", ".txt")):
-        if any(path.stem in pictures for parent in folders for path in parent.rglob(f"*{suffix}")):
+    pictures = {composed(path.stem) for path in list_pictures(part.images)}
+    for kind, suffix in _LABEL_KINDS.items():
+        files = (path for parent in folders for path in parent.rglob(f"*{suffix}"))
+        if kind == "labelme":
+            found = any(_has_words(path, '"shapes"', '"imagePath"') for path in itertools.islice(files, 20))
+        else:
+            found = any(composed(path.stem) in pictures for path in files)
+        if found:
             return kind
     return None
 

@@ -13,6 +13,7 @@ Pixels are those of the upright picture: EXIF orientation, or what the format ha
 
 from __future__ import annotations
 
+import functools
 import io
 import threading
 import warnings
@@ -37,6 +38,7 @@ IMAGE_SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif", ".ico",
     ".avif", ".mpo", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2",
 })
+HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif"})  # read if pillow-heif is installed
 VIDEO_SUFFIXES = frozenset({
     ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp",
     ".ogv", ".asf", ".vob", ".mjpeg", ".h264", ".hevc",
@@ -57,6 +59,17 @@ _SIDEWAYS = frozenset({5, 6, 7, 8})
 _TOO_SHORT = 10.0  # milliseconds; browsers show frames that ask for no more for _DEFAULT_DELAY
 _DEFAULT_DELAY = 100.0
 _warnings_lock = threading.Lock()
+
+
+@functools.cache
+def readable_suffixes() -> frozenset[str]:
+    """The file suffixes of images that can be read here: HEIF only where pillow-heif is installed."""
+    try:
+        from pillow_heif import register_heif_opener  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:
+        return IMAGE_SUFFIXES
+    register_heif_opener()
+    return IMAGE_SUFFIXES | HEIF_SUFFIXES
 
 
 def read_image(source: str | Path | bytes, *, name: str | None = None) -> Image:
@@ -159,6 +172,7 @@ def open_picture(source: str | Path | bytes, *, name: str | None = None) -> Iter
         if not stream.read(1):
             raise InputError(f"{name}: the file is empty; copy or download it again")
         stream.seek(0)
+        readable_suffixes()  # registers HEIF in this process
         with _without_warnings():
             picture = PIL.Image.open(stream)
         check_pixels(picture.size)

@@ -5,24 +5,24 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
-from yolofpn.data.coco import read_coco
-from yolofpn.data.dataset import DetectionDataset, Problem, concatenate
+from yolofpn.config import VocCorners
+from yolofpn.data.dataset import DetectionDataset, Problem, ProblemKind, concatenate
 from yolofpn.data.exports import layout_of_darknet_data, layout_of_yaml
-from yolofpn.data.files import Layout, Part, label_candidates, pictures_of, read_lines
+from yolofpn.data.files import Layout, describe_unread_files, label_candidates
 from yolofpn.data.folders import layout_of_folder
-from yolofpn.data.names import numbered_names
-from yolofpn.data.voc import read_voc, voc_class_names
-from yolofpn.data.yolo_txt import count_classes, read_yolo
-from yolofpn.errors import UserError
-from yolofpn.reading import check_class_names
+from yolofpn.data.images import image_size
+from yolofpn.data.readers import SUFFIXES, Reader
+from yolofpn.errors import InputError, UserError
 
 HELD_OUT_SHARE = 0.1
+SIZES_LOOKED_AT = 1000  # images of a split whose size is compared with the annotated one when it is opened
 
 
 def recognise(data: str | Path, root: Path | None = None) -> Layout:
@@ -60,12 +60,11 @@ class DataSource:
 
     layout: Layout
     notes: list[str] = field(default_factory=list)
-    _names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         splits = ", ".join(self.layout.splits)
         self.notes.append(f"data: {self.layout.description}; splits: {splits}")
-        self._names = self.layout.names
+        self._reader = Reader(self.layout, self.notes)
 
     @property
     def holds_out(self) -> bool:
@@ -75,7 +74,7 @@ class DataSource:
     def load(self, split: str) -> DetectionDataset:
         """The pictures and boxes of a split; ``all`` is train without holding anything out.
 
-        All splits that one source gives have the same classes in the same order.
+        All splits that one source gives have the same classes in the same order, whichever is loaded first.
 
         Raises:
             UserError: there is no such split, its files are missing, or none of its pictures has a label.
@@ -84,59 +83,29 @@ class DataSource:
         if stored not in self.layout.splits:
             known = ", ".join(self.layout.splits)
             raise UserError(f"{self.layout.origin}: has no split {split!r}; it has {known}")
-        dataset = concatenate([self._read(part) for part in self.layout.splits[stored]])
-        self._names = dataset.names
+        dataset = concatenate([self._reader.read(part) for part in self.layout.splits[stored]])
         if not len(dataset):
             places = ", ".join(str(part.images) for part in self.layout.splits[stored])
             raise UserError(f"{self.layout.origin}: split {split!r} has no pictures: looked in {places}")
         if not dataset.labelled.any():
             raise UserError(self._explain_no_labels(dataset, stored))
+        if not len(dataset.boxes):
+            reason = f"none of the {int(dataset.labelled.sum())} labelled images of {stored!r} has a box"
+            problem = Problem(ProblemKind.NO_BOXES, str(self.layout.origin), reason)
+            dataset = replace(dataset, problems=(*dataset.problems, problem))
+        self._add_notes(dataset.notes)
         if self.holds_out and split in ("train", "val"):
             dataset = self._hold_out(dataset, split)
-        self._note(dataset, split)
+        self._note(dataset, split, stored)
         return dataset
 
-    def _read(self, part: Part) -> DetectionDataset:
-        if self.layout.format == "coco":
-            return self._read_coco(part)
-        missing: list[Problem] = []
-        pictures = pictures_of(part, missing)
-        if self.layout.format == "voc":
-            annotations = [_first_existing(label_candidates(picture, part, ".xml")) for picture in pictures]
-            dataset = read_voc(pictures, annotations, self._class_names())
-        else:
-            labels = [_first_existing(label_candidates(picture, part, ".txt")) for picture in pictures]
-            dataset = read_yolo(pictures, labels, self._class_names())
-        return replace(dataset, problems=(*missing, *dataset.problems))
-
-    def _read_coco(self, part: Part) -> DetectionDataset:
-        files = [other.annotations for parts in self.layout.splits.values() for other in parts if other.annotations]
-        siblings = [path for path in files if path != part.annotations]
-        if part.annotations is None:
-            raise UserError(f"{self.layout.origin}: format coco needs 'annotations', the JSON file")
-        dataset = read_coco(part.annotations, part.images, names=self._names, siblings=siblings)
-        self._names = dataset.names
-        return dataset if part.list is None else _listed_subset(dataset, part.list)
-
-    def _class_names(self) -> tuple[str, ...]:
-        """The classes; if nothing names them, those that the annotations of any split mention."""
-        if self._names is None:
-            suffix = ".xml" if self.layout.format == "voc" else ".txt"
-            parts = [part for parts in self.layout.splits.values() for part in parts if part.images.exists()]
-            files = [
-                _first_existing(label_candidates(picture, part, suffix))
-                for part in parts
-                for picture in pictures_of(part, [])
-            ]
-            if self.layout.format == "voc":
-                self._names = voc_class_names(files)
-                check_class_names(self._names, self.layout.origin)
-            else:
-                self._names = numbered_names(count_classes(files), self.layout.origin)
-                self.notes.append(f"data: no class names found: they are called 0 to {len(self._names) - 1}")
-        return self._names
+    def _add_notes(self, notes: Iterable[str]) -> None:
+        self.notes.extend(note for note in notes if note not in self.notes)
 
     def _hold_out(self, dataset: DetectionDataset, split: str) -> DetectionDataset:
+        if len(dataset) == 1:
+            self._add_notes(["warning: one image only: it is also the validation split, so AP tells nothing of others"])
+            return replace(dataset, problems=dataset.problems if split == "train" else ())
         held_out = held_out_mask(dataset)
         chosen = held_out if split == "val" else ~held_out
         if not any("held out" in note for note in self.notes):
@@ -147,22 +116,24 @@ class DataSource:
         subset = dataset.subset(np.flatnonzero(chosen))
         return replace(subset, problems=dataset.problems if split == "train" else ())
 
-    def _note(self, dataset: DetectionDataset, split: str) -> None:
+    def _note(self, dataset: DetectionDataset, split: str, stored: str) -> None:
         counted = f"{len(dataset)} pictures, {len(dataset.boxes)} boxes, {len(dataset.names)} classes"
         self.notes.append(f"{split}: {counted}")
         if unlabelled := int((~dataset.labelled).sum()):
-            what = "annotation" if self.layout.format == "coco" else "label file"
+            what = "label file" if self.layout.format in SUFFIXES else "annotation"
             self.notes.append(f"{split}: {unlabelled} of {len(dataset)} pictures have no {what}: taken as background")
         if dataset.problems:
             counts = Counter(problem.kind.value for problem in dataset.problems).most_common()
             listed = ", ".join(f"{count} x {kind}" for kind, count in counts)
             self.notes.append(f"{split}: {listed} (python -m yolofpn check names each)")
+        unread = describe_unread_files(part.images for part in self.layout.splits[stored])
+        self._add_notes(note for note in (resized_note(dataset, split), unread) if note is not None)
 
     def _explain_no_labels(self, dataset: DetectionDataset, stored: str) -> str:
-        if self.layout.format == "coco":
+        if self.layout.format not in SUFFIXES:
             files = ", ".join(str(part.annotations) for part in self.layout.splits[stored])
             return f"{files}: has no annotation for any of its {len(dataset)} pictures"
-        suffix = ".xml" if self.layout.format == "voc" else ".txt"
+        suffix = SUFFIXES[self.layout.format]
         part = self.layout.splits[stored][0]
         pictures = [Path(path) for path in dataset.paths[:2]]
         looked = [place for picture in pictures for place in label_candidates(picture, part, suffix)]
@@ -172,17 +143,44 @@ class DataSource:
         )
 
 
-def open_data(data: str | Path, root: Path | None = None) -> DataSource:
+def open_data(data: str | Path, root: Path | None = None, voc_corners: VocCorners | None = None) -> DataSource:
     """Recognise a data set; its splits are read later, by ``load``.
 
     Args:
         data: as ``recognise``.
         root: the data set's folder, instead of the one that a file names.
+        voc_corners: how the corners in VOC's XML are read, instead of how the data set says or they look.
 
     Raises:
         UserError: it does not exist, or is nothing known.
     """
-    return DataSource(recognise(data, root))
+    layout = recognise(data, root)
+    return DataSource(layout if voc_corners is None else replace(layout, voc_corners=voc_corners))
+
+
+def resized_note(dataset: DetectionDataset, split: str) -> str | None:
+    """A line on images that have another size than when they were labelled; None if none of those looked at has."""
+    step = -(-len(dataset) // SIZES_LOOKED_AT)
+    looked_at = range(0, len(dataset), step)
+    found = [(index, size) for index in looked_at if (size := _other_size(dataset, index)) is not None]
+    if not found:
+        return None
+    index, (height, width) = found[0]
+    annotated_height, annotated_width = dataset.sizes[index].tolist()
+    return (
+        f"{split}: {len(found)} of {len(looked_at)} images looked at were resized after labelling, such as "
+        f"{dataset.paths[index]} ({annotated_width}x{annotated_height} to {width}x{height}): their boxes are scaled"
+    )
+
+
+def _other_size(dataset: DetectionDataset, index: int) -> tuple[int, int] | None:
+    """(height, width) of an image if its boxes are scaled to it."""
+    try:
+        size = image_size(Path(dataset.paths[index]))
+    except InputError:
+        return None
+    annotated = tuple(dataset.sizes[index].tolist())
+    return None if size in (annotated, annotated[::-1]) else size
 
 
 def held_out_mask(dataset: DetectionDataset) -> NDArray[np.bool_]:
@@ -202,15 +200,3 @@ def _hash_share(path: str) -> float:
     name = re.sub(r"\.rf\.[0-9a-f]+(?=\.\w+$)", "", PurePosixPath(path).name)
     digest = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
-
-
-def _first_existing(candidates: list[Path]) -> Path:
-    """The first that exists, else the likeliest: readers take a missing file for background."""
-    return next((path for path in candidates if path.is_file()), candidates[0])
-
-
-def _listed_subset(dataset: DetectionDataset, names: Path) -> DetectionDataset:
-    wanted = {PurePosixPath(line.replace("\\", "/")).name for line in read_lines(names)}
-    paths = (PurePosixPath(path) for path in dataset.paths)
-    chosen = [index for index, path in enumerate(paths) if path.name in wanted or path.stem in wanted]
-    return replace(dataset.subset(chosen), problems=dataset.problems)

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from yolofpn.config import VocCorners
 from yolofpn.data.dataset import DetectionDataset
 from yolofpn.data.layouts import open_data
 from yolofpn.drawing import draw_boxes
@@ -25,6 +26,7 @@ def save_page(
     output: Path,
     *,
     root: Path | None = None,
+    voc_corners: VocCorners | None = None,
     split: str = "train",
     count: int = 12,
     seed: int = 0,
@@ -34,6 +36,7 @@ def save_page(
     Args:
         data: as ``open_data`` takes it.
         output: the picture to write, .png or .jpg.
+        voc_corners: how VOC's corners are read, instead of how they look.
         root: the data set's folder, instead of the one that a file names.
         split: which split.
         count: how many pictures, chosen at random among those with boxes, then those without.
@@ -42,7 +45,7 @@ def save_page(
     Raises:
         UserError: the data set cannot be read, none of the chosen pictures can, or the page cannot be written.
     """
-    source = open_data(data, root)
+    source = open_data(data, root, voc_corners)
     dataset = source.load(split)
     images: list[Image] = []
     lines: list[str] = []

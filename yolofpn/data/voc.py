@@ -1,58 +1,101 @@
-"""Pascal VOC's XML: one file per picture, corners 1-based and inclusive."""
+"""Pascal VOC's XML, one file per image, as the devkit and the labelling tools write it (see ``voc_corners``)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from yolofpn.data.assemble import BoxRows, Pictures, assemble
+import numpy as np
+
+from yolofpn.config import VocCorners
+from yolofpn.data.assemble import BoxRows, Pictures, assemble, image_size_that_fits
 from yolofpn.data.dataset import DetectionDataset, Problem, ProblemKind
 from yolofpn.data.images import image_size
 from yolofpn.data.names import normalise_name
+from yolofpn.data.shapes import Box, turned_box
+from yolofpn.data.voc_corners import SIDES, Corners, CornerSurvey, survey_corners
 from yolofpn.errors import InputError
 from yolofpn.reading import ParseError, as_side, parse_xml
 
-# The first pixel is 1 and the last pixel belongs to the box: xmin - 1 .. xmax between the pixels' outer corners.
-_TO_OUTER_CORNERS = (-1.0, -1.0, 0.0, 0.0)
+
+@dataclass(frozen=True)
+class VocSurvey:
+    """What all XML files of a data set say together.
+
+    Attributes:
+        names: the names of all objects, in alphabetical order.
+        corners: what the corners mean in the files of each writer.
+    """
+
+    names: tuple[str, ...]
+    corners: Corners
 
 
-def read_voc(pictures: Sequence[Path], annotations: Sequence[Path], names: Sequence[str]) -> DetectionDataset:
-    """The data set of these pictures. Objects marked difficult become ignore regions.
+def survey_voc(annotations: Iterable[Path], setting: VocCorners = "auto") -> VocSurvey:
+    """Look through XML files; missing and unreadable ones count nothing.
 
     Args:
-        pictures: the picture files.
+        annotations: the files of all splits.
+        setting: how the corners are read, or 'auto'.
+    """
+    names: dict[str, str] = {}
+    corners = CornerSurvey()
+    for path in annotations:
+        root = _parse(path, [])
+        if root is None:
+            continue
+        corners.add(root, path)
+        for _, element in _objects(root):
+            if name := _text(element, "name"):
+                names.setdefault(normalise_name(name), name)
+    return VocSurvey(tuple(sorted(names.values(), key=lambda name: (name.lower(), name))), corners.corners(setting))
+
+
+def read_voc(
+    pictures: Sequence[Path], annotations: Sequence[Path], names: Sequence[str], corners: Corners | None = None
+) -> DetectionDataset:
+    """The data set of these images. Objects marked difficult become ignore regions.
+
+    Args:
+        pictures: the image files.
         annotations: the XML file of each, whether it exists or not.
         names: class names by label; case, spaces and COCO's and VOC's spellings are equal.
+        corners: what the corners mean; by default what these files say.
     """
     label_of = {normalise_name(name): label for label, name in enumerate(names)}
     kept, files, rows, problems = Pictures(), [], BoxRows(), list[Problem]()
-    for picture, annotation in zip(pictures, annotations, strict=True):
-        root = _parse(annotation, problems)
-        size = _size(root, annotation, picture, problems)
+    roots = [_parse(annotation, problems) for annotation in annotations]
+    if corners is None:
+        known = zip(roots, annotations, strict=True)
+        corners = survey_corners((root, path) for root, path in known if root is not None)
+    for picture, annotation, root in zip(pictures, annotations, roots, strict=True):
+        objects = [] if root is None else list(_read_objects(root, annotation, label_of, corners, problems))
+        size = _size(root, annotation, objects, picture, problems)
         if size is None:
             continue
-        if root is not None:
-            _add_objects(root, annotation, len(kept.paths), label_of, rows, problems)
+        for entry in objects:
+            box = turned_box(entry.box, entry.rotation, size) if entry.rotation else entry.box
+            rows.add(len(kept.paths), entry.number, entry.label, entry.stored, ignore=entry.difficult, placed=box)
         kept.paths.append(picture)
         kept.sizes.append(size)
         kept.labelled.append(root is not None)
         files.append(annotation)
-    return assemble(
-        names, kept, rows, problems, file_of=lambda image: str(files[image]), item="object", shift=_TO_OUTER_CORNERS
-    )
+    return assemble(names, kept, rows, problems, file_of=lambda image: str(files[image]), item="object")
 
 
-def voc_class_names(annotations: Iterable[Path]) -> tuple[str, ...]:
-    """The names of all objects in these files, in alphabetical order; unreadable files count nothing."""
-    names: dict[str, str] = {}
-    for path in annotations:
-        root = _parse(path, [])
-        for _, element in _objects(root) if root is not None else ():
-            if name := _text(element, "name"):
-                names.setdefault(normalise_name(name), name)
-    return tuple(sorted(names.values(), key=lambda name: (name.lower(), name)))
+@dataclass(frozen=True)
+class _Object:
+    """An object of a known class: its corners as stored, and as they are before it is turned."""
+
+    number: int
+    label: int
+    stored: Box
+    box: Box
+    rotation: float
+    difficult: bool
 
 
 def _parse(path: Path, problems: list[Problem]) -> ElementTree.Element | None:
@@ -67,9 +110,13 @@ def _parse(path: Path, problems: list[Problem]) -> ElementTree.Element | None:
 
 
 def _size(
-    root: ElementTree.Element | None, annotation: Path, picture: Path, problems: list[Problem]
+    root: ElementTree.Element | None,
+    annotation: Path,
+    objects: Sequence[_Object],
+    picture: Path,
+    problems: list[Problem],
 ) -> tuple[int, int] | None:
-    """(height, width) as annotated, else of the picture; None if that cannot be read."""
+    """(height, width) as annotated, else of the image; None if that cannot be read."""
     if root is not None:
         try:
             height, width = (as_side(_number(root, f"size/{side}")) for side in ("height", "width"))
@@ -77,7 +124,8 @@ def _size(
             problems.append(Problem(ProblemKind.MALFORMED, str(annotation), f"size: {error}: taken from the image"))
             height = width = 0
         if width and height:
-            return height, width
+            boxes = np.array([entry.box for entry in objects], dtype=np.float64).reshape(-1, 4)
+            return image_size_that_fits((height, width), boxes, picture)
     try:
         return image_size(picture, name=picture.name)
     except InputError as error:
@@ -89,14 +137,10 @@ def _objects(root: ElementTree.Element) -> Iterator[tuple[int, ElementTree.Eleme
     return enumerate(root.findall("object"), start=1)
 
 
-def _add_objects(
-    root: ElementTree.Element,
-    path: Path,
-    image: int,
-    label_of: dict[str, int],
-    rows: BoxRows,
-    problems: list[Problem],
-) -> None:
+def _read_objects(
+    root: ElementTree.Element, path: Path, label_of: dict[str, int], corners: Corners, problems: list[Problem]
+) -> Iterator[_Object]:
+    shift = corners.of(root).value
     for number, element in _objects(root):
         name = _text(element, "name")
         label = label_of.get(normalise_name(name))
@@ -108,8 +152,19 @@ def _add_objects(
         elif box is None:
             problems.append(Problem(ProblemKind.MALFORMED, str(path), f"object {number}: has no bndbox: dropped"))
         else:
-            corners = [_number(box, side) for side in ("xmin", "ymin", "xmax", "ymax")]
-            rows.add(image, number, label, corners, ignore=_number(element, "difficult") == 1)
+            x1, y1, x2, y2 = (_number(box, side) for side in SIDES)
+            outer = (x1 + shift[0], y1 + shift[1], x2 + shift[2], y2 + shift[3])
+            difficult = _number(element, "difficult") == 1
+            yield _Object(number, label, (x1, y1, x2, y2), outer, _rotation(element), difficult)
+
+
+def _rotation(element: ElementTree.Element) -> float:
+    """By how many degrees CVAT's rectangle is turned."""
+    for attribute in element.findall("attributes/attribute"):
+        if _text(attribute, "name") == "rotation":
+            degrees = _number(attribute, "value")
+            return degrees if math.isfinite(degrees) else 0.0
+    return 0.0
 
 
 def _text(element: ElementTree.Element, path: str) -> str:

@@ -3,37 +3,60 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from yolofpn.data.assemble import BoxRows, Pictures, assemble, numbered_lines
 from yolofpn.data.dataset import DetectionDataset, Problem, ProblemKind
 from yolofpn.data.images import image_size
+from yolofpn.data.shapes import points_box
 from yolofpn.errors import InputError
 from yolofpn.reading import MAX_CLASSES, MAX_XML_BYTES, ParseError, read_bounded
 
 _PLAUSIBLE = 2.0  # no share of a picture is larger, even for a sloppy box: such numbers are pixels
+_TRACKS = "data: labels of seven columns are boxes with score and track number, as trackers write them"
 
 
-def read_yolo(pictures: Sequence[Path], labels: Sequence[Path], names: Sequence[str]) -> DetectionDataset:
-    """The data set of these pictures. An empty label file, or none, says that the picture is background.
+@dataclass(frozen=True)
+class YoloColumns:
+    """What stands in a line after the class.
+
+    Attributes:
+        keypoints: numbers of all keypoints, which stand behind the box; 0 where labels have none.
+        tracks: seven columns are a box with its score and the number of its track, not a triangle.
+        first_class: the number of the first class: 0, or 1 where somebody counted from 1.
+    """
+
+    keypoints: int = 0
+    tracks: bool = False
+    first_class: int = 0
+
+
+def read_yolo(
+    pictures: Sequence[Path], labels: Sequence[Path], names: Sequence[str], columns: YoloColumns | None = None
+) -> DetectionDataset:
+    """The data set of these images. An empty label file, or none, says that the image is background.
 
     Args:
-        pictures: the picture files.
+        pictures: the image files.
         labels: the text file of each, whether it exists or not.
         names: class names by label.
+        columns: what the columns are, where more is known than the lines tell.
     """
     kept, files, rows, problems = Pictures(), [], BoxRows(), list[Problem]()
-    for picture, label_file in zip(pictures, labels, strict=True):
+    texts = [_read(label_file, problems) for label_file in labels]
+    columns = replace(columns or YoloColumns(), tracks=are_tracks(texts))
+    for picture, label_file, text in zip(pictures, labels, texts, strict=True):
         try:
             height, width = image_size(picture, name=picture.name)
         except InputError as error:
             problems.append(Problem(ProblemKind.UNREADABLE_PICTURE, str(picture), f"{error}: left out"))
             continue
-        text = _read(label_file, problems)
         for number, line in numbered_lines(text or ""):
             try:
-                label, (x1, y1, x2, y2) = parse_line(line, len(names))
+                label, (x1, y1, x2, y2) = parse_line(line, len(names), columns)
             except _LineError as error:
                 problems.append(Problem(error.kind, str(label_file), f"line {number}: {error}: dropped"))
                 continue
@@ -42,50 +65,97 @@ def read_yolo(pictures: Sequence[Path], labels: Sequence[Path], names: Sequence[
         kept.sizes.append((height, width))
         kept.labelled.append(text is not None)
         files.append(label_file)
-    return assemble(names, kept, rows, problems, file_of=lambda image: str(files[image]), item="line")
+    dataset = assemble(names, kept, rows, problems, file_of=lambda image: str(files[image]), item="line")
+    return replace(dataset, notes=(_TRACKS,)) if columns.tracks else dataset
 
 
-def count_classes(labels: Iterable[Path]) -> int:
-    """The highest class number of these files plus one; numbers beyond the limit of classes count nothing."""
-    highest = -1
+def are_tracks(texts: Iterable[str | None]) -> bool:
+    """Whether lines of seven columns are a tracker's boxes (class x y w h score id), not triangles.
+
+    They are if each of them ends with a whole number from 1 on. Of a triangle that would be a corner on the lower edge
+    of the image, in every line of every file.
+    """
+    found = False
+    for text in texts:
+        for _, line in numbered_lines(text or ""):
+            words = line.split()
+            if len(words) == 7:
+                track = _float(words[6])
+                if track < 1 or not track.is_integer():
+                    return False
+                found = True
+    return found
+
+
+def class_range(labels: Iterable[Path], stop_at_zero: bool = False) -> tuple[int, int] | None:
+    """The lowest and highest class number of these files below the limit of classes; None where they have none.
+
+    Args:
+        labels: the files; those that cannot be read count nothing.
+        stop_at_zero: whether to look no further once the lowest is known to be 0.
+    """
+    lowest, highest = sys.maxsize, -1
     for path in labels:
         for _, line in numbered_lines(_read(path, []) or ""):
-            first = line.split()[0]
-            label = int(first) if first.isdecimal() and len(first) <= 20 else -1
-            highest = max(highest, label if label < MAX_CLASSES else -1)
-    return highest + 1
+            number = _float(line.split()[0])
+            if 0 <= number < MAX_CLASSES and number.is_integer():
+                lowest, highest = min(lowest, int(number)), max(highest, int(number))
+        if stop_at_zero and lowest == 0:
+            break
+    return None if highest < 0 else (lowest, highest)
 
 
-def parse_line(line: str, num_classes: int) -> tuple[int, tuple[float, float, float, float]]:
-    """A line's label and its box, xyxy as shares of the picture.
+def parse_line(
+    line: str, num_classes: int, columns: YoloColumns | None = None
+) -> tuple[int, tuple[float, float, float, float]]:
+    """A line's label and its box, xyxy as shares of the image.
 
-    Five numbers are a box, six a box with the score of a detector, which is not used; an odd count from seven on is
-    a polygon, whose bounding box is taken.
+    Five numbers are a box, six a box with the score of a detector or the number of a track, neither of which is used;
+    an odd count from seven on is a polygon, whose bounding box is taken, unless ``columns`` says otherwise.
 
     Raises:
         ValueError: the line is none of these, or the class is not 0 .. num_classes - 1.
     """
+    columns = columns or YoloColumns()
     try:
-        label, *values = [float(word) for word in line.split()]
+        written, *values = [float(word) for word in line.split()]
     except ValueError:
         raise _LineError(ProblemKind.MALFORMED, f"{line[:60]!r} is not numbers") from None
+    label = written - columns.first_class
     if not label.is_integer() or not 0 <= label < num_classes:
         known = f"0 to {num_classes - 1}" if num_classes > 1 else "0"
         if label >= MAX_CLASSES:
             known += f" (at most {MAX_CLASSES:,} classes are possible)"
-        raise _LineError(ProblemKind.UNKNOWN_CLASS, f"class {label:g} is not one of {known}")
+        raise _LineError(ProblemKind.UNKNOWN_CLASS, f"class {written:g} is not one of {known}")
     if not all(math.isfinite(value) for value in values):
         raise _LineError(ProblemKind.MALFORMED, f"{line[:60]!r} holds a value that is no finite number")
     if any(abs(value) > _PLAUSIBLE for value in values[:4]):
         raise _LineError(ProblemKind.OUTSIDE, f"{line[:60]!r} is not in 0..1; pixels must be divided by the size")
-    if len(values) in (4, 5):
-        x, y, width, height = values[:4]
-        return int(label), (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-    if len(values) >= 6 and len(values) % 2 == 0:
-        xs, ys = values[::2], values[1::2]
-        return int(label), (min(xs), min(ys), max(xs), max(ys))
+    return int(label), _values_box(values, columns)
+
+
+def _values_box(values: list[float], columns: YoloColumns) -> tuple[float, float, float, float]:
+    """The box of a line without its class."""
     count = len(values) + 1
+    is_track = columns.tracks and count == 7
+    if count in (5, 6) or is_track or (columns.keypoints and count == 5 + columns.keypoints):
+        x, y, width, height = values[:4]
+        return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+    if columns.keypoints:
+        expected = 5 + columns.keypoints
+        raise _LineError(
+            ProblemKind.MALFORMED, f"{count} numbers are neither a box (5) nor one with keypoints ({expected})"
+        )
+    if count >= 7 and count % 2:
+        return points_box(values[::2], values[1::2])
     raise _LineError(ProblemKind.MALFORMED, f"{count} numbers are neither a box (5) nor a polygon (7, 9, ...)")
+
+
+def _float(word: str) -> float:
+    try:
+        return float(word)
+    except ValueError:
+        return math.nan
 
 
 class _LineError(ValueError):

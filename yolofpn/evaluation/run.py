@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from yolofpn.config import ResizeMode
+from yolofpn.config import ResizeMode, VocCorners
 from yolofpn.data.dataset import DetectionDataset, ProblemKind
 from yolofpn.data.layouts import open_data
 from yolofpn.data.names import ClassMatch, match_classes
@@ -41,6 +41,7 @@ class EvaluateOptions:
 
     data: str
     root: Path | None = None
+    voc_corners: VocCorners | None = None
     split: str = "val"
     weights: str = "auto"
     darknet_cfg: Path | None = None
@@ -135,7 +136,7 @@ def open_split(options: EvaluateOptions, predictor: Predictor) -> tuple[Detectio
     Raises:
         UserError: the data set cannot be read, or has no class of the detector's.
     """
-    source = open_data(options.data, options.root)
+    source = open_data(options.data, options.root, options.voc_corners)
     dataset = source.load(options.split)
     print("\n".join(source.notes))
     if isinstance(predictor.detector, ProposalNetwork):

@@ -38,7 +38,12 @@ def describe_data(setup: Setup) -> list[str]:
     """What the data check finds; every picture is read."""
     data = setup.config.data
     assert data is not None  # the splits were opened from it
-    report = check_data(data.source, root=Path(data.root) if data.root else None, progress=sys.stderr.isatty())
+    report = check_data(
+        data.source,
+        root=Path(data.root) if data.root else None,
+        voc_corners=data.voc_corners,
+        progress=sys.stderr.isatty(),
+    )
     return ["data check", *replace(report, notes=()).lines()]
 
 
