@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import json
-import os
-import pickle
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -28,7 +23,9 @@ from yolofpn.data.names import coco_category_ids, read_names
 from yolofpn.errors import UserError
 from yolofpn.graphs.exported import SUFFIXES
 from yolofpn.models.build import NativeDetector, build_limits, build_model
+from yolofpn.reading import ParseError, parse_json, short
 from yolofpn.shipped import default_weights
+from yolofpn.tensor_files import CodeError, read_archive, read_safetensors, write_safetensors
 
 RUN_WEIGHTS = "weights.safetensors"
 _METADATA_KEY = "yolofpn"
@@ -75,7 +72,7 @@ def load_weights(
     if darknet_cfg is not None:
         raise UserError(f"{path} knows its network: --darknet-cfg is for Darknet .weights files only")
     state, text = _read_safetensors(path) if kind == "safetensors" else _read_checkpoint(path)
-    metadata = _parse_metadata(text, path)
+    metadata = parse_metadata(text, path)
     if names is not None:
         metadata = rename_classes(metadata, read_names(names), names, path)
     with _SkipRandomNumbers():
@@ -132,6 +129,8 @@ def check_state(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> N
     if unknown := given.keys() - expected.keys():
         raise UserError(f"{origin}: holds {len(unknown)} tensors that the network has not, first {min(unknown)!r}")
     for name, tensor in expected.items():
+        if tensor.is_floating_point() and not given[name].is_floating_point():
+            raise UserError(f"{origin}: {name!r} holds {given[name].dtype}, no floating-point numbers")
         if tensor.shape != given[name].shape:
             raise UserError(f"{origin}: {name!r} is {_shape(given[name])}, its network needs {_shape(tensor)}")
 
@@ -159,16 +158,12 @@ def save_weights(
     for name, tensor in tensors.items():
         if not tensor.isfinite().all() and state[name].isfinite().all():
             raise UserError(f"{path}: {name!r} holds numbers too large for {tensor.dtype}: keep them as they are")
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        save_file(tensors, unfinished, {_METADATA_KEY: metadata.model_dump_json()})
-        unfinished.replace(path)
+        write_safetensors(path, tensors, {_METADATA_KEY: metadata.model_dump_json()})
     except (OSError, SafetensorError) as error:
         raise UserError(
             f"{path}: cannot be written ({_reason(error)}): check the folder and the room on its disk"
         ) from None
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _resolve(spec: str | Path) -> tuple[Path, list[str]]:
@@ -256,11 +251,10 @@ def _load_darknet(
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str]:
     try:
-        with safe_open(path, "pt") as file:
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            text = (file.metadata() or {}).get(_METADATA_KEY)
-    except (SafetensorError, OSError) as error:
+        state, texts = read_safetensors(path)
+    except ParseError as error:
         raise UserError(f"{path}: is damaged or cut short ({error}): fetch or copy it again") from None
+    text = texts.get(_METADATA_KEY)
     if text is None:
         raise UserError(f"{path}: holds tensors but does not say of which network: only yolofpn's own files do")
     return state, text
@@ -272,28 +266,34 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], str]:
         "is no checkpoint of yolofpn\nother projects' .pt files are not read: take Darknet .weights, or train anew"
     )
     try:
-        with warnings.catch_warnings(action="ignore"):  # torch's doubts about pickles that are refused anyway
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
+        checkpoint = read_archive(path)
+    except CodeError:
         raise UserError(f"{path}: holds code that would run when read (or is damaged): it {foreign}") from None
-    except Exception as error:  # damaged bytes lead torch into errors of every kind
+    except (ParseError, OSError) as error:
         raise UserError(f"{path}: is damaged or cut short ({_reason(error)}): fetch or copy it again") from None
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("metadata"), str):
         raise UserError(f"{path}: {foreign}")
     state = checkpoint.get("ema") or checkpoint.get("model")
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         raise UserError(f"{path}: {foreign}")
     return state, checkpoint["metadata"]
 
 
-def _parse_metadata(text: str, path: Path) -> Metadata:
+def parse_metadata(text: str, path: Path) -> Metadata:
+    """The metadata that ``text``, JSON from within the file ``path``, holds.
+
+    Raises:
+        UserError: it is damaged, of another version, or describes no detector.
+    """
     try:
-        tree: Any = json.loads(text)
-    except ValueError:
+        tree: Any = parse_json(text)
+    except ParseError:
         raise UserError(f"{path}: its metadata is damaged: fetch or copy the file again") from None
     version = tree.get("format_version") if isinstance(tree, dict) else None
     if version != _FORMAT_VERSION:
-        raise UserError(f"{path}: has format version {version}, this yolofpn reads {_FORMAT_VERSION}: update yolofpn")
+        raise UserError(
+            f"{path}: has format version {short(version)}, this yolofpn reads {_FORMAT_VERSION}: update yolofpn"
+        )
     return validate(Metadata, tree, str(path))
 
 

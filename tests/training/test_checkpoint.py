@@ -108,7 +108,7 @@ def test_a_truncated_checkpoint(tmp_path: Path, facts: RunFacts, keep: int) -> N
     save_checkpoint(path, make_learner(), Progress(), facts)
     path.write_bytes(path.read_bytes()[:keep])
     for only_look in (False, True):
-        with pytest.raises(UserError, match=f"^{path}: is damaged or no checkpoint$"):
+        with pytest.raises(UserError, match=f"^{path}: is damaged or no checkpoint"):
             read_checkpoint(path, only_look=only_look)
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import Field
 
-from yolofpn.config import Config, Metadata
+from yolofpn.config import Config, Metadata, StrictModel, validate
+from yolofpn.config.base import NonNegativeFloat, NonNegativeInt
 from yolofpn.errors import UserError
+from yolofpn.reading import ParseError
+from yolofpn.tensor_files import read_archive
 from yolofpn.training.learner import Learner
 from yolofpn.training.random_state import RandomState
 
@@ -68,6 +72,32 @@ class RunFacts:
     samples: int = 0
 
 
+class _PlainProgress(StrictModel):
+    """``Progress`` as a checkpoint holds it."""
+
+    epoch: NonNegativeInt
+    batch: NonNegativeInt
+    step: NonNegativeInt
+    seconds: NonNegativeFloat
+    best_ap: float
+    best_epoch: int = Field(ge=-1, le=10**9)
+    worse_evaluations: NonNegativeInt
+    loss_sums: dict[str, float]
+    finished: bool
+
+
+class _PlainContent(StrictModel):
+    """What a checkpoint holds beside tensors."""
+
+    metadata: str
+    config: str
+    overfit: NonNegativeInt | None = None
+    device: str = "auto"
+    pictures: NonNegativeInt | None = None
+    samples: NonNegativeInt | None = None
+    progress: _PlainProgress
+
+
 def save_checkpoint(
     path: Path, learner: Learner, progress: Progress, facts: RunFacts, random_states: Sequence[RandomState] = ()
 ) -> None:
@@ -79,7 +109,7 @@ def save_checkpoint(
     content = {
         "format_version": FORMAT_VERSION,
         "metadata": facts.metadata.model_dump_json(),
-        "config": facts.config.model_dump_json(),
+        "config": json.dumps(facts.config.model_dump(mode="json")),  # paths may hold bytes that are not UTF-8
         "overfit": facts.overfit,
         "device": facts.device,
         "pictures": facts.pictures,
@@ -115,12 +145,12 @@ def read_checkpoint(path: Path, *, only_look: bool = False) -> dict[str, Any]:
         UserError: it is missing, damaged, or no checkpoint of this program.
     """
     try:
-        with warnings.catch_warnings(action="ignore"):  # torch's doubts about pickles that are refused anyway
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=only_look)
+        content = read_archive(path, only_look=only_look)
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}: no checkpoint to go on from") from None
-    except Exception:  # damaged bytes lead torch into errors of every kind
-        raise UserError(f"{path}: is damaged or no checkpoint") from None
+        raise UserError(f"{path}: {error.strerror or error}: no checkpoint to go on from") from None
+    except ParseError as error:
+        raise UserError(f"{path}: is damaged or no checkpoint ({error})") from None
     if not isinstance(content, dict) or content.get("format_version") != FORMAT_VERSION:
         raise UserError(f"{path}: is no checkpoint of this program")
-    return content
+    plain = {key: value for key, value in content.items() if key in _PlainContent.model_fields}
+    return {**content, **validate(_PlainContent, plain, str(path)).model_dump()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +38,7 @@ from yolofpn.training.splits import (
 )
 from yolofpn.training.start import adapt_config, read_starting_weights, take_over
 from yolofpn.training.validation import Validation
+from yolofpn.weights import parse_metadata
 
 Say = Callable[[str], None]
 
@@ -142,12 +142,13 @@ def refuse_other_data(checkpoint: Path, train: DetectionDataset, samples: int) -
         UserError: the classes, the number of training pictures or that of samples are not those of the checkpoint.
     """
     content = read_checkpoint(checkpoint, only_look=True)
-    names, pictures = tuple(json.loads(content["metadata"])["names"]), content.get("pictures", len(train))
+    names = parse_metadata(content["metadata"], checkpoint).names
+    pictures = len(train) if content["pictures"] is None else content["pictures"]
     if names != train.names:
         changed = f"classes {', '.join(names[:10])}; now they are {', '.join(train.names[:10])}"
     elif pictures != len(train):
         changed = f"{pictures} training pictures; now there are {len(train)}"
-    elif (before := content.get("samples", samples)) != samples:
+    elif (before := content["samples"]) not in (None, samples):
         changed = f"{before} samples per epoch; with its labels of now there are {samples}"
     else:
         return
@@ -243,8 +244,12 @@ def build_learner(setup: Setup) -> Learner:
 
 def restore(learner: Learner, state: Mapping[str, Any], ranks: Ranks) -> Progress:
     """Give ``learner`` and this process's random numbers what a checkpoint holds; how far its run had come."""
-    learner.restore(state)
-    restore_random_state(state["rng"], ranks.rank, learner.device)
+    try:
+        learner.restore(state)
+        restore_random_state(state["rng"], ranks.rank, learner.device)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)[:120]
+        raise UserError(f"the checkpoint does not fit its own run ({reason}): it is damaged") from None
     progress = Progress(**state["progress"])
     if progress.finished:  # a run that becomes longer has its patience back
         progress.worse_evaluations = 0

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import pickle
-import warnings
+import contextlib
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
+
+from yolofpn.reading import ParseError
+from yolofpn.tensor_files import read_pickle, read_safetensors
 
 # Of values in 0..1, RGB, unless a model says otherwise.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -19,15 +19,11 @@ def read_tensors(path: Path) -> dict[str, Tensor] | None:
 
     Training checkpoints keep them under 'state_dict'.
     """
+    with contextlib.suppress(ParseError):
+        return read_safetensors(path)[0]
     try:
-        with safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError):
-        pass
-    try:
-        with warnings.catch_warnings(action="ignore"):  # torch's doubts about pickles that are refused anyway
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError):
+        content = read_pickle(path)
+    except (ParseError, OSError):
         return None
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
