@@ -87,6 +87,14 @@ def read_text(path: Path, limit: int = MAX_TEXT_BYTES) -> str:
     return data.decode("utf-8-sig", "surrogateescape")
 
 
+def exists(path: Path) -> bool:
+    """Whether a file or folder of that name is there; a name that none can have is no error."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # such as one of 5,000 characters
+        return False
+
+
 def is_encodable(text: str) -> bool:
     """Whether ``text`` can be written as UTF-8: it holds no lone surrogate."""
     try:

@@ -195,7 +195,10 @@ def test_bad_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "a list cannot name another list; name both on the command line"
     ] * 2
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff\xd8\xff\xe0"), encoding="utf-8"))
-    with pytest.raises(InputError, match="standard input: not a list of sources"):
+    (source,) = resolve_sources(["-"])
+    assert "no such file" in failure(source)
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(InputError, match="standard input: is closed"):
         list(resolve_sources(["-"]))
 
 

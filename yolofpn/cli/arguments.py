@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from yolofpn.errors import UserError
+from yolofpn.text import printable_output
 
 DONE, SOME_FAILED, NOTHING_DONE = 0, 1, 2
 
@@ -201,6 +202,11 @@ def run_door(door: Callable[[], int]) -> int:
     """Run ``door`` and turn what goes wrong into a message and an exit code; SIGTERM ends it as Ctrl-C does."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # not every file's name can be encoded
+    with printable_output():
+        return _run(door)
+
+
+def _run(door: Callable[[], int]) -> int:
     try:
         with _sigterm_interrupts():
             return door()

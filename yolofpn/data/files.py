@@ -15,8 +15,9 @@ from yolofpn.config import VocCorners
 from yolofpn.data.dataset import Problem, ProblemKind
 from yolofpn.data.images import HEIF_SUFFIXES, readable_suffixes
 from yolofpn.errors import UserError
-from yolofpn.reading import ParseError, read_text
+from yolofpn.reading import ParseError, exists, read_text
 
+_MOST_PARTS = 100  # of a path whose name is looked for in another form
 DataFormat = Literal["coco", "voc", "yolo", "labelme", "cvat"]
 
 # What lies beside images and is no image: labels, lists, notes.
@@ -140,9 +141,9 @@ class NameFinder:
 
     def find(self, path: Path) -> Path | None:
         """The file or folder, as written or in another form of its name; None where there is none."""
-        if _exists(path):
+        if exists(path):
             return path
-        if str(path).isascii() or path.parent == path:
+        if str(path).isascii() or path.parent == path or len(path.parts) > _MOST_PARTS:
             return None
         parent = self.find(path.parent)
         if parent is None or not parent.is_dir():
@@ -192,13 +193,6 @@ class PathFinder:
                     self._last_hit = base, form
                     return hit
         return None
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # a name that no file can have, such as one of 5,000 characters
-        return False
 
 
 def _forms(written: str) -> Iterator[str]:

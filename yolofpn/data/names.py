@@ -11,7 +11,15 @@ from typing import Any, Literal
 
 from yolofpn.config import read_yaml
 from yolofpn.errors import UserError
-from yolofpn.reading import MAX_TEXT_BYTES, ParseError, check_class_count, check_class_names, read_bounded, short
+from yolofpn.reading import (
+    MAX_TEXT_BYTES,
+    ParseError,
+    check_class_count,
+    check_class_names,
+    exists,
+    read_bounded,
+    short,
+)
 
 COCO_NAMES: tuple[str, ...] = (
     *("person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light"),
@@ -234,13 +242,6 @@ def _names_file_of_darknet_data(path: Path) -> Path:
         raise UserError(f"{path}: has no line 'names = FILE' that says where the class names are")
     written = Path(values[-1])
     for candidate in (written, path.parent / written, path.parent / written.name):
-        if _is_file(candidate):
+        if exists(candidate) and candidate.is_file():
             return candidate
     raise UserError(f"{path}: names = {written}: no such file, neither from here nor beside the .data file")
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name that no file can have
-        return False

@@ -50,7 +50,9 @@ def write_json(path: Path, tree: Mapping[str, Any]) -> None:
     Raises:
         UserError: the file cannot be written.
     """
-    write_atomically(path, (json.dumps(tree, indent=2, ensure_ascii=False, default=str) + "\n").encode())
+    text = json.dumps(tree, indent=2, ensure_ascii=False, default=str) + "\n"
+    # File names that are not UTF-8 become escapes that JSON readers turn back into what the system gave.
+    write_atomically(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_detections(path: Path, found: Mapping[int, Detections]) -> None:

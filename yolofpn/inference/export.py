@@ -24,8 +24,10 @@ from yolofpn.hardware import is_fast_at_bf16
 from yolofpn.inference.backends import convert
 from yolofpn.inference.backends.parity import TOLERANCES, Tolerance, check_pictures, compare_backends
 from yolofpn.inference.backends.torch_backend import TorchBackend
+from yolofpn.inference.output_files import write_atomically
 from yolofpn.models.yolo import YOLO
 from yolofpn.structures import Detector
+from yolofpn.text import one_line_names
 from yolofpn.weights import load_weights
 
 ExportFormat = Literal["onnx", "openvino", "darknet"]
@@ -129,8 +131,9 @@ class Exporter:
                 text = with_input(text, self.metadata.input)
         else:
             text, layers = write_cfg(detector, self.metadata.input), layers_to_write(detector, header)
-        path.with_suffix(".cfg").write_text(text)
-        path.with_suffix(".names").write_text("".join(f"{name}\n" for name in self.metadata.names))
+        class_names = "".join(f"{name}\n" for name in one_line_names(self.metadata.names))
+        write_atomically(path.with_suffix(".cfg"), text.encode())
+        write_atomically(path.with_suffix(".names"), class_names.encode())
         write_layers(path, layers, header)
         read_back = load_weights(path)
         assert isinstance(read_back.detector, DarknetNetwork)

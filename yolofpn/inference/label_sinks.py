@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path, PurePath
 
@@ -12,6 +11,7 @@ from yolofpn.inference.media import encode_image
 from yolofpn.inference.output_files import part_path, write_atomically, write_errors
 from yolofpn.inference.output_names import OutputNames, SourceInfo, add_suffix
 from yolofpn.structures import Detections, Frame
+from yolofpn.text import as_yaml, one_line_names
 
 
 def yolo_lines(detections: Detections, size: tuple[int, int], *, scores: bool) -> str:
@@ -108,8 +108,8 @@ class DatasetSink:
             classes = tuple(str(label) for label in range(max([known - 1, *detections.labels.tolist()]) + 1))
         if classes == self._classes:
             return
-        one_line = [" ".join(name.split()) for name in classes]
-        entries = "".join(f"  {label}: {json.dumps(name, ensure_ascii=False)}\n" for label, name in enumerate(one_line))
+        one_line = one_line_names(classes)
+        entries = "".join(f"  {label}: {as_yaml(name)}\n" for label, name in enumerate(one_line))
         names = f"names:\n{entries}" if entries else "names: {}\n"
         yaml = f"path: .\ntrain: train/images\nnc: {len(classes)}\n{names}"
         write_atomically(self._root / "data.yaml", yaml.encode())

@@ -7,7 +7,7 @@ import errno
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from yolofpn.errors import UserError
@@ -26,13 +26,16 @@ class AppendFile:
         path: the file; it is emptied first.
         head: what it begins with.
         tail: what closes its format, such as ``]``: every append overwrites it and puts it behind itself, in one write.
+        errors: what becomes of a file's name that is not UTF-8: an escape, which JSON reads back, or its own bytes
+            (``surrogateescape``).
 
     Raises:
         UserError: it cannot be written; also from ``append``, and then the file is as it was before.
     """
 
-    def __init__(self, path: Path, *, head: str = "", tail: str = "") -> None:
+    def __init__(self, path: Path, *, head: str = "", tail: str = "", errors: str = "backslashreplace") -> None:
         self.path = path
+        self._errors = errors
         self._tail = tail.encode()
         self._end = 0
         self._synced = time.monotonic()
@@ -43,7 +46,7 @@ class AppendFile:
 
     def append(self, text: str) -> None:
         """Write ``text`` before the tail."""
-        data = text.encode("utf-8", "backslashreplace")  # a file's name need not be valid UTF-8
+        data = text.encode("utf-8", self._errors)
         with write_errors(self.path):
             try:
                 self._write_at_end(data + self._tail)
@@ -101,8 +104,13 @@ class StandardOutput:
         """Standard output stays open: it belongs to the whole program."""
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, *, sync: bool = False) -> None:
     """Write a whole file, its folder included, so that under ``path`` there is never half of it.
+
+    Args:
+        path: of the file.
+        data: its content.
+        sync: return only when the content lies on the disk, so that it survives a power cut.
 
     Raises:
         UserError: it cannot be written.
@@ -112,11 +120,23 @@ def write_atomically(path: Path, data: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             part.write_bytes(data)
+            if sync:
+                with part.open("rb") as file:
+                    os.fsync(file.fileno())
             part.replace(path)
         except OSError:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
             raise
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write a whole text file; names of files that are not UTF-8 keep their bytes.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    write_atomically(path, "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))
 
 
 def part_path(path: Path) -> Path:

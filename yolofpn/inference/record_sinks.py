@@ -80,7 +80,7 @@ class CsvSink:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._file = AppendFile(folder / "detections.csv", head=",".join(CSV_COLUMNS) + "\n")
+        self._file = AppendFile(folder / "detections.csv", head=",".join(CSV_COLUMNS) + "\n", errors="surrogateescape")
 
     def write(self, source: SourceInfo, frame: Frame, detections: Detections) -> None:
         """Add the rows of one frame."""

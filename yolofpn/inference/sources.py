@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import io
 import sys
 import urllib.parse
 import urllib.request
@@ -17,6 +18,7 @@ from yolofpn.data.images import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from yolofpn.errors import InputError, UserError
 from yolofpn.inference.remote import is_url, shown_url
 from yolofpn.inference.source_kinds import Source, camera_source, failed_source, file_source, url_source
+from yolofpn.reading import ParseError, exists, read_text
 
 __all__ = ["Source", "resolve_sources"]
 
@@ -81,14 +83,14 @@ def _expand(spec: str, vid_stride: int) -> Iterator[Source]:
 
 def _expand_path(path: Path, vid_stride: int) -> Iterator[Source]:
     try:
-        exists, is_folder = path.exists(), path.is_dir()
+        is_there, is_folder = path.exists(), path.is_dir()
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be opened ({error}); check the path") from None
     if is_folder:
         return _from_folder(path, vid_stride)
-    if not exists and glob.has_magic(str(path)):
+    if not is_there and glob.has_magic(str(path)):
         return _from_pattern(str(path), vid_stride)
-    if not exists:
+    if not is_there:
         raise InputError(f"{path}: no such file or folder; check the path")
     if path.suffix.lower() == ".txt":
         return _from_list(_lines_of(path), path.parent, vid_stride)
@@ -159,7 +161,7 @@ def _from_list(lines: Iterable[str], folder: Path, vid_stride: int) -> Iterator[
         if spec == "-" or (spec.lower().endswith(".txt") and not is_url(spec)):
             yield failed_source(spec, f"{spec}: a list cannot name another list; name both on the command line")
             continue
-        if not (is_url(spec) or _is_number(spec) or Path(spec).exists()):
+        if not (is_url(spec) or _is_number(spec) or exists(Path(spec))):
             spec = _beside_list(spec, folder)
         yield from _or_failed(spec, partial(_expand, spec, vid_stride))
 
@@ -167,17 +169,17 @@ def _from_list(lines: Iterable[str], folder: Path, vid_stride: int) -> Iterator[
 def _beside_list(spec: str, folder: Path) -> str:
     """``spec`` as seen from the list's folder if something is there, else as written."""
     there = str(folder / spec)
-    return there if glob.glob(there, recursive=True) or Path(there).exists() else spec  # noqa: PTH207 as above
+    return there if glob.glob(there, recursive=True) or exists(Path(there)) else spec  # noqa: PTH207 as above
 
 
 def _is_number(spec: str) -> bool:
-    return spec.isascii() and spec.isdecimal()
+    return spec.isascii() and spec.isdecimal() and len(spec) <= 9
 
 
 def _lines_of(path: Path) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(path).splitlines()
+    except (OSError, ParseError) as error:
         raise InputError(f"{path}: not a readable list of sources ({error}); write one path per line") from None
     if not any(line.strip() and not line.strip().startswith("#") for line in lines):
         raise UserError(f"{path}: the list names no source; write one path per line")
@@ -185,7 +187,11 @@ def _lines_of(path: Path) -> list[str]:
 
 
 def _standard_input() -> Iterator[str]:
+    if sys.stdin is None:  # a service may run without
+        raise InputError("standard input: is closed; give the sources as arguments or in a .txt list")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # names of files need not be UTF-8
     try:
         yield from sys.stdin
-    except UnicodeDecodeError:
+    except (UnicodeDecodeError, OSError, ValueError):
         raise InputError("standard input: not a list of sources; send one path per line") from None

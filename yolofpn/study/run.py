@@ -18,6 +18,7 @@ from yolofpn.config import Config, load_config
 from yolofpn.errors import UserError
 from yolofpn.inference.output_files import write_errors
 from yolofpn.study.plan import Row, Size, Study, choose_rows, keep_settings, load_study, recipes_of
+from yolofpn.text import as_yaml
 from yolofpn.training.checkpoint import LAST, read_checkpoint
 
 RESULTS, NEW_RESULTS, LOG = "results.json", "new-results.json", "log.txt"
@@ -203,7 +204,7 @@ def _has_proposals(folder: Path) -> bool:
 def _proposal_overrides(job: Job) -> list[str]:
     if job.proposals is None:
         return []
-    return [f"data.proposals={json.dumps({split: str(job.proposals / name) for split, name in PROPOSALS.items()})}"]
+    return [f"data.proposals={as_yaml({split: str(job.proposals / name) for split, name in PROPOSALS.items()})}"]
 
 
 def _is_trained(folder: Path) -> bool:
@@ -221,7 +222,7 @@ def _size_overrides(size: Size) -> list[str]:
         "input.size": size.img_size,
         "train.workers": size.workers,
     }
-    return [f"{key}={json.dumps(value)}" for key, value in values.items() if value is not None]
+    return [f"{key}={as_yaml(value)}" for key, value in values.items() if value is not None]
 
 
 def _flags(values: Mapping[str, object]) -> list[str]:

@@ -18,6 +18,7 @@ from yolofpn.data.loader import Batch, Loader
 from yolofpn.data.sampler import TrainBatchSampler
 from yolofpn.errors import UserError
 from yolofpn.evaluation.metrics import Metrics
+from yolofpn.inference.output_files import write_lines
 from yolofpn.memory_errors import is_out_of_memory
 from yolofpn.training.checkpoint import BEST, LAST, Progress, RunFacts, save_checkpoint
 from yolofpn.training.distributed import Ranks, gather, mean_over_ranks, take_from_main
@@ -160,7 +161,7 @@ class Trainer:
         names = sorted(set().union(*gather(own)))
         path = self.run_dir / "bad_batch.txt"
         if self.ranks.is_main:
-            path.write_text("\n".join(names) + "\n")
+            write_lines(path, names)
         return UserError(
             f"{what} is not finite at epoch {self.progress.epoch + 1}, step {self.progress.step + 1}; "
             f"the {len(names)} files of this step are listed in {path}\n"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
-import os
+import io
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from yolofpn.errors import UserError
+from yolofpn.inference.output_files import write_atomically
+from yolofpn.tensor_files import encodable_path
 
 COLUMNS = ("epoch", "step", "seconds", "lr", "loss")
 METRIC_COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
@@ -31,16 +33,16 @@ class RunLog:
 
     def __init__(self, run_dir: Path, epochs_done: int) -> None:
         self._path = run_dir / "metrics.csv"
+        self._closing = ExitStack()
         self.rows = [row for row in read_metrics(run_dir) if int(row["epoch"]) <= epochs_done]
         with _write_errors(run_dir):
             self._write_all()
             # The events repeat the rows, so they are made anew from these instead of being cut.
             for old in (run_dir / "events").glob("events.out.tfevents.*"):
                 old.unlink()
-            self._events = SummaryWriter(str(run_dir / "events"))
-            for row in self.rows:
-                self._add_events(row)
-            self._events.flush()
+            folder = self._closing.enter_context(encodable_path(run_dir))
+            self._events = SummaryWriter(str(folder / "events"))
+            self._add_events(*self.rows)
 
     def add(self, row: Mapping[str, float | int]) -> None:
         """Write the row of an epoch: of ``COLUMNS``, losses ("loss_..."), and ``METRIC_COLUMNS`` if it was evaluated.
@@ -52,28 +54,27 @@ class RunLog:
         with _write_errors(self._path):
             self._write_all()
             self._add_events(self.rows[-1])
-            self._events.flush()
 
     def close(self) -> None:
         """Finish the event file."""
         self._events.close()
+        self._closing.close()
 
     def _write_all(self) -> None:
         losses = dict.fromkeys(name for row in self.rows for name in row if name.startswith("loss_"))
-        unfinished = self._path.with_suffix(".part")
-        with unfinished.open("w", newline="") as file:
-            writer = csv.DictWriter(file, (*COLUMNS, *losses, *METRIC_COLUMNS))
-            writer.writeheader()
-            writer.writerows(self.rows)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(self._path)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, (*COLUMNS, *losses, *METRIC_COLUMNS))
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_atomically(self._path, text.getvalue().encode(), sync=True)
 
-    def _add_events(self, row: Row) -> None:
-        for name, value in row.items():
-            if name not in _AXES and value:
-                group = "val" if name in METRIC_COLUMNS else "train"
-                self._events.add_scalar(f"{group}/{name}", float(value), int(row["epoch"]))
+    def _add_events(self, *rows: Row) -> None:
+        for row in rows:
+            for name, value in row.items():
+                if name not in _AXES and value:
+                    group = "val" if name in METRIC_COLUMNS else "train"
+                    self._events.add_scalar(f"{group}/{name}", float(value), int(row["epoch"]))
+        self._events.flush()
 
 
 def read_metrics(run_dir: Path) -> list[Row]:

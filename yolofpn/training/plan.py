@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from yolofpn.config import Config, load_config, validate
 from yolofpn.errors import UserError
+from yolofpn.reading import ParseError, parse_json
+from yolofpn.text import as_yaml
 from yolofpn.training.checkpoint import LAST, read_checkpoint
 
 RUNS = Path("runs/train")
@@ -95,7 +96,7 @@ def make_plan(options: TrainOptions) -> Plan:
         "train.seed": options.seed,
         "data.source": options.data,
     }
-    given = [f"{key}={json.dumps(value)}" for key, value in values.items() if value is not None]
+    given = [f"{key}={as_yaml(value)}" for key, value in values.items() if value is not None]
     if options.overfit is not None:
         batch = f"train.batch_size={min(options.overfit, OVERFIT_BATCH)}"
         given = [*OVERFIT_OVERRIDES, f"train.epochs={OVERFIT_EPOCHS}", batch, *given]
@@ -130,7 +131,7 @@ def resume_plan(run: str, epochs: int | None) -> Plan:
     if run_dir.is_dir() and not checkpoint.is_file():
         raise UserError(f"{run_dir}: has no {LAST}: the run ended before its first step, so start it anew")
     content = read_checkpoint(checkpoint, only_look=True)
-    config = validate(Config, json.loads(content["config"]), str(checkpoint))
+    config = _config_of(content["config"], checkpoint)
     before = config.train.epochs
     if epochs is not None:
         if epochs < before:
@@ -149,6 +150,14 @@ def resume_plan(run: str, epochs: int | None) -> Plan:
         overfit=content["overfit"],
         device=content.get("device", "auto"),
     )
+
+
+def _config_of(text: str, checkpoint: Path) -> Config:
+    try:
+        tree = parse_json(text)
+    except ParseError as error:
+        raise UserError(f"{checkpoint}: its config is damaged ({error})") from None
+    return validate(Config, tree, str(checkpoint))
 
 
 def newest_unfinished_run() -> Path:

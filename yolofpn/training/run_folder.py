@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
 
 from yolofpn.config import Config, dump_config
-from yolofpn.inference.output_files import write_errors
+from yolofpn.inference.output_files import write_errors, write_lines
 from yolofpn.inference.output_names import next_output_dir
 from yolofpn.training.checkpoint import BEST, LAST, Progress
 from yolofpn.training.plan import RUNS, Plan
@@ -31,10 +32,10 @@ def prepare_run_folder(plan: Plan, config: Config, splits: Splits) -> Path:
             for name in (LAST, BEST, RUN_WEIGHTS, "bad_batch.txt"):
                 (run_dir / name).unlink(missing_ok=True)
         dump_config(config, run_dir / "config.yaml")
-        with (run_dir / "command.txt").open("a" if goes_on else "w") as file:
-            file.write(shlex.join(["python", *sys.argv]) + "\n")
-        if splits.held_out:
-            (run_dir / "val.txt").write_text("\n".join(splits.val.paths) + "\n")
+        with (run_dir / "command.txt").open("ab" if goes_on else "wb") as file:
+            file.write(os.fsencode(shlex.join(["python", *sys.argv]) + "\n"))
+    if splits.held_out:
+        write_lines(run_dir / "val.txt", splits.val.paths)
     return run_dir
 
 
