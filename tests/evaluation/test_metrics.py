@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from tests.evaluation.scenes import Scene, Style, found, random_scene, truth
-from yolofpn.evaluation.metrics import DetectionMetrics, Metrics
-from yolofpn.structures import Detections
+from yolofpn.evaluation.metrics import DetectionMetrics, Metrics, crowded_images
+from yolofpn.structures import Detections, Target
 
 NAMES = ("ant", "bee", "cat", "dog")
 
@@ -45,19 +45,12 @@ def test_order_of_detections_does_not_matter() -> None:
     assert compute(collect(turned)) == compute(collect(scene))
 
 
-def test_images_repeated_to_fill_a_batch_count_once() -> None:
-    scene = random_scene(4)
-    assert compute(collect(scene + scene[:5])) == compute(collect(scene))
-
-
 @pytest.mark.parametrize("processes", [1, 2, 5])
 def test_processes_merge_to_the_same_numbers(processes: int) -> None:
-    """A distributed sampler deals the images out and repeats the first ones until all have equally many."""
     scene = random_scene(5)
-    padded = scene + scene[: -len(scene) % processes]
     together = DetectionMetrics(NAMES)
     for rank in range(processes):
-        together.merge(collect(padded[rank::processes]).state())
+        together.merge(collect(scene[rank::processes]).state())
     assert len(together) == len(scene)
     assert compute(together) == compute(collect(scene))
 
@@ -78,11 +71,36 @@ def test_an_image_without_boxes_survives_the_merge() -> None:
     assert together.compute().images == 1
 
 
-def test_same_id_for_two_images_is_refused() -> None:
+@pytest.mark.parametrize("second", [truth(0, ((5, 5, 10, 10), 1)), truth(0, ((0, 0, 10, 10), 1))])
+def test_same_id_for_two_images_is_refused(second: Target) -> None:
     metrics = DetectionMetrics(NAMES)
     metrics.add(Detections.empty(), truth(0, ((0, 0, 10, 10), 1)))
     with pytest.raises(ValueError, match="have the id 0"):
-        metrics.add(Detections.empty(), truth(0, ((5, 5, 10, 10), 1)))
+        metrics.add(Detections.empty(), second)
+
+
+def test_two_backgrounds_of_one_id_are_refused_so_that_no_false_positive_is_lost() -> None:
+    metrics = collect([(found(((0, 0, 10, 10), 0.9, 1)), truth(7))])
+    with pytest.raises(ValueError, match="have the id 7"):
+        metrics.merge(collect([(found(((20, 0, 30, 10), 0.9, 1)), truth(7))]).state())
+
+
+def test_more_objects_than_coco_counts_detections_are_told_and_measured_beside() -> None:
+    boxes = [
+        (10.0 * column, 10.0 * row, 10.0 * column + 8, 10.0 * row + 8) for row in range(10) for column in range(15)
+    ]
+    scene = [(found(*((box, 0.9, 1) for box in boxes)), truth(1, *((box, 1) for box in boxes)))]
+    metrics = collect(scene)
+    assert metrics.compute().values["AP"] == pytest.approx(67 / 101)  # 100 of 150 found: recall 0 to .66
+    crowded = crowded_images(metrics.table(), 300)
+    assert crowded is not None
+    assert (crowded.of_a_class, crowded.most_of_a_class, crowded.in_all) == (1, 150, 0)
+    assert crowded.values["AP"] == 1
+    fewer = crowded_images(metrics.table(), 120)
+    assert fewer is not None
+    assert (fewer.in_all, fewer.most_in_all) == (1, 150)
+    assert fewer.values["AP"] == pytest.approx(81 / 101)
+    assert crowded_images(collect(random_scene(3)).table(), 300) is None
 
 
 @pytest.mark.parametrize("label", [-1, 4])

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from pycocotools.coco import COCO  # type: ignore[import-untyped]
@@ -23,6 +26,7 @@ from yolofpn.cli.evaluate import main
 from yolofpn.config import PostprocessConfig
 from yolofpn.config.model import ResizeMode
 from yolofpn.data.images import read_image
+from yolofpn.evaluation.files import write_truth
 from yolofpn.evaluation.run import EvaluateOptions, evaluate
 from yolofpn.inference.predictor import load_detector
 from yolofpn.weights import save_weights
@@ -124,6 +128,89 @@ def test_pycocotools_reads_the_detections_and_agrees(scene: Path, finder: Path, 
     judge.summarize()
     keys = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
     assert [numbers[key] for key in keys] == pytest.approx(judge.stats.tolist())
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_verify_lets_pycocotools_compute_the_same_from_the_files(
+    scene: Path, finder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--weights", str(finder), "--data", str(scene), "--workers", "0", "--output", str(tmp_path / "out")]
+    assert main([*words, "--verify"]) == 0
+    assert "verify: pycocotools agrees" in capsys.readouterr().out
+    truth = COCO(str(tmp_path / "out" / "truth.coco.json"))
+    assert {entry["name"]: number for number, entry in truth.cats.items()} == {"red": 3, "Blue": 7}
+    assert len(truth.anns) == 4
+    # One object less in the file is another AP, which has to be seen.
+    monkeypatch.setattr("yolofpn.evaluation.run.write_truth", _write_truth_without_one)
+    assert main([*words, "--verify"]) == 1
+    error = capsys.readouterr().err
+    assert "verify: pycocotools differs" in error and len(error.splitlines()) == 1
+
+
+def _write_truth_without_one(path: Path, *rest: Any) -> None:
+    write_truth(path, *rest)
+    tree = json.loads(path.read_text())
+    path.write_text(json.dumps({**tree, "annotations": tree["annotations"][1:]}))
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_nothing_found_is_verified_too(scene: Path, finder: Path, tmp_path: Path) -> None:
+    code, numbers = run(tmp_path, scene, finder, verify=True, score_thresh=0.999)
+    assert (code, numbers["AP"]) == (0, 0)
+
+
+@pytest.mark.usefixtures("no_plots")
+@pytest.mark.parametrize("number", [str, "image {}".format, lambda i: 2**70 + i, lambda i: i if i > 10 else str(i)])
+def test_files_have_the_ids_of_the_annotations_whatever_they_are(
+    number: Callable[[int], int | str], scene: Path, finder: Path, tmp_path: Path
+) -> None:
+    tree = json.loads((scene.parent / "truth.json").read_text())
+    for entry in tree["images"]:
+        entry["id"] = number(entry["id"])
+    for entry in tree["annotations"]:
+        entry |= {"image_id": number(entry["image_id"]), "category_id": f"class {entry['category_id']}"}
+    for entry in tree["categories"]:
+        entry["id"] = f"class {entry['id']}"
+    (scene.parent / "truth.json").write_text(json.dumps(tree))
+    code, numbers = run(tmp_path, scene, finder, verify=True)
+    assert code == 0
+    assert numbers["AP"] == pytest.approx((2 / 3 + 51 / 101) / 2)
+    images = json.loads((tmp_path / "out" / "images.json").read_text())
+    assert [(entry["id"], Path(entry["file_name"]).name) for entry in images] == [
+        (number(10 * (i + 1)), f"p{i}.png") for i in range(4)
+    ]
+    results = json.loads((tmp_path / "out" / "detections.coco.json").read_text())
+    assert {result["image_id"] for result in results} == {number(10), number(20)}
+    assert {result["category_id"] for result in results} == {"class 3", "class 7"}
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_images_without_coco_ids_are_listed_with_theirs(tmp_path: Path, finder: Path) -> None:
+    for name in ("b", "a"):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.zeros((32, 48, 3), np.uint8))
+        (tmp_path / f"{name}.txt").write_text("0 .5 .5 .5 .5\n")
+    (tmp_path / "data.yaml").write_text("train: .\nval: .\nnames: [red, blue]\n")
+    assert run(tmp_path, tmp_path / "data.yaml", finder)[0] == 0
+    images = json.loads((tmp_path / "out" / "images.json").read_text())
+    assert images == [
+        {"id": number, "file_name": str(tmp_path / f"{name}.png"), "width": 48, "height": 32}
+        for number, name in enumerate("ab")
+    ]
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_more_objects_than_the_limits_are_told(
+    tmp_path: Path, finder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    squares = [Square("red", row, column) for row in range(8) for column in range(8)]
+    scene = write_squares(tmp_path / "data", [squares * 2], categories={"red": 1, "blue": 2})
+    _, numbers = run(tmp_path, scene, finder)
+    out = capsys.readouterr().out
+    assert "limit: 1 image has more than 100 objects of a class (up to 128)" in out
+    assert "with up to 300 detections" in out
+    assert numbers["AP_at_max_det"] == pytest.approx(numbers["AP"])  # the network makes 64
+    run(tmp_path, scene, finder, max_det=20)
+    assert "limit: 1 image has more than 20 objects (up to 128)" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("no_plots")

@@ -68,6 +68,11 @@ def build_parser() -> Parser:
         metavar="FILE",
         help="for Fast R-CNN: where to look in each picture, as another detector's --save-proposals wrote it",
     )
+    add(
+        "--verify",
+        action="store_true",
+        help="let pycocotools compute COCO's twelve numbers from the files written, and say whether it agrees",
+    )
     add("--json", type=Path, metavar="FILE", help="write the numbers there too")
     add(
         "--save-thresholds",

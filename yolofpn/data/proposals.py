@@ -114,7 +114,9 @@ def _read(path: Path, dataset: DetectionDataset, split: str) -> tuple[NDArray[np
     names = [PurePath(name).name for name in dataset.paths]
     shared = {name for name, count in Counter(names).items() if count > 1}  # by several folders: it names no picture
     index_of: dict[int | str, int] = {name: index for index, name in enumerate(names) if name not in shared}
-    index_of |= {number: index for index, number in enumerate(dataset.image_ids.tolist())}
+    source = dataset.source_ids
+    ids = dataset.image_ids.tolist() if source is None else source.images
+    index_of |= {number: index for index, number in enumerate(ids)}
     collector = _Collector(index_of)
     try:
         items = parse_json(path.read_bytes(), collector)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import cv2
 import numpy as np
 
 from yolofpn.data.dataset import DetectionDataset
+from yolofpn.data.images import image_size
 from yolofpn.data.show import draw_target
 from yolofpn.errors import InputError
 from yolofpn.evaluation.confusion import confusion_matrix, worst_images
@@ -22,6 +24,7 @@ from yolofpn.evaluation.table import EvaluationTable
 from yolofpn.inference.coco_sink import rounded_results
 from yolofpn.inference.output_files import write_atomically, write_errors
 from yolofpn.inference.output_names import next_output_dir, safe_part
+from yolofpn.ops.boxes import xyxy_to_xywh
 from yolofpn.structures import Detections, Image, Target
 
 OUTPUT_BASE = Path("runs/evaluate")
@@ -55,18 +58,104 @@ def write_json(path: Path, tree: Mapping[str, Any]) -> None:
     write_atomically(path, text.encode("utf-8", "backslashreplace"))
 
 
-def write_detections(path: Path, found: Mapping[int, Detections]) -> None:
+@dataclass(frozen=True)
+class WrittenIds:
+    """The ids that files call images and classes by: those of the annotation file, whatever they are.
+
+    Attributes:
+        images: by image id of the data set.
+        categories: by label.
+    """
+
+    images: dict[int, int | str]
+    categories: tuple[int | str, ...]
+
+    @classmethod
+    def of(cls, dataset: DetectionDataset) -> WrittenIds:
+        """Those of a data set."""
+        numbers: list[int] = dataset.image_ids.tolist()
+        source = dataset.source_ids
+        images = dict(zip(numbers, numbers if source is None else source.images, strict=True))
+        return cls(images, dataset.category_ids if source is None else source.categories)
+
+
+def write_detections(path: Path, found: Mapping[int, Detections], ids: WrittenIds, *, exact: bool = False) -> None:
     """Write all detections as a COCO results list, which pycocotools loads beside the data set's annotations.
 
     Args:
         path: the JSON file.
-        found: by image id of the data set, with its category ids.
+        found: by image id of the data set, with its labels.
+        ids: what the file calls them.
+        exact: write every digit, as a comparison needs; else as many as say something.
 
     Raises:
         UserError: the file cannot be written.
     """
-    results = (result for image_id in sorted(found) for result in rounded_results(found[image_id], image_id))
-    lines = ",\n".join(map(json.dumps, results))
+
+    def results() -> Iterator[dict[str, Any]]:
+        for number in sorted(found):
+            detections = replace(found[number], category_ids=())
+            for result in detections.to_coco(number) if exact else rounded_results(detections, number):
+                yield {**result, "image_id": ids.images[number], "category_id": ids.categories[result["category_id"]]}
+
+    _write_list(path, results())
+
+
+def write_images(path: Path, dataset: DetectionDataset, ids: WrittenIds) -> None:
+    """Write which image each id is: a JSON list of id, file_name, width and height.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    _write_list(path, _image_entries(dataset, ids))
+
+
+def write_truth(path: Path, dataset: DetectionDataset, targets: Iterable[Target], ids: WrittenIds) -> None:
+    """Write the ground truth that was measured against as a COCO data set; ignore regions are its crowds.
+
+    Args:
+        path: the JSON file.
+        dataset: whose images and classes they are.
+        targets: of all images, in pixels of the images as they are.
+        ids: what the file calls them.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    annotations: list[dict[str, Any]] = []
+    for target in targets:
+        boxes = xyxy_to_xywh(target.boxes.double()).tolist()
+        rows = zip(boxes, target.labels.tolist(), target.ignore.tolist(), target.areas.double().tolist(), strict=True)
+        annotations += (
+            {
+                "image_id": ids.images[target.image_id],
+                "category_id": ids.categories[label],
+                "bbox": box,
+                "area": area,
+                "iscrowd": int(ignored),
+            }
+            for box, label, ignored, area in rows
+        )
+    tree = {
+        "images": list(_image_entries(dataset, ids)),
+        "categories": [{"id": i, "name": name} for i, name in zip(ids.categories, dataset.names, strict=True)],
+        "annotations": [{"id": number, **entry} for number, entry in enumerate(annotations, start=1)],
+    }
+    write_atomically(path, json.dumps(tree).encode())
+
+
+def _image_entries(dataset: DetectionDataset, ids: WrittenIds) -> Iterator[dict[str, Any]]:
+    for index, number in enumerate(dataset.image_ids.tolist()):
+        path = Path(dataset.paths[index])
+        try:
+            height, width = image_size(path)
+        except InputError:
+            height, width = dataset.sizes[index].tolist()
+        yield {"id": ids.images[number], "file_name": str(path), "width": width, "height": height}
+
+
+def _write_list(path: Path, entries: Iterable[Mapping[str, Any]]) -> None:
+    lines = ",\n".join(map(json.dumps, entries))
     write_atomically(path, f"[\n{lines}\n]\n".encode())
 
 

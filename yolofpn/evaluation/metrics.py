@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,6 +24,8 @@ from yolofpn.evaluation.voc import voc_precision
 from yolofpn.structures import Detections, Target
 
 PROPOSAL_LIMITS = (100, 1000)
+COCO_LIMIT = 100  # detections of an image and class that COCO's AP counts
+COCO_KEYS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 DETECTION_FIELDS = ("boxes", "scores", "labels")
 OBJECT_FIELDS = ("boxes", "labels", "ignore", "areas")
 
@@ -102,10 +105,11 @@ class DetectionMetrics:
         return len(self._images)
 
     def add(self, detections: Detections, target: Target) -> None:
-        """Add one image. One that is there already, as a sampler repeats some to fill its last batch, is left out.
+        """Add one image.
 
         Raises:
-            ValueError: a label is not that of a class, or another image has the same id.
+            ValueError: a label is not that of a class, or another image has the same id. One that comes twice is no
+                exception: which of two results counts would be chance.
         """
         # without what else detections carry: their pictures would stay in memory
         detections = Detections(detections.boxes.detach(), detections.scores.detach(), detections.labels).to("cpu")
@@ -113,9 +117,9 @@ class DetectionMetrics:
         for labels in (detections.labels, target.labels):
             if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < len(self.names):
                 raise ValueError(f"labels must be in 0 .. {len(self.names) - 1}, got {labels.tolist()}")
-        _, present = self._images.setdefault(target.image_id, (detections, target))
-        if not _same_objects(present, target):
-            raise ValueError(f"two images with different objects have the id {target.image_id}")
+        if target.image_id in self._images:
+            raise ValueError(f"two images have the id {target.image_id}")
+        self._images[target.image_id] = (detections, target)
 
     def images(self) -> Iterator[tuple[int, Detections, Target]]:
         """Id, detections and ground truth of each image, in the order in which they were added."""
@@ -135,7 +139,11 @@ class DetectionMetrics:
         }
 
     def merge(self, state: dict[str, Tensor]) -> None:
-        """Add what another process collected, given its ``state``. An image that both have counts once."""
+        """Add what another process collected of other images, given its ``state``.
+
+        Raises:
+            ValueError: both have an image of the same id.
+        """
         sizes = state["detection_counts"].tolist(), state["object_counts"].tolist()
         boxes, scores, labels = (torch.split(state[f"detection_{name}"], sizes[0]) for name in DETECTION_FIELDS)
         objects = [torch.split(state[f"object_{name}"], sizes[1]) for name in OBJECT_FIELDS]
@@ -209,6 +217,46 @@ def class_agnostic_recall(table: EvaluationTable) -> dict[str, float]:
     }
 
 
+@dataclass(frozen=True)
+class CrowdedImages:
+    """Images with more objects than the limits of detections leave room for.
+
+    Attributes:
+        of_a_class: how many hold more objects of one class than COCO's AP counts detections.
+        most_of_a_class: the most objects of one class in an image.
+        in_all: how many hold more objects than detections were asked for.
+        most_in_all: the most objects in an image.
+        values: AP to APl with as many detections of an image and class as were asked for; empty where none is needed.
+    """
+
+    of_a_class: int
+    most_of_a_class: int
+    in_all: int
+    most_in_all: int
+    values: dict[str, float] = field(default_factory=dict)
+
+
+def crowded_images(table: EvaluationTable, max_detections: int) -> CrowdedImages | None:
+    """Where the limits of detections cap recall; None where they do not.
+
+    Args:
+        table: all detections and objects.
+        max_detections: of an image, as they were asked for.
+    """
+    objects = ~table.objects.ignore
+    _, places, counts = np.unique(table.object_groups[objects], return_index=True, return_counts=True)
+    images = np.bincount(table.objects.images[objects], minlength=len(table.image_ids))
+    over = table.objects.images[objects][places[counts > COCO_LIMIT]]
+    in_all = int((images > max_detections).sum())
+    if not len(over) and not in_all:
+        return None
+    values = {}
+    if len(over) and max_detections > COCO_LIMIT:
+        matches = match_coco(table, max_detections)
+        values = _precision_values(precision_at_recall(table, matches, max_detections))
+    return CrowdedImages(len(np.unique(over)), int(counts.max()), in_all, int(images.max()), values)
+
+
 def _precision_values(precision: Floats) -> dict[str, float]:
     """[C, A, T, R] -> the six numbers; the IoU thresholds 0.5 and 0.75 are number 0 and 5."""
     return {
@@ -242,10 +290,6 @@ def _counts_to_json(counts: Counts) -> dict[str, float]:
         "recall": counts.recall,
         "F1": counts.f1,
     }
-
-
-def _same_objects(first: Target, second: Target) -> bool:
-    return torch.equal(first.boxes, second.boxes) and torch.equal(first.labels, second.labels)
 
 
 def _join(images: Sequence[Detections | Target], empty: Detections | Target, name: str) -> Tensor:

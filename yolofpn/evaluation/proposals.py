@@ -13,6 +13,7 @@ from torch import Tensor
 
 from yolofpn.data.loader import Batch
 from yolofpn.errors import UserError
+from yolofpn.evaluation.files import WrittenIds
 from yolofpn.evaluation.metrics import DetectionMetrics
 from yolofpn.inference.coco_sink import rounded_results
 from yolofpn.inference.output_files import part_path, write_errors
@@ -67,13 +68,14 @@ class ProposalCollector:
             self.metrics.add(found, replace(original, labels=torch.zeros_like(original.labels)))
 
 
-def write_proposals(path: Path, metrics: DetectionMetrics, category_id: int) -> None:
+def write_proposals(path: Path, metrics: DetectionMetrics, ids: WrittenIds) -> None:
     """Write a COCO results list: image_id, category_id, bbox [x, y, width, height], score, each picture's best first.
 
     Args:
         path: the JSON file; of 5,000 pictures it takes about 500 MB.
         metrics: of a ``ProposalCollector``.
-        category_id: one of the data set's, since pycocotools leaves out all others even where it ignores classes.
+        ids: what the file calls the images, and one of the data set's categories, the first: pycocotools leaves out
+            all others even where it ignores classes.
 
     Raises:
         UserError: the file cannot be written.
@@ -83,13 +85,13 @@ def write_proposals(path: Path, metrics: DetectionMetrics, category_id: int) -> 
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("w") as file:
             file.write("[")
-            for number, line in enumerate(_lines(metrics, category_id)):
+            for number, line in enumerate(_lines(metrics, ids)):
                 file.write(",\n" + line if number else "\n" + line)
             file.write("\n]\n")
         part.replace(path)
 
 
-def _lines(metrics: DetectionMetrics, category_id: int) -> Iterator[str]:
-    for image_id, found, _ in metrics.images():
-        for result in rounded_results(replace(found, category_ids=(category_id,)), image_id):
-            yield json.dumps(result)
+def _lines(metrics: DetectionMetrics, ids: WrittenIds) -> Iterator[str]:
+    for number, found, _ in metrics.images():
+        for result in rounded_results(found, number):
+            yield json.dumps({**result, "image_id": ids.images[number], "category_id": ids.categories[0]})

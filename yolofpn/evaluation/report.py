@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from yolofpn.evaluation.coco import NO_OBJECTS
-from yolofpn.evaluation.metrics import ClassMetrics, Metrics
+from yolofpn.evaluation.metrics import COCO_LIMIT, ClassMetrics, CrowdedImages, Metrics
 from yolofpn.evaluation.operating_point import Counts
 
 LONGEST_NAME = 24
@@ -37,6 +37,29 @@ def format_metrics(metrics: Metrics) -> str:
 def format_proposals(recall: dict[str, float]) -> str:
     """The columns of the FPN paper's table 1 (arXiv 1612.03144), with 1000 proposals of a picture also by size."""
     return "proposals:\n" + _columns(["AR100", "AR1000", "AR1000s", "AR1000m", "AR1000l"], recall)
+
+
+def format_crowded(crowded: CrowdedImages, max_detections: int) -> list[str]:
+    """What the limits of detections cost, in lines."""
+    lines = []
+    if crowded.of_a_class:
+        lines.append(
+            f"limit: {_images(crowded.of_a_class)} more than {COCO_LIMIT} objects of a class (up to "
+            f"{crowded.most_of_a_class}), and COCO's AP counts {COCO_LIMIT} detections of an image and class"
+        )
+    if crowded.in_all:
+        lines.append(
+            f"limit: {_images(crowded.in_all)} more than {max_detections} objects (up to {crowded.most_in_all}): "
+            f"raise --max-det to find all"
+        )
+    if crowded.values:
+        shown = _columns(["AP", "AP50", "AP75", "APs", "APm", "APl"], crowded.values)
+        lines.append(f"with up to {max_detections} detections (--max-det):\n{shown}")
+    return lines
+
+
+def _images(count: int) -> str:
+    return "1 image has" if count == 1 else f"{count} images have"
 
 
 def _class_table(shown: Sequence[ClassMetrics], metrics: Metrics) -> list[str]:

@@ -16,23 +16,29 @@ from yolofpn.data.names import ClassMatch, match_classes
 from yolofpn.data.proposals import HOW_TO_WRITE, with_proposals
 from yolofpn.errors import UserError
 from yolofpn.evaluation.files import (
+    WrittenIds,
     prepare_output,
     write_detections,
+    write_images,
     write_json,
     write_plots,
+    write_truth,
     write_worst_images,
 )
-from yolofpn.evaluation.metrics import PROPOSAL_LIMITS, Metrics, class_agnostic_recall
+from yolofpn.evaluation.metrics import PROPOSAL_LIMITS, Metrics, class_agnostic_recall, crowded_images
 from yolofpn.evaluation.proposals import write_proposals
-from yolofpn.evaluation.report import format_metrics, format_proposals
+from yolofpn.evaluation.report import format_crowded, format_metrics, format_proposals
 from yolofpn.evaluation.run_detector import Found, RunSettings, run_detector
 from yolofpn.evaluation.thresholds import SUFFIX, save_thresholds
+from yolofpn.evaluation.verify import verify
 from yolofpn.graphs.exported import ExportedDetector
 from yolofpn.inference.load import load_for_inference
 from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.threads import share_processors
 from yolofpn.models.fast_rcnn import FastRCNN
 from yolofpn.models.proposal_network import ProposalNetwork
+
+DETECTIONS, IMAGES, TRUTH = "detections.coco.json", "images.json", "truth.coco.json"
 
 
 @dataclass(frozen=True)
@@ -64,11 +70,12 @@ class EvaluateOptions:
     json: Path | None = None
     save_thresholds: Path | None = None
     save_proposals: Path | None = None
+    verify: bool = False
     proposals: Path | None = None
 
 
 def evaluate(options: EvaluateOptions) -> int:
-    """Measure, print, write; the exit code: 0 done, 1 some pictures are missing or could not be read.
+    """Measure, print, write; the exit code: 0 done, 1 some pictures are missing or unreadable, or --verify differs.
 
     Raises:
         UserError: nothing can be measured: bad weights, data or options, no class in common, no place to write to.
@@ -91,12 +98,24 @@ def evaluate(options: EvaluateOptions) -> int:
     if found.proposals is not None:
         numbers["proposals"] = class_agnostic_recall(found.proposals.table())
         print(format_proposals(numbers["proposals"]))
+    crowded = crowded_images(found.metrics.table(), options.max_det)
+    if crowded is not None:
+        print("\n".join(format_crowded(crowded, options.max_det)))
+        if crowded.values:
+            numbers["AP_at_max_det"] = crowded.values["AP"]
     print(f"pictures: {len(dataset)} in {seconds:.1f} s, of which {metrics.seconds:.1f} s for the metrics")
     write_files(output, options, dataset, found, metrics, numbers)
     if options.save_thresholds is not None:
         print(save_thresholds(options.save_thresholds, predictor, match, found.metrics.table(), options.report_thresh))
+    agrees = not options.verify or _verify(output, metrics)
     print(f"results: {output}")
-    return _exit_code(dataset, found)
+    return _exit_code(dataset, found) if agrees else 1
+
+
+def _verify(output: Path, metrics: Metrics) -> bool:
+    agrees, line = verify(output / TRUTH, output / DETECTIONS, metrics.values)
+    print(line, file=None if agrees else sys.stderr)
+    return agrees
 
 
 def open_predictor(options: EvaluateOptions) -> Predictor:
@@ -179,13 +198,17 @@ def write_files(
     Raises:
         UserError: a file cannot be written.
     """
+    ids = WrittenIds.of(dataset)
     write_json(output / "results.json", {**numbers, "settings": asdict(options)})
     if options.json is not None:
         write_json(options.json, numbers)
     if options.save_proposals is not None and found.proposals is not None:
-        write_proposals(options.save_proposals, found.proposals, dataset.category_ids[0])
+        write_proposals(options.save_proposals, found.proposals, ids)
     table, detections = found.metrics.table(), found.detections(dataset)
-    write_detections(output / "detections.coco.json", detections)
+    write_detections(output / DETECTIONS, detections, ids, exact=options.verify)
+    write_images(output / IMAGES, dataset, ids)
+    if options.verify:
+        write_truth(output / TRUTH, dataset, (target for _, _, target in found.metrics.images()), ids)
     write_plots(output, metrics, table)
     write_worst_images(output / "worst", dataset, detections, table, options.report_thresh, found.failures.keys())
 

@@ -59,11 +59,8 @@ class Found:
     failures: dict[int, str]
 
     def detections(self, dataset: DetectionDataset) -> dict[int, Detections]:
-        """By image id, with the data set's names and category ids."""
-        return {
-            image_id: replace(detections, names=dataset.names, category_ids=dataset.category_ids)
-            for image_id, detections, _ in self.metrics.images()
-        }
+        """By image id, with the data set's names."""
+        return {image_id: replace(detections, names=dataset.names) for image_id, detections, _ in self.metrics.images()}
 
 
 def run_detector(predictor: Predictor, dataset: DetectionDataset, match: ClassMatch, settings: RunSettings) -> Found:
