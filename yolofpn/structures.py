@@ -311,6 +311,21 @@ class Detections:
         )
 
 
+def size_fits(detector: object, size: tuple[int, int]) -> bool:
+    """Whether ``detector`` takes inputs of ``size`` (height, width).
+
+    Multiples of its ``size_divisor`` fit, and of a network built from a Darknet cfg the cfg's own size (``own_size``).
+    """
+    divisor: int = getattr(detector, "size_divisor", 1)
+    return size == getattr(detector, "own_size", None) or all(side > 0 and side % divisor == 0 for side in size)
+
+
+def smallest_input(detector: Detector) -> tuple[int, int]:
+    """(height, width) of an input that ``detector`` takes, and that costs little."""
+    own: tuple[int, int] | None = getattr(detector, "own_size", None)
+    return own or (detector.size_divisor, detector.size_divisor)
+
+
 class Detector(Protocol):
     """What every network of the project offers, one-stage, two-stage or built from a Darknet cfg.
 

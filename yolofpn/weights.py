@@ -231,12 +231,7 @@ def _load_darknet(
     file = open_weights(path)
     cfg_path, cfg_note = find_cfg(path, len(file.numbers), given_cfg)
     cfg = read_cfg(cfg_path)
-    network, layers = load_darknet_network(cfg, file)
-    if not layers.complete:
-        raise UserError(
-            f"{path}: holds the first {layers.loaded} of {layers.total} layers of {cfg_path}: "
-            "it can start a training, but cannot detect"
-        )
+    network, _ = load_darknet_network(cfg, file, complete_only=True)
     _check_outputs(network, str(path))
     names, names_note = find_names(path, cfg_path, network.num_classes, given_names)
     metadata = Metadata(
@@ -246,7 +241,7 @@ def _load_darknet(
         category_ids=coco_category_ids(names),
         header=file.header,
     )
-    return LoadedWeights(network, metadata, [*notes, cfg_note, names_note])
+    return LoadedWeights(network, metadata, [*notes, cfg_note, names_note, *cfg.notes])
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str]:

@@ -29,7 +29,7 @@ def test_candidates_are_what_suppression_starts_from(predictor: Predictor) -> No
     maps = predictor.backend.start(torch.from_numpy(batch[:, :, ::-1].copy()).permute(2, 0, 1)[None])()
     assert isinstance(predictor.detector, DarknetNetwork)
     for threshold in (0.25, 0.001):
-        boxes, scores, labels = candidates(maps, predictor.detector.specs, 2, threshold)
+        boxes, scores, labels = candidates(maps, predictor.detector.specs, 2, threshold, predictor.img_size)
         kept = batched_nms(boxes, scores, labels, NMS_THRESH)
         limits = Limits(threshold, NMS_THRESH, 300)
         found = predictor.detector.postprocess(maps, [predictor.img_size], limits)[0]

@@ -5,15 +5,20 @@ import pytest
 
 from yolofpn.darknet.cfg import parse_cfg, read_cfg
 from yolofpn.darknet.sections import (
+    Activate,
     AvgPool,
+    BatchNorm,
     Connected,
     Convolutional,
     Identity,
+    Implicit,
+    LocalAvgPool,
     MaxPool,
     Net,
     Region,
     Reorg,
     Route,
+    Sam,
     ScaleChannels,
     Section,
     Shortcut,
@@ -62,7 +67,34 @@ def section_of(text: str) -> Section:
             "[yolo]\nmask=2,0\nanchors=1,2, 3,4, 5,6.5,\nnum=3\nclasses=7\nscale_x_y=1.05\nthresh=.001\njitter=.3",
             Yolo(7, ((5, 6.5), (1, 2)), 1.05),
         ),
-        ("[yolo]\nanchors=1,2,3,4\nnum=2\nnms_kind=greedynms\nbeta_nms=.6", Yolo(20, ((1, 2), (3, 4)), 1.0)),
+        (
+            "[yolo]\nanchors=1,2,3,4\nnum=2\nnms_kind=greedynms\nbeta_nms=.9",
+            Yolo(20, ((1, 2), (3, 4)), 1.0, nms_exponent=0.6),
+        ),
+        (
+            "[yolo]\nanchors=1,2\nnms_kind=diounms\nbeta_nms=.9\nnew_coords=1",
+            Yolo(20, ((1, 2),), 1.0, new_coords=True, nms_exponent=0.9),
+        ),
+        ("[yolo]\nanchors=1,2\nnms_kind=cornersnms\nbeta_nms=.9", Yolo(20, ((1, 2),), 1.0)),
+        ("[yolo]\nanchors=1,2,3,4,5,6\nnum=1\nmask=2", Yolo(20, ((5, 6),), 1.0)),
+        ("[yolo]\nanchors=1,2,3,4,5\nnum=1", Yolo(20, ((1, 2),), 1.0)),
+        ("[Gaussian_yolo]\nanchors=1,2\nuc_normalizer=1", Yolo(20, ((1, 2),), 1.0, gaussian=True)),
+        ("[convolutional]\nsize=5\npad=2\nactivation=silu", Convolutional(1, 5, 1, 2, 1, False, "swish")),
+        ("[convolutional]\nsize=3\npad=1\ndilation=4", Convolutional(1, 3, 1, 1, 1, False, "logistic", dilation=4)),
+        ("[convolutional]\nsize=1\ndilation=4", Convolutional(1, 1, 1, 0, 1, False, "logistic")),
+        ("[convolutional]\nassisted_excitation=4000", Convolutional(1, 1, 1, 0, 1, False, "logistic")),
+        (
+            "[shortcut]\nfrom=-1\nweights_type=per_layer\nweights_normalization=avg_relu",
+            Shortcut((-1,), "linear", "per_feature", "relu"),
+        ),
+        ("[scale_channels]\nfrom=-1\nscale_wh=1", ScaleChannels(-1, "linear", per_pixel=True)),
+        ("[sam]\nfrom=-2", Sam(-2, "linear")),
+        ("[batchnorm]", BatchNorm()),
+        ("[implicit]\nfilters=8\natoms=2\nstd=.02", Implicit(8, 2)),
+        ("[local_avgpool]\nsize=4\nstride=4", LocalAvgPool(4, 4, padding=3)),
+        ("[reorg3d]\nstride=2", Reorg(2, usual=True)),
+        ("[activation]\nactivation=ramp", Activate("ramp")),
+        ("[contrastive]\nclasses=1\nyolo_layer=-2", Identity()),
         (
             "[region]\nanchors=.5,1\nnum=1\ncoords=4\nclasses=80\nsoftmax=1\nthresh=.6",
             Region(80, ((0.5, 1),), softmax=True),
@@ -97,20 +129,19 @@ def test_training_keys_and_comments_do_not_make_another_network() -> None:
     ("text", "message"),
     [
         ("[convolutionl]", "line 4: [convolutionl] unknown section (did you mean [convolutional]?)"),
-        ("[Gaussian_yolo]", "line 4: [Gaussian_yolo] unknown section (supported: convolutional, "),
+        ("[Gaussian_yolo]\nanchors=1,2\nyolo_point=left_top", "yolo_point=left_top is not supported"),
         ("[rnn]\noutput=4", "line 4: [rnn] recurrent networks are not supported"),
         ("[avgpool]\n[net]", "line 5: [net] only the first section can be [net]"),
         ("[convolutional]\n\nfilter=3", "line 6: [convolutional] unknown key 'filter' (did you mean 'filters'?)"),
-        ("[yolo]\nanchors=1,2\nwhatever=1", "line 6: [yolo] unknown key 'whatever'"),
+        ("[yolo]\nanchors=1,2\nnew_coord=1", "line 6: [yolo] unknown key 'new_coord' (did you mean 'new_coords'?)"),
         ("[convolutional]\nfilters=3.5", "line 5: [convolutional] filters=3.5: '3.5' is no whole number"),
         ("[convolutional]\nfilters=0", "line 5: [convolutional] filters=0: must be at least 1"),
-        ("[convolutional]\npad=2", "line 5: [convolutional] pad=2: must be 0 or 1"),
+        ("[convolutional]\npad=on", "line 5: [convolutional] pad=on: 'on' is no whole number"),
         ("[convolutional]\nactivation=leeky", "activation=leeky is not supported (did you mean leaky?)"),
         ("[convolutional]\nactivation=hardtan", "activation=hardtan is not supported (supported: linear, "),
         ("[convolutional]\nstride_x=1\nstride_y=2", "line 5: [convolutional] stride_x=1 and stride_y=2 differ"),
-        ("[convolutional]\ndilation=2", "line 5: [convolutional] dilation=2 is not supported, only dilation=1"),
+        ("[convolutional]\nsize=3\ndilation=2", "line 6: [convolutional] dilation=2 is supported with pad=1"),
         ("[convolutional]\nantialiasing=1", "antialiasing=1 is not supported, only antialiasing=0"),
-        ("[convolutional]\nassisted_excitation=4000", "assisted_excitation=4000 is not supported"),
         ("[convolutional]\nflipped=1", "flipped=1 is not supported"),
         ("[convolutional]\nshare_index=3", "line 5: [convolutional] share_index= is not supported"),
         ("[convolutional]\ndontload=1", "dontload=1 is not supported"),
@@ -118,13 +149,12 @@ def test_training_keys_and_comments_do_not_make_another_network() -> None:
         ("[convolutional]\nsize 3", "line 5: 'size 3' is neither [section] nor key=value"),
         ("[convolutional\nsize=3", "line 4: '[convolutional' lacks its closing bracket"),
         ("[shortcut]", "line 4: [shortcut] from= is missing"),
-        ("[shortcut]\nfrom=-1\nweights_type=per_channel", "weights_type=per_channel is not supported"),
+        ("[shortcut]\nfrom=-1\nweights_type=per_pixel", "weights_type=per_pixel is not supported"),
         ("[shortcut]\nfrom=a", "line 5: [shortcut] from=a: 'a' is no whole number"),
         ("[route]\nlayers=", "line 5: 'layers=' is neither [section] nor key=value"),
         ("[route]\nlayers=1,,2", "line 5: [route] layers=1,,2: '' is no whole number"),
         ("[route]\nlayers=-1\ngroups=2\ngroup_id=2", "line 7: [route] group_id=2 must be below groups=2"),
         ("[scale_channels]\nfrom=-1,-2", "from= must name one layer"),
-        ("[scale_channels]\nfrom=-1\nscale_wh=1", "scale_wh=1 is not supported"),
         ("[upsample]\nscale=2", "scale=2 is not supported, only scale=1"),
         ("[maxpool]\nsize=2\npadding=2", "line 6: [maxpool] padding=2 must be below size=2"),
         ("[maxpool]\nmaxpool_depth=1", "maxpool_depth=1 is not supported"),
@@ -136,8 +166,10 @@ def test_training_keys_and_comments_do_not_make_another_network() -> None:
         ("[yolo]\nanchors=1,nan", "anchors=1,nan: 'nan' is no number"),
         ("[yolo]\nanchors=1,-1", "anchors= must be positive"),
         ("[yolo]", "line 4: [yolo] anchors= holds 0 numbers, num=1 needs 2"),
-        ("[yolo]\nanchors=1,2\nnew_coords=1", "line 6: [yolo] new_coords=1 is not supported, only new_coords=0"),
-        ("[yolo]\nanchors=1,2\nnms_kind=diounms", "nms_kind=diounms is not supported (supported: default, greedynms)"),
+        ("[yolo]\nanchors=1,1e9", "line 5: [yolo] anchors=1,1e9: '1e9' is beyond 1,000,000"),
+        (f"[convolutional]\nfilters={'9' * 20}", f"filters={'9' * 20}: must be at most 1000000"),
+        (f"[convolutional]\nfilters={'9' * 5000}", f"filters={'9' * 60}...: '{'9' * 60}...' is no whole number"),
+        ("[yolo]\nanchors=1,2\nclasses=200000", "classes=200000: must be at most 100000"),
         ("[region]\nanchors=1,2\ntree=9k.tree", "line 6: [region] tree= is not supported"),
         ("[region]\nanchors=1,2\ncoords=5", "coords=5 is not supported"),
     ],
@@ -163,7 +195,8 @@ def test_refuses_with_file_line_and_remedy(text: str, message: str) -> None:
         ),
         ("[net]\nwidth=32\nheight=99999\n[avgpool]", "my.cfg: line 3: [net] height=99999: must be at most 16384"),
         ("[net]\nwidth=32\nheight=-32\n[avgpool]", "my.cfg: line 3: [net] height=-32: must be at least 1"),
-        (NET + "channels=1\n[avgpool]", "my.cfg: line 4: [net] channels=1 is not supported, only channels=3"),
+        (NET + "channels=4\n[avgpool]", "my.cfg: line 4: [net] channels=4 is not supported"),
+        (NET + "[avgpool]\n" * 5001, "my.cfg: has 5,001 layers, more than 5,000"),
         (NET + "letter_box=2\n[avgpool]", "my.cfg: line 4: [net] letter_box=2: must be 0 or 1"),
         (NET + "leter_box=1\n[avgpool]", "line 4: [net] unknown key 'leter_box' (did you mean 'letter_box'?)"),
     ],
@@ -172,6 +205,21 @@ def test_refuses_a_wrong_head(text: str, message: str) -> None:
     with pytest.raises(UserError) as caught:
         parse_cfg(text, "my.cfg")
     assert message in str(caught.value)
+
+
+def test_notes_the_keys_that_darknet_overlooks() -> None:
+    text = NET + "mosiac=1\nseen=3\n[yolo]\nanchors=1,2\nbeta1=3\nuc_normalizer=1\nwhatever=1"
+    (note,) = parse_cfg(text, "my.cfg").notes
+    assert note.startswith("my.cfg: ")
+    assert [each in note for each in ("mosiac (line 4)", "seen (line 5)", "beta1 (line 8)", "whatever (line 10)")]
+    assert "uc_normalizer" not in note
+    assert parse_cfg(NET + "[avgpool]", "my.cfg").notes == ()
+
+
+def test_refuses_a_file_that_is_too_long(tmp_path: Path) -> None:
+    (tmp_path / "long.cfg").write_text(NET + "[avgpool]\n" + "# \n" * 1_500_000)
+    with pytest.raises(UserError, match="more than"):
+        read_cfg(tmp_path / "long.cfg")
 
 
 def test_refuses_what_is_no_cfg_file(tmp_path: Path) -> None:

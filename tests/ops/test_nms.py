@@ -22,13 +22,32 @@ def reference_iou(first: Sequence[float], second: Sequence[float]) -> float:
     return width * height / union if union > 0 else 0.0
 
 
-def reference_nms(boxes: Tensor, scores: Tensor, labels: Tensor, nms_thresh: float) -> list[int]:
+def reference_distance(first: Sequence[float], second: Sequence[float], exponent: float | None) -> float:
+    """What Darknet's programs subtract from the IoU: ``box_diounms`` of box.c, in its words."""
+    if exponent is None:
+        return 0.0
+    width = max(first[2], second[2]) - min(first[0], second[0])
+    height = max(first[3], second[3]) - min(first[1], second[1])
+    c = width * width + height * height
+    if c == 0:
+        return 0.0
+    (ax, ay), (bx, by) = (((box[0] + box[2]) / 2, (box[1] + box[3]) / 2) for box in (first, second))
+    return float((((ax - bx) ** 2 + (ay - by) ** 2) / c) ** exponent)
+
+
+def reference_nms(
+    boxes: Tensor, scores: Tensor, labels: Tensor, nms_thresh: float, exponent: float | None = None
+) -> list[int]:
     """Greedy suppression as it is told: one box after the other, in plain Python."""
     rows, values, classes = boxes.tolist(), scores.tolist(), labels.tolist()
     kept: list[int] = []
     for index in sorted(range(len(rows)), key=lambda index: (-values[index], index)):
         rivals = (other for other in kept if classes[other] == classes[index])
-        if all(reference_iou(rows[other], rows[index]) <= nms_thresh for other in rivals):
+        overlaps = (
+            reference_iou(rows[other], rows[index]) - reference_distance(rows[other], rows[index], exponent)
+            for other in rivals
+        )
+        if all(overlap <= nms_thresh for overlap in overlaps):
             kept.append(index)
     return kept
 
@@ -42,6 +61,25 @@ def clusters(count: int, num_classes: int, seed: int) -> tuple[Tensor, Tensor, T
     scores = (torch.rand(count, generator=generator) * 100).round() / 100
     labels = (num_classes * torch.rand(count, generator=generator) ** 3).long()
     return boxes, scores, labels
+
+
+@pytest.mark.parametrize("exponent", [0.6, 0.3, 2.0, 0.0])
+@pytest.mark.parametrize(("count", "num_classes"), [(200, 1), (300, 3)])
+def test_distances_agree_with_reference(count: int, num_classes: int, exponent: float) -> None:
+    boxes, scores, labels = clusters(count, num_classes, seed=count)
+    boxes[-3:] = boxes[-1]  # equal boxes have no distance
+    boxes[:2, 2:] = boxes[:2, :2]  # empty ones
+    kept = batched_nms(boxes, scores, labels, 0.45, exponent)
+    assert kept.tolist() == reference_nms(boxes, scores, labels, 0.45, exponent)
+
+
+def test_distance_by_hand() -> None:
+    # IoU 50 / 150 = .333; the centres are 5 apart, the box around both is 15 x 10: d2 / c2 = 25 / 325.
+    boxes, scores = torch.tensor([[0.0, 0, 10, 10], [5, 0, 15, 10]]), torch.tensor([0.9, 0.8])
+    labels, overlap = torch.zeros(2, dtype=torch.int64), 1 / 3 - (25 / 325) ** 0.6
+    assert batched_nms(boxes, scores, labels, 0.1).tolist() == [0]
+    assert batched_nms(boxes, scores, labels, overlap - 1e-6, 0.6).tolist() == [0]
+    assert batched_nms(boxes, scores, labels, overlap + 1e-6, 0.6).tolist() == [0, 1]
 
 
 def test_hand_worked_case() -> None:

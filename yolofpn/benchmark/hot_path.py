@@ -102,7 +102,7 @@ def after_network(
     specs = getattr(predictor.detector, "specs", None)
     if specs is None:
         return steps
-    boxes, scores, labels = candidates(maps, specs, predictor.detector.num_classes, threshold)
+    boxes, scores, labels = candidates(maps, specs, predictor.detector.num_classes, threshold, predictor.img_size)
     lists = xyxy_to_xywh(boxes).tolist(), scores.tolist(), labels.tolist()
     on = f"{len(boxes):,} candidates"
     return steps | {
@@ -114,14 +114,18 @@ def after_network(
 
 
 def candidates(
-    maps: dict[str, Tensor], specs: dict[str, MapSpec], num_classes: int, threshold: float
+    maps: dict[str, Tensor],
+    specs: dict[str, MapSpec],
+    num_classes: int,
+    threshold: float,
+    input_size: tuple[int, int],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Boxes [N, 4], scores [N] and labels [N] above ``threshold``, before suppression."""
     found = []
     for name, spec in specs.items():
-        picked = pick_predictions(maps[name].cpu(), spec, num_classes, threshold)
-        scores = class_scores(picked.raw, softmax=spec.softmax)
+        picked = pick_predictions(maps[name].cpu(), spec, num_classes, threshold, input_size)
+        scores = class_scores(picked, spec)
         index, labels = (scores > threshold).nonzero(as_tuple=True)
-        found.append((decode_picked(picked, linear_xy=spec.linear_xy)[index], scores[index, labels], labels))
+        found.append((decode_picked(picked, spec)[index], scores[index, labels], labels))
     boxes, scores, labels = (torch.cat(parts) for parts in zip(*found, strict=True))
     return boxes, scores, labels

@@ -115,11 +115,13 @@ def as_native(loaded: LoadedWeights, cfg: str, overrides: Sequence[str] = ()) ->
     model = build_yolo(model_config, network.num_classes, metadata.input, metadata.postprocess)
     require_darknet_counterpart(model)
     wanted, given = native_layers(model), network.weight_layers()
-    if [layer.shape for layer in wanted] != [layer.shape for layer in given]:
+    if [layer.shape for layer in wanted] != [layer.shape for layer in network.stored_layers()]:
         raise UserError(f"{cfg}: its layers are not those of {network.cfg.origin}: convert without --cfg")
     specs = sorted(network.specs.values(), key=lambda spec: spec.stride)
     if list(model.specs.values()) != specs:
-        raise UserError(f"{cfg}: its anchors or strides are not those of {network.cfg.origin}: change head.anchors")
+        raise UserError(
+            f"{cfg}: its anchors, strides or NMS are not those of {network.cfg.origin}: change head.anchors"
+        )
     copy_into_native(wanted, given)
     native = metadata.model_copy(update={"model": model_config, "darknet_cfg": None})
     return LoadedWeights(model.eval(), native, loaded.notes)
@@ -147,7 +149,7 @@ def write(loaded: LoadedWeights, output: Path, *, half: bool = False) -> None:
 
     from yolofpn.darknet.native import layers_to_write, require_darknet_counterpart
     from yolofpn.darknet.network import DarknetNetwork
-    from yolofpn.darknet.weights import NEW_HEADER, write_layers
+    from yolofpn.darknet.weights import NEW_HEADER, StoredLayers, write_layers
     from yolofpn.models.yolo import YOLO
     from yolofpn.weights import save_weights
 
@@ -156,8 +158,9 @@ def write(loaded: LoadedWeights, output: Path, *, half: bool = False) -> None:
         save_weights(output, detector.state_dict(), loaded.metadata, torch.float16 if half else None)
         return
     header = loaded.metadata.header or NEW_HEADER
+    layers: StoredLayers
     if isinstance(detector, DarknetNetwork):
-        layers = detector.weight_layers()
+        layers = detector.stored_layers()
     elif not isinstance(detector, YOLO):
         raise UserError("Darknet knows no two-stage detectors: this model has no counterpart there")
     else:

@@ -29,11 +29,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     def door() -> int:
         from yolofpn.darknet.network import DarknetNetwork
         from yolofpn.models.summary import format_rows, layer_rows
+        from yolofpn.structures import size_fits
 
         network, size, card = _load(arguments.model, arguments.overrides, arguments.num_classes)
         divisor = network.size_divisor
-        height, width = arguments.img_size or tuple(side + -side % divisor for side in size)  # those may be bounds
-        if height % divisor or width % divisor:
+        fitting = size if size_fits(network, size) else tuple(side + -side % divisor for side in size)  # may be bounds
+        height, width = arguments.img_size or fitting
+        if not size_fits(network, (height, width)):
             raise UserError(f"image size {height}x{width} is no multiple of {divisor}, the model's stride")
         run: Callable[[Tensor], object] = network.dense
         if isinstance(network, DarknetNetwork) and network.is_classifier:
@@ -86,8 +88,8 @@ def _load(
             config = load_config(model, overrides)
             return build_model(config.model, num_classes, config.input, config.postprocess), config.input.size, ""
         if suffix == ".cfg":
-            network = DarknetNetwork(read_cfg(model))
-            return network, network.input_size, ""
+            cfg = read_cfg(model)
+            return DarknetNetwork(cfg), (cfg.net.height, cfg.net.width), "\n".join(cfg.notes)
     loaded = load_weights(model)
     return loaded.detector, loaded.metadata.input.size, loaded.metadata.card
 

@@ -18,7 +18,11 @@ _ALIASES = {
     "max": "maxpool",
     "avg": "avgpool",
     "soft": "softmax",
+    "local_avg": "local_avgpool",
+    "silence": "empty",
 }
+MAX_LAYERS = 5000
+MAX_CFG_BYTES = 4_000_000
 _RECURRENT = frozenset({"rnn", "crnn", "gru", "lstm", "conv_lstm"})
 
 
@@ -39,12 +43,14 @@ class DarknetCfg:
     Attributes:
         origin: the file's name, as errors show it.
         text: the whole file.
+        notes: what of it was overlooked, in lines to print.
     """
 
     net: Net
     layers: tuple[CfgLayer, ...]
     origin: str = field(compare=False)
     text: str = field(compare=False, repr=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     def error(self, layer: CfgLayer, message: str) -> UserError:
         """An error at the head of ``layer``."""
@@ -58,9 +64,12 @@ def read_cfg(path: str | Path) -> DarknetCfg:
         UserError: it cannot be read, or ``parse_cfg`` refuses it.
     """
     try:
-        data = Path(path).read_bytes()
+        with Path(path).open("rb") as file:
+            data = file.read(MAX_CFG_BYTES + 1)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}: give the path of a Darknet cfg file") from None
+    if len(data) > MAX_CFG_BYTES:
+        raise UserError(f"{path}: holds more than {MAX_CFG_BYTES:,} bytes, so it is no Darknet cfg file")
     if b"\0" in data:
         raise UserError(f"{path}: not a text file, so not a Darknet cfg file")
     # Only comments hold anything but ASCII, in whatever encoding their author used.
@@ -70,7 +79,7 @@ def read_cfg(path: str | Path) -> DarknetCfg:
 def parse_cfg(text: str, origin: str) -> DarknetCfg:
     """The network that the cfg file ``text`` describes; ``origin`` names it in errors.
 
-    Keys that only training reads are ignored.
+    Keys that only training reads are ignored; those that no Darknet reads are ignored with a note.
 
     Raises:
         UserError: a section or a key is unknown, a value is wrong, or changes the result in a way that is not
@@ -82,14 +91,24 @@ def parse_cfg(text: str, origin: str) -> DarknetCfg:
     head, *rest = sections
     if not rest:
         raise UserError(f"{origin}: no layers after [net]")
+    if len(rest) > MAX_LAYERS:
+        raise UserError(f"{origin}: has {len(rest):,} layers, more than {MAX_LAYERS:,}: it is no network of Darknet's")
     for options in rest:
         _refuse_unknown(options)
-    net = read_net(head)
-    layers = tuple(
-        CfgLayer(index, options.section, read_section(options.section, options), options.line)
-        for index, options in enumerate(rest)
-    )
-    return DarknetCfg(net, layers, origin, text)
+    net, unknown = read_net(head)
+    layers = []
+    for index, options in enumerate(rest):
+        section, overlooked = read_section(options.section, options)
+        unknown += overlooked
+        layers.append(CfgLayer(index, options.section, section, options.line))
+    return DarknetCfg(net, tuple(layers), origin, text, _notes(origin, unknown))
+
+
+def _notes(origin: str, unknown: list[str]) -> tuple[str, ...]:
+    if not unknown:
+        return ()
+    more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+    return (f"{origin}: ignored keys that Darknet does not know: {', '.join(unknown[:5])}{more}",)
 
 
 def _split(text: str, origin: str) -> list[Options]:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from yolofpn.darknet import sections
 from yolofpn.darknet.norms import build_norm1d, build_norm2d
 from yolofpn.darknet.plan import PlannedLayer
-from yolofpn.darknet.sections import Activation
-from yolofpn.darknet.weights import NormEps, WeightLayer
+from yolofpn.darknet.sections import Activation, Normalization
+from yolofpn.darknet.weights import LooseNumbers, NormEps, WeightLayer
 
 
 def build_layer(planned: PlannedLayer, norm_eps: NormEps) -> nn.Module:
@@ -20,8 +20,19 @@ def build_layer(planned: PlannedLayer, norm_eps: NormEps) -> nn.Module:
             return Convolution(planned.in_shape.channels, conv, norm_eps)
         case sections.Connected() as connected:
             return FullyConnected(planned.in_shape.numbers, connected, norm_eps)
-        case sections.Shortcut(activation=activation):
-            return Shortcut(activation)
+        case sections.Shortcut() as shortcut:
+            weights = planned.numbers // (1 + len(shortcut.layers))
+            return Shortcut(shortcut.activation, (1 + len(shortcut.layers), weights), shortcut.normalization)
+        case sections.Sam(activation=activation):
+            return ScaleChannels(activation)
+        case sections.BatchNorm():
+            return Norm(planned.in_shape.channels, norm_eps)
+        case sections.Activate(activation=activation):
+            return build_activation(activation)
+        case sections.Implicit(filters=filters, atoms=atoms):
+            return Implicit(filters, atoms)
+        case sections.LocalAvgPool(size=size, stride=stride, padding=padding):
+            return LocalAvgPool(size, stride, padding)
         case sections.Route(groups=groups, group_id=group_id):
             return Route(groups, group_id)
         case sections.ScaleChannels(activation=activation):
@@ -32,8 +43,8 @@ def build_layer(planned: PlannedLayer, norm_eps: NormEps) -> nn.Module:
             return MaxPool(size, stride, padding)
         case sections.AvgPool():
             return nn.AdaptiveAvgPool2d(1)
-        case sections.Reorg(stride=stride):
-            return Reorg(stride)
+        case sections.Reorg(stride=stride, usual=usual):
+            return UsualReorg(stride) if usual else Reorg(stride)
         case sections.Softmax():
             return nn.Softmax(dim=1)
         case sections.Identity() | sections.Yolo() | sections.Region():
@@ -57,6 +68,20 @@ def build_activation(name: Activation) -> nn.Module:
             return nn.Mish(inplace=True)
         case "swish":
             return nn.SiLU(inplace=True)
+        case "ramp":
+            return Ramp()
+        case "tanh":
+            return nn.Tanh()
+        case "elu":
+            return nn.ELU()
+
+
+class Ramp(nn.Module):
+    """max(x, 0) + x / 10."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape -> the same."""
+        return x.clamp(min=0) + 0.1 * x
 
 
 class Convolution(nn.Module):
@@ -69,7 +94,8 @@ class Convolution(nn.Module):
             section.filters,
             section.size,
             section.stride,
-            section.padding,
+            section.padding * section.dilation,
+            section.dilation,
             groups=section.groups,
             bias=not section.batch_normalize,
         )
@@ -117,22 +143,51 @@ class Shortcut(nn.Module):
     """Adds maps to the first one, which gives the size.
 
     Of a larger map every n-th pixel is taken. Channels that only one of the two has stay as they are in the first.
+
+    Args:
+        activation: of the sum.
+        weights: number of maps, and of weights of each (1 or its channels); without any they are added as they are.
+        normalization: of the weights over the maps.
     """
 
-    def __init__(self, activation: Activation) -> None:
+    def __init__(
+        self, activation: Activation, weights: tuple[int, int] = (0, 0), normalization: Normalization = "none"
+    ) -> None:
         super().__init__()
         self.act = build_activation(activation)
+        self.normalization = normalization
+        self.weight = nn.Parameter(torch.ones(weights)) if all(weights) else None
+
+    @property
+    def weight_layer(self) -> LooseNumbers | None:
+        """What a weights file holds of it."""
+        return None if self.weight is None else LooseNumbers((self.weight,))
 
     def forward(self, x: Tensor, *others: Tensor) -> Tensor:
         """[B, C, H, W] and any number of [B, C', n * H, n * W] -> [B, C, H, W]."""
-        for other in others:
+        factors = self._factors()
+        x = x if factors is None else x * factors[0]
+        for number, other in enumerate(others, start=1):
             step = other.shape[-1] // x.shape[-1]
             other = other[:, :, ::step, ::step]
             common = min(x.shape[1], other.shape[1])
-            total = x[:, :common] + other[:, :common]
+            other = other[:, :common] if factors is None else other[:, :common] * factors[number][:common]
+            total = x[:, :common] + other
             x = total if common == x.shape[1] else torch.cat([total, x[:, common:]], dim=1)
         out: Tensor = self.act(x)
         return out
+
+    def _factors(self) -> Tensor | None:
+        """Of each map, [1 + N, C or 1, 1, 1]."""
+        if self.weight is None:
+            return None
+        factors: Tensor = self.weight
+        if self.normalization != "none":
+            shifted = factors - factors.amax(dim=0)
+            # 0.001 is what Darknet makes of lesser weights when it folds them for inference.
+            positive = factors.clamp(min=0.001) if self.normalization == "relu" else shifted.exp()
+            factors = positive / (positive.sum(dim=0) + 1e-4)
+        return factors[..., None, None]
 
 
 class Route(nn.Module):
@@ -150,14 +205,14 @@ class Route(nn.Module):
 
 
 class ScaleChannels(nn.Module):
-    """Multiplies every channel by its own number (squeeze and excitation, arXiv 1709.01507)."""
+    """Multiplies every channel by its own number (squeeze and excitation, arXiv 1709.01507), or every pixel by its."""
 
     def __init__(self, activation: Activation) -> None:
         super().__init__()
         self.act = build_activation(activation)
 
     def forward(self, x: Tensor, scale: Tensor) -> Tensor:
-        """[B, C, H, W] and [B, C, 1, 1] -> [B, C, H, W]."""
+        """[B, C, H, W] and [B, C, 1, 1], [B, 1, H, W] or [B, C, H, W] -> [B, C, H, W]."""
         out: Tensor = self.act(x * scale)
         return out
 
@@ -186,6 +241,76 @@ class MaxPool(nn.Module):
     def _reach_beyond(self, length: int) -> int:
         windows = (length + self.padding - self.size) // self.stride + 1
         return max(0, (windows - 1) * self.stride + self.size - self.before - length)
+
+
+class LocalAvgPool(nn.Module):
+    """The mean of what of each window lies inside the map; ``padding`` as in ``MaxPool``."""
+
+    def __init__(self, size: int, stride: int, padding: int) -> None:
+        super().__init__()
+        self.size = size
+        self.stride = stride
+        self.before = padding // 2
+        self.after = padding - self.before
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, C, (H + padding - size) / stride + 1, ...], rounded down."""
+        inside = torch.ones_like(x[:1, :1])
+        sums, counts = (
+            F.avg_pool2d(F.pad(each, (self.before, self.after) * 2), self.size, self.stride) for each in (x, inside)
+        )
+        return sums / counts
+
+
+class Norm(nn.Module):
+    """Batch normalisation on its own."""
+
+    def __init__(self, channels: int, norm_eps: NormEps) -> None:
+        super().__init__()
+        self.norm = build_norm2d(channels, norm_eps)
+
+    @property
+    def weight_layer(self) -> LooseNumbers:
+        """What a weights file holds of it."""
+        assert self.norm.running_mean is not None and self.norm.running_var is not None
+        return LooseNumbers((self.norm.bias, self.norm.weight, self.norm.running_mean, self.norm.running_var))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> the same shape."""
+        out: Tensor = self.norm(x)
+        return out
+
+
+class Implicit(nn.Module):
+    """Trained numbers that do not depend on the image (YOLOR, arXiv 2105.04206)."""
+
+    def __init__(self, filters: int, atoms: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1, filters, atoms, 1))
+
+    @property
+    def weight_layer(self) -> LooseNumbers:
+        """What a weights file holds of it."""
+        return LooseNumbers((self.weight,))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """The image [B, ...], for its batch size -> [B, filters, atoms, 1]."""
+        return self.weight.expand(image.shape[0], -1, -1, -1)
+
+
+class UsualReorg(nn.Module):
+    """[reorg3d]: stride x stride pixels go into channels, in the order row, column, channel."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, C * s^2, H / s, W / s]."""
+        batch, channels, height, width = x.shape
+        s = self.stride
+        blocks = x.reshape(batch, channels, height // s, s, width // s, s)
+        return blocks.permute(0, 3, 5, 1, 2, 4).reshape(batch, channels * s**2, height // s, width // s)
 
 
 class Reorg(nn.Module):

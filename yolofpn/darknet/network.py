@@ -8,12 +8,13 @@ from typing import Self
 from torch import Tensor, nn
 
 from yolofpn.darknet.cfg import DarknetCfg
-from yolofpn.darknet.layers import Convolution, FullyConnected, build_layer
-from yolofpn.darknet.plan import PICTURE, PlannedLayer, plan_network, size_divisor
+from yolofpn.darknet.layers import Convolution, FullyConnected, Implicit, Norm, Shortcut, build_layer
+from yolofpn.darknet.plan import PICTURE, PlannedLayer, divides, plan_network, size_divisor
 from yolofpn.darknet.sections import Region, Softmax, Yolo
 from yolofpn.darknet.weights import (
     MODERN_EPS,
     LoadedLayers,
+    LooseNumbers,
     NormEps,
     WeightLayer,
     WeightsFile,
@@ -24,7 +25,7 @@ from yolofpn.darknet.weights import (
 from yolofpn.errors import UserError
 from yolofpn.models.postprocess import MapSpec, postprocess_maps
 from yolofpn.models.proposals import Proposals, propose_from_maps
-from yolofpn.structures import Detections, Limits, Target
+from yolofpn.structures import Detections, Limits, Target, size_fits
 
 
 class DarknetNetwork(nn.Module):
@@ -40,6 +41,7 @@ class DarknetNetwork(nn.Module):
     Attributes:
         plan: the layers with their maps' sizes at the cfg's input size.
         input_size: (height, width) that the cfg asks for.
+        own_size: ``input_size`` where it is no multiple of ``size_divisor`` and can be taken all the same, else None.
         specs: how each raw map is read, by the number of its layer; empty for a classifier.
 
     Raises:
@@ -54,7 +56,8 @@ class DarknetNetwork(nn.Module):
         self.input_size = (cfg.net.height, cfg.net.width)
         self.size_divisor = size_divisor(self.plan)
         self.layers = nn.ModuleList(build_layer(layer, norm_eps) for layer in self.plan)
-        self.specs = {str(layer.cfg.index): spec for layer in self.plan if (spec := _map_spec(layer))}
+        self.own_size = self.input_size if any(side % self.size_divisor for side in self.input_size) else None
+        self.specs = _map_specs(self.plan, self.input_size)
         self.num_classes = _num_classes(self.plan)
         self._last_use = {index: layer.cfg.index for layer in self.plan for index in layer.inputs}
         self.requires_grad_(False)
@@ -66,22 +69,28 @@ class DarknetNetwork(nn.Module):
         return not self.specs
 
     def weight_layers(self) -> list[WeightLayer]:
-        """The layers that a weights file holds, in its order."""
-        return [layer.weight_layer for layer in self.layers if isinstance(layer, Convolution | FullyConnected)]
+        """The layers that have a kernel, in the order of a weights file."""
+        return [layer for layer in self.stored_layers() if isinstance(layer, WeightLayer)]
+
+    def stored_layers(self) -> list[WeightLayer | LooseNumbers]:
+        """All layers that a weights file holds, in its order."""
+        kinds = Convolution | FullyConnected | Norm | Implicit | Shortcut
+        found = [layer.weight_layer for layer in self.layers if isinstance(layer, kinds)]
+        return [layer for layer in found if layer is not None]
 
     def dense(self, images: Tensor) -> dict[str, Tensor]:
         """uint8 (or float of the same 0..255 range) [B, 3, H, W] RGB -> {"82": [B, A * (5 + C), H/32, W/32], ...}.
 
         Raises:
             UserError: the network is a classifier.
-            ValueError: H or W is no multiple of ``size_divisor``.
+            ValueError: H or W is no multiple of ``size_divisor``, and they are not the cfg's.
         """
         if self.is_classifier:
             raise UserError(
                 f"{self.cfg.origin}: is a classifier, it finds no boxes: python -m yolofpn classify takes it"
             )
         height, width = images.shape[-2:]
-        if height % self.size_divisor or width % self.size_divisor:
+        if not size_fits(self, (height, width)):
             raise ValueError(f"an input of {width} x {height} is no multiple of {self.size_divisor}")
         return self._run(images, set(self.specs))
 
@@ -97,10 +106,17 @@ class DarknetNetwork(nn.Module):
         return self._run(images, {last})[last].flatten(1)
 
     def postprocess(
-        self, dense: dict[str, Tensor], image_sizes: list[tuple[int, int]], limits: Limits | None = None
+        self,
+        dense: dict[str, Tensor],
+        image_sizes: list[tuple[int, int]],
+        limits: Limits | None = None,
+        regions: list[tuple[int, int]] | None = None,
     ) -> list[Detections]:
-        """Raw maps -> detections in network pixels, clipped to each image's (height, width)."""
-        return postprocess_maps(dense, self.specs, self.num_classes, image_sizes, limits or self.limits)
+        """Raw maps -> detections in network pixels, clipped to each image's (height, width).
+
+        ``regions`` are the (height, width) of what the images show without padding, for NMS by distance.
+        """
+        return postprocess_maps(dense, self.specs, self.num_classes, image_sizes, limits or self.limits, regions)
 
     def propose(self, dense: dict[str, Tensor], image_sizes: list[tuple[int, int]]) -> list[Proposals]:
         """Raw maps -> where any object is, in network pixels."""
@@ -123,8 +139,16 @@ class DarknetNetwork(nn.Module):
         """Stay in evaluation mode, whatever the modules around it do."""
         return super().train(False)
 
+    def _network_input(self, images: Tensor) -> Tensor:
+        """[B, 3, H, W] RGB in 0..255 -> [B, channels, H, W] in 0..1."""
+        images = images / 255
+        if self.cfg.net.channels == 3:
+            return images
+        red, green, blue = (images[:, channel : channel + 1] for channel in range(3))
+        return blue + 0.299 * (red - blue) + 0.587 * (green - blue)  # of gray images exactly their gray
+
     def _run(self, images: Tensor, wanted: set[str]) -> dict[str, Tensor]:
-        maps = {PICTURE: images / 255}
+        maps = {PICTURE: self._network_input(images)}
         outputs: dict[str, Tensor] = {}
         for planned, layer in zip(self.plan, self.layers, strict=True):
             index = planned.cfg.index
@@ -145,6 +169,7 @@ def load_darknet_network(
     *,
     limits: Limits | None = None,
     norm_eps: NormEps | None = None,
+    complete_only: bool = False,
 ) -> tuple[DarknetNetwork, LoadedLayers]:
     """The network of ``cfg`` with the numbers of a ``.weights`` file, and how many layers took theirs from it.
 
@@ -152,22 +177,51 @@ def load_darknet_network(
     Nothing is allocated before the file's size has been compared with what the cfg asks for.
 
     Raises:
-        UserError: the cfg's layers do not fit together, the file cannot be read, or it does not fit the cfg.
+        UserError: the cfg's layers do not fit together, the file cannot be read, or it does not fit the cfg; with
+            ``complete_only`` also if it ends after some of the layers.
     """
     file = weights if isinstance(weights, WeightsFile) else open_weights(weights)
-    file.layers_held([layer.numbers for layer in plan_network(cfg) if layer.numbers])
+    counts = [layer.numbers for layer in plan_network(cfg) if layer.numbers]
+    held = file.layers_held(counts)
+    if complete_only and held < len(counts):
+        raise UserError(
+            f"{file.origin}: holds the first {held} of {len(counts)} layers of {cfg.origin}: "
+            "it can start a training, but cannot detect"
+        )
     network = DarknetNetwork(cfg, limits=limits, norm_eps=norm_eps or norm_eps_of(file.header))
-    return network, read_layers(file, network.weight_layers())
+    return network, read_layers(file, network.stored_layers())
 
 
-def _map_spec(layer: PlannedLayer) -> MapSpec | None:
-    stride = int(layer.stride)
-    match layer.cfg.section:
-        case Yolo(anchors=anchors, scale_x_y=scale_x_y):
-            return MapSpec(stride, anchors, scale_x_y)
-        case Region(anchors=anchors, softmax=softmax):
-            return MapSpec(stride, tuple((w * stride, h * stride) for w, h in anchors), softmax=softmax)
-    return None
+def _map_specs(plan: tuple[PlannedLayer, ...], input_size: tuple[int, int]) -> dict[str, MapSpec]:
+    outputs = [layer for layer in plan if isinstance(layer.cfg.section, Yolo | Region)]
+    last = outputs[-1].cfg.section if outputs else None
+    exponent = last.nms_exponent if isinstance(last, Yolo) else None  # Darknet suppresses as its last output says
+    return {str(layer.cfg.index): _map_spec(layer, input_size, exponent) for layer in outputs}
+
+
+def _map_spec(layer: PlannedLayer, input_size: tuple[int, int], nms_exponent: float | None) -> MapSpec:
+    stride, fits = int(layer.stride), divides(layer, *input_size)
+    section = layer.cfg.section
+    if isinstance(section, Yolo):
+        return MapSpec(
+            stride,
+            section.anchors,
+            section.scale_x_y,
+            new_coords=section.new_coords,
+            gaussian=section.gaussian,
+            nms_exponent=nms_exponent,
+            divides=fits,
+        )
+    assert isinstance(section, Region)
+    anchors = tuple((w * stride, h * stride) for w, h in section.anchors)
+    return MapSpec(
+        stride,
+        anchors,
+        softmax=section.softmax,
+        nms_exponent=nms_exponent,
+        divides=fits,
+        anchors_in_cells=not fits,
+    )
 
 
 def _num_classes(plan: tuple[PlannedLayer, ...]) -> int:

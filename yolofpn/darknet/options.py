@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from yolofpn.errors import UserError
 
+MAX_INTEGER = 1_000_000  # above any real value; below it no size leaves PyTorch's range
+MAX_NUMBER = 1e6
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -64,14 +67,16 @@ class Options:
             raise self.error(f"{key}={first.value} becomes {key}={second.value} on line {second.line}: keep one", key)
         return self._entries[key].value if key in self._entries else None
 
-    def integer(self, key: str, default: int, minimum: int = 1) -> int:
-        """A whole number of at least ``minimum``."""
+    def integer(self, key: str, default: int, minimum: int = 1, maximum: int = MAX_INTEGER) -> int:
+        """A whole number of at least ``minimum`` and at most ``maximum``."""
         text = self.text(key)
         if text is None:
             return default
         value = self._integer(key, text)
         if value < minimum:
             raise self.error(f"{key}={text}: must be at least {minimum}", key)
+        if value > maximum:
+            raise self.error(f"{key}={_short(text)}: must be at most {maximum}", key)
         return value
 
     def number(self, key: str, default: float) -> float:
@@ -83,7 +88,7 @@ class Options:
         """0 or 1."""
         text = self.text(key)
         if text not in (None, "0", "1"):
-            raise self.error(f"{key}={text}: must be 0 or 1", key)
+            raise self.error(f"{key}={_short(text or '')}: must be 0 or 1", key)
         return default if text is None else text == "1"
 
     def integers(self, key: str) -> tuple[int, ...]:
@@ -115,13 +120,20 @@ class Options:
             if self.text(key) is not None:
                 raise self.error(f"{key}= is not supported", key)
 
-    def finish(self, ignored: frozenset[str]) -> None:
-        """Refuse the keys that were not read and are not among the ``ignored``."""
+    def finish(self, ignored: frozenset[str]) -> list[str]:
+        """The keys that no reader asked for and that are not among the ``ignored``, each with its line.
+
+        Darknet overlooks them. One that is spelt nearly like a key that is read is refused.
+        """
+        unknown = []
         for key in self._entries:
             if key in self._known or key in ignored:
                 continue
-            near = difflib.get_close_matches(key, sorted(self._known | ignored), n=1)
-            raise self.error(f"unknown key {key!r}" + (f" (did you mean {near[0]!r}?)" if near else ""), key)
+            near = difflib.get_close_matches(key, sorted(self._known | ignored), n=1, cutoff=0.8)
+            if near and near[0] in self._known:
+                raise self.error(f"unknown key {_short(key)!r} (did you mean {near[0]!r}?)", key)
+            unknown.append(f"{_short(key)} (line {self._entries[key].line})")
+        return unknown
 
     def _items(self, key: str) -> list[str]:
         text = self.text(key)
@@ -130,14 +142,21 @@ class Options:
     def _integer(self, key: str, text: str) -> int:
         try:
             return int(text)
-        except ValueError:
-            raise self.error(f"{key}={self.text(key)}: {text!r} is no whole number", key) from None
+        except ValueError:  # too many digits, too
+            raise self.error(
+                f"{key}={_short(self.text(key) or '')}: {_short(text)!r} is no whole number", key
+            ) from None
 
     def _number(self, key: str, text: str) -> float:
         try:
             value = float(text)
         except ValueError:
             value = math.nan
-        if not math.isfinite(value):
-            raise self.error(f"{key}={self.text(key)}: {text!r} is no number", key)
+        if not math.isfinite(value) or abs(value) > MAX_NUMBER:
+            reason = "is no number" if not math.isfinite(value) else f"is beyond {MAX_NUMBER:,.0f}"
+            raise self.error(f"{key}={_short(self.text(key) or '')}: {_short(text)!r} {reason}", key)
         return value
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:60]}..."

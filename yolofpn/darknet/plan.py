@@ -13,12 +13,16 @@ from fractions import Fraction
 from yolofpn.darknet.cfg import CfgLayer, DarknetCfg
 from yolofpn.darknet.sections import (
     AvgPool,
+    BatchNorm,
     Connected,
     Convolutional,
+    Implicit,
+    LocalAvgPool,
     MaxPool,
     Region,
     Reorg,
     Route,
+    Sam,
     ScaleChannels,
     Shortcut,
     Softmax,
@@ -27,7 +31,8 @@ from yolofpn.darknet.sections import (
 )
 
 PICTURE = -1  # the index of the network's input among the layers' inputs
-MAX_MAP_NUMBERS = 2**30  # of one map of one picture, 4 GiB: above it a cfg is a mistake or an attack
+MAX_MAP_NUMBERS = 2**28  # of one map of one image, 1 GiB: above it a cfg is a mistake or an attack
+MAX_STORED_NUMBERS = 2**29  # of all layers, 2 GiB: more than twice those of the largest real network
 
 
 @dataclass(frozen=True)
@@ -73,21 +78,25 @@ def plan_network(cfg: DarknetCfg) -> tuple[PlannedLayer, ...]:
 
     Raises:
         UserError: a layer refers to one that does not come before it, maps that meet do not fit, a [yolo] or [region]
-            gets a wrong number of channels or its map does not divide the input; or nothing comes out at the end. The
+            gets a wrong number of channels; the sizes are beyond all measure; or nothing comes out at the end. The
             message gives the line.
     """
-    picture = Shape(3, cfg.net.height, cfg.net.width)
+    picture = Shape(cfg.net.channels, cfg.net.height, cfg.net.width)
     plan: list[PlannedLayer] = []
+    stored = 0
     for layer in cfg.layers:
         inputs = _inputs(cfg, layer)
         shapes = [picture if index == PICTURE else plan[index].shape for index in inputs]
         before = Fraction(1) if inputs[0] == PICTURE else plan[inputs[0]].stride
         shape, stride = _output_shape(cfg, layer, shapes), before * _scale(layer)
         if shape.numbers > MAX_MAP_NUMBERS:
-            raise cfg.error(layer, f"makes a map of {shape}: that cannot be meant")
-        if isinstance(layer.section, Yolo | Region):
-            _check_divides(cfg, layer, shape, stride)
+            raise cfg.error(layer, f"makes a map of {shape}, more than 1 GiB: lower [net] width and height")
+        if isinstance(layer.section, Yolo | Region) and stride.denominator > 1:
+            raise cfg.error(layer, "its map is larger than the input")
         numbers = _stored_numbers(layer, shapes[0])
+        stored += numbers
+        if stored > MAX_STORED_NUMBERS:
+            raise cfg.error(layer, f"brings the network to {stored:,} parameters: more than {MAX_STORED_NUMBERS:,}")
         plan.append(PlannedLayer(layer, inputs, shapes[0], shape, stride, numbers))
     _check_end(cfg, plan)
     return tuple(plan)
@@ -98,6 +107,11 @@ def size_divisor(plan: Sequence[PlannedLayer]) -> int:
     return math.lcm(*(layer.stride.numerator for layer in plan))
 
 
+def divides(layer: PlannedLayer, height: int, width: int) -> bool:
+    """Whether the map of ``layer`` has the size of the network's input over its stride."""
+    return layer.shape.height * layer.stride == height and layer.shape.width * layer.stride == width
+
+
 def _inputs(cfg: DarknetCfg, layer: CfgLayer) -> tuple[int, ...]:
     previous = layer.index - 1
     match layer.section:
@@ -105,10 +119,16 @@ def _inputs(cfg: DarknetCfg, layer: CfgLayer) -> tuple[int, ...]:
             inputs = (previous, *(_resolve(cfg, layer, reference) for reference in layers))
         case Route(layers=layers):
             inputs = tuple(_resolve(cfg, layer, reference) for reference in layers)
+        case Implicit():
+            inputs = (PICTURE,)
+        case Sam(layer=reference):
+            inputs = (previous, _resolve(cfg, layer, reference))
         case ScaleChannels(layer=reference):
             inputs = (_resolve(cfg, layer, reference), previous)
         case _:
             inputs = (previous,)
+    if layer.kind == "contrastive":  # of training alone, at the end
+        inputs = (PICTURE,)
     for index in inputs:
         if index != PICTURE and isinstance(cfg.layers[index].section, Yolo | Region):
             raise cfg.error(layer, f"takes layer {index}, but nothing can follow a [{cfg.layers[index].kind}]")
@@ -130,8 +150,13 @@ def _output_shape(cfg: DarknetCfg, layer: CfgLayer, shapes: list[Shape]) -> Shap
         case Convolutional() as conv:
             if channels % conv.groups or conv.filters % conv.groups:
                 raise cfg.error(layer, f"groups={conv.groups} does not divide {channels} channels into {conv.filters}")
-            return Shape(conv.filters, *_windows(cfg, layer, first, conv.size, conv.stride, 2 * conv.padding))
-        case MaxPool(size=size, stride=stride, padding=padding):
+            reach = conv.dilation * (conv.size - 1) + 1
+            return Shape(
+                conv.filters, *_windows(cfg, layer, first, reach, conv.stride, 2 * conv.padding * conv.dilation)
+            )
+        case Implicit(filters=filters, atoms=atoms):
+            return Shape(filters, atoms, 1)
+        case MaxPool(size=size, stride=stride, padding=padding) | LocalAvgPool(size, stride, padding):
             return Shape(channels, *_windows(cfg, layer, first, size, stride, padding))
         case Connected(output=output):
             return Shape(output, 1, 1)
@@ -139,8 +164,8 @@ def _output_shape(cfg: DarknetCfg, layer: CfgLayer, shapes: list[Shape]) -> Shap
             return Shape(channels, 1, 1)
         case Upsample(stride=stride):
             return Shape(channels, height * stride, width * stride)
-        case Reorg(stride=stride):
-            if height % stride or width % stride or channels % stride**2:
+        case Reorg(stride=stride, usual=usual):
+            if height % stride or width % stride or (not usual and channels % stride**2):
                 raise cfg.error(layer, f"stride={stride} does not divide a map of {first}")
             return Shape(channels * stride**2, height // stride, width // stride)
         case Route(groups=groups):
@@ -150,14 +175,21 @@ def _output_shape(cfg: DarknetCfg, layer: CfgLayer, shapes: list[Shape]) -> Shap
             return Shape(sum(shape.channels for shape in shapes) // groups, height, width)
         case Shortcut():
             _check_shortcut(cfg, layer, shapes)
+        case Sam():
+            if shapes[1] != first:
+                raise cfg.error(layer, f"multiplies a map of {shapes[1]} and one of {first}: they must be of one shape")
+        case ScaleChannels(per_pixel=True):
+            if shapes[1] != Shape(1, height, width):
+                raise cfg.error(layer, f"needs one number per pixel, gets {shapes[1]} for a map of {first}")
         case ScaleChannels():
             if shapes[1] != Shape(channels, 1, 1):
                 raise cfg.error(layer, f"needs one number per channel, gets {shapes[1]} for a map of {first}")
         case Softmax() if (height, width) != (1, 1):
             raise cfg.error(layer, f"needs one number per class, gets a map of {first}")
-        case Yolo(anchors=anchors, classes=classes) | Region(anchors=anchors, classes=classes):
-            if channels != (needed := len(anchors) * (5 + classes)):
-                sum_ = f"{len(anchors)} anchors x (5 + {classes} classes)"
+        case Yolo() | Region() as output:
+            if channels != (needed := output.channels):
+                values = needed // len(output.anchors) - output.classes
+                sum_ = f"{len(output.anchors)} anchors x ({values} + {output.classes} classes)"
                 raise cfg.error(layer, f"gets {channels} channels: {sum_} need filters={needed} before it")
     return first
 
@@ -182,17 +214,9 @@ def _check_shortcut(cfg: DarknetCfg, layer: CfgLayer, shapes: list[Shape]) -> No
             raise cfg.error(layer, f"adds a map of {other} to one of {first}: its size must be the same or a multiple")
 
 
-def _check_divides(cfg: DarknetCfg, layer: CfgLayer, shape: Shape, stride: Fraction) -> None:
-    if stride.denominator > 1:
-        raise cfg.error(layer, "its map is larger than the input")
-    picture = Shape(3, cfg.net.height, cfg.net.width)
-    if Shape(3, int(stride) * shape.height, int(stride) * shape.width) != picture:
-        raise cfg.error(layer, f"a map of {shape} at stride {stride} does not fit the input of {picture}: mind [net]")
-
-
 def _scale(layer: CfgLayer) -> Fraction:
     match layer.section:
-        case Convolutional(stride=stride) | MaxPool(stride=stride) | Reorg(stride=stride):
+        case Convolutional(stride=stride) | MaxPool(stride=stride) | LocalAvgPool(stride=stride) | Reorg(stride=stride):
             return Fraction(stride)
         case Upsample(stride=stride):
             return Fraction(1, stride)
@@ -206,12 +230,21 @@ def _stored_numbers(layer: CfgLayer, source: Shape) -> int:
             return kernel + conv.filters * (4 if conv.batch_normalize else 1)
         case Connected() as connected:
             return connected.output * (source.numbers + (4 if connected.batch_normalize else 1))
+        case BatchNorm():
+            return 4 * source.channels
+        case Implicit(filters=filters, atoms=atoms):
+            return filters * atoms
+        case Shortcut(weighted=weighted, layers=layers) if weighted != "none":
+            return (1 + len(layers)) * (source.channels if weighted == "per_channel" else 1)
     return 0
 
 
 def _check_end(cfg: DarknetCfg, plan: Sequence[PlannedLayer]) -> None:
     outputs = [layer.cfg for layer in plan if isinstance(layer.cfg.section, Yolo | Region)]
-    classes = [output.section.classes for output in outputs if isinstance(output.section, Yolo | Region)]
+    sections = [output.section for output in outputs if isinstance(output.section, Yolo | Region)]
+    classes = [section.classes for section in sections]
+    if len({isinstance(section, Yolo) and section.new_coords for section in sections}) > 1:
+        raise cfg.error(outputs[-1], "the outputs must agree on new_coords")
     if len(set(classes)) > 1:
         raise cfg.error(outputs[-1], f"the outputs have different numbers of classes: {', '.join(map(str, classes))}")
     if not outputs and not any(isinstance(layer.cfg.section, Softmax) for layer in plan):

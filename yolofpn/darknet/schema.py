@@ -2,26 +2,32 @@
 
 Three kinds of keys are known: those that are read; those that would change the result in an unsupported way, accepted
 only with the value that changes nothing (``only``, ``never``); and those of training, listed by name and ignored.
+Darknet overlooks all others, and so do we, with a note, unless they look like a key that is read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
-from yolofpn.darknet.options import Options
+from yolofpn.darknet.options import MAX_INTEGER, Options
 from yolofpn.darknet.sections import (
     ACTIVATIONS,
+    Activate,
     Activation,
     AvgPool,
+    BatchNorm,
     Connected,
     Convolutional,
     Identity,
+    Implicit,
+    LocalAvgPool,
     MaxPool,
     Net,
     Region,
     Reorg,
     Route,
+    Sam,
     ScaleChannels,
     Section,
     Shortcut,
@@ -30,7 +36,9 @@ from yolofpn.darknet.sections import (
     Yolo,
 )
 
-MAX_INPUT_SIZE = 16384  # pixels: far above any real cfg, low enough that a wrong digit does not fill the memory
+MAX_INPUT_SIZE = 16384  # pixels: far above any real cfg; ``plan`` limits the maps that come of it
+MAX_CLASSES = 100_000
+GREEDY_EXPONENT = 0.6  # of nms_kind=greedynms, and what beta_nms is by default
 
 
 def _keys(text: str) -> frozenset[str]:
@@ -49,16 +57,18 @@ _TRAINING_OF_NET = _keys(
 _TRAINING_OF_ANY_LAYER = _keys(
     """burnin_update clip dont_update learning_rate onlyforward smooth stopbackward train_only_bn truth"""
 )
-_TRAINING_OF_CONVOLUTIONAL = _keys("angle dot grad_centr reverse stream wait_stream")
+_TRAINING_OF_CONVOLUTIONAL = _keys("angle assisted_excitation dot grad_centr reverse stream wait_stream")
 _TRAINING_OF_ROUTE = _keys("stream wait_stream")
 _TRAINING_OF_SOFTMAX = _keys("noloss")
 _TRAINING_OF_DROPOUT = _keys("dropblock dropblock_size_abs dropblock_size_rel probability")
 _TRAINING_OF_COST = _keys("ratio scale type")
+_TRAINING_OF_CONTRASTIVE = _keys("classes cls_normalizer contrastive_neg_max max_delta temperature yolo_layer")
+_TRAINING_OF_IMPLICIT = _keys("mean std")
 _TRAINING_OF_YOLO = _keys(
-    """beta_nms cls_normalizer counters_per_class delta_normalizer dets_for_show dets_for_track embedding_layer
+    """cls_normalizer counters_per_class delta_normalizer dets_for_show dets_for_track embedding_layer
     focal_loss ignore_thresh iou_loss iou_normalizer iou_thresh iou_thresh_kind jitter label_smooth_eps max max_delta
     nms_threshold obj_normalizer objectness_smooth random resize show_details sim_thresh thresh track_ciou_norm
-    track_history_size truth_thresh"""
+    track_history_size truth_thresh uc_normalizer"""
 )
 _TRAINING_OF_REGION = _keys(
     """absolute bias_match class_scale coord_scale focal_loss jitter mask_scale max noobject_scale object_scale random
@@ -66,34 +76,38 @@ _TRAINING_OF_REGION = _keys(
 )
 
 
-def read_net(options: Options) -> Net:
-    """[net]: the input's size; the rest is training."""
+def read_net(options: Options) -> tuple[Net, list[str]]:
+    """[net]: the input's size and channels; the rest is training. Also the keys that nobody knows."""
     size = {key: options.integer(key, 0) for key in ("height", "width")}
     for key, value in size.items():
         if not value:
             raise options.missing(key)
         if value > MAX_INPUT_SIZE:
             raise options.error(f"{key}={value}: must be at most {MAX_INPUT_SIZE}", key)
-    options.only(3, "channels")
+    channels = options.integer("channels", 3)
+    if channels not in (1, 3):
+        raise options.error(f"channels={channels} is not supported: images have 3 or, in gray, 1", "channels")
     options.only(1, "time_steps")
-    if options.text("inputs") not in (None, str(3 * size["height"] * size["width"])):
-        raise options.error(f"inputs={options.text('inputs')} is not 3 x height x width", "inputs")
+    if options.text("inputs") not in (None, str(channels * size["height"] * size["width"])):
+        raise options.error(f"inputs={options.text('inputs')} is not channels x height x width", "inputs")
     letter_box = None if options.text("letter_box") is None else options.flag("letter_box")
-    options.finish(_TRAINING_OF_NET)
-    return Net(size["height"], size["width"], letter_box)
+    return Net(size["height"], size["width"], letter_box, channels), options.finish(_TRAINING_OF_NET)
 
 
-def read_section(kind: str, options: Options) -> Section:
-    """A layer's section; ``kind`` is one of ``SECTIONS``."""
+def read_section(kind: str, options: Options) -> tuple[Section, list[str]]:
+    """A layer's section, and the keys that nobody knows; ``kind`` is one of ``SECTIONS``."""
     read, ignored = SECTIONS[kind]
     section = read(options)
     options.only(0, "dontload", "dontloadscales", "dontsave", "numload")
-    options.finish(ignored | _TRAINING_OF_ANY_LAYER)
-    return section
+    return section, options.finish(ignored | _TRAINING_OF_ANY_LAYER)
+
+
+_SAME_ACTIVATION = {"silu": "swish"}  # PyTorch's name of it, which exporters write
 
 
 def _activation(options: Options, default: Activation) -> Activation:
-    return cast(Activation, options.choice("activation", default, ACTIVATIONS))
+    name = options.choice("activation", default, (*ACTIVATIONS, *_SAME_ACTIVATION))
+    return cast(Activation, _SAME_ACTIVATION.get(name, name))
 
 
 def _stride(options: Options, default: int) -> int:
@@ -107,18 +121,23 @@ def _stride(options: Options, default: int) -> int:
 def _convolutional(options: Options) -> Convolutional:
     size = options.integer("size", 1)
     padding = options.integer("padding", 0, minimum=0)
-    options.only(1, "dilation")
-    options.only(0, "antialiasing", "assisted_excitation", "binary", "bin_output", "cbn", "coordconv", "flipped")
+    dilation = options.integer("dilation", 1) if size > 1 else 1
+    if options.integer("pad", 0, minimum=-MAX_INTEGER):
+        padding = size // 2
+    if dilation > 1 and (size % 2 == 0 or padding != size // 2):
+        raise options.error(f"dilation={dilation} is supported with pad=1 and an odd size only", "dilation")
+    options.only(0, "antialiasing", "binary", "bin_output", "cbn", "coordconv", "flipped")
     options.only(0, "rotate", "stretch", "stretch_sway", "sway", "xnor")
     options.never("share_index")
     return Convolutional(
         filters=options.integer("filters", 1),
         size=size,
         stride=_stride(options, 1),
-        padding=size // 2 if options.flag("pad") else padding,
+        padding=padding,
         groups=options.integer("groups", 1),
         batch_normalize=options.flag("batch_normalize"),
         activation=_activation(options, "logistic"),
+        dilation=dilation,
     )
 
 
@@ -133,9 +152,14 @@ def _connected(options: Options) -> Connected:
 
 def _shortcut(options: Options) -> Shortcut:
     options.only(1, "alpha", "beta")
-    options.choice("weights_type", "none", ("none",))
-    options.choice("weights_normalization", "none", ("none",))
-    return Shortcut(_layers(options, "from"), _activation(options, "linear"))
+    weighted = options.choice("weights_type", "none", ("none", "per_feature", "per_layer", "per_channel"))
+    normalization = options.choice("weights_normalization", "none", ("none", "relu", "avg_relu", "softmax"))
+    return Shortcut(
+        _layers(options, "from"),
+        _activation(options, "linear"),
+        cast(Any, {"per_layer": "per_feature"}.get(weighted, weighted)),
+        cast(Any, {"avg_relu": "relu"}.get(normalization, normalization)),
+    )
 
 
 def _route(options: Options) -> Route:
@@ -154,11 +178,19 @@ def _layers(options: Options, key: str) -> tuple[int, ...]:
 
 
 def _scale_channels(options: Options) -> ScaleChannels:
-    options.only(0, "scale_wh")
+    per_pixel = options.flag("scale_wh")
+    return ScaleChannels(_one_layer(options), _activation(options, "linear"), per_pixel)
+
+
+def _sam(options: Options) -> Sam:
+    return Sam(_one_layer(options), _activation(options, "linear"))
+
+
+def _one_layer(options: Options) -> int:
     layers = _layers(options, "from")
     if len(layers) > 1:
         raise options.error("from= must name one layer", "from")
-    return ScaleChannels(layers[0], _activation(options, "linear"))
+    return layers[0]
 
 
 def _upsample(options: Options) -> Upsample:
@@ -166,15 +198,24 @@ def _upsample(options: Options) -> Upsample:
     return Upsample(options.integer("stride", 2))
 
 
-def _maxpool(options: Options) -> MaxPool:
+def _window(options: Options) -> tuple[int, int, int]:
+    """Size, stride and padding of a pooling."""
     stride = _stride(options, 1)
     size = options.integer("size", stride)
     padding = options.integer("padding", size - 1, minimum=0)
     if padding >= size:
         raise options.error(f"padding={padding} must be below size={size}", "padding")
+    return size, stride, padding
+
+
+def _local_avgpool(options: Options) -> LocalAvgPool:
+    return LocalAvgPool(*_window(options))
+
+
+def _maxpool(options: Options) -> MaxPool:
     options.only(0, "antialiasing", "maxpool_depth", "maxpool_zero_nonmax")
     options.only(1, "out_channels")
-    return MaxPool(size, stride, padding)
+    return MaxPool(*_window(options))
 
 
 def _avgpool(options: Options) -> AvgPool:
@@ -184,6 +225,23 @@ def _avgpool(options: Options) -> AvgPool:
 def _reorg(options: Options) -> Reorg:
     options.only(0, "extra", "flatten", "reverse")
     return Reorg(options.integer("stride", 1))
+
+
+def _reorg3d(options: Options) -> Reorg:
+    options.only(0, "reverse")
+    return Reorg(options.integer("stride", 1), usual=True)
+
+
+def _batchnorm(options: Options) -> BatchNorm:
+    return BatchNorm()
+
+
+def _activate(options: Options) -> Activate:
+    return Activate(_activation(options, "linear"))
+
+
+def _implicit(options: Options) -> Implicit:
+    return Implicit(options.integer("filters", 128), options.integer("atoms", 1))
 
 
 def _softmax(options: Options) -> Softmax:
@@ -198,31 +256,58 @@ def _identity(options: Options) -> Identity:
 
 
 def _yolo(options: Options) -> Yolo:
+    return _yolo_of(options, gaussian=False)
+
+
+def _gaussian_yolo(options: Options) -> Yolo:
+    options.choice("yolo_point", "center", ("center",))
+    return _yolo_of(options, gaussian=True)
+
+
+def _yolo_of(options: Options, *, gaussian: bool) -> Yolo:
     anchors = _anchors(options)
-    mask = options.integers("mask") or tuple(range(len(anchors)))
+    # A mask may name anchors beyond num=, for which Darknet reads memory that is not theirs, and OpenCV the list.
+    mask = options.integers("mask") or tuple(range(options.integer("num", 1)))
     for index in mask:
         if not 0 <= index < len(anchors):
             raise options.error(f"mask={options.text('mask')}: there is no anchor {index} of {len(anchors)}", "mask")
-    # Greedy NMS is what Darknet does by default; the other kinds suppress other boxes.
-    options.choice("nms_kind", "default", ("default", "greedynms"))
-    options.only(0, "new_coords")
     options.never("map")
-    scale_x_y = options.number("scale_x_y", 1.0)
-    return Yolo(options.integer("classes", 20), tuple(anchors[index] for index in mask), scale_x_y)
+    return Yolo(
+        options.integer("classes", 20, maximum=MAX_CLASSES),
+        tuple(anchors[index] for index in mask),
+        options.number("scale_x_y", 1.0),
+        new_coords=not gaussian and options.flag("new_coords"),
+        gaussian=gaussian,
+        nms_exponent=_nms_exponent(options),
+    )
+
+
+def _nms_exponent(options: Options) -> float | None:
+    """Of the distance that NMS subtracts; None where nms_kind is absent or unknown to Darknet, and IoU alone counts."""
+    beta = options.number("beta_nms", GREEDY_EXPONENT)
+    match options.text("nms_kind"):
+        case "greedynms":
+            return GREEDY_EXPONENT  # whatever beta_nms says
+        case "diounms":
+            return beta
+        case _:
+            return None
 
 
 def _region(options: Options) -> Region:
     options.only(4, "coords")
     options.only(0, "background", "classfix", "log", "sqrt")
     options.never("map", "tree")
-    return Region(options.integer("classes", 20), _anchors(options), options.flag("softmax"))
+    anchors = _anchors(options)[: options.integer("num", 1)]
+    return Region(options.integer("classes", 20, maximum=MAX_CLASSES), anchors, options.flag("softmax"))
 
 
 def _anchors(options: Options) -> tuple[tuple[float, float], ...]:
     values = options.numbers("anchors")
     count = options.integer("num", 1)
-    if len(values) != 2 * count:
+    if len(values) < 2 * count:
         raise options.error(f"anchors= holds {len(values)} numbers, num={count} needs {2 * count}", "anchors")
+    values = values[: len(values) // 2 * 2]
     if min(values) <= 0:
         raise options.error("anchors= must be positive", "anchors")
     return tuple(zip(values[::2], values[1::2], strict=True))
@@ -234,6 +319,15 @@ SECTIONS: dict[str, tuple[Callable[[Options], Section], frozenset[str]]] = {
     "shortcut": (_shortcut, frozenset()),
     "route": (_route, _TRAINING_OF_ROUTE),
     "scale_channels": (_scale_channels, frozenset()),
+    "sam": (_sam, frozenset()),
+    "implicit": (_implicit, _TRAINING_OF_IMPLICIT),
+    "batchnorm": (_batchnorm, frozenset()),
+    "activation": (_activate, frozenset()),
+    "local_avgpool": (_local_avgpool, frozenset()),
+    "reorg3d": (_reorg3d, frozenset()),
+    "empty": (_identity, frozenset()),
+    "contrastive": (_identity, _TRAINING_OF_CONTRASTIVE),
+    "Gaussian_yolo": (_gaussian_yolo, _TRAINING_OF_YOLO),
     "upsample": (_upsample, frozenset()),
     "maxpool": (_maxpool, frozenset()),
     "avgpool": (_avgpool, frozenset()),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
-Activation = Literal["linear", "leaky", "relu", "relu6", "logistic", "mish", "swish"]
+Activation = Literal["linear", "leaky", "relu", "relu6", "logistic", "mish", "swish", "ramp", "tanh", "elu"]
+Normalization = Literal["none", "relu", "softmax"]
 ACTIVATIONS: tuple[str, ...] = get_args(Activation)
 
 
@@ -16,11 +17,12 @@ class Net:
     height: int
     width: int
     letter_box: bool | None
+    channels: int = 3
 
 
 @dataclass(frozen=True)
 class Convolutional:
-    """A convolution, batch normalisation if asked for, an activation; ``padding`` in pixels on each side."""
+    """A convolution, batch normalisation if asked for, an activation; ``padding`` in taps on each side."""
 
     filters: int
     size: int
@@ -29,6 +31,7 @@ class Convolutional:
     groups: int
     batch_normalize: bool
     activation: Activation
+    dilation: int = 1
 
 
 @dataclass(frozen=True)
@@ -42,10 +45,15 @@ class Connected:
 
 @dataclass(frozen=True)
 class Shortcut:
-    """Adds earlier maps to the previous one; ``layers`` as written, negative ones count back from this layer."""
+    """Adds earlier maps to the previous one; ``layers`` as written, negative ones count back from this layer.
+
+    ``weighted``: every map, or every channel of every map, has a weight, which is normalised over the maps.
+    """
 
     layers: tuple[int, ...]
     activation: Activation
+    weighted: Literal["none", "per_feature", "per_channel"] = "none"
+    normalization: Normalization = "none"
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,16 @@ class Route:
 
 @dataclass(frozen=True)
 class ScaleChannels:
-    """Multiplies an earlier map by the previous one, which holds one number per channel."""
+    """Multiplies an earlier map by the previous one, which holds a number per channel, or (``per_pixel``) per pixel."""
+
+    layer: int
+    activation: Activation
+    per_pixel: bool = False
+
+
+@dataclass(frozen=True)
+class Sam:
+    """Multiplies the previous map by an earlier one of the same shape (spatial attention)."""
 
     layer: int
     activation: Activation
@@ -82,15 +99,45 @@ class MaxPool:
 
 
 @dataclass(frozen=True)
+class LocalAvgPool:
+    """Mean over what of each window lies inside the map; ``padding`` as in ``MaxPool``."""
+
+    size: int
+    stride: int
+    padding: int
+
+
+@dataclass(frozen=True)
+class BatchNorm:
+    """Batch normalisation on its own."""
+
+
+@dataclass(frozen=True)
+class Activate:
+    """An activation on its own."""
+
+    activation: Activation
+
+
+@dataclass(frozen=True)
+class Implicit:
+    """Numbers that do not depend on the image: a map of ``filters`` channels and ``atoms`` rows of one pixel."""
+
+    filters: int
+    atoms: int
+
+
+@dataclass(frozen=True)
 class AvgPool:
     """Mean over the whole map."""
 
 
 @dataclass(frozen=True)
 class Reorg:
-    """Darknet's way of moving pixels into channels."""
+    """Moves pixels into channels, in Darknet's old way ([reorg]) or the usual one ([reorg3d])."""
 
     stride: int
+    usual: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,11 +152,22 @@ class Identity:
 
 @dataclass(frozen=True)
 class Yolo:
-    """YOLOv3's output: ``anchors`` are those of its mask, width and height in network pixels."""
+    """YOLOv3's output: ``anchors`` are those of its mask, width and height in network pixels.
+
+    ``new_coords``, ``gaussian`` and ``nms_exponent`` are those of ``MapSpec``.
+    """
 
     classes: int
     anchors: tuple[tuple[float, float], ...]
     scale_x_y: float
+    new_coords: bool = False
+    gaussian: bool = False
+    nms_exponent: float | None = None
+
+    @property
+    def channels(self) -> int:
+        """Of its input."""
+        return len(self.anchors) * ((9 if self.gaussian else 5) + self.classes)
 
 
 @dataclass(frozen=True)
@@ -120,6 +178,11 @@ class Region:
     anchors: tuple[tuple[float, float], ...]
     softmax: bool
 
+    @property
+    def channels(self) -> int:
+        """Of its input."""
+        return len(self.anchors) * (5 + self.classes)
+
 
 Section: TypeAlias = (
     Convolutional
@@ -127,6 +190,11 @@ Section: TypeAlias = (
     | Shortcut
     | Route
     | ScaleChannels
+    | Sam
+    | LocalAvgPool
+    | BatchNorm
+    | Activate
+    | Implicit
     | Upsample
     | MaxPool
     | AvgPool

@@ -59,7 +59,19 @@ class WeightLayer(NamedTuple):
             self.norm.load_state_dict(source.norm.state_dict())
 
 
+class LooseNumbers(NamedTuple):
+    """Numbers of a layer without a kernel: [batchnorm], [implicit], a weighted [shortcut]; in the file's order."""
+
+    tensors: tuple[Tensor, ...]
+
+    @property
+    def shape(self) -> tuple[torch.Size, bool]:
+        """Never that of a ``WeightLayer``."""
+        return torch.Size([sum(tensor.numel() for tensor in self.tensors)]), False
+
+
 WeightLayers: TypeAlias = Sequence[WeightLayer]
+StoredLayers: TypeAlias = Sequence[WeightLayer | LooseNumbers]
 
 
 @dataclass(frozen=True)
@@ -136,7 +148,7 @@ def open_weights(source: str | Path | bytes, origin: str | None = None) -> Weigh
     return WeightsFile(origin, header, size, numbers)
 
 
-def read_layers(source: str | Path | bytes | WeightsFile, layers: WeightLayers) -> LoadedLayers:
+def read_layers(source: str | Path | bytes | WeightsFile, layers: StoredLayers) -> LoadedLayers:
     """Put the numbers of a ``.weights`` file into ``layers``, which come in Darknet's order.
 
     A file that ends after some of the layers fills these; the others are left alone.
@@ -154,7 +166,7 @@ def read_layers(source: str | Path | bytes | WeightsFile, layers: WeightLayers) 
     return LoadedLayers(weights.header, loaded, len(layers))
 
 
-def write_layers(path: str | Path, layers: WeightLayers, header: DarknetHeader = NEW_HEADER) -> None:
+def write_layers(path: str | Path, layers: StoredLayers, header: DarknetHeader = NEW_HEADER) -> None:
     """Write ``layers`` as a ``.weights`` file; what ``read_layers`` took from a file comes out byte for byte.
 
     The file appears under its name only once it is whole.
@@ -175,7 +187,7 @@ def write_layers(path: str | Path, layers: WeightLayers, header: DarknetHeader =
         raise UserError(f"{path}: cannot be written: {error.strerror}") from None
 
 
-def count_numbers(layers: WeightLayers) -> int:
+def count_numbers(layers: StoredLayers) -> int:
     """How many numbers ``layers`` have in a file: kernels, biases and all four of batch normalisation."""
     return sum(tensor.numel() for tensor in _tensors(layers))
 
@@ -187,9 +199,13 @@ def pack_header(header: DarknetHeader) -> bytes:
 
 
 @torch.no_grad()
-def _tensors(layers: WeightLayers) -> Iterator[Tensor]:
+def _tensors(layers: StoredLayers) -> Iterator[Tensor]:
     """The numbers of each layer in Darknet's order."""
-    for conv, norm in layers:
+    for layer in layers:
+        if isinstance(layer, LooseNumbers):
+            yield from (tensor.detach() for tensor in layer.tensors)
+            continue
+        conv, norm = layer
         statistics: list[Tensor | None] = [norm.weight, norm.running_mean, norm.running_var] if norm is not None else []
         bias = conv.bias if norm is None else norm.bias
         # A fully connected layer stores its kernel before the statistics, a convolution after them.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from yolofpn.data.loader import Batch
 from yolofpn.evaluation.metrics import DetectionMetrics
 from yolofpn.models.fast_rcnn import FastRCNN
+from yolofpn.models.postprocess import postprocess_placed
 from yolofpn.structures import Detections, Detector, Limits
 
 EVALUATION_LIMITS = Limits(score_thresh=0.001, nms_thresh=0.6, detections_per_img=300)
@@ -74,11 +75,11 @@ def run_dense(detector: Detector, images: Tensor, dtype: torch.dtype) -> dict[st
 
 def place_detections(detector: Detector, dense: dict[str, Tensor], batch: Batch, limits: Limits) -> list[Detections]:
     """The maps of an evaluation batch -> detections in pixels of its pictures."""
-    sizes = [placement.network_size for placement in batch.placements]
     if isinstance(detector, FastRCNN):
+        sizes = [placement.network_size for placement in batch.placements]
         found = detector.detect(dense, batch.targets, sizes, limits)
     else:
-        found = detector.postprocess(dense, sizes, limits)
+        found = postprocess_placed(detector, dense, batch.placements, limits)
     placed = zip(found, batch.placements, strict=True)
     return [replace(each.to("cpu"), boxes=placement.to_image(each.to("cpu").boxes)) for each, placement in placed]
 

@@ -93,14 +93,16 @@ def _run_at(
     report: Callable[[str], None],
 ) -> Found:
     # Pictures of different sizes would be padded to the largest of their batch, which changes what is found.
-    alone = predictor.resize == "shortest-edge" and not predictor.pad_batches
+    varying = predictor.resize == "shortest-edge"
+    alone = varying and not predictor.pad_batches
     batch_size = 1 if alone else settings.batch_size
     loader = Loader(
         EvaluationSamples(dataset, predictor.resize),
         EvalBatchSampler(len(dataset), batch_size, size),
         workers=default_workers(predictor.device) if settings.workers is None else settings.workers,
         pin_memory=predictor.device.type == "cuda",
-        padding=Padding.for_network(predictor.metadata.input.mean, predictor.detector.size_divisor),
+        # The other ways of resizing make images of a size that the network takes.
+        padding=Padding.for_network(predictor.metadata.input.mean, predictor.detector.size_divisor if varying else 1),
         report=report,
     )
     collector = ProposalCollector(predictor.detector) if settings.with_proposals else None

@@ -32,6 +32,11 @@ class MapInfo(StrictModel):
     scale_x_y: float
     linear_xy: bool
     softmax: bool
+    new_coords: bool = False
+    gaussian: bool = False
+    nms_exponent: float | None = None
+    divides: bool = True
+    anchors_in_cells: bool = False
 
 
 class GraphInfo(StrictModel):
@@ -78,6 +83,7 @@ class ExportedDetector(nn.Module):
         self.num_classes = len(info.metadata.names)
         self.size = info.metadata.input.size
         self.size_divisor = max(spec.stride for spec in self.specs.values())
+        self.own_size = self.size if any(side % self.size_divisor for side in self.size) else None
         post = info.metadata.postprocess
         self.limits = Limits(post.score_thresh, post.nms_thresh, post.detections_per_img)
         self._backend: Backend | None = None
@@ -105,10 +111,17 @@ class ExportedDetector(nn.Module):
         return self._backend.start(images)()
 
     def postprocess(
-        self, dense: dict[str, Tensor], image_sizes: list[tuple[int, int]], limits: Limits | None = None
+        self,
+        dense: dict[str, Tensor],
+        image_sizes: list[tuple[int, int]],
+        limits: Limits | None = None,
+        regions: list[tuple[int, int]] | None = None,
     ) -> list[Detections]:
-        """Raw maps -> detections in network pixels, clipped to each image's (height, width)."""
-        return postprocess_maps(dense, self.specs, self.num_classes, image_sizes, limits or self.limits)
+        """Raw maps -> detections in network pixels, clipped to each image's (height, width).
+
+        ``regions`` are the (height, width) of what the images show without padding, for NMS by distance.
+        """
+        return postprocess_maps(dense, self.specs, self.num_classes, image_sizes, limits or self.limits, regions)
 
     def forward(self, images: Tensor, targets: list[Target] | None = None) -> dict[str, Tensor] | list[Detections]:
         """Detections of each image in network pixels.

@@ -16,7 +16,7 @@ from yolofpn.config import Metadata, ResizeMode
 from yolofpn.darknet.cfg_writer import with_input, write_cfg
 from yolofpn.darknet.native import layers_to_write
 from yolofpn.darknet.network import DarknetNetwork
-from yolofpn.darknet.weights import NEW_HEADER, write_layers
+from yolofpn.darknet.weights import NEW_HEADER, StoredLayers, write_layers
 from yolofpn.errors import UserError
 from yolofpn.graphs.backend import Backend
 from yolofpn.graphs.exported import ExportedDetector, GraphPrecision, describe_graph, read_exported
@@ -26,7 +26,7 @@ from yolofpn.inference.backends.parity import TOLERANCES, Tolerance, check_pictu
 from yolofpn.inference.backends.torch_backend import TorchBackend
 from yolofpn.inference.output_files import write_atomically
 from yolofpn.models.yolo import YOLO
-from yolofpn.structures import Detector
+from yolofpn.structures import Detector, size_fits
 from yolofpn.text import one_line_names
 from yolofpn.weights import load_weights
 
@@ -125,8 +125,9 @@ class Exporter:
 
     def _darknet(self, path: Path) -> str:
         detector, header = self.detector, self.metadata.header or NEW_HEADER
+        layers: StoredLayers
         if isinstance(detector, DarknetNetwork):
-            text, layers = detector.cfg.text, detector.weight_layers()
+            text, layers = detector.cfg.text, detector.stored_layers()
             if self.options.img_size is not None or self.options.resize != "auto":
                 text = with_input(text, self.metadata.input)
         else:
@@ -178,7 +179,7 @@ def open_export(options: ExportOptions) -> tuple[Exporter, list[str]]:
             "(detect.py --backend openvino runs its first stage there without an export)"
         )
     size, resize = options.img_size or loaded.metadata.input.size, options.resize
-    if any(side % detector.size_divisor for side in size):
+    if not size_fits(detector, size):
         raise UserError(f"image size {size[0]}x{size[1]} is no multiple of {detector.size_divisor}, its stride")
     chosen = loaded.metadata.input.resize if resize == "auto" else resize
     if chosen == "shortest-edge" and options.format != "darknet":

@@ -27,8 +27,9 @@ from yolofpn.inference.network_errors import network_errors
 from yolofpn.inference.pictures import Picture, as_bgr
 from yolofpn.inference.selection import choose_limits
 from yolofpn.inference.sources import resolve_sources
+from yolofpn.models.postprocess import divides_inputs, nms_exponent, postprocess_placed
 from yolofpn.ops.resize import NetworkImage, Placement, resize_for_detection
-from yolofpn.structures import Detections, Detector, Frame, Image, Limits
+from yolofpn.structures import Detections, Detector, Frame, Image, Limits, size_fits
 
 
 class Predictor:
@@ -186,7 +187,9 @@ class Predictor:
 
         def finish() -> list[Detections]:
             found = [wait() for wait in waits]
-            return [merge_detections(parts, self.limits) for parts in zip(*found, strict=True)]
+            exponent = nms_exponent(self.detector)
+            parts = zip(zip(*found, strict=True), images, strict=True)
+            return [merge_detections(part, self.limits, exponent, image.shape[:2]) for part, image in parts]
 
         return finish
 
@@ -198,7 +201,7 @@ class Predictor:
         waits = []
         for group in groups:
             batch = to_batch([inputs[index] for index in group])
-            waits.append(self.start_batch(batch, [placements[index].network_size for index in group]))
+            waits.append(self.start_batch(batch, [placements[index] for index in group]))
 
         def finish() -> list[Detections]:
             results: dict[int, Detections] = {}
@@ -210,13 +213,13 @@ class Predictor:
         return finish
 
     def start_batch(
-        self, batch: Tensor, sizes: list[tuple[int, int]], limits: Limits | None = None
+        self, batch: Tensor, placements: list[Placement], limits: Limits | None = None
     ) -> Callable[[], list[Detections]]:
         """As ``start`` for a batch that is made already; boxes stay in network pixels.
 
         Args:
             batch: uint8 [B, 3, H, W] RGB.
-            sizes: each picture's (height, width) in it.
+            placements: where each image lies in it.
             limits: other ones than the predictor's own.
         """
         precision, what = self.backend.precision, f"{len(batch)} x {batch.shape[2]}x{batch.shape[3]} pixels"
@@ -229,7 +232,7 @@ class Predictor:
                 dense = wait()
                 if any(bool(raw.isnan().any()) for raw in dense.values()):
                     raise NaNOutputError
-                return self.postprocessor.postprocess(dense, sizes, limits or self.limits)
+                return postprocess_placed(self.postprocessor, dense, placements, limits or self.limits)
 
         return finish
 
@@ -253,6 +256,8 @@ class Predictor:
 
     def _padded(self, images: Sequence[NetworkImage]) -> list[NetworkImage]:
         """Fill up to multiples of the network's stride, or all to the largest (only ``shortest-edge`` needs it)."""
+        if self.resize != "shortest-edge":
+            return list(images)
         divisor = self.detector.size_divisor
         sizes = [tuple(side + -side % divisor for side in image.shape[:2]) for image in images]
         if self.pad_batches:
@@ -271,7 +276,10 @@ class Predictor:
 
     def _check_size(self, size: tuple[int, int]) -> None:
         divisor = self.detector.size_divisor
-        if self.resize != "shortest-edge" and any(side < 1 or side % divisor for side in size):
+        if self.resize == "shortest-edge":
+            if not divides_inputs(self.detector):
+                raise UserError("this network's maps do not divide its input: --resize letterbox or stretch")
+        elif not size_fits(self.detector, size):
             height, width = (max(divisor, round(side / divisor) * divisor) for side in size)
             raise UserError(
                 f"image size {size[0]}x{size[1]} is no multiple of {divisor}, "

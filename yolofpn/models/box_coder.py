@@ -19,6 +19,7 @@ def yolo_box_to_xyxy(
     scale_x_y: float | Tensor = 1.0,
     *,
     linear_xy: bool = False,
+    new_coords: bool = False,
 ) -> Tensor:
     """b_x = sigmoid(t_x) + c_x, b_w = p_w exp(t_w), and likewise y, h (YOLOv3, section 2.1; arXiv 1804.02767).
 
@@ -30,15 +31,17 @@ def yolo_box_to_xyxy(
         scale_x_y: stretches the sigmoid about its centre, so that centres on a cell's border can be reached
             (YOLOv4, arXiv 2004.10934, section 3.4; Darknet's key of the same name).
         linear_xy: b_x = t_x + c_x instead, which YOLOv3 tried (section 4).
+        new_coords: t are in 0..1 already, and b_w = p_w (2 t_w)^2 (Scaled-YOLOv4, arXiv 2011.08036; Darknet's key).
 
     Returns:
         Boxes [..., 4] xyxy in pixels.
     """
     offset = deltas[..., :2]
     if not linear_xy:
-        offset = offset.sigmoid() * scale_x_y - (scale_x_y - 1) / 2
+        offset = (offset if new_coords else offset.sigmoid()) * scale_x_y - (scale_x_y - 1) / 2
     centre = (offset + cells) * stride
-    half = deltas[..., 2:].clamp(max=MAX_LOG_SIZE).exp() * anchors / 2
+    size = (2 * deltas[..., 2:]).square() if new_coords else deltas[..., 2:].clamp(max=MAX_LOG_SIZE).exp()
+    half = size * anchors / 2
     return torch.cat([centre - half, centre + half], dim=-1)
 
 

@@ -35,10 +35,10 @@ def propose_from_maps(
     Returns:
         For each image at most 1000 boxes in network pixels, with their scores.
     """
-    parts = [pick_predictions(dense[name], spec, num_classes, lowest=0.0) for name, spec in specs.items()]
+    parts = [pick_predictions(dense[name], spec, num_classes, 0.0, image_sizes[0]) for name, spec in specs.items()]
     spec = next(iter(specs.values()))
-    scores = torch.cat([class_scores(part.raw, softmax=spec.softmax).amax(dim=1) for part in parts])
-    boxes = torch.cat([decode_picked(part, linear_xy=spec.linear_xy) for part in parts])
+    scores = torch.cat([class_scores(part, spec).amax(dim=1) for part in parts])
+    boxes = torch.cat([decode_picked(part, spec) for part in parts])
     images = torch.cat([part.images for part in parts])
     return [_best(boxes[images == number], scores[images == number], size) for number, size in enumerate(image_sizes)]
 

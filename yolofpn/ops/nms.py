@@ -1,8 +1,9 @@
 """Greedy non-maximum suppression, exact and without limits on time or number.
 
 The boxes of one label are visited by descending score; a box is kept unless its IoU with one kept before exceeds the
-threshold. All labels advance together, in rounds: the best waiting boxes of each label (its front) are settled among
-themselves, then those kept remove what they overlap from the boxes that wait.
+threshold (``batched_nms`` can subtract a term of their distance first, as Darknet does). All labels advance together,
+in rounds: the best waiting boxes of each label (its front) are settled among themselves, then those kept remove what
+they overlap from the boxes that wait.
 
 Whether a box is kept depends on those kept before it: serial work on little data. It is done in NumPy on the CPU
 wherever the tensors live, since a handful of transfers costs less than the many small kernels of the rounds, and in
@@ -10,6 +11,8 @@ float64, in which the areas of float32 boxes neither overflow nor round noticeab
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +33,11 @@ FRONT_MAX = 64
 PAIRS_AT_ONCE = 1 << 14
 
 
+class _Rule(NamedTuple):
+    thresh: float
+    distance_exponent: float | None
+
+
 def nms(boxes: Tensor, scores: Tensor, nms_thresh: float) -> Tensor:
     """Drop every box that overlaps a better one.
 
@@ -48,7 +56,13 @@ def nms(boxes: Tensor, scores: Tensor, nms_thresh: float) -> Tensor:
     return batched_nms(boxes, scores, torch.zeros_like(scores, dtype=torch.int64), nms_thresh)
 
 
-def batched_nms(boxes: Tensor, scores: Tensor, labels: Tensor, nms_thresh: float) -> Tensor:
+def batched_nms(
+    boxes: Tensor,
+    scores: Tensor,
+    labels: Tensor,
+    nms_thresh: float,
+    distance_exponent: float | None = None,
+) -> Tensor:
     """Drop every box that overlaps a better one of its own label: ``nms`` of each label, sorted together.
 
     Args:
@@ -56,6 +70,8 @@ def batched_nms(boxes: Tensor, scores: Tensor, labels: Tensor, nms_thresh: float
         scores: [N].
         labels: [N] integers.
         nms_thresh: in [0, 1]; boxes of a larger IoU are taken for the same object.
+        distance_exponent: if given, IoU - (d^2 / c^2) ** distance_exponent takes the place of IoU, where d is the
+            distance of the centres and c the diagonal of the smallest box around both (DIoU, arXiv 1911.08287).
 
     Returns:
         Indices of the boxes kept, int64, by descending score, equal scores by ascending index.
@@ -77,9 +93,10 @@ def batched_nms(boxes: Tensor, scores: Tensor, labels: Tensor, nms_thresh: float
     sorted_labels: Indices = labels.cpu().numpy()[by_score]
     by_label = np.argsort(sorted_labels, kind="stable")
     kept = np.empty(count, dtype=bool)
+    table = _table(host_boxes[by_score[by_label]])
     # Infinite and empty boxes divide by zero or subtract infinities: their IoU is NaN, which exceeds no threshold.
     with np.errstate(all="ignore"):
-        kept[by_label] = _keep(_table(host_boxes[by_score[by_label]]), sorted_labels[by_label], nms_thresh)
+        kept[by_label] = _keep(table, sorted_labels[by_label], _Rule(nms_thresh, distance_exponent))
     return torch.from_numpy(by_score[kept]).to(boxes.device)
 
 
@@ -97,7 +114,7 @@ def _table(boxes: Floats) -> Floats:
     return table
 
 
-def _keep(table: Floats, labels: Indices, nms_thresh: float) -> Mask:
+def _keep(table: Floats, labels: Indices, rule: _Rule) -> Mask:
     """Which of N boxes are kept -> [N]; the table and ``labels`` [N] are sorted by label, then by descending score."""
     nobody = len(labels)  # the table's empty box
     kept = np.zeros(nobody + 1, dtype=bool)
@@ -109,11 +126,11 @@ def _keep(table: Floats, labels: Indices, nms_thresh: float) -> Mask:
         leads = rank < size
         front = np.full((segments, size), nobody)
         front[segment[leads], rank[leads]] = waiting[leads]
-        front = np.where(_settle_fronts(table, front, nms_thresh), front, nobody)
+        front = np.where(_settle_fronts(table, front, rule), front, nobody)
         kept[front] = True
         waiting, segment = waiting[~leads], segment[~leads]
         if len(waiting):
-            waiting = waiting[~_overlap_front(table, waiting, segment, _packed(front, nobody), nms_thresh)]
+            waiting = waiting[~_overlap_front(table, waiting, segment, _packed(front, nobody), rule)]
     return kept[:-1]
 
 
@@ -125,7 +142,7 @@ def _segments(labels: Indices) -> tuple[Indices, Indices]:
     return segment, np.arange(len(labels)) - np.flatnonzero(begins)[segment]
 
 
-def _settle_fronts(table: Floats, front: Indices, nms_thresh: float) -> Mask:
+def _settle_fronts(table: Floats, front: Indices, rule: _Rule) -> Mask:
     """Greedy suppression within each row of ``front`` [S, F] -> which are kept [S, F]."""
     size = front.shape[1]
     step = max(PAIRS_AT_ONCE // size**2, 1)
@@ -133,7 +150,7 @@ def _settle_fronts(table: Floats, front: Indices, nms_thresh: float) -> Mask:
     settled = []
     for start in range(0, len(front), step):
         boxes = table[:, front[start : start + step]]  # [5, S, F]
-        overlaps = _overlaps(boxes[..., :, None], boxes[..., None, :], nms_thresh) & better
+        overlaps = _overlaps(boxes[..., :, None], boxes[..., None, :], rule) & better
         settled.append(_settle(overlaps))
     return np.concatenate(settled)
 
@@ -161,7 +178,7 @@ def _packed(front: Indices, nobody: int) -> Indices:
     return packed
 
 
-def _overlap_front(table: Floats, waiting: Indices, segment: Indices, front: Indices, nms_thresh: float) -> Mask:
+def _overlap_front(table: Floats, waiting: Indices, segment: Indices, front: Indices, rule: _Rule) -> Mask:
     """Which ``waiting`` boxes [W] overlap one of their segment's column of ``front`` [K, S] -> [W]."""
     overlapping = np.empty(len(waiting), dtype=bool)
     step = max(PAIRS_AT_ONCE // len(front), 1)
@@ -169,12 +186,12 @@ def _overlap_front(table: Floats, waiting: Indices, segment: Indices, front: Ind
     for start in range(0, len(waiting), step):
         chunk = slice(start, start + step)
         better = front_boxes if front.shape[1] == 1 else front_boxes.take(segment[chunk], axis=2)  # [5, K, W]
-        overlapping[chunk] = _overlaps(better, table[:, None, waiting[chunk]], nms_thresh).any(axis=0)
+        overlapping[chunk] = _overlaps(better, table[:, None, waiting[chunk]], rule).any(axis=0)
     return overlapping
 
 
-def _overlaps(boxes1: Floats, boxes2: Floats, nms_thresh: float) -> Mask:
-    """IoU > nms_thresh of two tables [5, ...] that broadcast; works in place, for memory traffic is what it costs."""
+def _overlaps(boxes1: Floats, boxes2: Floats, rule: _Rule) -> Mask:
+    """Overlap > threshold of two tables [5, ...] that broadcast; in place, for memory traffic is what it costs."""
     width = np.minimum(boxes1[2], boxes2[2])
     near_side = np.maximum(boxes1[0], boxes2[0])
     width -= near_side
@@ -185,5 +202,18 @@ def _overlaps(boxes1: Floats, boxes2: Floats, nms_thresh: float) -> Mask:
     union = np.add(boxes1[4], boxes2[4], out=height)
     union -= intersection
     iou = np.divide(intersection, union, out=intersection)
-    overlaps: Mask = iou > nms_thresh
+    overlaps: Mask = iou > rule.thresh
+    if rule.distance_exponent is not None:
+        # The distance only lowers the IoU: few pairs are left to look at.
+        near = overlaps.copy()
+        first, second = (np.broadcast_to(boxes, (5, *near.shape))[:, near] for boxes in (boxes1, boxes2))
+        overlaps[near] = iou[near] - _distance_term(first, second, rule.distance_exponent) > rule.thresh
     return overlaps
+
+
+def _distance_term(first: Floats, second: Floats, exponent: float) -> Floats:
+    """(d^2 / c^2) ** exponent of P pairs of boxes, two tables [5, P] -> [P]; 0 where c is."""
+    distance = ((first[:2] + first[2:4] - second[:2] - second[2:4]) ** 2).sum(axis=0) / 4
+    sides = np.maximum(first[2:4], second[2:4]) - np.minimum(first[:2], second[:2])
+    diagonal = (sides**2).sum(axis=0)
+    return np.where(diagonal == 0, 0.0, (distance / diagonal) ** exponent)

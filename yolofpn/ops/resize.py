@@ -44,6 +44,11 @@ class Placement:
     image_size: tuple[int, int]
     network_size: tuple[int, int]
 
+    @property
+    def region_size(self) -> tuple[int, int]:
+        """(height, width) of the image in the network's input, without padding."""
+        return round(self.image_size[0] * self.scale_y), round(self.image_size[1] * self.scale_x)
+
     def to_network(self, boxes: Tensor) -> Tensor:
         """[..., 4] float xyxy in pixels of the picture -> in pixels of the network's input."""
         x1, y1, x2, y2 = boxes.unbind(-1)

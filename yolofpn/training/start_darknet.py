@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,8 @@ def read_darknet(path: Path, model: ModelConfig) -> DarknetStart:
     except UserError:
         return _read_first_layers(path, file, model)
     network, loaded = load_darknet_network(read_cfg(cfg_path), file)
-    given, settings = network.weight_layers()[: loaded.loaded], darknet_settings(file.header)
+    kernels = takewhile(lambda layer: isinstance(layer, WeightLayer), network.stored_layers()[: loaded.loaded])
+    given, settings = [layer for layer in kernels if isinstance(layer, WeightLayer)], darknet_settings(file.header)
     if loaded.complete and not network.is_classifier:
         names = find_names(path, cfg_path, network.num_classes)[0]
         return DarknetStart(native_state(given, model, network.num_classes), settings, names, (note,))

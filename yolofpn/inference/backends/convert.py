@@ -21,7 +21,7 @@ from yolofpn.graphs.libraries import import_extra
 from yolofpn.graphs.signal_stack import kept_signal_stack
 from yolofpn.inference.backends.fold import fold_norms
 from yolofpn.inference.backends.torch_backend import DensePart
-from yolofpn.structures import Detector
+from yolofpn.structures import Detector, smallest_input
 
 INPUT_NAME = "images"
 _CONVERTING = threading.RLock()
@@ -40,9 +40,8 @@ class _MapsInOrder(nn.Module):
 
 def map_names(detector: Detector) -> list[str]:
     """Of the detector's maps, in the order of a graph's outputs."""
-    side = detector.size_divisor
     with torch.inference_mode():
-        return list(detector.dense(torch.zeros(1, 3, side, side, dtype=torch.uint8)))
+        return list(detector.dense(torch.zeros(1, 3, *smallest_input(detector), dtype=torch.uint8)))
 
 
 def trace_dense(detector: Detector, size: tuple[int, int]) -> ExportedProgram:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from yolofpn.graphs.backend import Wait
 from yolofpn.hardware import precision_name
 from yolofpn.inference.backends.fold import cast_inside, fold_norms
-from yolofpn.structures import Detector
+from yolofpn.structures import Detector, smallest_input
 
 
 class DensePart(nn.Module):
@@ -72,8 +72,8 @@ def output_convolutions(part: DensePart) -> set[nn.Module]:
         results[id(result)] = (module, result)
 
     hooks = [module.register_forward_hook(remember) for module in part.modules() if isinstance(module, nn.Conv2d)]
-    side, device = part.detector.size_divisor, next(part.parameters()).device
-    maps = part(torch.zeros(1, 3, side, side, dtype=torch.uint8, device=device))
+    device = next(part.parameters()).device
+    maps = part(torch.zeros(1, 3, *smallest_input(part.detector), dtype=torch.uint8, device=device))
     for hook in hooks:
         hook.remove()
     return {results[id(raw)][0] for raw in maps.values() if id(raw) in results}
