@@ -32,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from yolofpn.structures import size_fits
 
         network, size, card = _load(arguments.model, arguments.overrides, arguments.num_classes)
+        network.to("meta")  # a table needs no numbers, and so no memory, whatever the image size
         divisor = network.size_divisor
         fitting = size if size_fits(network, size) else tuple(side + -side % divisor for side in size)  # may be bounds
         height, width = arguments.img_size or fitting
