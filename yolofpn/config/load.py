@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from yolofpn.config.model import InputConfig, ModelConfig, PostprocessConfig
 from yolofpn.config.training import AugmentConfig, TrainConfig
 from yolofpn.errors import UserError
 from yolofpn.reading import MAX_YAML_BYTES, ParseError, parse_yaml, read_bounded
+from yolofpn.writing import replace_file
 
 T = TypeVar("T", bound="StrictModel")
 
@@ -75,11 +77,16 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def dump_config(config: Config, path: Path) -> None:
-    """Write a config that ``load_config`` reads back."""
+    """Write a config that ``load_config`` reads back.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = None
-    with path.open("w", encoding="utf-8") as file:
-        yaml.dump(config.model_dump(mode="json"), file)
+    text = StringIO()
+    yaml.dump(config.model_dump(mode="json"), text)
+    replace_file(path, text.getvalue().encode())
 
 
 def validate(schema: type[T], tree: Any, origin: str) -> T:  # noqa: ANN401

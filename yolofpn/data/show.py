@@ -15,6 +15,7 @@ from yolofpn.data.layouts import open_data
 from yolofpn.drawing import draw_boxes
 from yolofpn.errors import InputError, UserError
 from yolofpn.structures import Image, Target
+from yolofpn.writing import replace_file
 
 CELL = 384  # pixels, both sides
 _GAP = 4
@@ -128,8 +129,7 @@ def _write(path: Path, image: Image) -> None:
     try:
         ok, encoded = cv2.imencode(path.suffix, image)
         if ok:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(encoded.tobytes())
+            replace_file(path, encoded.tobytes())
             return
     except cv2.error:
         pass

@@ -8,6 +8,7 @@ Shapes: C classes, R = 101 recall levels, G score thresholds.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from io import BytesIO
 from pathlib import Path
 
 import matplotlib
@@ -17,6 +18,7 @@ from matplotlib.figure import Figure
 
 from yolofpn.evaluation.coco import RECALL_LEVELS
 from yolofpn.evaluation.table import Bools, Floats, Ints
+from yolofpn.writing import replace_file
 
 MOST_NAMED_CLASSES = 12  # beyond, a legend hides more than it says
 MOST_NUMBERED_CLASSES = 30  # beyond, the numbers in the cells of a confusion matrix cannot be read
@@ -132,5 +134,6 @@ def _select(names: Sequence[str], keep: Bools) -> list[str]:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="png")
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png")
+    replace_file(path, buffer.getvalue())

@@ -16,9 +16,10 @@ from yolofpn.errors import UserError
 from yolofpn.evaluation.files import WrittenIds
 from yolofpn.evaluation.metrics import DetectionMetrics
 from yolofpn.inference.coco_sink import rounded_results
-from yolofpn.inference.output_files import part_path, write_errors
+from yolofpn.inference.output_files import write_errors
 from yolofpn.models.fast_rcnn import FastRCNN
 from yolofpn.structures import Detections, Detector
+from yolofpn.writing import unfinished
 
 NAMES = ("object",)
 
@@ -80,15 +81,13 @@ def write_proposals(path: Path, metrics: DetectionMetrics, ids: WrittenIds) -> N
     Raises:
         UserError: the file cannot be written.
     """
-    part = part_path(path)
     with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("w") as file:
+        with unfinished(path) as part, part.open("w") as file:
             file.write("[")
             for number, line in enumerate(_lines(metrics, ids)):
                 file.write(",\n" + line if number else "\n" + line)
             file.write("\n]\n")
-        part.replace(path)
 
 
 def _lines(metrics: DetectionMetrics, ids: WrittenIds) -> Iterator[str]:

@@ -33,6 +33,7 @@ from yolofpn.evaluation.thresholds import SUFFIX, save_thresholds
 from yolofpn.evaluation.verify import verify
 from yolofpn.graphs.exported import ExportedDetector
 from yolofpn.inference.load import load_for_inference
+from yolofpn.inference.output_files import locked_output
 from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.threads import share_processors
 from yolofpn.models.fast_rcnn import FastRCNN
@@ -85,6 +86,18 @@ def evaluate(options: EvaluateOptions) -> int:
     predictor = open_predictor(options)
     dataset, match = open_split(options, predictor)
     output = prepare_output(options.output, options.data)
+    with locked_output(output):
+        return measure(options, predictor, dataset, match, output)
+
+
+def measure(
+    options: EvaluateOptions, predictor: Predictor, dataset: DetectionDataset, match: ClassMatch, output: Path
+) -> int:
+    """Detect, compute, print, and write into ``output``; the exit code.
+
+    Raises:
+        UserError: no image can be read, or a file cannot be written.
+    """
     start = time.perf_counter()
     collects = options.save_proposals is not None or isinstance(predictor.detector, ProposalNetwork)
     settings = RunSettings(options.batch_size, options.workers, options.score_thresh, with_proposals=collects)

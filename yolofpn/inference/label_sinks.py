@@ -8,10 +8,11 @@ from pathlib import Path, PurePath
 from yolofpn.data.images import exif_orientation, open_picture
 from yolofpn.errors import InputError
 from yolofpn.inference.media import encode_image
-from yolofpn.inference.output_files import part_path, write_atomically, write_errors
+from yolofpn.inference.output_files import write_atomically, write_errors
 from yolofpn.inference.output_names import OutputNames, SourceInfo, add_suffix
 from yolofpn.structures import Detections, Frame
 from yolofpn.text import as_yaml, one_line_names
+from yolofpn.writing import unfinished
 
 
 def yolo_lines(detections: Detections, size: tuple[int, int], *, scores: bool) -> str:
@@ -94,8 +95,8 @@ class DatasetSink:
             path = folder / add_suffix(stem, source.path.suffix.lower())
             with write_errors(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source.path, part_path(path))
-                part_path(path).replace(path)
+                with unfinished(path) as part:
+                    shutil.copyfile(source.path, part)
             return
         data, suffix = encode_image(frame.image, ".png" if source.kind == "image" else ".jpg")
         write_atomically(folder / add_suffix(stem, suffix), data)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from yolofpn.errors import UserError
+from yolofpn.writing import replace_file
 
 SYNC_SECONDS = 1.0  # what a power cut may cost
 NO_SYNC = {errno.EINVAL, errno.ENOTSUP}  # pipes and some network folders know no such thing
@@ -115,19 +116,8 @@ def write_atomically(path: Path, data: bytes, *, sync: bool = False) -> None:
     Raises:
         UserError: it cannot be written.
     """
-    part = part_path(path)
     with write_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            part.write_bytes(data)
-            if sync:
-                with part.open("rb") as file:
-                    os.fsync(file.fileno())
-            part.replace(path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
-            raise
+        replace_file(path, data, sync=sync)
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
@@ -137,11 +127,6 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
         UserError: it cannot be written.
     """
     write_atomically(path, "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))
-
-
-def part_path(path: Path) -> Path:
-    """Where a file is put together before it gets its name."""
-    return path.with_name(f".{path.name}.part")
 
 
 @contextlib.contextmanager
@@ -155,3 +140,37 @@ def write_errors(path: Path) -> Iterator[None]:
         raise UserError(
             f"{path}: cannot be written: {reason}: {remedy} with --output\nwhat was written before is complete"
         ) from None
+
+
+@contextlib.contextmanager
+def locked_output(folder: Path) -> Iterator[None]:
+    """Keep other runs out of an existing output folder; the system ends the lock with the process that holds it.
+
+    Raises:
+        UserError: another run writes there.
+    """
+    with write_errors(folder):
+        # A folder can be locked itself, which leaves no file behind, except on Windows.
+        place = folder / ".lock" if sys.platform == "win32" else folder
+        handle = os.open(place, os.O_RDWR | os.O_CREAT if sys.platform == "win32" else os.O_RDONLY)
+    try:
+        if not _try_lock(handle):
+            raise UserError(f"{folder}: another run writes there: wait for its end, or choose another --output")
+        yield
+    finally:
+        os.close(handle)
+
+
+def _try_lock(handle: int) -> bool:
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK)  # others: no locks on this disk
+    return True

@@ -16,8 +16,9 @@ from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from yolofpn.inference.output_files import NO_ROOM, part_path
+from yolofpn.inference.output_files import NO_ROOM
 from yolofpn.inference.timeline import Timeline, may_jump, start_seconds
+from yolofpn.writing import part_path
 
 BROWSER_AUDIO = {"aac", "mp3", "opus", "flac"}  # codecs that browsers play from an mp4
 PRIMING = 0.1  # seconds: sound before the first picture goes, but not what a decoder needs to get going

@@ -18,6 +18,7 @@ from yolofpn.inference.background import Background
 from yolofpn.inference.live_results import LiveResults, live_or_not
 from yolofpn.inference.load import load_for_inference
 from yolofpn.inference.media import MediaChoice
+from yolofpn.inference.output_files import locked_output, write_errors
 from yolofpn.inference.output_names import next_output_dir
 from yolofpn.inference.pipeline import Result, Results, results_of, written
 from yolofpn.inference.predictor import Predictor
@@ -85,10 +86,11 @@ def detect(options: DetectOptions) -> int:
             raise UserError("nothing was detected on: no input could be read")
         # The folder is made only now, so that a run that can do nothing leaves nothing behind.
         output = _output_folder(options.output, specs[0], first.source)
-        sinks = build_sinks(output, formats=options.format, media=options.media, labels=options.labels)
-        if viewer and output:
-            viewer.snapshots = output / "snapshots"
-        code = _deliver(results, sinks, report, viewer)
+        with locked_output(output) if output else nullcontext():
+            sinks = build_sinks(output, formats=options.format, media=options.media, labels=options.labels)
+            if viewer and output:
+                viewer.snapshots = output / "snapshots"
+            code = _deliver(results, sinks, report, viewer)
     return max(code, report.finish(output))
 
 
@@ -180,7 +182,11 @@ def _output_folder(given: str | None, spec: str, first: Source) -> Path | None:
     """As given, else a new one called after the first of the sources; None for standard output."""
     if given == STDOUT:
         return None
-    return Path(given) if given else next_output_dir(OUTPUT_BASE, _run_name(spec, first))
+    if not given:
+        return next_output_dir(OUTPUT_BASE, _run_name(spec, first))
+    with write_errors(Path(given)):
+        Path(given).mkdir(parents=True, exist_ok=True)
+    return Path(given)
 
 
 def _run_name(spec: str, first: Source) -> str:

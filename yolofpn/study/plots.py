@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from yolofpn.study.paper import PaperTable
+from yolofpn.writing import replace_file
 
 if TYPE_CHECKING:
     from yolofpn.study.compare import ComparedRow
@@ -31,8 +33,9 @@ def plot_tables(path: Path, title: str, tables: Sequence[tuple[PaperTable, Seque
     all_axes = figure.subplots(len(tables), squeeze=False)[:, 0]
     for axes, (table, rows) in zip(all_axes, tables, strict=True):
         _draw(axes, table, rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="png")
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png")
+    replace_file(path, buffer.getvalue())
 
 
 def _draw(axes: Axes, table: PaperTable, rows: Sequence[ComparedRow]) -> None:

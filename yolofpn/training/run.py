@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -31,10 +32,12 @@ def train(plan: Plan) -> int:
         UserError: data, weights or config do not allow it.
     """
     wanted = choose_device(plan.device)
-    with join_ranks(wanted) as ranks:
+    with ExitStack() as locks, join_ranks(wanted) as ranks:
         say = partial(print, flush=True) if ranks.is_main else _silence
         setup = set_up(plan, ranks.device(wanted), ranks, say)
-        run_dir: Path = from_main(prepare_run_folder(plan, setup.config, setup.splits) if ranks.is_main else None)
+        run_dir: Path = from_main(
+            prepare_run_folder(plan, setup.config, setup.splits, locks) if ranks.is_main else None
+        )
         if ranks.is_main and plan.checkpoint is None:
             draw_beginning(setup, run_dir / PLOTS)
         if plan.dry_run:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 from yolofpn.config import Config, dump_config
-from yolofpn.inference.output_files import write_errors, write_lines
+from yolofpn.inference.output_files import locked_output, write_errors, write_lines
 from yolofpn.inference.output_names import next_output_dir
 from yolofpn.training.checkpoint import BEST, LAST, Progress
 from yolofpn.training.plan import RUNS, Plan
@@ -16,17 +17,24 @@ from yolofpn.training.splits import Splits
 from yolofpn.weights import RUN_WEIGHTS
 
 
-def prepare_run_folder(plan: Plan, config: Config, splits: Splits) -> Path:
+def prepare_run_folder(plan: Plan, config: Config, splits: Splits, locks: ExitStack) -> Path:
     """Make the run's folder and write what it was asked for, and which pictures it holds out; its path.
 
     A folder that is named and holds another run begins anew; a run that goes on keeps all that it has.
 
+    Args:
+        plan: what was asked for.
+        config: of the run.
+        splits: its data.
+        locks: keeps other runs out of the folder until it is closed.
+
     Raises:
-        UserError: it cannot be written.
+        UserError: it cannot be written, or another run writes there.
     """
     run_dir = plan.output or next_output_dir(RUNS, plan.name)
     with write_errors(run_dir):
         run_dir.mkdir(parents=True, exist_ok=True)
+        locks.enter_context(locked_output(run_dir))  # before anything of another run is touched
         goes_on = plan.checkpoint is not None
         if not goes_on:
             for name in (LAST, BEST, RUN_WEIGHTS, "bad_batch.txt"):
