@@ -224,10 +224,8 @@ def test_frame_times_are_the_durations_so_far() -> None:
 
 
 def test_animation_that_turns_into_a_bomb(odd: Path) -> None:
-    frames = read_frames(odd / "decompression_bomb_extents.gif")
-    assert next(frames)[0].shape == (100, 100, 3)
-    with pytest.raises(InputError, match=TOO_LARGE):
-        next(frames)
+    with pytest.raises(InputError, match="more pixels than the limit"):
+        next(read_frames(odd / "decompression_bomb_extents.gif"))
 
 
 FORMATS: list[tuple[str, dict[str, object]]] = [

@@ -259,7 +259,7 @@ def test_damaged_picture_fails_when_read(server: str) -> None:
 
 
 def test_server_that_does_not_answer(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "TIMEOUT", 0.5)
+    monkeypatch.setattr(remote, "HEAD_SECONDS", 0.5)
     with pytest.raises(InputError, match=r"silent: no answer \(timed out\); check the address"):
         resolve_sources([server + "/silent"])
 

@@ -52,6 +52,13 @@ def build_parser() -> Parser:
     add("--classes", nargs="+", action="extend", metavar="NAME|N", help="only these classes, by name or label")
     add("--batch-size", type=positive_int, default=1, metavar="N", help="pictures that share a pass of the network")
     add("--vid-stride", type=positive_int, default=1, metavar="N", help="use every N-th frame of a video")
+    add(
+        "--depth",
+        choices=("auto", "12", "16", "minmax"),
+        default="auto",
+        help="what is white in images of more than 8 bits: 4095, 65535, or the largest value of each; auto: what the "
+        "file states, else 65535 (floats: 1, 255 or 65535, by their largest)",
+    )
     add("--output", metavar="DIR", help="where results go, - for JSON lines on stdout; default: runs/detect/SOURCE-N")
     add("--format", type=comma_list(*FORMATS), default="jsonl", metavar=",".join(FORMATS), help="what is written")
     add("--media", choices=("all", "hits", "none"), default="all", help="which annotated pictures and videos to write")

@@ -39,6 +39,11 @@ class ImageHeader:
         return self.height * self.width
 
 
+def could_grow(start: bytes) -> bool:
+    """Whether a file that begins with these 8 bytes is of a format that ``read_header`` reads."""
+    return start[:4] in (b"GIF8", _PNG[:4], b"RIFF", b"\0\0\1\0", _SIZ) or start[4:8] == b"jP  "
+
+
 def read_header(data: bytes) -> ImageHeader | None:
     """The canvas and the number of frames of a GIF, PNG, WebP, ICO or JPEG 2000 file.
 

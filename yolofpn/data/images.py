@@ -4,7 +4,8 @@ What becomes of the unusual kinds:
     16 bits per channel: the high byte is kept (``value >> 8``), as Pillow does for colour and libpng when asked for
         8 bits. The scale never depends on the content, so a dark picture stays dark.
     32-bit integers: the high byte of the narrowest of 8, 16 and 32 bits that holds every value.
-    floats: 0..1 if no value exceeds 1, else 0..255; clipped.
+    floats: 0..1, 0..255 or 0..65535, the narrowest that holds every value, up to twice as large; clipped.
+    Another ``depth`` takes 4095 ('12'), 65535 ('16') or the largest value ('minmax') for white, whatever they are.
     transparency: laid over white, so the colour hidden in transparent pixels is never seen.
     CMYK: inverted where the JPEG is Adobe's, then converted without a colour profile.
     several pages or frames: the first (``read_frames`` gives all frames of an animation).
@@ -15,21 +16,23 @@ from __future__ import annotations
 
 import functools
 import io
+import mmap
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import cv2
 import numpy as np
 import PIL.Image
-from numpy.typing import NDArray
 from PIL import ExifTags, ImageSequence
 from PIL.Image import Transpose
 from PIL.PngImagePlugin import PngImageFile
 
+from yolofpn.data.depth import Depth, deep_colour, deep_grey, is_deep_colour, warn_if_flat
+from yolofpn.data.image_headers import could_grow, read_header
 from yolofpn.errors import InputError, UserError
 from yolofpn.structures import Image
 
@@ -45,6 +48,7 @@ VIDEO_SUFFIXES = frozenset({
 })
 # fmt: on
 MAX_PIXELS = 178_956_970  # where Pillow takes a picture for a decompression bomb, by default
+MAX_FRAME_PIXELS = 64 * 2**20  # of a frame of an animation or video, many of which are in memory at once: twice 8K
 
 _UPRIGHT = {
     2: Transpose.FLIP_LEFT_RIGHT,
@@ -72,12 +76,13 @@ def readable_suffixes() -> frozenset[str]:
     return IMAGE_SUFFIXES | HEIF_SUFFIXES
 
 
-def read_image(source: str | Path | bytes, *, name: str | None = None) -> Image:
+def read_image(source: str | Path | bytes, *, name: str | None = None, depth: Depth = "auto") -> Image:
     """The picture in a file, or in the bytes of one, upright.
 
     Args:
         source: path of the file, or its content.
         name: what error messages call it; by default the path.
+        depth: which value is white where a channel has more than 8 bits.
 
     Returns:
         [H, W, 3] uint8, BGR.
@@ -87,7 +92,7 @@ def read_image(source: str | Path | bytes, *, name: str | None = None) -> Image:
     """
     name = name or _name_of(source)
     with open_picture(source, name=name) as picture:
-        return _to_bgr(picture, name)
+        return _to_bgr(picture, name, depth)
 
 
 def read_frames(source: str | Path | bytes, *, name: str | None = None) -> Iterator[tuple[Image, float, float]]:
@@ -105,9 +110,8 @@ def read_frames(source: str | Path | bytes, *, name: str | None = None) -> Itera
     name = name or _name_of(source)
     time = 0.0  # of the frame, in milliseconds
     end = 0.0  # of the frame by the file's own account
-    with open_picture(source, name=name) as picture:
+    with open_picture(source, name=name, max_pixels=MAX_FRAME_PIXELS) as picture:
         for frame in ImageSequence.Iterator(picture):
-            check_pixels(frame.size)
             image = _to_bgr(frame, name)
             stated = float(frame.info.get("duration", 0))
             # Where Pillow rounds durations to milliseconds, it rounds the frames' times too, and these do not drift.
@@ -157,12 +161,15 @@ def to_bgr(picture: PIL.Image.Image) -> Image:
 
 
 @contextmanager
-def open_picture(source: str | Path | bytes, *, name: str | None = None) -> Iterator[PIL.Image.Image]:
+def open_picture(
+    source: str | Path | bytes, *, name: str | None = None, max_pixels: int = MAX_PIXELS
+) -> Iterator[PIL.Image.Image]:
     """A Pillow picture whose pixels are not read yet; whatever goes wrong in the ``with`` is an InputError.
 
     Args:
         source: path of the file, or its content.
         name: what error messages call it; by default the path.
+        max_pixels: of the canvas over all of its frames, which is looked up in the headers first.
 
     Raises:
         InputError: as ``read_image``.
@@ -173,20 +180,30 @@ def open_picture(source: str | Path | bytes, *, name: str | None = None) -> Iter
             raise InputError(f"{name}: the file is empty; copy or download it again")
         stream.seek(0)
         readable_suffixes()  # registers HEIF in this process
+        _check_pixels(_pixels_by_header(stream), name, max_pixels)
         with _without_warnings():
             picture = PIL.Image.open(stream)
-        check_pixels(picture.size)
+        _check_pixels(picture.width * picture.height, name, max_pixels)
         yield picture
 
 
-def check_pixels(size: tuple[int, int]) -> None:
-    """Refuse a picture of more than ``MAX_PIXELS``.
+def _check_pixels(pixels: int, name: str, max_pixels: int) -> None:
+    if pixels > max_pixels:
+        raise InputError(f"{name}: has more pixels than the limit of {max_pixels:,}; shrink it first")
 
-    Raises:
-        PIL.Image.DecompressionBombError: which ``open_picture`` explains.
-    """
-    if size[0] * size[1] > MAX_PIXELS:
-        raise PIL.Image.DecompressionBombError
+
+def _pixels_by_header(stream: IO[bytes]) -> int:
+    """Of the canvas over all frames, where Pillow would tell too late; leaves the stream at its start."""
+    start = stream.read(8)
+    stream.seek(0)
+    if not could_grow(start):
+        return 0
+    if isinstance(stream, io.BytesIO):
+        header = read_header(stream.getvalue())
+    else:
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            header = read_header(cast("bytes", content))
+    return header.pixels if header else 0
 
 
 def _name_of(source: str | Path | bytes) -> str:
@@ -238,18 +255,25 @@ def _without_warnings() -> Iterator[None]:
         yield
 
 
-def _to_bgr(picture: PIL.Image.Image, name: str) -> Image:
+def _to_bgr(picture: PIL.Image.Image, name: str, depth: Depth = "auto") -> Image:
+    opened, deep_colours = picture, is_deep_colour(picture)
+    if deep_colours and depth in ("12", "minmax"):
+        picture = deep_colour(picture, depth) or picture
     picture.load()
     if 0 in picture.size:
         raise InputError(f"{name}: has no pixels ({picture.width}x{picture.height}); check where it comes from")
     if picture.mode in ("LAB", "La"):
         raise InputError(f"{name}: Pillow cannot convert its colour mode {picture.mode}; save it as RGB first")
-    upright = _UPRIGHT.get(exif_orientation(picture))
+    turn = _UPRIGHT.get(exif_orientation(opened))
     if picture.mode.startswith("I") or picture.mode == "F":
-        picture = PIL.Image.fromarray(_deep_to_uint8(picture))
+        grey, largest = deep_grey(picture, depth), float(np.asarray(picture).max())
+        warn_if_flat(grey, largest, name, depth)
+        picture = PIL.Image.fromarray(grey)
     rgb = _over_white(picture) if picture.has_transparency_data else picture.convert("RGB")
-    if upright is not None:
-        rgb = rgb.transpose(upright)
+    if deep_colours:
+        warn_if_flat(np.asarray(rgb), None, name, depth)
+    if turn is not None:
+        rgb = rgb.transpose(turn)
     image: Image = cv2.cvtColor(np.asarray(rgb), cv2.COLOR_RGB2BGR).astype(np.uint8, copy=False)
     return image
 
@@ -259,25 +283,6 @@ def _over_white(picture: PIL.Image.Image) -> PIL.Image.Image:
     white = PIL.Image.new("RGB", picture.size, "white")
     white.paste(rgba, mask=rgba.getchannel("A"))
     return white
-
-
-def _deep_to_uint8(picture: PIL.Image.Image) -> NDArray[np.uint8]:
-    """[H, W] grey values from the modes of more than 8 bits: I;16 and its kin, I and F."""
-    values = np.asarray(picture)
-    if picture.mode == "F":
-        values = np.nan_to_num(values)
-        values = values * 255 if values.max() <= 1 else values
-        bytes_: NDArray[np.uint8] = values.clip(0, 255).round().astype(np.uint8)
-        return bytes_
-    values = values.astype(np.int64).clip(0)
-    # Pillow stretches 16-bit PGM to all of 0..65535.
-    if picture.mode != "I" or picture.format == "PPM" or 255 < values.max() <= 65535:
-        grey = values >> 8
-    else:
-        grey = values >> 24 if values.max() > 65535 else values
-    if (transparent := picture.info.get("transparency")) is not None:
-        grey = np.where(values == transparent, 255, grey)
-    return grey.astype(np.uint8)
 
 
 def exif_orientation(picture: PIL.Image.Image) -> int:

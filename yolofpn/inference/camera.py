@@ -35,7 +35,10 @@ def connect_camera(number: int, name: str, patience: Patience) -> Iterator[Shot]
             raise InputError(f"{name}: cannot be opened; close other programs that use it, or try another number")
         count = 0
         while True:
-            delivered, image = capture.read()
+            try:
+                delivered, image = capture.read()
+            except Exception as error:  # whatever a driver's frame does to OpenCV must not end the other cameras
+                raise InputError(f"{name}: its frames cannot be read ({error}); try another number") from error
             if not delivered:
                 raise InputError(f"{name}: stopped delivering after {count} frames; check its cable")
             yield partial(np.asarray, image, np.uint8)

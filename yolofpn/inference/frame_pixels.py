@@ -13,10 +13,10 @@ from av.sidedata.sidedata import SideData, Type
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
+from yolofpn.data.images import MAX_FRAME_PIXELS
 from yolofpn.inference.hdr import needs_conversion, sdr_bgr
 from yolofpn.structures import Image
 
-MAX_FRAME_PIXELS = 64 * 2**20  # twice 8K; larger frames are refused before they take memory
 _MOST_STRETCHED = 8  # a pixel's aspect beyond which it is a writer's mistake
 _SIDE_DATA = range(48)  # FFmpeg's numbers; new ones are added at the end
 

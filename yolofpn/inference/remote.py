@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import re
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -14,8 +13,9 @@ from typing import Literal
 
 from yolofpn.data.images import IMAGE_SUFFIXES
 from yolofpn.errors import InputError
+from yolofpn.inference.http_client import Deadline, handlers
 
-TIMEOUT = 15.0  # seconds without an answer
+HEAD_SECONDS = 15.0  # for the head of an answer, redirects included
 MAX_BYTES = 64 * 2**20  # of a picture
 MAX_SECONDS = 120.0  # for a whole picture
 STREAM_SCHEMES = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "tcp", "srt", "mms", "mmsh"})
@@ -71,28 +71,48 @@ def fetch(url: str) -> Remote:
         InputError: no answer, an error, a web page, or a picture of more than ``MAX_BYTES``.
     """
     name = shown_url(url)
+    deadline = Deadline(HEAD_SECONDS)
     try:
-        with _opener(url).open(_without_user(url), timeout=TIMEOUT) as response:
+        with _opener(url, deadline).open(_without_user(url)) as response:
             kind = _kind(response, name)
-            return Remote(kind, _read(response, name) if kind == "image" else b"")
+            deadline.extend(MAX_SECONDS)
+            return Remote(kind, _read(response, name, deadline) if kind == "image" else b"")
     except urllib.error.HTTPError as error:
-        raise InputError(f"{name}: the server answers {error.code} {error.reason}; check the address") from None
+        hint = f"check the address{password_hint(url)}"
+        raise InputError(f"{name}: the server answers {error.code} {error.reason}; {hint}") from None
     except (OSError, ValueError, http.client.HTTPException) as error:
         # The text of these errors may repeat parts of the address, so only the kind of error is told.
         reason = getattr(error, "reason", error)
         text = "timed out" if isinstance(reason, TimeoutError) else getattr(reason, "strerror", None)
-        raise InputError(f"{name}: no answer ({text or type(reason).__name__}); check the address") from None
+        hint = f"check the address{password_hint(url)}"
+        raise InputError(f"{name}: no answer ({text or type(reason).__name__}); {hint}") from None
 
 
-def _opener(url: str) -> urllib.request.OpenerDirector:
+def password_hint(url: str) -> str:
+    """What to try if an address with such a user and password does not work; empty if they are no reason."""
+    user_and_password, at, _ = url.partition("://")[2].rpartition("@")
+    user, colon, password = user_and_password.partition(":")
+    # What looks like a port and a path, as in host:8080/a@2x.jpg, is no password.
+    if not (at and colon) or "/" in user or re.match(r"\d+[/?]", password):
+        return ""
+    odd = [character for character in "#@/?[]" if character in password]
+    if re.search(r"%(?![0-9A-Fa-f]{2})", password):
+        odd.insert(0, "%")
+    written = " and ".join(f"{character} as {urllib.parse.quote(character, safe='')}" for character in odd)
+    return f"; in a password write {written}" if odd else ""
+
+
+def _opener(url: str, deadline: Deadline) -> urllib.request.OpenerDirector:
     parts = urllib.parse.urlsplit(url)
     if parts.username is None:
-        return urllib.request.build_opener()
+        return urllib.request.build_opener(*handlers(deadline))
     passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
     user, password = (urllib.parse.unquote(text or "") for text in (parts.username, parts.password))
     passwords.add_password(None, _without_user(url), user, password)
     return urllib.request.build_opener(
-        urllib.request.HTTPBasicAuthHandler(passwords), urllib.request.HTTPDigestAuthHandler(passwords)
+        *handlers(deadline),
+        urllib.request.HTTPBasicAuthHandler(passwords),
+        urllib.request.HTTPDigestAuthHandler(passwords),
     )
 
 
@@ -125,17 +145,20 @@ def _suffix(url: str) -> str:
         return ""
 
 
-def _read(response: http.client.HTTPResponse, name: str) -> bytes:
-    deadline = time.monotonic() + MAX_SECONDS
+def _read(response: http.client.HTTPResponse, name: str, deadline: Deadline) -> bytes:
     data = bytearray()
-    while block := response.read1(2**16):
-        data += block
-        if len(data) > MAX_BYTES:
-            raise InputError(
-                f"{name}: the picture has more than {MAX_BYTES // 2**20} MiB; download and shrink it first"
-            )
-        if time.monotonic() > deadline:
-            raise InputError(f"{name}: the picture takes longer than {MAX_SECONDS:.0f} s; download it first")
+    try:
+        while block := response.read1(2**16):
+            data += block
+            if len(data) > MAX_BYTES:
+                raise InputError(
+                    f"{name}: the picture has more than {MAX_BYTES // 2**20} MiB; download and shrink it first"
+                )
+            deadline.left()
+    except TimeoutError:
+        if deadline.over:
+            raise InputError(f"{name}: the picture takes longer than {MAX_SECONDS:.0f} s; download it first") from None
+        raise
     stated = response.headers.get("Content-Length")
     if stated is not None and len(data) < int(stated):
         raise InputError(f"{name}: cut off after {len(data)} of {stated} bytes; try again")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from yolofpn.config import ResizeMode
+from yolofpn.data.depth import Depth
 from yolofpn.drawing import LabelStyle
 from yolofpn.errors import UserError
 from yolofpn.inference.background import Background
@@ -59,6 +60,7 @@ class DetectOptions:
     pad_batches: bool = False
     batch_size: int = 1
     vid_stride: int = 1
+    depth: Depth = "auto"
     output: str | None = None
     format: tuple[str, ...] = ("jsonl",)
     media: MediaChoice = "all"
@@ -78,7 +80,7 @@ def detect(options: DetectOptions) -> int:
     predictor = open_predictor(options, report)
     viewer = _open_viewer(predictor, options.labels, report) if options.show else None
     specs = options.sources or default_sources()
-    sources = resolve_sources(specs, vid_stride=options.vid_stride)
+    sources = resolve_sources(specs, vid_stride=options.vid_stride, depth=options.depth)
     report.start_clock()
     with closing(_results_of(sources, predictor, report, options.batch_size)) as results:
         first = results.peek()

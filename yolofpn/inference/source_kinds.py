@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -10,7 +11,8 @@ from pathlib import Path
 from threading import Condition
 from typing import Literal
 
-from yolofpn.data.images import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_animated, read_frames, read_image
+from yolofpn.data.depth import Depth
+from yolofpn.data.images import VIDEO_SUFFIXES, is_animated, read_frames, read_image, readable_suffixes
 from yolofpn.errors import InputError, UserError
 from yolofpn.inference.camera import connect_camera
 from yolofpn.inference.live import Connect, LiveCapture
@@ -69,19 +71,21 @@ class Source:
         return self.read()
 
 
-def file_source(path: Path, relative_path: Path, vid_stride: int = 1) -> Source:
+def file_source(path: Path, relative_path: Path, vid_stride: int = 1, depth: Depth = "auto") -> Source:
     """A picture, an animation or a video: by suffix where that is enough, else by what the file holds."""
     name = str(path)
+    if kind := _special_kind(path):
+        return failed_source(name, f"{name}: {kind}, which cannot be read as a source; give a file")
     match _content_of(path):
         case "video":
             return _video_source(path, name, relative_path, vid_stride)
         case "animation":
             return Source(name, "video", relative_path, partial(_read_animation, path, name, vid_stride), path)
         case "picture":
-            return Source(name, "image", relative_path, partial(_read_picture, path, name), path, 1)
+            return Source(name, "image", relative_path, partial(_read_picture, path, name, depth), path, 1)
 
 
-def url_source(url: str, vid_stride: int = 1) -> Source:
+def url_source(url: str, vid_stride: int = 1, depth: Depth = "auto") -> Source:
     """A stream, or the picture or video at an http address, which is asked at once.
 
     Raises:
@@ -110,7 +114,7 @@ def url_source(url: str, vid_stride: int = 1) -> Source:
         case "image" if _is_animated(remote.data):
             return Source(name, "video", relative_path, partial(_read_animation, remote.data, name, vid_stride))
         case "image":
-            return Source(name, "image", relative_path, partial(_read_picture, remote.data, name), frame_count=1)
+            return Source(name, "image", relative_path, partial(_read_picture, remote.data, name, depth), frame_count=1)
 
 
 def camera_source(number: int, vid_stride: int = 1) -> Source:
@@ -148,16 +152,28 @@ def _video_source(target: Path | str, name: str, relative_path: Path, vid_stride
     return Source(name, "video", relative_path, read, path, count and -(-count // vid_stride), fps)
 
 
+def _special_kind(path: Path) -> str | None:
+    """What a path is that is no file: opening it might wait for ever."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):  # told when it is read
+        return None
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        return None
+    kinds = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISCHR, "a device (cameras: by number)"))
+    return next((kind for is_kind, kind in kinds if is_kind(mode)), "a device")
+
+
 def _content_of(path: Path) -> Literal["picture", "animation", "video"]:
     suffix = path.suffix.lower()
     if suffix in VIDEO_SUFFIXES:
         return "video"
-    if suffix in IMAGE_SUFFIXES - _ANIMATED_SUFFIXES:
+    if suffix in readable_suffixes() - _ANIMATED_SUFFIXES:
         return "picture"
     try:
         return "animation" if is_animated(path) else "picture"
     except InputError:
-        return "video" if suffix not in IMAGE_SUFFIXES and is_video(path) else "picture"
+        return "video" if suffix not in readable_suffixes() and is_video(path) else "picture"
 
 
 def _is_animated(data: bytes) -> bool:
@@ -167,8 +183,8 @@ def _is_animated(data: bytes) -> bool:
         return False
 
 
-def _read_picture(source: Path | bytes, name: str) -> Iterator[Frame]:
-    yield Frame(read_image(source, name=name), name)
+def _read_picture(source: Path | bytes, name: str, depth: Depth) -> Iterator[Frame]:
+    yield Frame(read_image(source, name=name, depth=depth), name)
 
 
 def _read_animation(source: Path | bytes, name: str, vid_stride: int) -> Iterator[Frame]:

@@ -13,18 +13,20 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from yolofpn.data.images import MAX_FRAME_PIXELS
 from yolofpn.errors import InputError
 from yolofpn.inference.decoder import VideoDecoder, reason_of
 from yolofpn.inference.deinterlace import TimedFrame
-from yolofpn.inference.frame_pixels import MAX_FRAME_PIXELS, upright_bgr
+from yolofpn.inference.frame_pixels import upright_bgr
 from yolofpn.inference.live import Patience, Shot
+from yolofpn.inference.remote import password_hint
 from yolofpn.inference.video import limit_pixels
 from yolofpn.structures import Image
 
 RTSP_OPTIONS = {"rtsp_flags": "prefer_tcp"}
 OPTIONS = {"fpsprobesize": "0"}  # no seconds of watching before the first frame to learn the frame rate
 SEGMENTED = {"hls", "dash"}  # whose frames come many seconds at once, faster than they are due
-MOST_FAILURES = 100  # packets in a row that give no frame: then the stream is lost
+MOST_FAILURES = 50  # packets in a row that give no frame: then the stream is lost
 LONGEST_GAP = 10.0  # seconds between two frames; more is a jump of the stream's clock
 
 
@@ -64,7 +66,8 @@ def _open(url: str, name: str, patience: Patience) -> Iterator[tuple[InputContai
     try:
         container = av.open(url, options=options, metadata_errors="replace", timeout=timeouts)
     except Exception as error:  # PyAV raises more than its own kinds
-        raise InputError(f"{name}: cannot be opened as a video ({reason_of(error)}); check the address") from None
+        hint = f"check the address{password_hint(url)}"
+        raise InputError(f"{name}: cannot be opened as a video ({reason_of(error)}); {hint}") from None
     with container:
         stream = container.streams.best("video")
         if not isinstance(stream, VideoStream) or stream.codec_context is None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
+from yolofpn.data.images import HEIF_SUFFIXES, MAX_FRAME_PIXELS
 from yolofpn.errors import InputError
 from yolofpn.graphs.libraries import num_threads
 from yolofpn.inference.decoder import VideoDecoder, reason_of, stated_seconds
 from yolofpn.inference.deinterlace import TimedFrame
-from yolofpn.inference.frame_pixels import MAX_FRAME_PIXELS, upright_bgr
+from yolofpn.inference.frame_pixels import upright_bgr
 from yolofpn.structures import Frame
 
 OPEN_TIMEOUT = 15.0  # seconds that an address has to answer
@@ -116,6 +117,8 @@ def _open(
             raise InputError(f"{name}: a single picture, not a video; give it the suffix of its format")
         if not isinstance(stream, VideoStream) or stream.codec_context is None:
             raise InputError(f"{name}: holds no video that can be decoded; convert it, e.g. to H.264 in mp4")
+        if PurePath(name).suffix.lower() in HEIF_SUFFIXES and len(container.streams.video) > 1:
+            raise InputError(f"{name}: a HEIC image in tiles, which FFmpeg gives one by one; pip install pillow-heif")
         limit_pixels(stream, name, max_pixels)
         stream.thread_type = "AUTO"
         stream.codec_context.thread_count = num_threads()

@@ -31,6 +31,6 @@ def _holds_much(path: Path) -> bool:
             names = [Path(name) for name in islice(iglob(str(path), recursive=True), MANY)]  # noqa: PTH207 as in sources
         else:
             names = list(islice(path.rglob("*"), MANY)) if path.is_dir() else []
-    except OSError:
+    except (OSError, RecursionError):  # the latter from folders nested hundreds deep
         return False
     return len(names) >= MANY or any(name.suffix.lower() in VIDEO_SUFFIXES for name in names)
