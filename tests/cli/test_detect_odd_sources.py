@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import sys
 import threading
 import time
@@ -24,7 +25,7 @@ from tests.tiny_detector import RED, quarters
 from tests.videos import write_video
 from yolofpn.cli import detect as door
 from yolofpn.data.images import MAX_FRAME_PIXELS
-from yolofpn.inference import live, remote, stream
+from yolofpn.inference import live, mjpeg, remote, stream
 from yolofpn.inference.live import Patience
 
 pytestmark = [
@@ -94,8 +95,8 @@ def test_closed_standard_input(detect: Detect, monkeypatch: pytest.MonkeyPatch) 
 
 
 def large(path: Path) -> bytes:
-    """A JPEG of 72 million pixels, all of one gray."""
-    side = 8500
+    """A JPEG of 42 million pixels, all of one gray."""
+    side = 6500
     assert side * side > MAX_FRAME_PIXELS
     data = cv2.imencode(".jpg", np.full((side, side), 90, np.uint8))[1].tobytes()
     path.write_bytes(data)
@@ -116,8 +117,11 @@ def test_frames_larger_than_the_limit(detect: Detect, good_picture: Path) -> Non
 
 
 def test_animations_count_as_videos(detect: Detect, good_picture: Path) -> None:
-    frames = [PIL.Image.new("1", (8500, 8500), shade) for shade in (0, 1)]
+    frames = [PIL.Image.new("L", (8, 8), shade) for shade in (0, 200)]
     frames[0].save("large.gif", save_all=True, append_images=frames[1:])
+    content = bytearray(Path("large.gif").read_bytes())
+    content[6:10] = struct.pack("<HH", 6500, 6500)  # the canvas that the header asks for
+    Path("large.gif").write_bytes(content)
     outcome = detect("large.gif", good_picture)
     assert outcome.code == 1
     assert "pixels" in outcome.err
@@ -248,16 +252,40 @@ def test_cameras_beside_one_that_fails(
             if len(attempts) > 4 and all(text.count(f"{name}.mjpg") >= 5 for name in ("good", "exif", "changing")):
                 break
             time.sleep(0.1)
-        os.kill(os.getpid(), signal.SIGINT)
+        if not ended.is_set():
+            os.kill(os.getpid(), signal.SIGINT)
 
+    ended = threading.Event()
     person = threading.Thread(target=user)
     person.start()
     outcome = detect(*addresses)
+    ended.set()
     person.join()
     assert outcome.code == 1
     assert "Traceback" not in outcome.err
     assert "large.mjpg" in outcome.err
     assert {"good.mjpg", "exif.mjpg", "changing.mjpg"} == set(sources())
+
+
+@pytest.mark.usefixtures("short_waits")
+def test_a_camera_whose_frame_never_ends(
+    serve: Callable[[Answer], str], detect: Detect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It announces one of 2 GB; the source fails at the limit."""
+    monkeypatch.setattr(mjpeg, "MAX_BYTES", 2**20)
+    sent: list[int] = []
+
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=f\r\n\r\n")
+        connection.sendall(b"--f\r\nContent-Type: image/jpeg\r\nContent-Length: 2000000000\r\n\r\n")
+        for _ in range(2000):
+            connection.sendall(bytes(2**16))
+            sent.append(2**16)
+
+    outcome = detect(serve(answer) + "/live.mjpg")
+    assert outcome.code == 2
+    assert "MiB" in outcome.err
+    assert sum(sent) < 64 * 2**20
 
 
 @pytest.mark.usefixtures("short_waits")

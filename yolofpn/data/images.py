@@ -48,7 +48,7 @@ VIDEO_SUFFIXES = frozenset({
 })
 # fmt: on
 MAX_PIXELS = 178_956_970  # where Pillow takes a picture for a decompression bomb, by default
-MAX_FRAME_PIXELS = 64 * 2**20  # of a frame of an animation or video, many of which are in memory at once: twice 8K
+MAX_FRAME_PIXELS = 8192 * 4608  # of a frame of an animation or video, many of which are in memory at once: 8K
 
 _UPRIGHT = {
     2: Transpose.FLIP_LEFT_RIGHT,

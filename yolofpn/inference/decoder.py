@@ -14,6 +14,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from yolofpn.errors import InputError
 from yolofpn.inference.deinterlace import TimedFrame, deinterlaced
 from yolofpn.inference.timeline import Timeline, start_seconds
 
@@ -167,8 +168,10 @@ def stated_seconds(container: InputContainer, stream: VideoStream) -> float | No
 
 def reason_of(error: Exception) -> str:
     """What went wrong, without the address that PyAV's messages repeat: it may hold a password."""
-    if type(error).__name__ == "ExitError":
+    if type(error).__name__ == "ExitError" or isinstance(error, TimeoutError):
         return "timed out"
+    if isinstance(error, InputError):
+        return str(error)
     return getattr(error, "strerror", None) or type(error).__name__
 
 

@@ -63,13 +63,15 @@ class _Http(urllib.request.HTTPHandler):
 
 class _Https(urllib.request.HTTPSHandler):
     def __init__(self, deadline: Deadline) -> None:
-        self._tls = ssl.create_default_context()
-        super().__init__(context=self._tls)
+        # Not HTTPSHandler's own: it may read all certificates, which takes longer than most answers over http.
+        urllib.request.AbstractHTTPHandler.__init__(self)
         self._deadline = deadline
 
     def https_open(self, req: urllib.request.Request) -> Any:  # noqa: ANN401 as urllib has it
         def connect(host: str, *, timeout: float) -> http.client.HTTPConnection:
-            connection = http.client.HTTPSConnection(host, timeout=self._deadline.left(), context=self._tls)
+            connection = http.client.HTTPSConnection(
+                host, timeout=self._deadline.left(), context=ssl.create_default_context()
+            )
             return _limited(connection, self._deadline)
 
         return self.do_open(connect, req)  # type: ignore[arg-type]
@@ -82,7 +84,7 @@ def _limited(connection: http.client.HTTPConnection, deadline: Deadline) -> http
             self.fp.close()
             self.fp = io.BufferedReader(_Reader(sock, deadline))
 
-    connection.response_class = Response  # type: ignore[attr-defined]
+    connection.response_class = Response
     return connection
 
 

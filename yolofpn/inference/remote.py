@@ -73,7 +73,7 @@ def fetch(url: str) -> Remote:
     name = shown_url(url)
     deadline = Deadline(HEAD_SECONDS)
     try:
-        with _opener(url, deadline).open(_without_user(url)) as response:
+        with open_address(url, deadline) as response:
             kind = _kind(response, name)
             deadline.extend(MAX_SECONDS)
             return Remote(kind, _read(response, name, deadline) if kind == "image" else b"")
@@ -86,6 +86,16 @@ def fetch(url: str) -> Remote:
         text = "timed out" if isinstance(reason, TimeoutError) else getattr(reason, "strerror", None)
         hint = f"check the address{password_hint(url)}"
         raise InputError(f"{name}: no answer ({text or type(reason).__name__}); {hint}") from None
+
+
+def open_address(url: str, deadline: Deadline) -> http.client.HTTPResponse:
+    """The answer of an http address, with its user and password; its head must come by the deadline.
+
+    Raises:
+        OSError, ValueError, http.client.HTTPException: there is none, or it is an error.
+    """
+    response: http.client.HTTPResponse = _opener(url, deadline).open(_without_user(url))
+    return response
 
 
 def password_hint(url: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from functools import partial
 
@@ -19,6 +19,7 @@ from yolofpn.inference.decoder import VideoDecoder, reason_of
 from yolofpn.inference.deinterlace import TimedFrame
 from yolofpn.inference.frame_pixels import upright_bgr
 from yolofpn.inference.live import Patience, Shot
+from yolofpn.inference.mjpeg import Body, may_be_mjpeg, open_mjpeg
 from yolofpn.inference.remote import password_hint
 from yolofpn.inference.video import limit_pixels
 from yolofpn.structures import Image
@@ -42,10 +43,13 @@ def connect_stream(url: str, name: str, patience: Patience) -> Iterator[Shot]:
         InputError: nothing answers, it is lost, or it sends no video. A stream that states how long it lasts, and
             lasts so long, just ends.
     """
-    with _open(url, name, patience) as (container, stream):
+    with _open(url, name, patience) as (container, body):
+        stream = _video_of(container, name)
         decoder = VideoDecoder(container, stream, most_failures=MOST_FAILURES)
         segmented = bool(SEGMENTED & set(container.format.name.split(",")))
         for item in _when_due(decoder) if segmented else decoder.frames():
+            if body is not None:
+                body.next_frame()
             yield partial(_image_of, item.frame, decoder.pixel_aspect(), name)
         if decoder.failure or decoder.ended_early() or decoder.stated_seconds() is None:
             reason = decoder.failure or "it ended"
@@ -60,22 +64,32 @@ def _image_of(frame: VideoFrame, pixel_aspect: Fraction | None, name: str) -> Im
 
 
 @contextmanager
-def _open(url: str, name: str, patience: Patience) -> Iterator[tuple[InputContainer, VideoStream]]:
+def _open(url: str, name: str, patience: Patience) -> Iterator[tuple[InputContainer, Body | None]]:
+    """The stream, and where Python reads it for FFmpeg what it is read from."""
     options = OPTIONS | (RTSP_OPTIONS if url.startswith("rtsp") else {}) | {"max_pixels": str(MAX_FRAME_PIXELS)}
     timeouts = (patience.open_timeout, patience.read_timeout)
-    try:
-        container = av.open(url, options=options, metadata_errors="replace", timeout=timeouts)
-    except Exception as error:  # PyAV raises more than its own kinds
-        hint = f"check the address{password_hint(url)}"
-        raise InputError(f"{name}: cannot be opened as a video ({reason_of(error)}); {hint}") from None
-    with container:
-        stream = container.streams.best("video")
-        if not isinstance(stream, VideoStream) or stream.codec_context is None:
-            raise InputError(f"{name}: sends no video that can be decoded; check the camera's settings")
-        limit_pixels(stream, name)
-        # Threads that decode a frame each would deliver every frame as late as there are threads.
-        stream.thread_type = "SLICE"
-        yield container, stream
+    with ExitStack() as stack:
+        try:
+            mjpeg = stack.enter_context(open_mjpeg(url, patience, options)) if may_be_mjpeg(url) else None
+            if mjpeg is None:
+                stream = av.open(url, options=options, metadata_errors="replace", timeout=timeouts)
+                opened: tuple[InputContainer, Body | None] = stack.enter_context(stream), None
+            else:
+                opened = mjpeg
+        except Exception as error:  # PyAV raises more than its own kinds
+            hint = f"check the address{password_hint(url)}"
+            raise InputError(f"{name}: cannot be opened as a video ({reason_of(error)}); {hint}") from None
+        yield opened
+
+
+def _video_of(container: InputContainer, name: str) -> VideoStream:
+    stream = container.streams.best("video")
+    if not isinstance(stream, VideoStream) or stream.codec_context is None:
+        raise InputError(f"{name}: sends no video that can be decoded; check the camera's settings")
+    limit_pixels(stream, name)
+    # Threads that decode a frame each would deliver every frame as late as there are threads.
+    stream.thread_type = "SLICE"
+    return stream
 
 
 def _when_due(decoder: VideoDecoder) -> Iterator[TimedFrame]:

@@ -27,6 +27,8 @@ FRAGMENTED = {
     "frag_duration": "1000000",  # microseconds: what a killed run loses, besides the encoder's lookahead
     "flush_packets": "1",
 }
+LARGE = 2**23  # pixels of a frame, from which on few are kept in memory: none wait, the encoder does not look ahead
+LARGE_QUALITY = QUALITY | {"x264-params": "mbtree=0:rc-lookahead=0:sync-lookahead=0:analyse=i4x4:no-deblock=0"}
 WAITING = 3  # frames that may wait for the encoder
 LARGEST_SIDE = 16_384  # pixels of an H.264 frame
 FRAME_DURATION = 1 << 8  # AV_CODEC_FLAG_FRAME_DURATION: the encoder hands on how long frames are shown
@@ -54,6 +56,7 @@ class VideoWriter:
         shrink = min(1.0, LARGEST_SIDE / max(size))
         height, width = (max(1, round(side * shrink)) for side in size)
         self._size = height + height % 2, width + width % 2
+        self._large = height * width >= LARGE
         self._fps = Fraction(fps).limit_denominator(1001) if fps and 0.1 <= fps <= 1000 else Fraction(25)
         self._sound = sound
         self._container: OutputContainer | None = None
@@ -78,7 +81,7 @@ class VideoWriter:
         if self._encoder is None:
             with write_errors(self.path):
                 self._container, self._stream = self._open()
-            self._encoder = Handover(self._encode, waiting=WAITING)
+            self._encoder = Handover(self._encode, waiting=1 if self._large else WAITING)
         self._encoder.give((image, pts, round((duration or 1 / self._fps) / TIME_BASE)))
 
     def close(self) -> None:
@@ -121,7 +124,7 @@ class VideoWriter:
     def _open(self) -> tuple[OutputContainer, VideoStream]:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         container = av.open(file_url(self.path), "w", format="mp4", options=FRAGMENTED)
-        stream = container.add_stream("libx264", rate=self._fps, options=QUALITY)
+        stream = container.add_stream("libx264", rate=self._fps, options=LARGE_QUALITY if self._large else QUALITY)
         stream.height, stream.width = self._size
         stream.pix_fmt = "yuv420p"
         codec = stream.codec_context
