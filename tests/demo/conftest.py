@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,3 +32,16 @@ def client(port: int) -> Client:
     client = Client(port)
     assert client.request("/").status == 200
     return client
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Certificate and key, made as docs/demo.md says."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("needs openssl (Debian package openssl)")
+    folder = tmp_path_factory.mktemp("tls")
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    words = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=demo", "-keyout"]
+    subprocess.run([openssl, *words, key, "-out", cert], check=True, capture_output=True)
+    return cert, key

@@ -17,14 +17,16 @@ from typing import Any
 
 import cv2
 import uvicorn
+from starlette.types import ASGIApp
 from websockets.sync.client import ClientConnection, connect
 
-from yolofpn.demo.access import Guard
+from yolofpn.demo.access import AuthMiddleware
 from yolofpn.demo.app import Page
 from yolofpn.demo.cameras import open_cameras
+from yolofpn.demo.connections import Network
+from yolofpn.demo.limits import Limits
 from yolofpn.demo.serve import listen, server_config
 from yolofpn.demo.shelf import Shelf
-from yolofpn.demo.uploads import UploadLimits
 from yolofpn.structures import Image
 
 
@@ -107,17 +109,40 @@ def demo_server(
     weights: Sequence[str | Path],
     *,
     sources: Sequence[str] = (),
-    limits: UploadLimits | None = None,
+    limits: Limits | None = None,
     password: str | None = None,
+    proxies: Sequence[Network] = (),
     tls: tuple[Path, Path] | None = None,
     runs: Path = Path("no runs"),
 ) -> Iterator[int]:
     """The port of a server of its own; ``tls`` are certificate and key of one that speaks https."""
     page = Page(Shelf([str(path) for path in weights], runs=runs, device="cpu"), open_cameras(sources), limits)
-    with listen("127.0.0.1", 0) as listener:
+    with app_server(page.app(), limits=limits, password=password, proxies=proxies, tls=tls) as port:
+        yield port
+
+
+@contextmanager
+def app_server(
+    page: ASGIApp,
+    *,
+    limits: Limits | None = None,
+    password: str | None = None,
+    proxies: Sequence[Network] = (),
+    tls: tuple[Path, Path] | None = None,
+) -> Iterator[int]:
+    """As ``demo_server``, with another page."""
+    with listen("127.0.0.1", 0, proxies=proxies, limits=limits) as listener:
         port = listener.getsockname()[1]
-        app = Guard(page.app(), password=password, local_only=True, secure=tls is not None, port=port)
-        server = uvicorn.Server(server_config(app, *(tls or ())))
+        app = AuthMiddleware(
+            page,
+            password=password,
+            local_only=True,
+            secure=tls is not None,
+            port=port,
+            behind_proxy=bool(proxies),
+            limits=limits,
+        )
+        server = uvicorn.Server(server_config(app, *(tls or ()), proxies=proxies, limits=limits))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:

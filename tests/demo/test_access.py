@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import http.client
+import ipaddress
 import re
-import shutil
 import ssl
-import subprocess
+import threading
 import time
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +14,9 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from tests.demo.serving import Client, demo_server, look
+from tests.demo.serving import Answer, Client, demo_server, look
 from yolofpn.demo.app import STATIC
+from yolofpn.demo.limits import ConnectionLimits, Limits, SessionLimits
 
 PASSWORD = "correct horse"
 
@@ -92,24 +94,8 @@ def test_two_pages_on_one_computer_leave_each_other_in_peace(port: int, locked_p
     assert names[0] != names[1], "browsers send the cookies of one port to the others as well"
 
 
-def test_over_https_the_cookie_never_travels_in_clear(tiny: Path, tmp_path: Path) -> None:
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("needs openssl (Debian package openssl)")
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    words = [
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=demo",
-        "-keyout",
-    ]  # as docs/demo.md says
-    subprocess.run([openssl, *words, key, "-out", cert], check=True, capture_output=True)
+def test_over_https_the_cookie_never_travels_in_clear(tiny: Path, certificate: tuple[Path, Path]) -> None:
+    cert, key = certificate
     trusting = ssl.create_default_context(cafile=cert)
     trusting.check_hostname = False
     with demo_server([tiny], tls=(cert, key)) as port:
@@ -165,3 +151,76 @@ def test_attempts_that_wait_to_be_sent_at_once_count_as_well(locked_port: int) -
     assert sorted(connection.getresponse().status for connection in connections) == [303, 429, 429, 429, 429]
     for connection in connections:
         connection.close()
+
+
+def test_a_password_that_does_not_arrive_is_not_waited_for(tiny: Path) -> None:
+    limits = Limits(connection=ConnectionLimits(form_seconds=0.3))
+    with demo_server([tiny], password=PASSWORD, limits=limits) as port:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection.putrequest("POST", "/login")
+        connection.putheader("Content-Length", "10")
+        connection.endheaders(b"pass")
+        assert connection.getresponse().status == 408
+        connection.close()
+
+
+def test_behind_a_trusted_proxy_guesses_of_one_user_do_not_lock_out_others(tiny: Path) -> None:
+    with demo_server([tiny], password=PASSWORD, proxies=[ipaddress.ip_network("127.0.0.1")]) as port:
+        guess = threading.Thread(target=log_in, args=(port, "192.0.2.1", "wrong"))
+        guess.start()
+        time.sleep(0.3)
+        assert log_in(port, "192.0.2.1", PASSWORD).status == 429
+        assert log_in(port, "203.0.113.9, 192.0.2.1", PASSWORD).status == 429, "what a user writes there is not trusted"
+        other = log_in(port, "192.0.2.2", PASSWORD)
+        assert (other.status, other.headers["location"]) == (303, "/")
+        guess.join()
+        assert log_in(port, "192.0.2.1", PASSWORD).headers["location"] == "/"
+
+
+def test_who_is_no_trusted_proxy_cannot_choose_an_address(tiny: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with demo_server([tiny], password=PASSWORD) as port:
+        guess = threading.Thread(target=log_in, args=(port, "192.0.2.1", "wrong"))
+        guess.start()
+        time.sleep(0.3)
+        assert log_in(port, "192.0.2.2", PASSWORD).status == 429
+        guess.join()
+    lines = [record.getMessage() for record in caplog.records if "--trusted-proxy 127.0.0.1" in record.getMessage()]
+    assert len(lines) == 1
+
+
+def log_in(port: int, forwarded: str, password: str) -> Answer:
+    form = urllib.parse.urlencode({"password": password}).encode()
+    return Client(port, headers={"X-Forwarded-For": forwarded, "X-Forwarded-Proto": "https"}).request("/login", form)
+
+
+def test_behind_a_proxy_that_speaks_https_the_cookie_does_not_travel_in_clear(tiny: Path) -> None:
+    with demo_server([tiny], password=PASSWORD, proxies=[ipaddress.ip_network("127.0.0.0/8")]) as port:
+        assert log_in(port, "192.0.2.2", PASSWORD).headers["set-cookie"].endswith("; Secure")
+
+
+def test_sessions_end_and_what_runs_in_them(tiny: Path) -> None:
+    limits = Limits(session=SessionLimits(idle_seconds=60.0, seconds=1.5))
+    with demo_server([tiny], password=PASSWORD, limits=limits) as port:
+        client = Client(port)
+        client.request("/login", b"password=correct+horse")
+        with client.live() as socket:
+            assert "empty" in look(socket)[0]["error"]
+            assert client.request("/api/info").status == 200
+            time.sleep(1.6)
+            with pytest.raises(ConnectionClosed) as closed:
+                look(socket)
+        assert closed.value.rcvd is not None and closed.value.rcvd.code == 1008
+        assert client.request("/api/info").status == 401
+        assert client.request("/login", b"password=correct+horse").headers["location"] == "/"
+        assert client.request("/api/info").status == 200
+
+
+def test_other_cookies_and_odd_ones_do_no_harm(locked_port: int) -> None:
+    client = Client(locked_port)
+    client.request("/login", b"password=correct+horse")
+    own = client.cookie
+    for cookies in (f'a="b\\"; {own}', f"{own}; x=\u00e9", f"=;;{own};", f"bad key={{}}; {own}"):
+        client.cookie = cookies
+        assert client.request("/api/info").status == 200, cookies
+    client.cookie = own.partition("=")[0]
+    assert client.request("/api/info").status == 401

@@ -16,11 +16,11 @@ import pytest
 from tests.demo.serving import Client, demo_server, png
 from tests.tiny_detector import BLACK, GREEN, RED, quarters
 from tests.videos import write_video
-from yolofpn.demo.uploads import UploadLimits
+from yolofpn.demo.limits import Limits, UploadLimits
 
 # 128 x 192 stretched to 64 x 64 makes four cells, each a quarter of the picture.
 RED_AND_GREEN = png(quarters(RED, BLACK, BLACK, GREEN))
-LIMITS = UploadLimits(picture_bytes=100_000, video_bytes=200_000, picture_pixels=100_000, video_seconds=10.0)
+LIMITS = Limits(UploadLimits(picture_bytes=100_000, video_bytes=200_000, picture_pixels=100_000, video_seconds=10.0))
 
 
 @pytest.fixture(scope="module")

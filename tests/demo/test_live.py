@@ -59,10 +59,10 @@ def test_settings_hold_until_they_change(client: Client) -> None:
 @pytest.mark.parametrize(
     ("message", "expected"),
     [
-        (b"no picture", "not a picture"),
+        (b"no picture", "not a JPEG"),
         (b"", "empty"),
         (RED_AND_GREEN[:100], "damaged"),
-        (png(np.zeros((2001, 2000, 3), np.uint8)), "usual size"),
+        (png(np.zeros((2001, 2000, 3), np.uint8)), "2000x2001"),
         ("{", "reload the page"),
         ("[1]", "reload the page"),
         ('{"score": 2}', "score threshold"),

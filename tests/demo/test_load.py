@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.demo.load import open_files, resident_mib, run_clients, server_process
-from tests.demo.serving import Client, png
+from tests.demo.mixed import Files, send_mixed, thread_count
+from tests.demo.serving import png
 from tests.tiny_detector import GREEN, RED, quarters
 
 pytestmark = [
@@ -27,17 +29,19 @@ def test_eight_webcams_are_served_fairly_beside_uploads(tiny: Path) -> None:
     assert min(counts) >= 0.6 * max(counts)
 
 
-def test_memory_and_files_stay_as_they_are(tiny: Path) -> None:
+def test_mixed_requests_leave_nothing_behind(tiny: Path) -> None:
+    """``python -m tests.demo.mixed`` at a small size; docs/security.md has the figures of 5,000 requests."""
+    files = Files.make(large=False)
     with server_process("--weights", tiny) as (port, pid):
-        client = Client(port)
-        client.request("/")
 
-        def use(times: int) -> tuple[float, int]:
-            for count in range(times):
-                client.upload(PICTURE if count % 10 else b"no picture")
-            return resident_mib(pid), open_files(pid)
+        def use(requests: int, seed: int) -> tuple[float, int, int]:
+            done = send_mixed(port, files, requests, clients=6, seed=seed)
+            assert done["image"] and done["bad"] and done["live"], done
+            time.sleep(0.5)  # until the aborted ones are over
+            return resident_mib(pid), thread_count(pid), open_files(pid)
 
-        before, files_before = use(150)
-        after, files_after = use(300)
-    assert after - before < 30  # MiB; one decoded picture kept of each request would be 84
-    assert files_after <= files_before + 2
+        before, threads_before, files_before = use(120, seed=1)
+        after, threads, files_after = use(200, seed=2)
+    assert after - before < 40  # MiB; one decoded image kept of each request would be hundreds
+    assert threads <= threads_before + 4
+    assert files_after <= files_before + 4

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import io
+import struct
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,8 @@ import pytest
 from PIL import Image as PillowImage
 
 from tests.videos import shades, write_video
-from yolofpn.demo.uploads import UploadLimits, check_upload, clean_name, receive
+from yolofpn.demo.limits import UploadLimits
+from yolofpn.demo.uploads import check_upload, clean_name, receive
 from yolofpn.errors import InputError
 
 LIMITS = UploadLimits(
@@ -21,6 +24,13 @@ LIMITS = UploadLimits(
 def picture(kind: str, width: int = 40, height: int = 20) -> bytes:
     file = io.BytesIO()
     PillowImage.new("RGB", (width, height), "red").save(file, kind)
+    return file.getvalue()
+
+
+def animation(kind: str, count: int = 3, height: int = 8, width: int = 8) -> bytes:
+    frames = [PillowImage.fromarray(np.full((height, width, 3), 40 * index, np.uint8)) for index in range(count)]
+    file = io.BytesIO()
+    frames[0].save(file, kind, save_all=True, append_images=frames[1:], duration=100)
     return file.getvalue()
 
 
@@ -81,8 +91,56 @@ def test_what_is_neither_is_refused_in_one_line(tmp_path: Path, data: bytes) -> 
 def test_too_many_pixels_are_refused_before_they_are_decoded(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="101x100"):
         check_upload(write(tmp_path, picture("PNG", 101, 100)), "a.png", LIMITS)
-    with pytest.raises(InputError, match="more pixels"):
-        check_upload(write(tmp_path, picture("PNG", 40_000, 5_000)), "bomb.png", LIMITS)
+    with pytest.raises(InputError, match="9000x300"):
+        check_upload(write(tmp_path, picture("PNG", 9000, 300)), "wide.png", LIMITS)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "AVIF"])
+def test_every_frame_of_an_animation_is_counted(tmp_path: Path, kind: str) -> None:
+    path = write(tmp_path, animation(kind, count=4))
+    assert check_upload(path, "a", LIMITS).kind == "animation"
+    with pytest.raises(InputError, match="3 frames"):
+        check_upload(path, "a", replace(LIMITS, video_frames=3))
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "AVIF"])
+def test_the_canvas_of_an_animation_is_that_of_a_video(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(InputError, match="70x50"):  # an image may be larger
+        check_upload(write(tmp_path, animation(kind, 2, 50, 70)), "a", LIMITS)
+
+
+def test_a_later_frame_may_not_widen_the_canvas_beyond_the_limit(tmp_path: Path) -> None:
+    frame = b"," + struct.pack("<HHHHB", 60, 0, 5, 49, 0) + b"\2\2\x4c\1\0"
+    with pytest.raises(InputError, match="65x49"):
+        check_upload(write(tmp_path, animation("GIF", 2)[:-1] + frame + b";"), "a.gif", LIMITS)
+
+
+def test_a_tile_larger_than_its_image_counts(tmp_path: Path) -> None:
+    width, height, bits, compression, gray, tile_width, tile_height = 256, 257, 258, 259, 262, 322, 323
+    tags = {width: 16, height: 16, bits: 8, compression: 1, gray: 1, tile_width: 2000, tile_height: 16, 324: 8, 325: 0}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    tiff = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+    with pytest.raises(InputError, match="2000x16"):
+        check_upload(write(tmp_path, tiff), "a.tif", LIMITS)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "ICO", "JPEG2000"])
+def test_nothing_is_decoded_to_check_a_file(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
+    data = animation(kind) if kind in ("GIF", "PNG", "WEBP", "AVIF") else picture(kind)
+    assert check_upload(write(tmp_path, data), "a", LIMITS).pixels > 0
+
+
+def test_a_large_file_is_not_opened_as_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("PIL.Image.open", None)
+    for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "ICO", "JPEG2000"):
+        with pytest.raises(InputError, match="larger than"):
+            check_upload(write(tmp_path, picture(kind) + bytes(20_001)), "a", LIMITS)
+    with pytest.raises(InputError, match="known kind"):
+        check_upload(write(tmp_path, b"text " * 5000), "a", LIMITS)
 
 
 def test_too_large_a_picture_file_is_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import ipaddress
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,6 +65,15 @@ def build_parser() -> Parser:
     )
     add("--tls-cert", type=Path, metavar="FILE", help="certificate (PEM) for https, which webcams elsewhere need")
     add("--tls-key", type=Path, metavar="FILE", help="its key, if it is not in the same file")
+    add(
+        "--trusted-proxy",
+        nargs="+",
+        action="extend",
+        type=_network,
+        default=[],
+        metavar="ADDRESS",
+        help="addresses or networks of reverse proxies before the server: users are told apart by X-Forwarded-For",
+    )
     add("--device", default="auto", help="auto, cpu, cuda:N or mps")
     return parser
 
@@ -74,6 +84,15 @@ def _port(text: str) -> int:
     if number > LAST_PORT:
         raise argparse.ArgumentTypeError(f"{text!r} is no port from 0 to {LAST_PORT}")
     return number
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no address or network, such as 192.168.1.5 or 10.0.0.0/8"
+        ) from None
 
 
 def _password(path: Path | None) -> str | None:

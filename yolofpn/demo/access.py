@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import hmac
 import ipaddress
-import secrets
+import logging
 import urllib.parse
-from http.cookies import CookieError, SimpleCookie
+from collections import Counter
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from yolofpn.demo.limits import Limits
+from yolofpn.demo.sessions import Sessions, address_key, read_cookie
+
 OPEN_PATHS = frozenset({"/login", "/static/login.html", "/static/style.css", "/static/icon.svg"})
-MOST_SESSIONS = 10_000
-WRONG_PASSWORD_SECONDS = 1.0  # that an address waits before it may try again
-LONGEST_FORM = 4096
 HEADERS = {
     # Nothing from other hosts, whatever a file's name or a class's name may try to smuggle into the page.
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; "
@@ -29,10 +29,13 @@ HEADERS = {
 }
 
 
-class Guard:
+logger = logging.getLogger("yolofpn.demo")
+
+
+class AuthMiddleware:
     """Stands before the page: gives every browser a session, and turns away who has no business here.
 
-    ``scope["client_id"]`` tells the page whose request it is.
+    ``scope["client_id"]`` tells the page whose request it is, ``scope["session_is_valid"]`` whether it may go on.
 
     Args:
         app: the page.
@@ -41,16 +44,32 @@ class Guard:
             come from web sites that point their own name here.
         secure: the page is served by https.
         port: of the server. Browsers do not keep the cookies of one computer's ports apart, so theirs differ in name.
+        behind_proxy: the addresses of clients are known, from a proxy that is trusted.
+        limits: of requests and sessions.
     """
 
-    def __init__(self, app: ASGIApp, *, password: str | None, local_only: bool, secure: bool, port: int) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        password: str | None,
+        local_only: bool,
+        secure: bool,
+        port: int,
+        behind_proxy: bool = False,
+        limits: Limits | None = None,
+    ) -> None:
         self._app = app
         self._password = password
         self._local_only = local_only
         self._secure = secure
         self._cookie = f"yolofpn-{port}{'-tls' if secure else ''}"
-        self._sessions: dict[str, None] = {}  # in the order of their beginning
+        self._proxy_is_known = behind_proxy
+        self._limits = (limits or Limits()).connection
+        self._wrong_password_seconds = (limits or Limits()).session.wrong_password_seconds
+        self._sessions = Sessions((limits or Limits()).session)
         self._waiting: set[str] = set()
+        self._open: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request pass, or answer it."""
@@ -58,22 +77,50 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
+        address = address_key(scope["client"][0] if scope.get("client") else "unknown")
         session = self._session(headers)
-        refusal = self._refusal(headers) or self._to_login(scope, session)
+        refusal = self._too_much(scope, address) or self._refusal(headers) or self._to_login(scope, session)
         if refusal is not None:
-            await _refuse(refusal, scope, receive, self._sender(send, None))
+            await _refuse(refusal, scope, receive, self._sender(scope, send, None))
             return
+        self._tell_of_proxy(scope, headers)
+        self._open[address] += 1
+        try:
+            await self._pass(scope, receive, send, address, session)
+        finally:
+            self._open[address] -= 1
+            if not self._open[address]:
+                del self._open[address]
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send, address: str, session: str | None) -> None:
         new = session is None and self._password is None and scope["path"] == "/"
         if new:
-            session = self._begin_session()
-        address = scope["client"][0] if scope.get("client") else "unknown"
+            session = self._sessions.begin(address)
         scope["client_id"] = session or address
-        sender = self._sender(send, session if new else None)
+        scope["session_is_valid"] = lambda: session is None or self._sessions.use(session)
+        sender = self._sender(scope, send, session if new else None)
         if scope["path"] == "/login" and scope["type"] == "http" and scope["method"] == "POST":
             response = await self._log_in(Request(scope, receive), address)
             await response(scope, receive, sender)
         else:
             await self._app(scope, receive, sender)
+
+    def _too_much(self, scope: Scope, address: str) -> Response | None:
+        head = len(scope["raw_path"]) + len(scope["query_string"])
+        if head + sum(len(name) + len(value) + 4 for name, value in scope["headers"]) > self._limits.head_bytes:
+            return JSONResponse({"error": "the headers of the request are too long"}, 431)
+        if self._open[address] >= self._limits.per_address:
+            return JSONResponse({"error": "too many requests at once from your address"}, 429, {"Retry-After": "1"})
+        return None
+
+    def _tell_of_proxy(self, scope: Scope, headers: Headers) -> None:
+        if not self._proxy_is_known and "x-forwarded-for" in headers:
+            self._proxy_is_known = True
+            logger.warning(
+                "requests come through a proxy, whose users count as one, also for wrong passwords: "
+                "if %s is yours, give --trusted-proxy %s",
+                *2 * (scope["client"][0] if scope.get("client") else "it",),
+            )
 
     def _refusal(self, headers: Headers) -> Response | None:
         host = headers.get("host", "")
@@ -92,55 +139,57 @@ class Guard:
         return JSONResponse({"error": "log in first: reload the page"}, 401)
 
     def _session(self, headers: Headers) -> str | None:
-        cookies: SimpleCookie = SimpleCookie()
-        try:
-            cookies.load(headers.get("cookie", ""))
-        except CookieError:
-            return None
-        value = cookies[self._cookie].value if self._cookie in cookies else ""
-        return value if value in self._sessions else None
-
-    def _begin_session(self) -> str:
-        session = secrets.token_urlsafe(24)
-        self._sessions[session] = None
-        if len(self._sessions) > MOST_SESSIONS:
-            del self._sessions[next(iter(self._sessions))]
-        return session
+        key = read_cookie(headers.getlist("cookie"), self._cookie)
+        return key if key and self._sessions.use(key) else None
 
     async def _log_in(self, request: Request, address: str) -> Response:
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > LONGEST_FORM:
-                return JSONResponse({"error": "too long"}, 413)
+        try:
+            async with asyncio.timeout(self._limits.form_seconds):
+                body = await _read(request, self._limits.form_bytes)
+        except (TimeoutError, ClientDisconnect):
+            return JSONResponse({"error": "the password did not arrive"}, 408)
+        if body is None:
+            return JSONResponse({"error": "too long"}, 413)
         # Only now, and with no await before the answer is known: else many attempts could be begun, then sent at once.
         if address in self._waiting:
-            return JSONResponse({"error": "wait a second between attempts"}, 429)
-        given = urllib.parse.parse_qs(body.decode(errors="replace")).get("password", [""])[0]
+            seconds = f"{max(1, round(self._wrong_password_seconds))}"
+            return JSONResponse({"error": "wait a second between attempts"}, 429, {"Retry-After": seconds})
+        given = urllib.parse.parse_qs(body.decode(errors="replace"), max_num_fields=10).get("password", [""])[0]
         if hmac.compare_digest(given.encode(), (self._password or "").encode()):
             response = RedirectResponse("/", 303)
-            response.headers["set-cookie"] = self._cookie_text(self._begin_session())
+            response.headers["set-cookie"] = self._cookie_text(self._sessions.begin(address), request.scope)
             return response
         self._waiting.add(address)
         try:
-            await asyncio.sleep(WRONG_PASSWORD_SECONDS)
+            await asyncio.sleep(self._wrong_password_seconds)
         finally:
             self._waiting.discard(address)
         return RedirectResponse("/static/login.html#wrong", 303)
 
-    def _sender(self, send: Send, new_session: str | None) -> Send:
+    def _sender(self, scope: Scope, send: Send, new_session: str | None) -> Send:
         async def send_with_headers(message: Message) -> None:
             if message["type"] in ("http.response.start", "websocket.http.response.start"):
                 headers = MutableHeaders(scope=message)
                 headers.update(HEADERS)
                 if new_session is not None:
-                    headers["set-cookie"] = self._cookie_text(new_session)
+                    headers["set-cookie"] = self._cookie_text(new_session, scope)
             await send(message)
 
         return send_with_headers
 
-    def _cookie_text(self, session: str) -> str:
-        return f"{self._cookie}={session}; Path=/; HttpOnly; SameSite=Strict" + ("; Secure" if self._secure else "")
+    def _cookie_text(self, session: str, scope: Scope) -> str:
+        secure = self._secure or scope["scheme"] in ("https", "wss")  # the latter behind a proxy that speaks https
+        return f"{self._cookie}={session}; Path=/; HttpOnly; SameSite=Strict" + ("; Secure" if secure else "")
+
+
+async def _read(request: Request, most_bytes: int) -> bytes | None:
+    """The body, or None if it is longer."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > most_bytes:
+            return None
+    return bytes(body)
 
 
 def is_loopback(host: str) -> bool:

@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anyio.to_thread
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
@@ -25,19 +25,20 @@ from starlette.websockets import WebSocket
 from yolofpn.demo.answers import FAULT, as_data_url, describe, detect, drawn_jpeg
 from yolofpn.demo.cameras import Camera
 from yolofpn.demo.fair_queue import FairQueue
+from yolofpn.demo.limits import Limits
 from yolofpn.demo.live import Viewer
-from yolofpn.demo.settings import LARGEST_SIDE, Settings, parse_settings
+from yolofpn.demo.memory import give_back_memory
+from yolofpn.demo.settings import Settings, parse_settings
 from yolofpn.demo.shelf import Shelf
-from yolofpn.demo.uploads import Upload, UploadLimits, check_upload, clean_name, receive, too_large
+from yolofpn.demo.uploads import Upload, check_upload, clean_name, receive, too_large
 from yolofpn.demo.video_jobs import VideoJobs
+from yolofpn.demo.workers import Workers
 from yolofpn.errors import InputError, UserError
 from yolofpn.inference.predictor import Predictor
 
 STATIC = Path(__file__).parent / "static"
-UPLOADS_AT_ONCE = 8  # that are decoded at the same time, of all users
-UPLOADS_PER_CLIENT = 4
-VIEWERS_PER_CLIENT = 4
-UPLOAD_SECONDS = 600.0  # that sending a file may take
+SWEEP_SECONDS = 30.0  # between two looks for what nobody asks for any more
+FILE_THREADS = 4  # that read the files of answers
 
 
 class Page:
@@ -46,17 +47,18 @@ class Page:
     Args:
         shelf: of the weights on offer.
         cameras: of the server.
-        limits: of uploads.
+        limits: of all that users may ask for.
     """
 
-    def __init__(self, shelf: Shelf, cameras: Sequence[Camera] = (), limits: UploadLimits | None = None) -> None:
+    def __init__(self, shelf: Shelf, cameras: Sequence[Camera] = (), limits: Limits | None = None) -> None:
         self._shelf = shelf
         self._cameras = list(cameras)
-        self._limits = limits or UploadLimits()
+        self._limits = limits or Limits()
+        work = self._limits.work
         self._queue = FairQueue()
-        self._videos = VideoJobs(self._queue, self._limits)
+        self._workers = Workers(work.threads, work.decoded_pixels)
+        self._videos = VideoJobs(self._queue, self._workers, self._limits)
         self._folder = Path()
-        self._decoding = asyncio.Semaphore(UPLOADS_AT_ONCE)
         self._uploads: Counter[str] = Counter()
         self._viewers: Counter[str] = Counter()
 
@@ -79,33 +81,39 @@ class Page:
 
     @asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = FILE_THREADS
         with tempfile.TemporaryDirectory(prefix="yolofpn-demo-", ignore_cleanup_errors=True) as folder:
             self._folder = Path(folder)
-            with self._queue, self._videos:
-                sweeper = asyncio.create_task(self._sweep())
-                yield
+            sweeper = asyncio.create_task(self._sweep())
+            try:
+                with self._queue:
+                    async with self._videos:
+                        yield
+            finally:
                 sweeper.cancel()
+                self._workers.close()
 
     async def _sweep(self) -> None:
         while True:
-            await asyncio.sleep(30)
+            await asyncio.sleep(SWEEP_SECONDS)
             self._videos.drop_forgotten()
+            await self._workers.run(give_back_memory)
 
     async def _index(self, _request: Request) -> Response:
         return FileResponse(STATIC / "index.html")
 
     async def _info(self, _request: Request) -> Response:
-        choices = await run_in_threadpool(self._shelf.choices)
+        choices = await self._workers.run(self._shelf.choices)
         return JSONResponse(
             {
                 "weights": [{"key": choice.key, "title": choice.title} for choice in choices],
                 "cameras": [camera.name for camera in self._cameras],
-                "limits": asdict(self._limits) | {"image_size": LARGEST_SIDE},
+                "limits": asdict(self._limits.upload) | {"image_size": self._limits.settings.img_size},
             }
         )
 
     async def _weights(self, request: Request) -> Response:
-        predictor = await run_in_threadpool(self._shelf.predictor, Settings(request.path_params["key"]))
+        predictor = await self._workers.run(self._shelf.predictor, Settings(request.path_params["key"]))
         thresh = predictor.limits.score_thresh
         height, width = predictor.img_size
         return JSONResponse(
@@ -119,40 +127,41 @@ class Page:
         )
 
     async def _upload(self, request: Request) -> Response:
-        client = request.scope["client_id"]
+        limits, work = self._limits.upload, self._limits.work
         name = clean_name(request.query_params.get("name", ""))
-        settings = parse_settings(request.query_params)
-        if int(request.headers.get("content-length") or 0) > self._limits.video_bytes:
-            raise InputError(f"{name}: {too_large(self._limits.video_bytes)}")
-        with _one_more(self._uploads, client, UPLOADS_PER_CLIENT, "uploads"):
+        settings = parse_settings(request.query_params, self._limits.settings)
+        if int(request.headers.get("content-length") or 0) > limits.video_bytes:
+            raise InputError(f"{name}: {too_large(limits.video_bytes)}")
+        with _one_more(self._uploads, request.scope["client_id"], work.uploads_per_client, work.uploads, "uploads"):
             folder = Path(tempfile.mkdtemp(dir=self._folder))
-            keep = False
             try:
                 path = folder / "upload"
-                async with asyncio.timeout(UPLOAD_SECONDS):
-                    await receive(request.stream(), path, self._limits.video_bytes)
-                predictor = await run_in_threadpool(self._shelf.predictor, settings)
-                upload = await run_in_threadpool(check_upload, path, name, self._limits)
-                if upload.kind == "picture":
-                    return JSONResponse(await self._look(client, predictor, upload))
-                job = self._videos.start(client, upload, folder, predictor)
-                keep = True
-                return JSONResponse({"video": job.status()})
+                async with asyncio.timeout(limits.seconds):
+                    await receive(request.stream(), path, limits.video_bytes)
+                return await self._answer(request.scope["client_id"], path, name, settings)
             except TimeoutError:
-                raise InputError(f"{name}: sending took longer than {UPLOAD_SECONDS / 60:.0f} minutes") from None
+                raise InputError(f"{name}: sending took longer than {limits.seconds / 60:.0f} minutes") from None
             except ClientDisconnect:
                 return Response(status_code=400)
             finally:
-                if not keep:
+                if not self._videos.has(folder):
                     shutil.rmtree(folder, ignore_errors=True)
 
+    async def _answer(self, client: str, path: Path, name: str, settings: Settings) -> Response:
+        predictor = await self._workers.run(self._shelf.predictor, settings)
+        upload = await self._workers.run(check_upload, path, name, self._limits.upload)
+        if upload.kind == "picture":
+            return JSONResponse(await self._look(client, predictor, upload))
+        job = self._videos.start(client, upload, path.parent, predictor)
+        return JSONResponse({"video": job.status()})
+
     async def _look(self, client: str, predictor: Predictor, upload: Upload) -> dict[str, Any]:
-        async with self._decoding:  # one large picture takes some 100 MB
-            frame = await run_in_threadpool(upload.frame)
+        async with self._workers.room(upload.pixels):
+            frame = await self._workers.run(upload.frame)
             found, seconds = await asyncio.wrap_future(
                 self._queue.submit(client, partial(detect, predictor, frame.image))
             )
-            jpeg = await run_in_threadpool(drawn_jpeg, frame.image, found)
+            jpeg = await self._workers.run(drawn_jpeg, frame.image, found)
         return {"found": describe(frame, found, seconds), "picture": as_data_url(jpeg)}
 
     async def _video_status(self, request: Request) -> Response:
@@ -177,17 +186,22 @@ class Page:
             await websocket.close(1008)
             return
         try:
-            with _one_more(self._viewers, client, VIEWERS_PER_CLIENT, "moving pictures"):
-                await Viewer(client, self._shelf, self._queue, cameras.get(number)).serve(websocket)
+            work = self._limits.work
+            with _one_more(self._viewers, client, work.viewers_per_client, work.viewers, "moving pictures"):
+                camera = cameras.get(number)
+                viewer = Viewer(client, self._shelf, self._queue, self._workers, camera, self._limits)
+                await viewer.serve(websocket)
         except InputError as error:
             await websocket.accept()  # browsers keep from the page why they were turned away before
             await websocket.close(1013, str(error))
 
 
 @contextmanager
-def _one_more(counter: Counter[str], client: str, most: int, what: str) -> Iterator[None]:
+def _one_more(counter: Counter[str], client: str, most: int, most_in_all: int, what: str) -> Iterator[None]:
     if counter[client] >= most:
         raise InputError(f"you have {most} {what} at once already: wait for them, or close a page")
+    if counter.total() >= most_in_all:
+        raise InputError(f"there are {most_in_all} {what} at once already: try again in a minute")
     counter[client] += 1
     try:
         yield

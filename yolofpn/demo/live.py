@@ -9,29 +9,29 @@ Answers are what ``answers.pack`` makes: the detections and the picture with its
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from yolofpn.data.images import open_picture, read_image
+from yolofpn.data.images import read_image
 from yolofpn.demo.answers import FAULT, describe, detect, drawn_jpeg, pack
 from yolofpn.demo.cameras import Camera
 from yolofpn.demo.fair_queue import FairQueue
-from yolofpn.demo.settings import Settings, parse_settings
+from yolofpn.demo.limits import Limits
+from yolofpn.demo.settings import Settings, read_settings
 from yolofpn.demo.shelf import Shelf
+from yolofpn.demo.uploads import check_image
+from yolofpn.demo.workers import Workers
 from yolofpn.errors import InputError, UserError
+from yolofpn.inference.predictor import Predictor
 from yolofpn.structures import Frame
 
-LARGEST_MESSAGE = 8 * 2**20  # bytes
-MOST_PIXELS = 4_000_000  # of a webcam's picture
 FRAME_SECONDS = 20.0  # that a camera of the server may be silent
 LOOK_EVERY = 0.015  # seconds; pages that wait for a camera must not fill the threads that decode for others
 _FORMATS = frozenset({"JPEG", "PNG", "WEBP"})
@@ -44,24 +44,34 @@ class Viewer:
         client: whose turn it takes.
         shelf: of the weights.
         queue: of the detector.
+        workers: what decodes and draws.
         camera: of the server; None for the user's own webcam.
+        limits: of settings, webcam frames and idle pages.
     """
 
-    def __init__(self, client: str, shelf: Shelf, queue: FairQueue, camera: Camera | None) -> None:
+    def __init__(
+        self, client: str, shelf: Shelf, queue: FairQueue, workers: Workers, camera: Camera | None, limits: Limits
+    ) -> None:
         self._client = client
         self._shelf = shelf
         self._queue = queue
+        self._workers = workers
         self._camera = camera
+        self._limits = limits
         self._settings = Settings()
         self._index = 0  # of the next picture of the webcam, or the last one of the camera
 
     async def serve(self, websocket: WebSocket) -> None:
-        """Answer until the page goes away."""
+        """Answer until the page goes away, asks for nothing for long, or its session ends."""
         await websocket.accept()
+        still_here: Callable[[], bool] = websocket.scope["session_is_valid"]
         with ExitStack() as stack:
             if self._camera is not None:
                 stack.enter_context(self._camera.watch())
-            while (message := await websocket.receive())["type"] != "websocket.disconnect":
+            while (message := await self._receive(websocket))["type"] != "websocket.disconnect":
+                if not still_here():
+                    await websocket.close(1008, "your session has ended: reload the page")
+                    return
                 answer = await self._answer(message)
                 if answer is None:
                     continue
@@ -70,10 +80,18 @@ class Viewer:
                 except (WebSocketDisconnect, RuntimeError):  # it went away while the answer was made
                     return
 
+    async def _receive(self, websocket: WebSocket) -> MutableMapping[str, Any]:
+        try:
+            async with asyncio.timeout(self._limits.connection.viewer_idle_seconds):
+                return await websocket.receive()
+        except TimeoutError:
+            await websocket.close(1001, "nothing was asked for for long: start again")
+            return {"type": "websocket.disconnect"}
+
     async def _answer(self, message: MutableMapping[str, Any]) -> bytes | None:
         try:
             if message.get("text") is not None:
-                self._settings = _read_settings(message["text"])
+                self._settings = read_settings(message["text"], self._limits.settings)
                 return None
             return await self._look(message.get("bytes") or b"")
         except UserError as error:
@@ -83,16 +101,21 @@ class Viewer:
             return pack({"error": FAULT})
 
     async def _look(self, data: bytes) -> bytes:
-        predictor = await run_in_threadpool(self._shelf.predictor, self._settings)
-        frame = await (self._webcam(data) if self._camera is None else self._newest(self._camera))
+        predictor = await self._workers.run(self._shelf.predictor, self._settings)
+        if self._camera is not None:
+            return await self._found(predictor, await self._newest(self._camera))
+        pixels = await self._workers.run(_check_webcam, data, self._limits.work.webcam_pixels)
+        async with self._workers.room(pixels):
+            image = await self._workers.run(read_image, data, name="webcam")
+            self._index += 1
+            frame = Frame(image, "webcam", self._index - 1, clock=datetime.now(UTC))
+            return await self._found(predictor, frame)
+
+    async def _found(self, predictor: Predictor, frame: Frame) -> bytes:
         job = self._queue.submit(self._client, partial(detect, predictor, frame.image))
         found, seconds = await asyncio.wrap_future(job)
-        jpeg = await run_in_threadpool(drawn_jpeg, frame.image, found)
+        jpeg = await self._workers.run(drawn_jpeg, frame.image, found)
         return pack(describe(frame, found, seconds), jpeg)
-
-    async def _webcam(self, data: bytes) -> Frame:
-        self._index += 1
-        return await run_in_threadpool(_read_webcam, data, self._index - 1)
 
     async def _newest(self, camera: Camera) -> Frame:
         deadline = time.monotonic() + FRAME_SECONDS
@@ -104,18 +127,12 @@ class Viewer:
         return frame
 
 
-def _read_webcam(data: bytes, index: int) -> Frame:
-    with open_picture(data, name="webcam") as picture:
-        if picture.format not in _FORMATS or picture.width * picture.height > MOST_PIXELS:
-            raise InputError("webcam: not a JPEG picture of a usual size")
-    return Frame(read_image(data, name="webcam"), "webcam", index, clock=datetime.now(UTC))
-
-
-def _read_settings(text: str) -> Settings:
-    try:
-        values = json.loads(text)
-    except ValueError:
-        values = None
-    if not isinstance(values, dict):
-        raise InputError("these settings cannot be read: reload the page")
-    return parse_settings({str(key): str(value) for key, value in values.items() if value is not None})
+def _check_webcam(data: bytes, most_pixels: int) -> int:
+    """The number of its pixels, from its headers."""
+    if not data:
+        raise InputError("webcam: the frame is empty")
+    found = check_image(data, "webcam", most_pixels)
+    if found is None or found[0] not in _FORMATS:
+        raise InputError("webcam: not a JPEG, PNG or WebP image")
+    height, width = found[1]
+    return height * width

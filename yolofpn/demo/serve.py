@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import logging
 import socket
 import ssl
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import uvicorn
+from PIL import AvifImagePlugin
 
-from yolofpn.demo.access import Guard, is_loopback
+from yolofpn.demo.access import AuthMiddleware, is_loopback
 from yolofpn.demo.app import Page
 from yolofpn.demo.cameras import open_cameras
-from yolofpn.demo.live import LARGEST_MESSAGE
+from yolofpn.demo.connections import BoundedListener, FewLines, HttpProtocol, Network, WebSocketProtocol
+from yolofpn.demo.limits import Limits
+from yolofpn.demo.memory import keep_memory_small
 from yolofpn.demo.settings import Settings
 from yolofpn.demo.shelf import Shelf
 from yolofpn.errors import UserError
@@ -38,6 +45,7 @@ class DemoOptions:
     password: str | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    trusted_proxy: tuple[Network, ...] = ()
     device: str = "auto"
 
 
@@ -51,30 +59,54 @@ def serve(options: DemoOptions) -> int:
         raise UserError(f"the password is shorter than {SHORTEST_PASSWORD} characters: choose a longer one")
     if options.tls_cert is not None:
         _check_certificate(options.tls_cert, options.tls_key)
+    keep_memory_small()
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # of each image that is open; the pool has threads for several images
     shelf = Shelf(options.weights, device=options.device)
     shelf.predictor(Settings())  # bad weights are told now, and not to the first visitor
     page = Page(shelf, open_cameras(options.source))
     local_only = is_loopback(options.host)
-    with listen(options.host, options.port) as listener:
+    with listen(options.host, options.port, proxies=options.trusted_proxy) as listener:
         port = listener.getsockname()[1]
-        secure = options.tls_cert is not None
-        app = Guard(page.app(), password=options.password, local_only=local_only, secure=secure, port=port)
-        config = server_config(app, options.tls_cert, options.tls_key)
+        app = AuthMiddleware(
+            page.app(),
+            password=options.password,
+            local_only=local_only,
+            secure=options.tls_cert is not None,
+            port=port,
+            behind_proxy=bool(options.trusted_proxy),
+        )
+        config = server_config(app, options.tls_cert, options.tls_key, proxies=options.trusted_proxy)
+        gc.collect()
+        gc.freeze()  # what is loaded now stays: it need not be looked through again and again
         _announce(options, port, local_only)
         with contextlib.suppress(KeyboardInterrupt):  # the usual way to end it
             uvicorn.Server(config).run(sockets=[listener])
     return 0
 
 
-def server_config(app: Guard, tls_cert: Path | None = None, tls_key: Path | None = None) -> uvicorn.Config:
+def server_config(
+    app: AuthMiddleware,
+    tls_cert: Path | None = None,
+    tls_key: Path | None = None,
+    *,
+    proxies: Sequence[Network] = (),
+    limits: Limits | None = None,
+) -> uvicorn.Config:
     """How the page is served: quietly, and with bounds to what a browser may send."""
-    return uvicorn.Config(
+    limits = limits or Limits()
+    config = uvicorn.Config(
         app,
+        loop="yolofpn.demo.connections:EventLoop",
+        http=partial(HttpProtocol, limits.connection),  # type: ignore[arg-type]  # called, and no more
+        ws=partial(WebSocketProtocol, limits.connection),  # type: ignore[arg-type]
         log_level="warning",
         access_log=False,
         server_header=False,
-        proxy_headers=False,
-        ws_max_size=LARGEST_MESSAGE,
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=[str(network) for network in proxies],
+        h11_max_incomplete_event_size=limits.connection.head_bytes,
+        timeout_keep_alive=limits.connection.idle_seconds,
+        ws_max_size=limits.work.message_bytes,
         ws_ping_interval=PING_SECONDS,
         ws_ping_timeout=PONG_SECONDS,
         ws_per_message_deflate=False,
@@ -82,9 +114,11 @@ def server_config(app: Guard, tls_cert: Path | None = None, tls_key: Path | None
         ssl_certfile=tls_cert,
         ssl_keyfile=tls_key,
     )
+    logging.getLogger("uvicorn.error").addFilter(FewLines())
+    return config
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, *, proxies: Sequence[Network] = (), limits: Limits | None = None) -> BoundedListener:
     """An open port.
 
     Raises:
@@ -92,7 +126,8 @@ def listen(host: str, port: int) -> socket.socket:
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
+        connections = (limits or Limits()).connection
+        listener = BoundedListener(connections, proxies, family=family, type=kind, proto=protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen()  # from now on browsers wait, and are not turned away

@@ -1,14 +1,13 @@
-"""What a user of the page may choose, as it comes from the browser."""
+"""What a user of the page may choose, as it comes from the browser: read once, and bounded as it is read."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from yolofpn.demo.limits import SettingLimits
 from yolofpn.errors import InputError
-
-LARGEST_SIDE = 1280  # pixels of the network's input; its memory and time grow with the square
-MOST_CLASSES = 2000
 
 
 @dataclass(frozen=True)
@@ -28,38 +27,71 @@ class Settings:
     classes: tuple[str, ...] | None = None
 
 
-def parse_settings(values: Mapping[str, str]) -> Settings:
-    """From texts such as those of an address's query; empty ones and unknown keys are left out.
+def parse_settings(values: Mapping[str, object], limits: SettingLimits | None = None) -> Settings:
+    """From the query of an address, or from the message of a page; empty and unknown values are ignored.
 
     Classes are separated by line feeds, since their names may hold anything else.
+
+    Args:
+        values: texts, or the numbers of a message.
+        limits: of what may be chosen.
 
     Raises:
         InputError: a value is impossible.
     """
-    given = {key: value.strip() for key, value in values.items() if value.strip()}
-    classes = given.get("classes", "").splitlines()
-    if len(classes) > MOST_CLASSES:
-        raise InputError(f"{len(classes)} classes are more than the {MOST_CLASSES} that can be asked for")
+    limits = limits or SettingLimits()
+    given = {key: _text(values.get(key), limits.text) for key in ("weights", "size", "score", "nms", "classes")}
+    classes = given["classes"].splitlines()
+    if len(classes) > limits.classes:
+        raise InputError(f"{len(classes)} classes are more than the {limits.classes} that can be asked for")
+    if any(len(name) > limits.class_name for name in classes):
+        raise InputError(f"a class name is longer than {limits.class_name} characters")
     return Settings(
-        weights=given.get("weights", "0"),
-        img_size=_size(given["size"]) if "size" in given else None,
-        score_thresh=_unit(given["score"], "score threshold") if "score" in given else None,
-        nms_thresh=_unit(given["nms"], "NMS threshold") if "nms" in given else None,
+        weights=given["weights"] or "0",
+        img_size=_size(given["size"], limits.img_size) if given["size"] else None,
+        score_thresh=_unit(given["score"], "score threshold", limits.score_thresh) if given["score"] else None,
+        nms_thresh=_unit(given["nms"], "NMS threshold") if given["nms"] else None,
         classes=tuple(classes) or None,
     )
 
 
-def _size(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:9]) <= LARGEST_SIDE):
-        raise InputError(f"image size {text[:20]!r} is no number of pixels from 1 to {LARGEST_SIDE}")
-    return int(text)
+def read_settings(text: str, limits: SettingLimits | None = None) -> Settings:
+    """From a message of a page: a JSON object.
+
+    Raises:
+        InputError: it is none, longer than settings can be, or a value is impossible.
+    """
+    limits = limits or SettingLimits()
+    try:
+        values = json.loads(text) if len(text) <= limits.text else None
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        raise InputError("these settings cannot be read: reload the page")
+    return parse_settings(values, limits)
 
 
-def _unit(text: str, name: str) -> float:
+def _text(value: object, most: int) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str | int | float) or (isinstance(value, str) and len(value) > most):
+        raise InputError("these settings cannot be read: reload the page")
+    return str(value).strip()
+
+
+def _size(text: str, largest: int) -> int:
+    # No number of so few digits is large, and the one that is checked is the one that is used.
+    size = int(text) if text.isascii() and text.isdecimal() and len(text) <= len(str(largest)) else 0
+    if not 1 <= size <= largest:
+        raise InputError(f"image size {text[:20]!r} is no number of pixels from 1 to {largest}")
+    return size
+
+
+def _unit(text: str, name: str, least: float = 0.0) -> float:
     try:
         value = float(text)
     except ValueError:
         value = -1.0
-    if not 0 <= value <= 1:
-        raise InputError(f"{name} {text[:20]!r} is no number from 0 to 1")
+    if not least <= value <= 1:
+        raise InputError(f"{name} {text[:20]!r} is no number from {least:g} to 1")
     return value

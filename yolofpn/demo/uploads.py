@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,8 +10,11 @@ from typing import Literal
 import av
 import PIL
 
-from yolofpn.data.images import exif_orientation, open_picture, read_frames, read_image
+from yolofpn.data.image_headers import read_header
+from yolofpn.data.images import open_picture, read_frames, read_image
+from yolofpn.demo.limits import UploadLimits
 from yolofpn.errors import InputError
+from yolofpn.inference.frame_pixels import square_width
 from yolofpn.inference.video import probe_video, read_video
 from yolofpn.structures import Frame
 
@@ -19,31 +22,15 @@ from yolofpn.structures import Frame
 PICTURE_FORMATS = frozenset(
     {"JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "PPM", "ICO", "JPEG2000"}
 )
+_TILE_WIDTH, _TILE_LENGTH = 322, 323  # TIFF tags
+_ANIMATED = frozenset({"GIF", "WEBP", "PNG", "AVIF"})
+# How files of these formats begin: only they are looked at as images where they are larger than an image may be.
+_IMAGE_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"\0\0\1\0", b"\xff\x4f\xff\x51")
+_BOXES = (b"ftypavif", b"ftypavis", b"jP  \r\n\x87\n")
 # Containers that hold their frames themselves: playlists could make FFmpeg open other files and addresses.
 VIDEO_FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,h264,hevc,flv,live_flv,asf,ogg,mjpeg,ivf,m4v"
 )
-
-
-@dataclass(frozen=True)
-class UploadLimits:
-    """The largest upload that is taken.
-
-    Attributes:
-        picture_bytes: of a picture's file.
-        video_bytes: of a video's file.
-        picture_pixels: of a picture.
-        video_pixels: of one frame.
-        video_seconds: of a video.
-        video_frames: of a video.
-    """
-
-    picture_bytes: int = 32 * 2**20
-    video_bytes: int = 256 * 2**20
-    picture_pixels: int = 40_000_000
-    video_pixels: int = 4096 * 2304
-    video_seconds: float = 120.0
-    video_frames: int = 7200
 
 
 @dataclass(frozen=True)
@@ -54,6 +41,7 @@ class Upload:
         path: where it lies.
         name: what its owner calls it.
         kind: what it is by its content; an animation is an animated GIF, WebP, PNG or AVIF.
+        pixels: of the image, or of a frame.
         frame_count: of a video, where it says so.
         fps: of a video, where it says so.
     """
@@ -61,6 +49,7 @@ class Upload:
     path: Path
     name: str
     kind: Literal["picture", "animation", "video"]
+    pixels: int
     frame_count: int | None = None
     fps: float | None = None
 
@@ -72,14 +61,14 @@ class Upload:
         """
         return Frame(read_image(self.path, name=self.name), self.name)
 
-    def frames(self, limits: UploadLimits) -> Iterator[Frame]:
+    def frames(self, limits: UploadLimits) -> Generator[Frame]:
         """The frames of a video or animation.
 
         Raises:
             InputError: it is damaged, or larger than it said, perhaps after some frames.
         """
         if self.kind == "video":
-            frames = read_video(self.path, self.name, max_pixels=limits.video_pixels)
+            frames: Iterator[Frame] = read_video(self.path, self.name, max_pixels=limits.video_pixels, threads=1)
         else:
             shown = enumerate(read_frames(self.path, name=self.name))
             frames = (
@@ -96,35 +85,83 @@ async def receive(chunks: AsyncIterator[bytes], path: Path, most_bytes: int) -> 
     """Write what arrives to ``path``.
 
     Raises:
-        InputError: it is larger than ``most_bytes``, or empty.
+        InputError: it is larger than ``most_bytes``, or empty; or the disk is full.
     """
     total = 0
-    with path.open("wb") as file:
-        async for chunk in chunks:
-            total += len(chunk)
-            if total > most_bytes:
-                raise InputError(too_large(most_bytes))
-            file.write(chunk)
+    try:
+        with path.open("wb") as file:
+            async for chunk in chunks:
+                total += len(chunk)
+                if total > most_bytes:
+                    raise InputError(too_large(most_bytes))
+                file.write(chunk)
+    except OSError as error:
+        raise InputError(f"the server cannot keep the file ({error.strerror}): try again later") from None
     if not total:
         raise InputError("the file is empty")
 
 
 def check_upload(path: Path, name: str, limits: UploadLimits) -> Upload:
-    """See what a file is, and that it is not too large; hardly any of it is decoded for that.
+    """See what a file is, and that it is not too large, from its headers; no image is decoded for that.
 
     Raises:
-        InputError: it is neither picture nor video, damaged, or too large.
+        InputError: it is neither image nor video, damaged, or too large.
     """
-    picture = _check_picture(path, name, limits)
-    if picture is not None:
-        return picture
+    image = _check_image(path, name, limits)
+    if image is not None:
+        return image
     try:
-        _check_container(path, name)
-        count, fps = probe_video(path, name)
+        size, seconds = _check_container(path, limits)
+    except (OSError, ValueError, LookupError, av.FFmpegError):
+        raise InputError(_unknown(name)) from None
+    _check_pixels(size, limits.video_pixels, name)
+    try:
+        count, fps = probe_video(path, name, max_pixels=limits.video_pixels)
     except InputError:
-        raise InputError(f"{name}: not a picture or video of a known kind; send e.g. JPEG, PNG or MP4") from None
-    _check_length(path, name, count, limits)
-    return Upload(path, name, "video", count, fps)
+        raise InputError(_unknown(name)) from None
+    if seconds > limits.video_seconds or (count or 0) > limits.video_frames:
+        raise InputError(f"{name}: {_too_long(limits)}; cut it first")
+    return Upload(path, name, "video", size[0] * size[1], count, fps)
+
+
+def check_image(data: bytes, name: str, most_pixels: int) -> tuple[str, tuple[int, int], int] | None:
+    """The format of an image, (height, width) of the canvas that holds all of its frames, and their number.
+
+    Args:
+        data: of the whole file.
+        name: what error messages call it.
+        most_pixels: of the canvas; a decoder sees nothing larger.
+
+    Returns:
+        None if it is no image of a known kind.
+
+    Raises:
+        InputError: it is damaged or too large.
+    """
+    try:
+        header = read_header(data)
+    except ValueError as error:
+        raise InputError(f"{name}: damaged ({error}); save it again") from None
+    if header is not None:
+        _check_pixels((header.height, header.width), most_pixels, name)
+        if header.format == "ICO":  # Pillow decodes icons as it opens them
+            return header.format, (header.height, header.width), 1
+    try:
+        with open_picture(data, name=name) as picture:
+            form, (width, height), frames = picture.format or "", picture.size, 1
+            if form == "AVIF":
+                frames = getattr(picture, "n_frames", 1)
+            elif form == "TIFF":  # each tile is decoded whole
+                tags = getattr(picture, "tag_v2", {})
+                width, height = max(width, int(tags.get(_TILE_WIDTH, 0))), max(height, int(tags.get(_TILE_LENGTH, 0)))
+    except InputError as error:
+        if isinstance(error.__context__, PIL.UnidentifiedImageError):
+            return None
+        raise
+    if header is not None:
+        height, width, frames = max(height, header.height), max(width, header.width), header.frames
+    _check_pixels((height, width), most_pixels, name)
+    return form, (height, width), frames
 
 
 def too_large(most_bytes: int) -> str:
@@ -139,43 +176,41 @@ def clean_name(name: str) -> str:
     return printable[-80:] or "upload"
 
 
-def _check_picture(path: Path, name: str, limits: UploadLimits) -> Upload | None:
-    try:
-        with open_picture(path, name=name) as picture:
-            known = picture.format in PICTURE_FORMATS
-            size = picture.height, picture.width
-            animated = picture.format in ("GIF", "WEBP", "PNG", "AVIF") and getattr(picture, "is_animated", False)
-            if known:
-                exif_orientation(picture)
-    except InputError as error:
-        if isinstance(error.__context__, PIL.UnidentifiedImageError):
-            return None
-        raise
-    if not known:
-        return None
+def _check_image(path: Path, name: str, limits: UploadLimits) -> Upload | None:
+    """None if the file is no image of a known format."""
     if path.stat().st_size > limits.picture_bytes:
-        raise InputError(f"{name}: {too_large(limits.picture_bytes)}")
+        with path.open("rb") as file:
+            start = file.read(16)
+        if start.startswith(_IMAGE_STARTS) or start[8:12] == b"WEBP" or start[4:12] in _BOXES:
+            raise InputError(f"{name}: {too_large(limits.picture_bytes)}")
+        return None
+    found = check_image(path.read_bytes(), name, max(limits.picture_pixels, limits.video_pixels))
+    if found is None or found[0] not in PICTURE_FORMATS:
+        return None
+    form, size, frames = found
+    animated = form in _ANIMATED and frames > 1
     _check_pixels(size, limits.video_pixels if animated else limits.picture_pixels, name)
-    return Upload(path, name, "animation" if animated else "picture")
-
-
-def _check_container(path: Path, name: str) -> None:
-    """See that FFmpeg takes the file for a container that refers to nothing outside."""
-    options = {"format_whitelist": VIDEO_FORMATS, "protocol_whitelist": "file"}
-    try:
-        with av.open(f"file:{path}", options=options, metadata_errors="replace"):
-            pass
-    except (OSError, ValueError, av.FFmpegError):
-        raise InputError(f"{name}: not a video") from None
-
-
-def _check_length(path: Path, name: str, count: int | None, limits: UploadLimits) -> None:
-    with av.open(f"file:{path}", metadata_errors="replace") as container:
-        stream = container.streams.video[0]
-        _check_pixels((stream.height, stream.width), limits.video_pixels, name)
-        seconds = container.duration / av.time_base if container.duration else 0.0
-    if seconds > limits.video_seconds or (count or 0) > limits.video_frames:
+    if animated and frames > limits.video_frames:
         raise InputError(f"{name}: {_too_long(limits)}; cut it first")
+    return Upload(path, name, "animation" if animated else "picture", size[0] * size[1])
+
+
+def _check_container(path: Path, limits: UploadLimits) -> tuple[tuple[int, int], float]:
+    """(height, width) as shown and seconds of a video, if FFmpeg takes the file for a container of nothing from elsewhere."""
+    options = {
+        "format_whitelist": VIDEO_FORMATS,
+        "protocol_whitelist": "file",
+        "max_pixels": str(limits.video_pixels),
+    }
+    with av.open(f"file:{path}", options=options, metadata_errors="replace") as container:
+        stream = container.streams.video[0]
+        size = stream.height, stream.width
+        seconds = container.duration / av.time_base if container.duration else 0.0
+        return (stream.height, square_width(size, stream.sample_aspect_ratio)), seconds
+
+
+def _unknown(name: str) -> str:
+    return f"{name}: not a picture or video of a known kind; send e.g. JPEG, PNG or MP4"
 
 
 def _too_long(limits: UploadLimits) -> str:
@@ -185,4 +220,4 @@ def _too_long(limits: UploadLimits) -> str:
 def _check_pixels(size: tuple[int, int], most: int, name: str) -> None:
     height, width = size
     if height * width > most:
-        raise InputError(f"{name}: {width}x{height} are more than {most / 1e6:.0f} million pixels; shrink it first")
+        raise InputError(f"{name}: {width}x{height} pixels are more than {most:,}; shrink it first")

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import secrets
 import shutil
 import time
 from collections.abc import Callable
-from concurrent.futures import CancelledError, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 from yolofpn.demo.answers import describe, detect
 from yolofpn.demo.fair_queue import FairQueue
-from yolofpn.demo.uploads import Upload, UploadLimits
+from yolofpn.demo.limits import MIB, Limits, UploadLimits
+from yolofpn.demo.uploads import Upload
+from yolofpn.demo.workers import Workers
 from yolofpn.errors import InputError, UserError
 from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.video_writer import VideoWriter
 from yolofpn.structures import Detections, Frame
 
-AT_ONCE = 8  # videos that are decoded and encoded at the same time; others wait
 FORGOTTEN_AFTER = 300.0  # seconds without a question about it: its page was closed
-MOST_JOBS = 64  # on this computer's disk
 
 
 class VideoJob:
@@ -77,19 +76,17 @@ class VideoJob:
             "video": self.state in ("done", "failed") and self.video.is_file(),
         }
 
-    def run(self, predictor: Predictor, queue: FairQueue, limits: UploadLimits) -> None:
+    async def run(self, predictor: Predictor, queue: FairQueue, workers: Workers, limits: UploadLimits) -> None:
         """Detect in every frame; what was done before a failure stays."""
         if self.cancelled:
             return
         self.state = "running"
         self._started = time.monotonic()
         try:
-            self._process(predictor, queue, limits)
+            await self._process(predictor, queue, workers, limits)
             self.state = "done"
         except UserError as error:
             self._fail(str(error))
-        except CancelledError:
-            self._fail("the server ends")
         except Exception:  # the page is not told how the server looks inside
             self._fail(f"{self.upload.name}: cannot be processed")
             if not self.cancelled:  # else its folder may just be gone
@@ -100,49 +97,81 @@ class VideoJob:
             if self.cancelled:
                 shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _process(self, predictor: Predictor, queue: FairQueue, limits: UploadLimits) -> None:
-        writer: VideoWriter | None = None
+    async def _process(self, predictor: Predictor, queue: FairQueue, workers: Workers, limits: UploadLimits) -> None:
+        """Each step takes a thread of the pool for one frame, so that no video holds one."""
+        results = _Results(self, limits)
+        frames = self.upload.frames(limits)
+        step = asyncio.ensure_future(workers.run(next, frames, None))
         try:
-            with self.lines.open("w", encoding="utf-8") as lines:
-                for frame in self.upload.frames(limits):
-                    if self.cancelled:
-                        return
-                    writer = writer or self._writer(frame)
-                    found, seconds = queue.submit(self.client, partial(detect, predictor, frame.image)).result()
-                    lines.write(json.dumps(describe(frame, found, seconds)) + "\n")
-                    self._add(frame, found, writer)
+            while (frame := await step) is not None and not self.cancelled:
+                job = queue.submit(self.client, partial(detect, predictor, frame.image))
+                step = asyncio.ensure_future(workers.run(next, frames, None))  # is decoded meanwhile
+                found, seconds = await asyncio.wrap_future(job)
+                await workers.run(results.add, frame, found, seconds)
+                for name, count in found.counts().items():
+                    self.counts[name] = max(self.counts.get(name, 0), count)
+                self.done += 1
         finally:
-            if writer is not None:
-                writer.close()
-
-    def _writer(self, first: Frame) -> VideoWriter:
-        sound = self.upload.path if self.upload.kind == "video" else None
-        return VideoWriter(self.video, first.size, fps=self.upload.fps, sound=sound)
-
-    def _add(self, frame: Frame, found: Detections, writer: VideoWriter) -> None:
-        writer.write(found.draw(frame.image), frame.time, frame.duration)
-        for name, count in found.counts().items():
-            self.counts[name] = max(self.counts.get(name, 0), count)
-        self.done += 1
+            await asyncio.wait([step])
+            await workers.run(frames.close)
+            await workers.run(results.close)
 
     def _fail(self, message: str) -> None:
         self.state, self.message = "failed", message
 
 
+class _Results:
+    """The files that come of a video."""
+
+    def __init__(self, job: VideoJob, limits: UploadLimits) -> None:
+        self._job = job
+        self._most_bytes = limits.result_bytes
+        self._lines = job.lines.open("w", encoding="utf-8")
+        self._writer: VideoWriter | None = None
+
+    def add(self, frame: Frame, found: Detections, seconds: float) -> None:
+        """Write one frame.
+
+        Raises:
+            InputError: the annotated video is too large.
+        """
+        if self._writer is None:
+            upload = self._job.upload
+            sound = upload.path if upload.kind == "video" else None
+            self._writer = VideoWriter(self._job.video, frame.size, fps=upload.fps, sound=sound, background=False)
+        elif self._job.video.is_file() and self._job.video.stat().st_size > self._most_bytes:
+            raise InputError(
+                f"{self._job.upload.name}: the annotated video is larger than {self._most_bytes / MIB:.0f} MiB; "
+                "the part before that was processed"
+            )
+        self._lines.write(json.dumps(describe(frame, found, seconds)) + "\n")
+        self._writer.write(found.draw(frame.image), frame.time, frame.duration)
+
+    def close(self) -> None:
+        """Finish the files, or leave them to be removed."""
+        self._lines.close()
+        if self._writer is not None and self._job.cancelled:
+            self._writer.discard()
+        elif self._writer is not None:
+            self._writer.close()
+
+
 class VideoJobs:
-    """All videos of this server; a context manager whose end stops them.
+    """All videos of this server; an asynchronous context manager whose end stops them after the frame under way.
 
     Args:
         queue: where the detector's turns are given out.
-        limits: of uploads.
+        workers: what decodes and encodes.
+        limits: of uploads, and of the work at once.
     """
 
-    def __init__(self, queue: FairQueue, limits: UploadLimits) -> None:
+    def __init__(self, queue: FairQueue, workers: Workers, limits: Limits) -> None:
         self._queue = queue
+        self._workers = workers
         self._limits = limits
         self._jobs: dict[str, VideoJob] = {}
-        self._lock = Lock()
-        self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="video")
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._slots = asyncio.Semaphore(limits.work.videos)
 
     def start(self, client: str, upload: Upload, folder: Path, predictor: Predictor) -> VideoJob:
         """Begin with a video, as soon as there is room; the client's video before it is dropped.
@@ -150,14 +179,15 @@ class VideoJobs:
         Raises:
             InputError: too many videos are waiting.
         """
-        self.drop_of(client)
+        self._drop(lambda job: job.client == client)
         self.drop_forgotten()
+        if len(self._jobs) >= self._limits.work.kept_videos:
+            raise InputError("too many videos are being processed here: try again in some minutes")
         job = VideoJob(client, upload, folder)
-        with self._lock:
-            if len(self._jobs) >= MOST_JOBS:
-                raise InputError("too many videos are being processed here: try again in some minutes")
-            self._jobs[job.key] = job
-        self._pool.submit(job.run, predictor, self._queue, self._limits)
+        self._jobs[job.key] = job
+        task = asyncio.get_running_loop().create_task(self._run(job, predictor))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         return job
 
     def get(self, client: str, key: str) -> VideoJob:
@@ -172,28 +202,29 @@ class VideoJobs:
         job.asked = time.monotonic()
         return job
 
-    def drop_of(self, client: str) -> None:
-        """Stop and remove the videos of one client."""
-        self._drop(lambda job: job.client == client)
+    def has(self, folder: Path) -> bool:
+        """Whether a folder is that of a video here."""
+        return any(job.folder == folder for job in self._jobs.values())
 
     def drop_forgotten(self) -> None:
         """Stop and remove the videos that nobody asks for any more."""
         limit = time.monotonic() - FORGOTTEN_AFTER
         self._drop(lambda job: job.asked < limit)
 
-    def __enter__(self) -> VideoJobs:
+    async def __aenter__(self) -> VideoJobs:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._drop(lambda job: True)
-        self._pool.shutdown(cancel_futures=True)
+        await asyncio.gather(*self._tasks)
+
+    async def _run(self, job: VideoJob, predictor: Predictor) -> None:
+        async with self._slots:
+            await job.run(predictor, self._queue, self._workers, self._limits.upload)
 
     def _drop(self, unwanted: Callable[[VideoJob], bool]) -> None:
-        with self._lock:
-            jobs = [job for job in self._jobs.values() if unwanted(job)]
-            for job in jobs:
-                del self._jobs[job.key]
-        for job in jobs:
+        for job in [job for job in self._jobs.values() if unwanted(job)]:
+            del self._jobs[job.key]
             job.cancelled = True  # a running one removes its folder itself, when it has closed its files
             if job.state != "running":
                 shutil.rmtree(job.folder, ignore_errors=True)

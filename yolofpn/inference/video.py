@@ -23,7 +23,12 @@ READ_TIMEOUT = 15.0  # seconds that a stream may stay silent
 
 
 def read_video(
-    target: Path | str, name: str, vid_stride: int = 1, *, max_pixels: int = MAX_FRAME_PIXELS
+    target: Path | str,
+    name: str,
+    vid_stride: int = 1,
+    *,
+    max_pixels: int = MAX_FRAME_PIXELS,
+    threads: int | None = None,
 ) -> Iterator[Frame]:
     """Frames 0, n, 2n, ... of a video with their true numbers, presentation times and durations.
 
@@ -34,11 +39,13 @@ def read_video(
         name: what frames and error messages call it.
         vid_stride: n.
         max_pixels: larger frames, which a file may hide behind small ones, count as damaged and take no memory.
+        threads: that decode; by default as many as ``num_threads`` says.
 
     Raises:
         InputError: it cannot be opened or has no frames; or, after the last readable frame, it was damaged or cut off.
     """
     with _open(target, name, max_pixels) as (container, stream):
+        stream.codec_context.thread_count = threads or num_threads()
         decoder = VideoDecoder(container, stream)
         held: TimedFrame | None = None  # until the time of the next one tells how long it is shown
         for item in decoder.frames():
@@ -71,17 +78,20 @@ def _frame(item: TimedFrame, end: float, name: str, decoder: VideoDecoder) -> It
     yield Frame(image, name, item.index, item.time, duration=max(0.0, end - item.time))
 
 
-def probe_video(target: Path | str, name: str) -> tuple[int | None, float | None]:
+def probe_video(
+    target: Path | str, name: str, *, max_pixels: int = MAX_FRAME_PIXELS
+) -> tuple[int | None, float | None]:
     """The number of frames and the mean frame rate that a video states, as far as it does.
 
     Args:
         target: path of the file, or its http address.
         name: what error messages call it.
+        max_pixels: larger frames are not decoded to learn them.
 
     Raises:
         InputError: it cannot be opened.
     """
-    with _open(target, name) as (container, stream):
+    with _open(target, name, max_pixels) as (container, stream):
         rate = stream.average_rate or stream.guessed_rate
         seconds = stated_seconds(container, stream)
         count = stream.frames or (round(seconds * rate) if seconds and rate else None)
@@ -121,7 +131,6 @@ def _open(
             raise InputError(f"{name}: a HEIC image in tiles, which FFmpeg gives one by one; pip install pillow-heif")
         limit_pixels(stream, name, max_pixels)
         stream.thread_type = "AUTO"
-        stream.codec_context.thread_count = num_threads()
         yield container, stream
 
 

@@ -36,7 +36,7 @@ ITU709 = 1  # the colour matrix that players assume; said in the file too
 
 
 class VideoWriter:
-    """Writes frames with their own presentation times, at any frame rate or at none, in a thread of its own.
+    """Writes frames with their own presentation times, at any frame rate or at none.
 
     The file grows in fragments, each playable as soon as it is written. ``close`` joins them, puts the index in
     front (fast start) and adds the sound. Frames of odd width or height get one more column or row, a copy of the
@@ -47,10 +47,17 @@ class VideoWriter:
         size: (height, width) of all frames.
         fps: nominal frames per second, a hint for the encoder.
         sound: a media file whose first audio stream is taken over.
+        background: encode in threads of its own; else in the thread that calls ``write`` alone.
     """
 
     def __init__(
-        self, path: Path, size: tuple[int, int], *, fps: float | None = None, sound: Path | None = None
+        self,
+        path: Path,
+        size: tuple[int, int],
+        *,
+        fps: float | None = None,
+        sound: Path | None = None,
+        background: bool = True,
     ) -> None:
         self.path = path
         shrink = min(1.0, LARGEST_SIDE / max(size))
@@ -59,6 +66,7 @@ class VideoWriter:
         self._large = height * width >= LARGE
         self._fps = Fraction(fps).limit_denominator(1001) if fps and 0.1 <= fps <= 1000 else Fraction(25)
         self._sound = sound
+        self._background = background
         self._container: OutputContainer | None = None
         self._stream: VideoStream | None = None
         self._encoder: Handover[tuple[Image, int, int]] | None = None
@@ -78,11 +86,16 @@ class VideoWriter:
         """
         pts = max(round(time / TIME_BASE), self._last_pts + 1)
         self._last_pts = pts
-        if self._encoder is None:
+        if self._container is None:
             with write_errors(self.path):
                 self._container, self._stream = self._open()
-            self._encoder = Handover(self._encode, waiting=1 if self._large else WAITING)
-        self._encoder.give((image, pts, round((duration or 1 / self._fps) / TIME_BASE)))
+            if self._background:
+                self._encoder = Handover(self._encode, waiting=1 if self._large else WAITING)
+        item = image, pts, round((duration or 1 / self._fps) / TIME_BASE)
+        if self._encoder is not None:
+            self._encoder.give(item)
+        else:
+            self._encode(item)
 
     def close(self) -> None:
         """Finish the file.
@@ -130,7 +143,7 @@ class VideoWriter:
         codec = stream.codec_context
         codec.time_base = TIME_BASE
         codec.max_b_frames = 0  # so that decoding order is presentation order, and no time needs to be shifted
-        codec.thread_count = max(1, num_threads() // 2)  # the network needs the rest
+        codec.thread_count = max(1, num_threads() // 2) if self._background else 1  # the network needs the rest
         codec.gop_size = max(1, round(2 * self._fps))
         codec.colorspace = codec.color_primaries = codec.color_trc = ITU709
         codec.color_range = 1  # 16..235
@@ -138,12 +151,14 @@ class VideoWriter:
         return container, stream
 
     def _end_fragments(self) -> None:
-        assert self._container is not None and self._stream is not None and self._encoder is not None
+        assert self._container is not None and self._stream is not None
         try:
-            self._encoder.close()
+            if self._encoder is not None:
+                self._encoder.close()
             self._container.mux(self._stream.encode(None))
         finally:
             with contextlib.suppress(av.FFmpegError):
                 self._container.close()
-            self._container = None
+            # The encoder knows this writer: without the circle both, and their threads, end now.
+            self._container = self._stream = self._encoder = None
             drop_torn_fragment(self.path)
