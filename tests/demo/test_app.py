@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
+import ipaddress
 import json
 import threading
 import time
@@ -16,7 +18,7 @@ import pytest
 from tests.demo.serving import Client, demo_server, png
 from tests.tiny_detector import BLACK, GREEN, RED, quarters
 from tests.videos import write_video
-from yolofpn.demo.limits import Limits, UploadLimits
+from yolofpn.demo.limits import Limits, UploadLimits, WorkLimits
 
 # 128 x 192 stretched to 64 x 64 makes four cells, each a quarter of the picture.
 RED_AND_GREEN = png(quarters(RED, BLACK, BLACK, GREEN))
@@ -173,6 +175,38 @@ def test_one_user_cannot_take_all_places(client: Client, port: int) -> None:
         assert connection.getresponse().status == 200
         connection.close()
     assert client.upload(RED_AND_GREEN).status == 200
+
+
+def test_browsers_of_one_address_share_its_places(tiny: Path) -> None:
+    limits = Limits(work=WorkLimits(uploads_per_client=1, uploads_per_address=2, uploads=3))
+    proxy = [ipaddress.ip_network("127.0.0.1")]
+    with demo_server([tiny], limits=limits, proxies=proxy) as port:
+        clients = [Client(port, headers={"X-Forwarded-For": f"192.0.2.{number // 3}"}) for number in range(6)]
+        for client in clients:
+            client.request("/")
+        with contextlib.ExitStack() as stack:
+            for client in clients[:2]:
+                stack.enter_context(begun_upload(port, client))
+            assert "your network address have 2 uploads" in clients[2].upload(RED_AND_GREEN).json["error"]
+            with begun_upload(port, clients[3]):
+                assert "all users together have 3" in clients[4].upload(RED_AND_GREEN).json["error"]
+            time.sleep(0.3)
+            assert clients[4].upload(RED_AND_GREEN).status == 200
+        time.sleep(0.3)
+        assert clients[2].upload(RED_AND_GREEN).status == 200
+
+
+@contextlib.contextmanager
+def begun_upload(port: int, client: Client) -> Iterator[None]:
+    """One that is aborted in the end."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.putrequest("POST", "/api/upload?name=slow.png")
+    for name, value in {"Cookie": client.cookie, "Content-Length": "1000", **client.headers}.items():
+        connection.putheader(name, value)
+    connection.endheaders(b"x")
+    time.sleep(0.3)
+    yield
+    connection.close()
 
 
 def test_eight_users_at_once_each_get_their_own_answer(port: int) -> None:

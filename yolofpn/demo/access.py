@@ -35,7 +35,8 @@ logger = logging.getLogger("yolofpn.demo")
 class AuthMiddleware:
     """Stands before the page: gives every browser a session, and turns away who has no business here.
 
-    ``scope["client_id"]`` tells the page whose request it is, ``scope["session_is_valid"]`` whether it may go on.
+    ``scope["client_id"]`` tells the page whose request it is, ``scope["address"]`` where it comes from, and
+    ``scope["session_is_valid"]`` whether it may go on.
 
     Args:
         app: the page.
@@ -97,6 +98,7 @@ class AuthMiddleware:
         if new:
             session = self._sessions.begin(address)
         scope["client_id"] = session or address
+        scope["address"] = address
         scope["session_is_valid"] = lambda: session is None or self._sessions.use(session)
         sender = self._sender(scope, send, session if new else None)
         if scope["path"] == "/login" and scope["type"] == "http" and scope["method"] == "POST":

@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, MutableMapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -59,8 +59,8 @@ class Page:
         self._workers = Workers(work.threads, work.decoded_pixels)
         self._videos = VideoJobs(self._queue, self._workers, self._limits)
         self._folder = Path()
-        self._uploads: Counter[str] = Counter()
-        self._viewers: Counter[str] = Counter()
+        self._uploads = _Places("uploads", work.uploads_per_client, work.uploads_per_address, work.uploads)
+        self._viewers = _Places("moving pictures", work.viewers_per_client, work.viewers_per_address, work.viewers)
 
     def app(self) -> Starlette:
         """The page as an ASGI application; files of users are gone when it ends."""
@@ -127,12 +127,12 @@ class Page:
         )
 
     async def _upload(self, request: Request) -> Response:
-        limits, work = self._limits.upload, self._limits.work
+        limits = self._limits.upload
         name = clean_name(request.query_params.get("name", ""))
         settings = parse_settings(request.query_params, self._limits.settings)
         if int(request.headers.get("content-length") or 0) > limits.video_bytes:
             raise InputError(f"{name}: {too_large(limits.video_bytes)}")
-        with _one_more(self._uploads, request.scope["client_id"], work.uploads_per_client, work.uploads, "uploads"):
+        with self._uploads.take(request.scope):
             folder = Path(tempfile.mkdtemp(dir=self._folder))
             try:
                 path = folder / "upload"
@@ -186,8 +186,7 @@ class Page:
             await websocket.close(1008)
             return
         try:
-            work = self._limits.work
-            with _one_more(self._viewers, client, work.viewers_per_client, work.viewers, "moving pictures"):
+            with self._viewers.take(websocket.scope):
                 camera = cameras.get(number)
                 viewer = Viewer(client, self._shelf, self._queue, self._workers, camera, self._limits)
                 await viewer.serve(websocket)
@@ -196,19 +195,32 @@ class Page:
             await websocket.close(1013, str(error))
 
 
-@contextmanager
-def _one_more(counter: Counter[str], client: str, most: int, most_in_all: int, what: str) -> Iterator[None]:
-    if counter[client] >= most:
-        raise InputError(f"you have {most} {what} at once already: wait for them, or close a page")
-    if counter.total() >= most_in_all:
-        raise InputError(f"there are {most_in_all} {what} at once already: try again in a minute")
-    counter[client] += 1
-    try:
-        yield
-    finally:
-        counter[client] -= 1
-        if not counter[client]:
-            del counter[client]
+class _Places:
+    """Counts what is under way, of a browser, of its address and in all."""
+
+    def __init__(self, what: str, per_client: int, per_address: int, in_all: int) -> None:
+        self._what = what
+        self._most = per_client, per_address, in_all
+        self._taken: Counter[str] = Counter()
+
+    @contextmanager
+    def take(self, scope: MutableMapping[str, Any]) -> Iterator[None]:
+        """Hold one meanwhile.
+
+        Raises:
+            InputError: there is none left.
+        """
+        keys = f"client {scope['client_id']}", f"address {scope['address']}", "all"
+        whose = "you have", "users of your network address have", "all users together have"
+        for key, who, most in zip(keys, whose, self._most, strict=True):
+            if self._taken[key] >= most:
+                raise InputError(f"{who} {most} {self._what} at once already: wait for them, or close a page")
+        self._taken.update(keys)
+        try:
+            yield
+        finally:
+            self._taken.subtract(keys)
+            self._taken += Counter()  # forgets those that have none
 
 
 async def _say(_request: Request, error: Exception) -> Response:

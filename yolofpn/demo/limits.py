@@ -60,8 +60,10 @@ class WorkLimits:
         decoded_pixels: of uploads and webcam frames that are in memory at once; the others wait.
         uploads: that are being sent or answered.
         uploads_per_client: of one browser.
+        uploads_per_address: of all browsers of one address.
         viewers: connections with moving images.
         viewers_per_client: of one browser.
+        viewers_per_address: of all browsers of one address.
         videos: that are decoded and encoded at once; the others wait.
         kept_videos: on the server's disk.
         message_bytes: of one message of a page with a moving image.
@@ -72,8 +74,10 @@ class WorkLimits:
     decoded_pixels: int = 40_000_000
     uploads: int = 32
     uploads_per_client: int = 4
+    uploads_per_address: int = 16
     viewers: int = 64
     viewers_per_client: int = 4
+    viewers_per_address: int = 32
     videos: int = 4
     kept_videos: int = 32
     message_bytes: int = 4 * MIB

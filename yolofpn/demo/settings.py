@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from yolofpn.demo.limits import SettingLimits
 from yolofpn.errors import InputError
+from yolofpn.reading import ParseError, parse_json
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ def read_settings(text: str, limits: SettingLimits | None = None) -> Settings:
     """
     limits = limits or SettingLimits()
     try:
-        values = json.loads(text) if len(text) <= limits.text else None
-    except (ValueError, RecursionError):
+        values = parse_json(text) if len(text) <= limits.text else None
+    except ParseError:
         values = None
     if not isinstance(values, dict):
         raise InputError("these settings cannot be read: reload the page")

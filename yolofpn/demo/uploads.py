@@ -196,7 +196,7 @@ def _check_image(path: Path, name: str, limits: UploadLimits) -> Upload | None:
 
 
 def _check_container(path: Path, limits: UploadLimits) -> tuple[tuple[int, int], float]:
-    """(height, width) as shown and seconds of a video, if FFmpeg takes the file for a container of nothing from elsewhere."""
+    """(height, width) as shown and seconds of a video that FFmpeg takes for a container of nothing from elsewhere."""
     options = {
         "format_whitelist": VIDEO_FORMATS,
         "protocol_whitelist": "file",
