@@ -43,6 +43,8 @@ def test_without_the_extra_one_line_says_what_to_install(
         (["--tls-key", "key.pem"], "--tls-cert"),
         (["--tls-cert", "nowhere.pem"], "nowhere.pem: no certificate"),
         (["--tls-cert", __file__], "no certificate"),
+        (["--trusted-proxy", "proxy.example"], "no address or network"),
+        (["--trusted-proxy", "10.0.0.1/8"], "no address or network"),
         (["--prot", "80"], "did you mean --port"),
     ],
 )

@@ -5,6 +5,7 @@ import contextlib
 import http.client
 import ipaddress
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from tests.demo.serving import Client, demo_server, png
 from tests.tiny_detector import BLACK, GREEN, RED, quarters
 from tests.videos import write_video
 from yolofpn.demo.limits import Limits, UploadLimits, WorkLimits
+from yolofpn.demo.uploads import Upload
+from yolofpn.structures import Frame
 
 # 128 x 192 stretched to 64 x 64 makes four cells, each a quarter of the picture.
 RED_AND_GREEN = png(quarters(RED, BLACK, BLACK, GREEN))
@@ -207,6 +210,34 @@ def begun_upload(port: int, client: Client) -> Iterator[None]:
     time.sleep(0.3)
     yield
     connection.close()
+
+
+def test_who_goes_away_while_waiting_is_not_answered(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    began, gate = threading.Event(), threading.Event()
+    seen: list[str] = []
+
+    def slow(self: Upload) -> Frame:
+        seen.append(self.name)
+        began.set()
+        gate.wait(10)
+        return frame(self)
+
+    frame = Upload.frame
+    monkeypatch.setattr(Upload, "frame", slow)
+    with demo_server([tiny], limits=Limits(work=WorkLimits(decoded_pixels=1))) as port:
+        clients = [Client(port) for _ in range(3)]
+        first = threading.Thread(target=clients[0].upload, args=(RED_AND_GREEN, "first"))
+        first.start()
+        began.wait(10)
+        head = f"POST /api/upload?name=gone HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(RED_AND_GREEN)}\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", port)) as gone:
+            gone.sendall(head.encode() + RED_AND_GREEN)
+            time.sleep(0.5)
+        time.sleep(0.2)
+        gate.set()
+        assert clients[2].upload(RED_AND_GREEN, "last").status == 200
+        first.join()
+    assert seen == ["first", "last"]
 
 
 def test_eight_users_at_once_each_get_their_own_answer(port: int) -> None:

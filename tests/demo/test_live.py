@@ -22,6 +22,7 @@ from tests.videos import write_video
 from yolofpn.demo import live, serve
 from yolofpn.demo.answers import FAULT, detect
 from yolofpn.demo.cameras import Camera, open_cameras
+from yolofpn.demo.limits import ConnectionLimits, Limits
 from yolofpn.demo.serve import PONG_SECONDS
 from yolofpn.errors import InputError, UserError
 
@@ -222,3 +223,24 @@ def test_a_page_that_vanished_is_given_up(pinging_port: int) -> None:
         while block := page.recv(4096):
             received += block
     assert b" 101 " in received and b"keepalive ping timeout" in received
+
+
+def test_a_page_that_asks_for_nothing_is_closed(tiny: Path) -> None:
+    limits = Limits(connection=ConnectionLimits(viewer_idle_seconds=0.5))
+    with demo_server([tiny], limits=limits) as port, Client(port).live() as socket:
+        for _ in range(3):
+            time.sleep(0.2)
+            assert look(socket, RED_AND_GREEN)[0]["detections"]
+        with pytest.raises(ConnectionClosed) as closed:
+            socket.recv(timeout=10)
+        assert closed.value.rcvd is not None and closed.value.rcvd.code == 1001
+
+
+def test_messages_of_settings_are_bounded_like_those_of_an_address(client: Client) -> None:
+    with client.live() as socket:
+        for text in ('{"size": "0000000099999"}', '{"size": 9e9}', "[" * 60_000, '{"classes": "' + "9" * 5000 + '"}'):
+            socket.send(text)
+            answer = socket.recv(timeout=10)
+            assert isinstance(answer, bytes)
+            assert json.loads(answer[4:])["error"] != FAULT
+        assert look(socket, RED_AND_GREEN)[0]["detections"]

@@ -30,7 +30,7 @@ def test_eight_webcams_are_served_fairly_beside_uploads(tiny: Path) -> None:
 
 
 def test_mixed_requests_leave_nothing_behind(tiny: Path) -> None:
-    """``python -m tests.demo.mixed`` at a small size; docs/security.md has the figures of 5,000 requests."""
+    """``python -m tests.demo.mixed`` at a small size; docs/demo.md has the figures of 5,000 requests."""
     files = Files.make(large=False)
     with server_process("--weights", tiny) as (port, pid):
 

@@ -138,7 +138,7 @@ class Page:
                 path = folder / "upload"
                 async with asyncio.timeout(limits.seconds):
                     await receive(request.stream(), path, limits.video_bytes)
-                return await self._answer(request.scope["client_id"], path, name, settings)
+                return await self._answer(request, path, name, settings)
             except TimeoutError:
                 raise InputError(f"{name}: sending took longer than {limits.seconds / 60:.0f} minutes") from None
             except ClientDisconnect:
@@ -147,19 +147,21 @@ class Page:
                 if not self._videos.has(folder):
                     shutil.rmtree(folder, ignore_errors=True)
 
-    async def _answer(self, client: str, path: Path, name: str, settings: Settings) -> Response:
+    async def _answer(self, request: Request, path: Path, name: str, settings: Settings) -> Response:
         predictor = await self._workers.run(self._shelf.predictor, settings)
         upload = await self._workers.run(check_upload, path, name, self._limits.upload)
         if upload.kind == "picture":
-            return JSONResponse(await self._look(client, predictor, upload))
-        job = self._videos.start(client, upload, path.parent, predictor)
+            return JSONResponse(await self._look(request, predictor, upload))
+        job = self._videos.start(request.scope["client_id"], upload, path.parent, predictor)
         return JSONResponse({"video": job.status()})
 
-    async def _look(self, client: str, predictor: Predictor, upload: Upload) -> dict[str, Any]:
+    async def _look(self, request: Request, predictor: Predictor, upload: Upload) -> dict[str, Any]:
         async with self._workers.room(upload.pixels):
+            if await request.is_disconnected():  # it went away while it waited
+                raise ClientDisconnect
             frame = await self._workers.run(upload.frame)
             found, seconds = await asyncio.wrap_future(
-                self._queue.submit(client, partial(detect, predictor, frame.image))
+                self._queue.submit(request.scope["client_id"], partial(detect, predictor, frame.image))
             )
             jpeg = await self._workers.run(drawn_jpeg, frame.image, found)
         return {"found": describe(frame, found, seconds), "picture": as_data_url(jpeg)}

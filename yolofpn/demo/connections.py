@@ -252,6 +252,8 @@ class FewLines(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether to log it."""
+        if record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError):
+            return False  # the server ends; one line says how many requests did not
         fault = next((text for text in self.FAULTS if str(record.msg).startswith(text)), None)
         if fault is None:
             return True

@@ -1,4 +1,4 @@
-"""All that bounds what browsers may ask of the server, in one place; docs/security.md explains the numbers."""
+"""All that bounds what browsers may ask of the server, in one place; docs/demo.md explains the numbers."""
 
 from __future__ import annotations
 
