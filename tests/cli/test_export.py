@@ -102,7 +102,7 @@ def test_a_graph_that_finds_something_else_is_not_left_behind(
     monkeypatch.setattr(export, "compare_backends", lambda *_: Parity(100, 0.93, 4.0, 0.09, 0.1))
     outcome = call(main, capsys, "--weights", weights, "--format", "onnx", tmp_path / "out" / "x.onnx")
     assert outcome.code == 2
-    assert "x.onnx: is not written, as it would not find the same: 93.0% of 100 detections" in outcome.err
+    assert "x.onnx: is not written, as its detections would be others: 93.0% of 100 detections" in outcome.err
     assert list((tmp_path / "out").iterdir()) == []
 
 

@@ -107,6 +107,7 @@ def open_contenders(
                 workload=each.workload,
                 compile=each.compile,
             )
+            predictor.settle()
         except UserError as error:
             first = first or error
             leave_out(f"left out: {each}: {error}")

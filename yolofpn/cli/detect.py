@@ -92,15 +92,15 @@ def add_model_flags(parser: Parser) -> None:
         "--backend",
         choices=("auto", "torch", "openvino", "onnx"),
         default="auto",
-        help="what runs the network; auto: the fastest one installed that finds what PyTorch finds (in evaluate, "
-        "PyTorch in fp32, as validation during training)",
+        help="what runs the network; auto: as `yolofpn tune` chose, else the first that is installed of openvino, "
+        "onnx and torch, within .01 pixels and .0001 of score of PyTorch; PyTorch runs until a graph is ready",
     )
     add(
         "--precision",
         choices=("auto", "fp32", "bf16", "fp16", "int8"),
         default="auto",
-        help="of the network's arithmetic; auto: bf16 where the processor is fast at it and finds the same; "
-        "int8: for graphs that export.py wrote so",
+        help="of the network's arithmetic; auto: fp32, or as `yolofpn tune` chose; int8: for graphs that export.py "
+        "wrote so",
     )
     add(
         "--compile", action="store_true", help="torch backend: let torch.compile write its kernels, which takes a while"

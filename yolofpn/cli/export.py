@@ -33,7 +33,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--names", type=Path, metavar="FILE", help="class names: .names, classes.txt, data.yaml or Darknet .data")
     add("--img-size", type=image_size, metavar="N|HxW", help="the only size the graph takes; default: the weights' own")
     add("--resize", choices=("auto", "letterbox", "stretch"), default="auto", help="way to that size")
-    add("--precision", choices=("auto", "fp32", "bf16", "fp16", "int8"), default="auto", help="of the arithmetic")
+    add(
+        "--precision",
+        choices=("auto", "fp32", "bf16", "fp16", "int8"),
+        default="auto",
+        help="of the arithmetic; auto: fp32",
+    )
     add("--batch", dest="batch", type=batch_size, metavar="N|dynamic", help="pictures in a batch; default: dynamic")
     add("--calibration", metavar="DATA", help="for int8: a data set to take the ranges from and to measure AP on")
     arguments = parser.parse_args(argv)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,6 @@ from yolofpn.evaluation.report import format_crowded, format_metrics, format_pro
 from yolofpn.evaluation.run_detector import Found, RunSettings, run_detector
 from yolofpn.evaluation.thresholds import SUFFIX, save_thresholds
 from yolofpn.evaluation.verify import verify
-from yolofpn.graphs.exported import ExportedDetector
 from yolofpn.inference.load import load_for_inference
 from yolofpn.inference.output_files import locked_output
 from yolofpn.inference.predictor import Predictor
@@ -101,7 +101,8 @@ def measure(
     start = time.perf_counter()
     collects = options.save_proposals is not None or isinstance(predictor.detector, ProposalNetwork)
     settings = RunSettings(options.batch_size, options.workers, options.score_thresh, with_proposals=collects)
-    found = run_detector(predictor, dataset, match, settings)
+    with closing(predictor):
+        found = run_detector(predictor, dataset, match, settings)
     if len(found.failures) == len(dataset):
         raise UserError(f"{options.data}: none of the {len(dataset)} pictures of {options.split!r} can be read")
     metrics = found.metrics.compute(options.report_thresh, voc=True, proposals=options.max_det >= max(PROPOSAL_LIMITS))
@@ -137,9 +138,6 @@ def open_predictor(options: EvaluateOptions) -> Predictor:
     for note in loaded.notes:
         print(note)
     resize: ResizeMode | None = None if options.resize == "auto" else options.resize  # type: ignore[assignment]
-    backend, precision = options.backend, options.precision
-    if backend == precision == "auto" and not isinstance(loaded.detector, ExportedDetector):
-        backend, precision = "torch", "fp32"  # what training validates with: the same weights give the same numbers
     predictor = Predictor(
         loaded.detector,
         loaded.metadata,
@@ -149,8 +147,8 @@ def open_predictor(options: EvaluateOptions) -> Predictor:
         nms_thresh=options.nms_thresh,
         detections_per_img=options.max_det,
         device=options.device,
-        backend=backend,
-        precision=precision,
+        backend=options.backend,
+        precision=options.precision,
         workload="live",  # a whole data set is worth a faster graph; batch after batch is awaited
         compile=options.compile,
         pad_batches=options.pad_batches,

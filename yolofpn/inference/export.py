@@ -1,4 +1,4 @@
-"""One run of ``export.py``: weights -> a file for other programs, left behind only if it finds what they find."""
+"""One run of ``export.py``: weights -> a file for other programs, left behind only if its detections are theirs."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ from yolofpn.darknet.weights import NEW_HEADER, StoredLayers, write_layers
 from yolofpn.errors import UserError
 from yolofpn.graphs.backend import Backend
 from yolofpn.graphs.exported import ExportedDetector, GraphPrecision, describe_graph, read_exported
-from yolofpn.hardware import is_fast_at_bf16
 from yolofpn.inference.backends import convert
-from yolofpn.inference.backends.parity import TOLERANCES, Tolerance, check_pictures, compare_backends
+from yolofpn.inference.backends.parity import FILE_TOLERANCE, TOLERANCES, Tolerance, check_pictures, compare_backends
 from yolofpn.inference.backends.torch_backend import TorchBackend
 from yolofpn.inference.output_files import write_atomically
 from yolofpn.models.yolo import YOLO
@@ -93,22 +92,16 @@ class Exporter:
         return [f"written: {', '.join(str(output.parent / name) for name in files)}", f"checked: {report}"]
 
     def _graph(self, path: Path, calibration: Calibration | None) -> str:
-        precisions = self._precisions()
-        for precision in precisions:
-            self._write_graph(path, precision, calibration)
-            exported = read_exported(path)
-            if calibration is not None:
-                return self._check_int8(exported, calibration)
-            backend = exported.backend()
-            report, passed = self._compare(backend, TOLERANCES[precision])
-            if passed:
-                return f"{backend.name} {precision}, {report}"
-        raise UserError(f"{self.options.output}: is not written, as it would not find the same: {report}")
-
-    def _precisions(self) -> list[GraphPrecision]:
-        if self.options.precision != "auto":
-            return [self.options.precision]
-        return ["bf16", "fp32"] if self.options.format == "openvino" and is_fast_at_bf16(_CPU) else ["fp32"]
+        precision: GraphPrecision = "fp32" if self.options.precision == "auto" else self.options.precision
+        self._write_graph(path, precision, calibration)
+        exported = read_exported(path)
+        if calibration is not None:
+            return self._check_int8(exported, calibration)
+        backend = exported.backend()
+        report, passed = self._compare(backend, TOLERANCES[precision])
+        if not passed:
+            raise UserError(f"{self.options.output}: is not written, as its detections would be others: {report}")
+        return f"{backend.name} {precision}, {report}"
 
     def _write_graph(self, path: Path, precision: GraphPrecision, calibration: Calibration | None) -> None:
         size, batch = self.metadata.input.size, self.options.batch
@@ -141,9 +134,9 @@ class Exporter:
         # Darknet's maps have the numbers of their layers for names; their strides tell which is which.
         names = dict(zip(_by_stride(read_back.detector), _by_stride(detector), strict=True))
         backend = _Renamed(TorchBackend(read_back.detector, _CPU), names)
-        report, passed = self._compare(backend, TOLERANCES["fp32"])
+        report, passed = self._compare(backend, FILE_TOLERANCE)
         if not passed:
-            raise UserError(f"{self.options.output}: is not written, as it would not find the same: {report}")
+            raise UserError(f"{self.options.output}: is not written, as its detections would be others: {report}")
         return report
 
     def _compare(self, backend: Backend, tolerance: Tolerance) -> tuple[str, bool]:
@@ -218,7 +211,8 @@ def _all_or_nothing(output: Path) -> Iterator[Path]:
         output.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".export-", dir=output.parent) as name:
             yield Path(name)
-            for file in Path(name).iterdir():
+            # The file that was named comes last: with it the export is there.
+            for file in sorted(Path(name).iterdir(), key=lambda file: file.name == output.name):
                 file.replace(output.parent / file.name)
     except OSError as error:
         raise UserError(f"{output}: cannot be written: {error.strerror}") from None

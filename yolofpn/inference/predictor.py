@@ -16,10 +16,12 @@ from torch import Tensor
 from yolofpn.config import Metadata, ResizeMode
 from yolofpn.data.images import read_image
 from yolofpn.errors import NaNOutputError, UserError
+from yolofpn.graphs.backend import Backend
 from yolofpn.hardware import choose_device
 from yolofpn.inference.backends.choose import Workload, choose_backend
 from yolofpn.inference.backends.fold import for_inference
 from yolofpn.inference.backends.second_stage import prepare_postprocess
+from yolofpn.inference.backends.takeover import Takeover
 from yolofpn.inference.batches import group_by_size, in_batches, to_batch
 from yolofpn.inference.image_pyramid import merge_detections
 from yolofpn.inference.load import load_for_inference
@@ -48,8 +50,9 @@ class Predictor:
         classes: names or labels of the only classes wanted.
         device: where the network runs: 'auto', 'cpu', 'cuda:0', 'mps'.
         backend: what runs the network: 'auto', 'torch', 'openvino' or 'onnx'; see ``choose_backend``.
-        precision: 'auto', 'fp32', 'bf16' or 'fp16'; 'int8' if the weights are an int8 graph.
-        workload: 'few', 'live' or 'many' pictures are coming; 'auto' backends take their time for the latter two.
+        precision: 'auto' (fp32, or what ``yolofpn tune`` chose), 'fp32', 'bf16' or 'fp16'; 'int8' if the weights are
+            an int8 graph.
+        workload: 'few', 'live' or 'many' images are coming: how a backend shares the processors among them.
         compile: let torch.compile write the kernels of the torch backend.
         pad_batches: pictures that ``shortest-edge`` brings to different sizes share a pass all the same, filled up to
             the largest of them; what is found in a picture then depends a little on the others.
@@ -116,8 +119,19 @@ class Predictor:
             sizes_vary=self.resize == "shortest-edge",
             compile=compile,
         )
-        self.backend, self.backend_note = choice.backend, choice.note
+        self.backend: Backend = choice.backend
+        self.backend_note = choice.note
         self.postprocessor = prepare_postprocess(detector, choice.backend.precision)
+
+    def close(self) -> None:
+        """End what still goes on in the background: a graph in the making. The predictor stays usable."""
+        if isinstance(self.backend, Takeover):
+            self.backend.close()
+
+    def settle(self) -> None:
+        """Wait for a graph in the making, for those who measure: from now on the same backend runs everything."""
+        if isinstance(self.backend, Takeover):
+            self.backend = self.backend.settle()
 
     @property
     def names(self) -> tuple[str, ...]:

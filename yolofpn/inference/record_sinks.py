@@ -53,7 +53,7 @@ def utc_text(clock: datetime) -> str:
 
 
 class JsonLinesSink:
-    """``detections.jsonl``: one line per picture or frame, on disk before the next one begins.
+    """``detections.jsonl``: one line per picture or frame, written before the next one begins.
 
     Args:
         output: where lines go.

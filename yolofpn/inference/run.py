@@ -82,7 +82,7 @@ def detect(options: DetectOptions) -> int:
     specs = options.sources or default_sources()
     sources = resolve_sources(specs, vid_stride=options.vid_stride, depth=options.depth)
     report.start_clock()
-    with closing(_results_of(sources, predictor, report, options.batch_size)) as results:
+    with closing(predictor), closing(_results_of(sources, predictor, report, options.batch_size)) as results:
         first = results.peek()
         if first is None:
             raise UserError("nothing was detected on: no input could be read")

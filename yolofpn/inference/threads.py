@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import cv2
 import torch
 
 from yolofpn.graphs.libraries import num_threads
 from yolofpn.inference.backends.second_stage import has_second_stage
+from yolofpn.inference.backends.takeover import Takeover
 from yolofpn.inference.predictor import Predictor
 
 
@@ -20,7 +22,11 @@ def share_processors(predictor: Predictor) -> None:
     these are settings of the whole process. OMP_NUM_THREADS bounds all of them.
     """
     cv2.setNumThreads(1 if predictor.device.type == "cpu" else num_threads())
-    if predictor.backend.name != "torch" and not has_second_stage(predictor.detector):
+    if has_second_stage(predictor.detector):
+        return
+    if isinstance(predictor.backend, Takeover):  # by the thread that then has its work done elsewhere
+        predictor.backend.when_taken_over(partial(torch.set_num_threads, 1))
+    elif predictor.backend.name != "torch":
         torch.set_num_threads(1)
 
 

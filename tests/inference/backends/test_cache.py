@@ -10,6 +10,7 @@ import torch
 from tests.inference.backends.small import small_detector
 from yolofpn.errors import UserError
 from yolofpn.inference.backends import cache
+from yolofpn.inference.backends.tuned import Tuned, read_tuned, write_tuned
 
 
 @pytest.fixture(autouse=True)
@@ -41,13 +42,43 @@ def test_a_graph_is_made_once(folder: Path) -> None:
         assert cache.cached_graph("abc", ".xml", count, check) == folder / "abc.xml"
     assert len(made) == 1
     assert cache.has_graph("abc")
-    assert sorted(path.name for path in folder.iterdir()) == ["abc.bin", "abc.xml"]
+    assert sorted(path.name for path in folder.iterdir()) == ["abc.bin", "abc.sums", "abc.xml"]
 
 
 def test_a_broken_graph_is_made_anew(folder: Path) -> None:
     path = cache.cached_graph("abc", ".onnx", write, check)
     path.write_text("gra")
     assert cache.cached_graph("abc", ".onnx", write, check).read_text() == "graph"
+
+
+@pytest.mark.parametrize("damaged", ["abc.bin", "abc.xml", "abc.sums"])
+def test_a_damaged_graph_is_made_anew(folder: Path, damaged: str) -> None:
+    """Though it can be opened: a flipped bit in its numbers would only move boxes."""
+    cache.cached_graph("abc", ".xml", write, lambda _: None)
+    data = bytearray((folder / damaged).read_bytes())
+    data[2] ^= 1
+    (folder / damaged).write_bytes(data)
+    cache.cached_graph("abc", ".xml", write, lambda _: None)
+    assert (folder / "abc.bin").read_text() == "numbers"
+    assert (folder / "abc.xml").read_text() == "graph"
+
+
+def test_a_graph_that_was_written_badly_is_not_kept(folder: Path) -> None:
+    with pytest.raises(RuntimeError, match="broken"):
+        cache.cached_graph("abc", ".xml", lambda path: write(path.with_name("other.xml")) or path.touch(), check)
+    assert list(folder.iterdir()) == []
+
+
+def test_what_tune_chose_is_not_forgotten(folder: Path) -> None:
+    choice = Tuned(backend="openvino", precision="int8", libraries="", graphs=("chosen",))
+    write_tuned("some", choice)
+    assert read_tuned("some") == choice and read_tuned("other") is None
+    for number, name in enumerate(["chosen", *map(str, range(cache.KEPT_GRAPHS))]):
+        os.utime(cache.cached_graph(name, ".xml", write, check), (number, number))
+    cache.cached_graph("new", ".onnx", write, check)
+    assert cache.has_graph("chosen") and not cache.has_graph("0")
+    write_tuned("some", None)
+    assert read_tuned("some") is None
 
 
 def test_a_conversion_that_fails_leaves_nothing(folder: Path) -> None:
@@ -75,12 +106,13 @@ def test_what_a_killed_conversion_left_is_removed_after_a_day(folder: Path) -> N
         (folder / name / "half.xml").write_text("half")
         os.utime(folder / name, (time.time() - age,) * 2)
     cache.cached_graph("abc", ".onnx", write, check)
-    assert sorted(path.name for path in folder.iterdir()) == ["abc.onnx", "running.2"]
+    assert sorted(path.name for path in folder.iterdir()) == ["abc.onnx", "abc.sums", "running.2"]
 
 
 def test_a_graph_that_another_run_removes_meanwhile_is_made_anew(folder: Path) -> None:
     path = cache.cached_graph("abc", ".onnx", write, check)
-    assert cache.cached_graph("abc", ".onnx", write, Path.unlink) == path
+    path.unlink()
+    assert cache.cached_graph("abc", ".onnx", write, check) == path
     assert path.read_text() == "graph"
 
 

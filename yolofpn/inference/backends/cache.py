@@ -1,4 +1,4 @@
-"""Converted graphs and what was found out about them, kept between runs in the user's cache folder."""
+"""Converted graphs and how they compare with PyTorch, kept between runs in the user's cache folder."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ from yolofpn.darknet.download import cache_folder
 from yolofpn.errors import UserError
 from yolofpn.graphs.libraries import num_threads, versions
 from yolofpn.hardware import cpu_name
+from yolofpn.inference.backends.tuned import pinned_graphs
 
 _SUFFIXES = (".xml", ".onnx")
-_VERSION = f"{__version__}, 2"  # the number counts changes of graphs, comparisons and timings between two releases
+_VERSION = f"{__version__}, 3"  # the number counts changes of graphs and comparisons between two releases
+_SUMS = ".sums"
 KEPT_GRAPHS = 8  # of the newest use; the full model's takes 250 MB
 ABANDONED = 86_400  # seconds; no conversion takes so long
 
@@ -35,13 +37,15 @@ def graph_folder() -> Path:
 
 def fingerprint(network: nn.Module, metadata: Metadata) -> str:
     """The same for two networks that compute the same, whatever the file that they came from."""
-    digest = hashlib.sha256()
+    digest = hashlib.blake2b(digest_size=32)
     described = metadata.model_dump(mode="json", include={"model", "darknet_cfg", "input"})
     described["input"] = {name: described["input"][name] for name in ("mean", "std")}
     digest.update(json.dumps(described, sort_keys=True).encode())
     for norm in (module for module in network.modules() if isinstance(module, nn.BatchNorm2d)):
         digest.update(f"{type(norm).__name__} {norm.eps}".encode())
     for name, tensor in network.state_dict().items():
+        if name.endswith(".num_batches_tracked"):  # which files do not hold, and nothing reads
+            continue
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
@@ -64,13 +68,13 @@ def library_versions(backend: str) -> str:
 
 
 def cached_graph(name: str, suffix: str, write: Callable[[Path], None], check: Callable[[Path], None]) -> Path:
-    """The graph file ``name``; made by ``write`` if it is not there, or not what ``check`` can open.
+    """The graph file ``name``; made by ``write`` if it is not there, was damaged, or is not what ``check`` can open.
 
     Args:
         name: without suffix.
         suffix: .xml or .onnx.
         write: makes the file (and a .bin beside an .xml) under the path that it is given.
-        check: raises any error if it cannot open the file.
+        check: raises any error if it cannot open the file, a new one too.
 
     Raises:
         UserError: the folder cannot be written.
@@ -79,6 +83,7 @@ def cached_graph(name: str, suffix: str, write: Callable[[Path], None], check: C
     path = folder / f"{name}{suffix}"
     if path.is_file():
         try:
+            _check_sums(path)
             check(path)
             os.utime(path)
             return path
@@ -91,6 +96,9 @@ def cached_graph(name: str, suffix: str, write: Callable[[Path], None], check: C
         unfinished.mkdir(exist_ok=True)
         try:
             write(unfinished / path.name)
+            check(unfinished / path.name)
+            sums = {file.name: _sum(file) for file in unfinished.iterdir()}
+            (unfinished / f"{name}{_SUMS}").write_text(json.dumps(sums))
             # The .xml comes last: with it the graph is there.
             for file in sorted(unfinished.iterdir(), key=lambda file: file.suffix == suffix):
                 file.replace(folder / file.name)
@@ -100,14 +108,42 @@ def cached_graph(name: str, suffix: str, write: Callable[[Path], None], check: C
     return path
 
 
+def work_folder(name: str) -> Path:
+    """A new folder for what is needed to make the graph ``name``; an abandoned one is removed some day.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    folder = graph_folder() / f"{name}.{os.getpid()}.work"
+    with _write_errors(graph_folder()):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _check_sums(path: Path) -> None:
+    """See that the files of a graph are those that were written: a flipped bit would move boxes without a word.
+
+    Raises:
+        ValueError: they are not.
+    """
+    sums = json.loads(path.with_suffix(_SUMS).read_text())
+    if path.name not in sums or any(_sum(path.with_name(name)) != value for name, value in sums.items()):
+        raise ValueError(f"{path}: is damaged")
+
+
+def _sum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32)).hexdigest()
+
+
 def has_graph(name: str) -> bool:
     """Whether ``cached_graph`` would find one."""
     return any((graph_folder() / f"{name}{suffix}").is_file() for suffix in _SUFFIXES)
 
 
 def remove_graph(path: Path) -> None:
-    """Both files of an .xml graph, or the one of an .onnx graph."""
-    for file in (path, path.with_suffix(".bin")):
+    """All files of a graph."""
+    for file in (path, path.with_suffix(".bin"), path.with_suffix(_SUMS)):
         file.unlink(missing_ok=True)
 
 
@@ -130,13 +166,13 @@ def write_verdict(name: str, verdict: dict[str, Any]) -> None:
 
 
 def _forget_oldest(folder: Path) -> None:
-    """Graphs beyond those that are kept, and what runs that were killed left behind."""
-    now = time.time()
+    """Graphs beyond those that are kept, and what runs that were killed left behind; what ``tune`` chose stays."""
+    now, pinned = time.time(), pinned_graphs()
     graphs = []
     for path in folder.iterdir():
         with contextlib.suppress(FileNotFoundError):  # another run has been faster
             used = path.stat().st_mtime
-            if path.suffix in _SUFFIXES:
+            if path.suffix in _SUFFIXES and path.stem not in pinned:
                 graphs.append((used, path))
             elif path.is_dir() and now - used > ABANDONED:
                 shutil.rmtree(path, ignore_errors=True)

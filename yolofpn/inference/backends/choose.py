@@ -1,39 +1,40 @@
-"""Which backend runs a detector: the one asked for, or the fastest one here that finds what PyTorch finds.
+"""Which backend runs a detector, decided by the machine and the weights alone.
 
-A graph has to be made once for each weights file, input size and version, which takes seconds, and is then kept. So
-``auto`` makes one where many pictures are coming, and otherwise takes one that is there already.
+Without being asked for anything else, a run computes in float32, and its detections are those of PyTorch within the
+tolerance of ``parity.TOLERANCES["fp32"]``: on processors OpenVINO runs it where it is installed, else ONNX Runtime,
+else PyTorch. Nothing is timed. Less precision is the user's decision: by name, or by ``python -m yolofpn tune``.
+
+A graph has to be made once for each weights file, input size and version, which takes seconds. PyTorch runs meanwhile.
 """
 
 from __future__ import annotations
 
-import math
+import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from statistics import median
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import torch
-from torch import Tensor
 
 from yolofpn.config import Metadata
 from yolofpn.errors import UserError
 from yolofpn.graphs.backend import Backend
 from yolofpn.graphs.exported import ExportedDetector
-from yolofpn.graphs.libraries import import_extra, is_installed
-from yolofpn.graphs.timing import seconds_per_pass
-from yolofpn.hardware import is_fast_at_bf16
+from yolofpn.graphs.libraries import import_extra, is_installed, versions
 from yolofpn.inference.backends import cache
 from yolofpn.inference.backends.build import BackendBuilder
-from yolofpn.inference.backends.parity import TOLERANCES, check_pictures, compare_backends
+from yolofpn.inference.backends.make_graph import environment, write_job
 from yolofpn.inference.backends.second_stage import has_second_stage
+from yolofpn.inference.backends.takeover import Preparation, Takeover
+from yolofpn.inference.backends.tuned import Tuned, read_tuned, tuned_folder
 from yolofpn.structures import Detector
 
-# few: the next picture may be the last; live: each result is awaited; many: it is the sum that counts.
+# few: the next image may be the last; live: each result is awaited; many: it is the sum that counts.
 Workload: TypeAlias = Literal["few", "live", "many"]
 BACKENDS = ("auto", "torch", "openvino", "onnx")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
-_MODULES = {"openvino": "openvino", "onnx": "onnxruntime"}
-_ROUNDS = 3
+MODULES = {"openvino": "openvino", "onnx": "onnxruntime"}  # in the order of preference
+TUNE_AGAIN = "; what tune chose is from other versions or gone: python -m yolofpn tune again"
 
 
 @dataclass(frozen=True)
@@ -42,21 +43,6 @@ class Choice:
 
     backend: Backend
     note: str
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What was found out about a backend with one detector on this machine.
-
-    Attributes:
-        passed: it finds what PyTorch finds.
-        milliseconds: per picture.
-        parity: in words.
-    """
-
-    passed: bool
-    milliseconds: float
-    parity: str
 
 
 def choose_backend(
@@ -71,17 +57,18 @@ def choose_backend(
     sizes_vary: bool = False,
     compile: bool = False,
 ) -> Choice:
-    """The backend of that name and precision; 'auto' finds the fastest.
+    """The backend of that name and precision.
 
     Args:
         detector: whose dense part is run.
         metadata: of its weights.
         sizes: every (height, width) that the network will see.
         device: where the network runs; other devices than the CPU have PyTorch only.
-        backend: one of ``BACKENDS``.
-        precision: one of ``PRECISIONS``.
+        backend: one of ``BACKENDS``; 'auto': what ``tune`` chose, else the first of OpenVINO, ONNX Runtime and PyTorch
+            that is installed.
+        precision: one of ``PRECISIONS``; 'auto': what ``tune`` chose, else fp32.
         workload: what is coming.
-        sizes_vary: pictures come in sizes of their own, for each of which a graph would have to be made.
+        sizes_vary: images come in sizes of their own, for each of which a graph would have to be made.
         compile: let torch.compile write the kernels of the torch backend.
 
     Raises:
@@ -98,25 +85,34 @@ def choose_backend(
         return _choose_exported(detector, device, backend, precision, throughput=workload == "many")
     if precision == "int8":
         raise UserError(
-            "int8 needs pictures to take its ranges from: write a graph with export.py --format openvino\n"
-            "--precision int8 --calibration DATA OUT.xml, and give --weights OUT.xml"
+            "int8 needs images to take its ranges from: python -m yolofpn tune WEIGHTS --data DATA, or write a graph\n"
+            "with export.py --format openvino --precision int8 --calibration DATA OUT.xml, and give --weights OUT.xml"
         )
-    if backend in _MODULES:
+    if backend in MODULES:
         if device.type != "cpu":
             raise UserError(f"the {backend} backend runs on the CPU only: --device cpu, or --backend torch")
-        import_extra(_MODULES[backend])
+        import_extra(MODULES[backend])
     if sizes_vary:  # then they are bounds; what backends are compared on has a size that the network takes
         divisor = detector.size_divisor
         sizes = [(height + -height % divisor, width + -width % divisor) for height, width in sizes]
     # Beside several batches in flight a second stage would have no processor left.
     throughput = workload == "many" and not has_second_stage(detector)
     builder = BackendBuilder(detector, metadata, sizes, device, throughput, compile)
-    chooser = _Chooser(builder, precision, takes_time=workload != "few")
-    if backend in _MODULES:
-        return chooser.given(backend)
-    if backend == "torch" or device.type != "cpu" or sizes_vary:
-        return chooser.torch()
-    return chooser.fastest()
+    if backend in MODULES:
+        return _given(builder, backend, precision)
+    if backend == "torch" or sizes_vary or compile:
+        return _torch(builder, precision)
+    return _automatic(builder, precision, workload)
+
+
+def tuned_key(builder: BackendBuilder) -> str:
+    """The name of what ``tune`` chose for a detector at these sizes, on this machine."""
+    return cache.key(builder.fingerprint, tuple(builder.sizes), builder.place)
+
+
+def used_libraries() -> str:
+    """Versions that speed and results depend on."""
+    return versions("torch", "openvino", "onnxruntime")
 
 
 def _choose_exported(
@@ -133,138 +129,96 @@ def _choose_exported(
     return Choice(chosen, f"backend: {_shown(chosen)} (the weights are a graph for it)")
 
 
-@dataclass(frozen=True, order=True)
-class _Candidate:
-    """A backend that finds what PyTorch finds; the faster, the less."""
+def _given(builder: BackendBuilder, name: str, precision: str) -> Choice:
+    """As asked; the run waits for the graph."""
+    precision = "fp32" if precision == "auto" else precision
+    if name == "onnx" and precision != "fp32":
+        raise UserError(f"the onnx backend computes in fp32 only, not {precision}: --backend openvino can")
+    verdict = builder.verdict(name, precision)
+    warning = "" if verdict.passed else ": NOT within the tolerance of PyTorch's detections"
+    built = builder.build(name, precision)
+    return Choice(built, f"backend: {_shown(built)} (as asked; {verdict.parity}{warning})")
 
-    milliseconds: float
-    name: str
-    precision: str
+
+def _torch(builder: BackendBuilder, precision: str, hint: str = "") -> Choice:
+    built = builder.build("torch", "fp32" if precision == "auto" else precision)
+    return Choice(built, f"backend: {_shown(built)} on {builder.device}{hint}")
 
 
-@dataclass(frozen=True)
-class _Chooser:
-    """Decides by what is known of each backend, and finds it out where there is time."""
+def _automatic(builder: BackendBuilder, precision: str, workload: Workload) -> Choice:
+    hint = ""
+    if precision == "auto" and tuned_folder().is_dir():
+        tuned = read_tuned(tuned_key(builder))
+        if tuned is not None:
+            if (chosen := _tuned(builder, tuned)) is not None:
+                return chosen
+            hint = TUNE_AGAIN
+    if builder.device.type != "cpu":
+        return _torch(builder, precision, hint)
+    installed = [name for name, module in MODULES.items() if is_installed(module)]
+    if precision not in ("auto", "fp32"):
+        return _given(builder, "openvino", precision) if "openvino" in installed else _torch(builder, precision, hint)
+    if not installed:
+        return _torch(builder, precision, f"{hint}; pip install '.[openvino]' would be faster here")
+    return _beside_pytorch(builder, installed[0], workload, hint)
 
-    builder: BackendBuilder
-    precision: str
-    takes_time: bool
 
-    def given(self, name: str) -> Choice:
-        """As asked; of its precisions the first that passes."""
-        precisions = self._precisions(name)
-        for precision in precisions:
-            verdict = self._find_out(name, precision)
-            if verdict.passed:
-                break
-        warning = "" if verdict.passed else ": NOT what PyTorch finds"
-        built = self.builder.build(name, precision)
-        return Choice(built, f"backend: {_shown(built)} (as asked; {verdict.parity}{warning})")
+def _tuned(builder: BackendBuilder, tuned: Tuned) -> Choice | None:
+    """What was chosen, if it can be had without making anything anew."""
+    ready = tuned.libraries == used_libraries() and all(cache.has_graph(name) for name in tuned.graphs)
+    if not ready or not builder.is_ready(tuned.backend, tuned.precision):
+        return None
+    try:
+        built = builder.build(tuned.backend, tuned.precision)
+    except Exception:  # a damaged graph, or a library that is no longer what it was
+        return None
+    return Choice(built, f"backend: {_shown(built)} (as tuned: {tuned.report})")
 
-    def torch(self, hint: str = "") -> Choice:
-        """PyTorch, in the first precision that is known to pass or was asked for."""
-        built = self.builder.build("torch", self._torch_precision())
-        return Choice(built, f"backend: {_shown(built)} on {self.builder.device}{hint}")
 
-    def fastest(self) -> Choice:
-        """Of all that are worth a try and pass."""
-        installed = [name for name, module in _MODULES.items() if is_installed(module)]
-        candidates: list[_Candidate] = []
-        failures = []
-        for name in installed:
+def _beside_pytorch(builder: BackendBuilder, name: str, workload: Workload, hint: str) -> Choice:
+    """The graph, if it is there and something like a video is coming; else PyTorch, until it is ready."""
+    if workload != "few":
+        known = builder.known_verdict(name, "fp32")
+        if known is not None and not known.passed:
+            return _torch(builder, "fp32", f"{hint}; {name} is not within its tolerance: {known.parity}")
+        if known is not None and builder.is_ready(name):
             try:
-                candidates += self._candidates(name, beside=candidates)
-            except Exception as error:  # converters, and the disks that graphs are kept on, fail in many ways
-                failures.append(_reason(error))
-        if candidates:
-            try:
-                return self._fastest_of(candidates)
-            except Exception as error:  # what is known of a graph does not tell whether it can be made again
-                failures.append(_reason(error))
-        if failures:
-            return self.torch(f"; no graph could be made: {failures[0]}")
-        if "openvino" not in installed:
-            return self.torch("; pip install '.[openvino]' would be faster here")
-        return self.torch("" if self.takes_time else "; a video would make a faster graph, which is then kept")
+                built = builder.build(name, "fp32")
+            except Exception:  # whatever is wrong with it, a new one is made below
+                pass
+            else:
+                return Choice(built, f"backend: {_shown(built)} ({known.parity}){hint}")
+    # Nothing that lasts refers to the preparation but its thread and the backend: else it would never be given up.
+    preparation = Preparation(lambda running: _prepare(running, builder, name))
+    first = builder.build("torch", "fp32")
+    note = f"backend: {_shown(first)} on {builder.device}; {name} takes over in a longer run"
+    return Choice(Takeover(first, preparation), note + hint)
 
-    def _candidates(self, name: str, beside: Sequence[_Candidate]) -> list[_Candidate]:
-        """The backend in each precision that passes, if there is time to find out or it is known."""
-        if not (self.takes_time or self.builder.is_ready(name)):
-            return []
-        # ONNX Runtime has fp32 alone, which is not worth its conversion beside something shorter that passes.
-        precisions = [*(other.precision for other in beside), self._torch_precision()] if name == "onnx" else []
-        if any(precision != "fp32" for precision in precisions):
-            return []
-        verdicts = {precision: self._verdict(name, precision) for precision in self._precisions(name)}
-        return [
-            _Candidate(verdict.milliseconds, name, precision)
-            for precision, verdict in verdicts.items()
-            if verdict is not None and verdict.passed
-        ]
 
-    def _fastest_of(self, candidates: Sequence[_Candidate]) -> Choice:
-        """Of these and PyTorch."""
-        own = self._verdict("torch", self._torch_precision())
-        best = min(candidates)
-        if own is not None and own.milliseconds <= best.milliseconds:
-            return self.torch()
-        built = self.builder.build(best.name, best.precision)
-        shown = f"{best.milliseconds:.1f} ms per picture"
-        beside = f", PyTorch {own.milliseconds:.1f} ms" if own is not None else ""
-        return Choice(built, f"backend: {_shown(built)} (the fastest here: {shown}{beside})")
+def _prepare(running: Preparation, builder: BackendBuilder, name: str) -> Backend:
+    """Make the graph in another process, compare, open it here and see that it runs.
 
-    def _precisions(self, name: str) -> list[str]:
-        """What to try, one after the other."""
-        if name == "onnx":
-            if self.precision not in ("auto", "fp32"):
-                raise UserError(f"the onnx backend computes in fp32 only, not {self.precision}: --backend openvino can")
-            return ["fp32"]
-        if self.precision != "auto":
-            return [self.precision]
-        return ["bf16", "fp32"] if is_fast_at_bf16(self.builder.device) else ["fp32"]
-
-    def _torch_precision(self) -> str:
-        """As asked; else the fastest that passes, and fp32 where nothing is known."""
-        if self.precision != "auto":
-            return self.precision
-        verdicts = {name: self._verdict("torch", name) for name in self._precisions("torch")}
-        passed = {name: verdict.milliseconds for name, verdict in verdicts.items() if verdict and verdict.passed}
-        return min(passed, key=lambda name: passed[name]) if len(passed) == len(verdicts) > 1 else "fp32"
-
-    def _verdict(self, name: str, precision: str) -> Verdict | None:
-        """What is known, or found out if there is time."""
-        return self._find_out(name, precision) if self.takes_time else self._known(name, precision)
-
-    def _known(self, name: str, precision: str) -> Verdict | None:
-        tree = cache.read_verdict(self.builder.verdict_key(name, precision))
+    Raises:
+        RuntimeError: the graph does not pass, or could not be made.
+        UserError: the cache cannot be written.
+    """
+    if builder.known_verdict(name, "fp32") is None or not builder.is_ready(name):
+        folder = cache.work_folder(builder.graph_keys(name, "fp32")[0])
         try:
-            return None if tree is None else Verdict(**tree)
-        except TypeError:  # written by another version
-            return None
-
-    def _find_out(self, name: str, precision: str) -> Verdict:
-        """Compare with PyTorch in full precision, and measure."""
-        if (known := self._known(name, precision)) is not None:
-            return known
-        built, reference = self.builder.build(name, precision), self.builder.build("torch", "fp32")
-        pictures, tolerance = check_pictures(self.builder.sizes[0]), TOLERANCES[precision]
-        try:
-            parity = compare_backends(self.builder.detector, reference, built, pictures, tolerance)
-        except ValueError:  # numbers that are none: the run itself says what to do about them
-            return Verdict(False, math.inf, "its output is not a number")
-        verdict = Verdict(parity.holds(tolerance), _milliseconds(built, pictures[0]), str(parity))
-        cache.write_verdict(self.builder.verdict_key(name, precision), asdict(verdict))
-        return verdict
-
-
-def _reason(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+            running.run_process(write_job(folder, builder, name), environment())
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    verdict = builder.known_verdict(name, "fp32")
+    if verdict is None or not verdict.passed:
+        raise RuntimeError("no verdict was kept" if verdict is None else verdict.parity)
+    # Results are the same however many batches are in flight, so those who wait for each need no other graph.
+    backend = replace(builder, identity=builder.fingerprint).build(name, "fp32")
+    for height, width in builder.sizes:
+        if running.stopped:
+            break
+        backend.start(torch.zeros(1, 3, height, width, dtype=torch.uint8))()
+    return backend
 
 
 def _shown(backend: Backend) -> str:
     return f"{backend.name} {backend.precision}"
-
-
-def _milliseconds(backend: Backend, picture: Tensor) -> float:
-    """Of one picture, the median of a few rounds."""
-    return 1000 * median(seconds_per_pass(backend, picture, 2 * backend.slots) for _ in range(_ROUNDS))
