@@ -18,6 +18,7 @@ COMMANDS = {
     "show": "draw a page of a data set's pictures with their boxes",
     "anchors": "fit anchors to a data set",
     "summary": "print the layer table of a model",
+    "tune": "choose backend and precision on your own images, and keep the choice",
     "study": "train systems that differ in one thing, and compare them beside the FPN paper",
     "convert": "turn Darknet weights into safetensors and back",
     "classify": "name what an ImageNet classifier sees in a picture",

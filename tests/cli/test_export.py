@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +11,13 @@ import pytest
 import torch
 
 from tests.doors import call
+from tests.full_disk import room_for
 from tests.inference.backends.small import NAMES, small_detector
 from yolofpn import load_detector
 from yolofpn.cli.export import main
 from yolofpn.errors import UserError
+from yolofpn.graphs.exported import METADATA_KEY
+from yolofpn.graphs.libraries import import_extra
 from yolofpn.inference import export
 from yolofpn.inference.backends import convert
 from yolofpn.inference.backends.parity import Parity
@@ -100,7 +106,8 @@ def test_a_graph_that_finds_something_else_is_not_left_behind(
 
     monkeypatch.setattr(convert, "to_onnx", lambda *_: onnx.load(graphs["onnx"]))
     monkeypatch.setattr(export, "compare_backends", lambda *_: Parity(100, 0.93, 4.0, 0.09, 0.1))
-    outcome = call(main, capsys, "--weights", weights, "--format", "onnx", tmp_path / "out" / "x.onnx")
+    output = tmp_path / "out" / "x.onnx"
+    outcome = call(main, capsys, "--weights", weights, "--format", "onnx", "--batch", "2", output)
     assert outcome.code == 2
     assert "x.onnx: is not written, as its detections would be others: 93.0% of 100 detections" in outcome.err
     assert list((tmp_path / "out").iterdir()) == []
@@ -159,3 +166,89 @@ def test_bad_requests_are_refused(weights: Path, words: list[str], message: str,
     assert outcome.code == 2
     assert message.replace("x.xml", str(tmp_path / "x.xml")) in outcome.err
     assert list(tmp_path.iterdir()) == []
+
+
+def changed_info(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change what a graph file says of itself."""
+    if path.suffix == ".onnx":
+        import onnx
+
+        model = onnx.load(path)
+        info = json.loads(model.metadata_props[0].value)
+        change(info)
+        onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(info)})
+        onnx.save(model, path)
+        return
+    openvino = import_extra("openvino")
+
+    model = openvino.Core().read_model(path)
+    info = json.loads(str(model.get_rt_info(METADATA_KEY).value))
+    change(info)
+    model.set_rt_info(json.dumps(info), METADATA_KEY)
+    openvino.save_model(model, path.with_name("new.xml"), compress_to_fp16=False)
+    for suffix in (".xml", ".bin"):
+        path.with_name(f"new{suffix}").replace(path.with_suffix(suffix))
+
+
+def without_last_output(path: Path) -> None:
+    if path.suffix == ".onnx":
+        import onnx
+
+        model = onnx.load(path)
+        del model.graph.output[-1]
+        onnx.save(model, path)
+        return
+    openvino = import_extra("openvino")
+
+    model = openvino.Core().read_model(path)
+    info = str(model.get_rt_info(METADATA_KEY).value)
+    fewer = openvino.Model(model.outputs[:-1], model.get_parameters())
+    fewer.set_rt_info(info, METADATA_KEY)
+    openvino.save_model(fewer, path.with_name("new.xml"), compress_to_fp16=False)
+    for suffix in (".xml", ".bin"):
+        path.with_name(f"new{suffix}").replace(path.with_suffix(suffix))
+
+
+CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "stride": lambda info: info["maps"]["p3"].update(stride=16),
+    "anchors": lambda info: info["maps"]["p4"]["anchors"].reverse(),
+    "coding": lambda info: info["maps"]["p5"].update(scale_x_y=1.75),
+    "map left out": lambda info: info["maps"].pop("p5"),
+    "no maps": lambda info: info["maps"].clear(),
+    "order": lambda info: info.update(maps=dict(reversed(info["maps"].items()))),
+    "size": lambda info: info["metadata"]["input"].update(size=[96, 64]),
+    "batch": lambda info: info.update(batch=5),
+    "classes": lambda info: info["metadata"].update(names=["cat", "dog"], category_ids=[]),
+    "another network": lambda info: info["metadata"]["model"]["head"].update(
+        anchors=[[[9, 9]], [[20, 20]], [[40, 40]]]
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+@pytest.mark.parametrize("change", [*CHANGES, "output left out"])
+def test_graphs_that_are_not_what_they_say_are_refused(
+    graphs: dict[str, Path], tmp_path: Path, kind: str, change: str, capsys: Any
+) -> None:
+    for file in graphs[kind].parent.glob(f"{graphs[kind].stem}.*"):
+        shutil.copy(file, tmp_path / file.name)
+    path = tmp_path / graphs[kind].name
+    changed_info(path, lambda _: None)
+    load_for_inference(path)  # writing it again alone changes nothing
+    if change in CHANGES:
+        changed_info(path, CHANGES[change])
+    else:
+        without_last_output(path)
+    with pytest.raises(UserError) as error:
+        load_for_inference(path)
+    assert str(error.value).startswith(f"{path}: ") and "export it again" in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+def test_a_full_disk_leaves_nothing_half(weights: Path, tmp_path: Path, kind: str, capsys: Any) -> None:
+    output = tmp_path / "out" / ("x.onnx" if kind == "onnx" else "x.xml")
+    with room_for(100_000):
+        outcome = call(main, capsys, "--weights", weights, "--format", kind, output)
+    assert outcome.code == 2
+    assert f"{output}: cannot be written" in outcome.err and len(outcome.err.splitlines()) <= 2
+    assert list((tmp_path / "out").iterdir()) == []

@@ -5,9 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import pickle
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ from torch import nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import SGD
 
+from tests.full_disk import room_for
 from tests.training.small import write_cfg
 from yolofpn.config import Metadata, load_config
 from yolofpn.errors import UserError
@@ -45,17 +43,6 @@ def test_there_and_back(tmp_path: Path, facts: RunFacts) -> None:
     assert (content["overfit"], content["device"]) == (2, "cpu")
     assert torch.equal(content["model"]["weight"], learner.model.get_parameter("weight"))
     assert read_checkpoint(tmp_path / "last.pt", only_look=True)["progress"] == content["progress"]
-
-
-@contextmanager
-def room_for(size: int) -> Iterator[None]:
-    """No file can grow beyond ``size`` bytes: writing fails as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("room", [0, 100, 100_000])

@@ -8,11 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from yolofpn.config import Metadata, StrictModel, validate
 from yolofpn.errors import UserError
 from yolofpn.graphs.backend import Backend, InChunks
+from yolofpn.graphs.check import GraphShape, check_graph, onnx_shape, openvino_shape
 from yolofpn.graphs.libraries import import_extra
 from yolofpn.graphs.onnx_graph import ONNXGraph, open_session
 from yolofpn.graphs.openvino_graph import OpenVINOGraph
@@ -27,7 +29,7 @@ GraphPrecision: TypeAlias = Literal["fp32", "bf16", "fp16", "int8"]
 class MapInfo(StrictModel):
     """``MapSpec`` in a file."""
 
-    stride: int
+    stride: PositiveInt
     anchors: tuple[tuple[float, float], ...]
     scale_x_y: float
     linear_xy: bool
@@ -82,7 +84,7 @@ class ExportedDetector(nn.Module):
         self.specs = {name: MapSpec(**spec.model_dump()) for name, spec in info.maps.items()}
         self.num_classes = len(info.metadata.names)
         self.size = info.metadata.input.size
-        self.size_divisor = max(spec.stride for spec in self.specs.values())
+        self.size_divisor = max((spec.stride for spec in self.specs.values()), default=1)
         self.own_size = self.size if any(side % self.size_divisor for side in self.size) else None
         post = info.metadata.postprocess
         self.limits = Limits(post.score_thresh, post.nms_thresh, post.detections_per_img)
@@ -156,7 +158,7 @@ def read_exported(path: Path) -> ExportedDetector:
         raise UserError(f"{path}: lacks its numbers, {path.with_suffix('.bin').name} beside it: copy both files")
     library = import_extra("openvino" if kind == "openvino" else "onnxruntime")
     try:
-        text = _read_openvino_info(library, path) if kind == "openvino" else _read_onnx_info(path)
+        text, shape = _read_openvino(library, path) if kind == "openvino" else _read_onnx(path)
     except Exception:  # both libraries have errors of many kinds for damaged bytes
         raise UserError(f"{path}: is damaged or no {kind} graph: export it again") from None
     if text is None:
@@ -165,14 +167,19 @@ def read_exported(path: Path) -> ExportedDetector:
         tree: Any = json.loads(text)
     except ValueError:
         raise UserError(f"{path}: its metadata is damaged: export it again") from None
-    return ExportedDetector(path, validate(GraphInfo, tree, str(path)))
+    info = validate(GraphInfo, tree, str(path))
+    exported = ExportedDetector(path, info)
+    check_graph(path, info.metadata, exported.specs, info.batch, shape)
+    return exported
 
 
-def _read_openvino_info(library: Any, path: Path) -> str | None:  # noqa: ANN401
+def _read_openvino(library: Any, path: Path) -> tuple[str | None, GraphShape]:  # noqa: ANN401
     model = library.Core().read_model(path)
-    return str(model.get_rt_info(METADATA_KEY).value) if model.has_rt_info(METADATA_KEY) else None
+    text = str(model.get_rt_info(METADATA_KEY).value) if model.has_rt_info(METADATA_KEY) else None
+    return text, openvino_shape(model)
 
 
-def _read_onnx_info(path: Path) -> str | None:
-    found: dict[str, str] = open_session(path).get_modelmeta().custom_metadata_map
-    return found.get(METADATA_KEY)
+def _read_onnx(path: Path) -> tuple[str | None, GraphShape]:
+    session = open_session(path)
+    found: dict[str, str] = session.get_modelmeta().custom_metadata_map
+    return found.get(METADATA_KEY), onnx_shape(session)

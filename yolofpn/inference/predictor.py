@@ -20,6 +20,7 @@ from yolofpn.graphs.backend import Backend
 from yolofpn.hardware import choose_device
 from yolofpn.inference.backends.choose import Workload, choose_backend
 from yolofpn.inference.backends.fold import for_inference
+from yolofpn.inference.backends.full_precision import full_precision
 from yolofpn.inference.backends.second_stage import prepare_postprocess
 from yolofpn.inference.backends.takeover import Takeover
 from yolofpn.inference.batches import group_by_size, in_batches, to_batch
@@ -246,7 +247,8 @@ class Predictor:
                 dense = wait()
                 if any(bool(raw.isnan().any()) for raw in dense.values()):
                     raise NaNOutputError
-                return postprocess_placed(self.postprocessor, dense, placements, limits or self.limits)
+                with full_precision(self.device, precision):
+                    return postprocess_placed(self.postprocessor, dense, placements, limits or self.limits)
 
         return finish
 

@@ -50,7 +50,7 @@ def test_the_same_is_the_same() -> None:
     found = compare(Planted(*ROWS), Planted(*ROWS), "fp32")
     assert found == Parity(20, 1.0, 0.0, 0.0, 0.0)
     assert found.holds(TOLERANCES["fp32"])
-    assert str(found) == "100.0% of 20 detections have a partner, boxes within 0 px, scores within 0"
+    assert str(found) == "100.0% of 20 detections are matched, boxes within 0 px, scores within 0"
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ class Parity:
         if self.detections < _ENOUGH:
             return f"raw maps within {self.map_error:.2g} of their spread"
         return (
-            f"{self.partners:.1%} of {self.detections} detections have a partner, "
+            f"{self.partners:.1%} of {self.detections} detections are matched, "
             f"boxes within {self.box_error:.2g} px, scores within {self.score_error:.2g}"
         )
 
@@ -96,7 +96,7 @@ def compare_backends(
         square_errors.append(_relative_square_error(expected, given))
         size = (picture.shape[2], picture.shape[3])
         pairs.append(tuple(_detect(*each, size) for each in zip(finish, (expected, given), strict=True)))
-    found = [_match(one, two, tolerance) for pair in pairs for one, two in (pair, pair[::-1])]
+    found = [match_detections(one, two, tolerance) for pair in pairs for one, two in (pair, pair[::-1])]
     matched, total = sum(each.matched for each in found), sum(each.total for each in found)
     return Parity(
         total,
@@ -128,21 +128,23 @@ def check_pictures(size: tuple[int, int]) -> list[Tensor]:
 
 
 @dataclass(frozen=True)
-class _Matches:
+class Matches:
+    """Of the detections above ``SCORE_THRESH``, how many are matched, and the largest errors of those."""
+
     matched: int
     total: int
     box_error: float
     score_error: float
 
 
-def _match(found: Detections, others: Detections, tolerance: Tolerance) -> _Matches:
+def match_detections(found: Detections, others: Detections, tolerance: Tolerance) -> Matches:
     """Partners among ``others`` of those in ``found`` that have a score above the threshold."""
     # What the picture's edge has cut to less than a pixel has no overlap to speak of.
     sides = (found.boxes[:, 2:] - found.boxes[:, :2]).amin(dim=1)
     # Others may be weaker: at the threshold itself the smallest difference decides whether a detection is there.
     sure = found[(found.scores > SCORE_THRESH) & (sides >= 1)]
     if not len(sure) or not len(others):
-        return _Matches(0, len(sure), 0.0, 0.0)
+        return Matches(0, len(sure), 0.0, 0.0)
     difference = (sure.scores[:, None] - others.scores[None]).abs()
     fits = (box_iou(sure.boxes, others.boxes) >= 0.9) & (sure.labels[:, None] == others.labels[None])
     fits &= difference <= tolerance.score
@@ -150,9 +152,9 @@ def _match(found: Detections, others: Detections, tolerance: Tolerance) -> _Matc
     nearest, index = difference.masked_fill(~fits, torch.inf).min(dim=1)
     good = nearest.isfinite()
     if not bool(good.any()):
-        return _Matches(0, len(sure), 0.0, 0.0)
+        return Matches(0, len(sure), 0.0, 0.0)
     box_error = (sure.boxes - others.boxes[index]).abs()[good].max()
-    return _Matches(int(good.sum()), len(sure), float(box_error), float(nearest[good].max()))
+    return Matches(int(good.sum()), len(sure), float(box_error), float(nearest[good].max()))
 
 
 def _detect(detector: Detector, maps: dict[str, Tensor], size: tuple[int, int]) -> Detections:

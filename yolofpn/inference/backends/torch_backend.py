@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from yolofpn.graphs.backend import Wait
 from yolofpn.hardware import precision_name
 from yolofpn.inference.backends.fold import cast_inside, fold_norms
+from yolofpn.inference.backends.full_precision import full_precision
 from yolofpn.structures import Detector, smallest_input
 
 
@@ -56,7 +57,8 @@ class TorchBackend:
     @torch.inference_mode()
     def start(self, batch: Tensor) -> Wait:
         """On a GPU the work is queued, on the CPU it is done when this returns."""
-        maps = cast("dict[str, Tensor]", self._run(batch.to(self.device, non_blocking=True)))
+        with full_precision(self.device, self.precision):
+            maps = cast("dict[str, Tensor]", self._run(batch.to(self.device, non_blocking=True)))
         if self._reuses_outputs:  # a CUDA graph writes to the same memory every time
             maps = {name: raw.clone() for name, raw in maps.items()}
         maps = {name: raw.float() for name, raw in maps.items()}

@@ -1,0 +1,52 @@
+"""``yolofpn tune``: which backend and precision suit these weights on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from yolofpn.cli.arguments import Parser, image_size, positive_int, run_door, unit_float
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line and tune; the exit code."""
+    arguments = build_parser().parse_args(argv)
+
+    def door() -> int:
+        from yolofpn.benchmark.tune import TuneOptions, tune
+
+        return tune(TuneOptions(**vars(arguments)))
+
+    return run_door(door)
+
+
+def build_parser() -> Parser:
+    """The flags of ``yolofpn tune``."""
+    parser = Parser(
+        prog="yolofpn tune",
+        aliases={"--cfg": "--darknet-cfg"},
+        description="Compare every backend and precision on your own images, and keep the fastest that is as good.",
+    )
+    add = parser.add_argument
+    add(
+        "weights",
+        nargs="?",
+        default="auto",
+        metavar="WEIGHTS",
+        help="safetensors or Darknet .weights, a run, a name; default: the project's own",
+    )
+    add("--data", metavar="DATA", help="a data set (AP decides), or a folder of images; default: the sample images")
+    add("--darknet-cfg", type=Path, metavar="FILE", help="the cfg of Darknet weights, if it is not found beside them")
+    add("--names", type=Path, metavar="FILE", help="class names: .names, classes.txt, data.yaml or Darknet .data")
+    add("--img-size", type=image_size, metavar="N|HxW", help="network input; default: as the weights say")
+    add("--device", default="auto", help="auto, cpu, cuda:N or mps")
+    add("--images", type=positive_int, default=64, metavar="N", help="how many to compare on, at most")
+    add("--rounds", type=positive_int, default=5, metavar="N", help="how often each takes its turn at being timed")
+    add("--max-loss", type=unit_float, default=0.005, metavar="F", help="how much AP speed may cost")
+    add("--dry-run", action="store_true", help="print the table and keep nothing")
+    add("--forget", action="store_true", help="undo an earlier choice for these weights")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,114 @@
+"""Whether a graph is the one that its own metadata describes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from yolofpn.config import Metadata
+from yolofpn.darknet.cfg import parse_cfg
+from yolofpn.darknet.network import DarknetNetwork
+from yolofpn.errors import UserError
+from yolofpn.models.build import build_model
+from yolofpn.models.postprocess import MapSpec
+
+
+@dataclass(frozen=True)
+class GraphShape:
+    """What goes into a graph and comes out of it; None where any number does.
+
+    Attributes:
+        is_uint8: whether it takes bytes.
+        input: batch, channels, height and width.
+        outputs: the same of each map.
+    """
+
+    is_uint8: bool
+    input: Sequence[int | None]
+    outputs: Sequence[Sequence[int | None]]
+
+
+def openvino_shape(model: Any) -> GraphShape:  # noqa: ANN401
+    """Of an ``openvino.Model``."""
+
+    def numbers(port: Any) -> list[int | None]:  # noqa: ANN401
+        return [None if size.is_dynamic else size.get_length() for size in port.partial_shape]
+
+    (entry,) = model.inputs
+    return GraphShape(entry.element_type.get_type_name() == "u8", numbers(entry), [numbers(o) for o in model.outputs])
+
+
+def onnx_shape(session: Any) -> GraphShape:  # noqa: ANN401
+    """Of an ONNX Runtime session."""
+
+    def numbers(port: Any) -> list[int | None]:  # noqa: ANN401
+        return [size if isinstance(size, int) else None for size in port.shape]
+
+    (entry,) = session.get_inputs()
+    return GraphShape(entry.type == "tensor(uint8)", numbers(entry), [numbers(o) for o in session.get_outputs()])
+
+
+def expected_specs(metadata: Metadata, origin: str) -> Mapping[str, MapSpec]:
+    """How the maps of the network that ``metadata`` describes are read.
+
+    Raises:
+        UserError: it describes no one-stage detector.
+    """
+    with torch.device("meta"):  # no numbers: only the shape of the network counts
+        if metadata.darknet_cfg is not None:
+            return DarknetNetwork(parse_cfg(metadata.darknet_cfg, origin)).specs
+        assert metadata.model is not None  # Metadata holds exactly one of the two
+        try:
+            network = build_model(metadata.model, len(metadata.names), metadata.input, metadata.postprocess)
+        except ValueError as error:
+            raise UserError(f"{origin}: {error}") from None
+    specs: Mapping[str, MapSpec] | None = getattr(network, "specs", None)
+    if specs is None:
+        raise UserError(f"{origin}: its metadata is not that of a one-stage detector: export it again")
+    return specs
+
+
+def check_graph(
+    path: Path, metadata: Metadata, specs: Mapping[str, MapSpec], batch: int | None, graph: GraphShape
+) -> None:
+    """See that maps, anchors and strides are those of the network, and that the graph has just these maps.
+
+    Args:
+        path: of the graph.
+        metadata: of its weights.
+        specs: how the file says that its maps are read.
+        batch: the only batch size that the file says it takes; None: any.
+        graph: what it really takes and gives.
+
+    Raises:
+        UserError: they do not agree.
+    """
+    expected = expected_specs(metadata, str(path))
+    height, width = metadata.input.size
+    problem = None
+    if list(specs) != list(expected):
+        problem = f"names the maps {', '.join(specs) or '(none)'}, its network has {', '.join(expected)}"
+    elif wrong := [name for name, spec in specs.items() if spec != expected[name]]:
+        problem = f"reads the map {wrong[0]!r} with other anchors, stride or coding than its network"
+    elif not graph.is_uint8 or list(graph.input) != [batch, 3, height, width]:
+        problem = f"takes {_shown(graph.input)}, not bytes of {_shown([batch, 3, height, width])}"
+    elif len(graph.outputs) != len(specs):
+        problem = f"gives {len(graph.outputs)} maps, its network has {len(specs)}"
+    else:
+        for (name, spec), found in zip(specs.items(), graph.outputs, strict=True):
+            channels = len(spec.anchors) * (spec.box_values + len(metadata.names))
+            cells = (height // spec.stride, width // spec.stride) if spec.divides else (None, None)
+            wanted = [batch, channels, *cells]
+            if len(found) != 4 or any(None not in (a, b) and a != b for a, b in zip(found, wanted, strict=True)):
+                problem = f"gives {_shown(found)} for the map {name!r}, its network {_shown(wanted)}"
+                break
+    if problem:
+        raise UserError(f"{path}: {problem}: the file was changed or damaged: export it again")
+
+
+def _shown(sizes: Sequence[int | None]) -> str:
+    return "x".join("N" if size is None else str(size) for size in sizes)
