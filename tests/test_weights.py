@@ -327,6 +327,7 @@ def test_darknet_weights_with_cfg_and_names_beside_them(tmp_path: Path) -> None:
     assert loaded.notes == [
         f"cfg: {tmp_path / 'x.cfg'} (found by its name)",
         f"names: {tmp_path / 'x.names'} (found)",
+        "resize: stretch, as AlexeyAB's Darknet does, which wrote header 0.2.5 (or --resize letterbox)",
     ]
     assert loaded.metadata.names == ("cat", "dog", "cow")
     assert loaded.metadata.category_ids == ()
@@ -364,6 +365,7 @@ def test_darknet_weights_of_a_known_size_get_our_own_cfg(tmp_path: Path) -> None
     assert loaded.notes == [
         "cfg: our own of yolov3-tiny, which needs as many numbers as the file holds (none beside the weights)",
         "names: COCO's 80 (no names file beside the weights)",
+        "resize: stretch, as AlexeyAB's Darknet does, which wrote header 0.2.5 (or --resize letterbox)",
     ]
     assert loaded.metadata.input.size == (416, 416)
     assert loaded.detector(torch.zeros(1, 3, 64, 64, dtype=torch.uint8)) is not None
@@ -377,7 +379,7 @@ def test_named_weights_come_from_the_cache(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("YOLOFPN_CACHE", str(tmp_path))
     loaded = load_weights("small")
     assert loaded.notes[0] == f"weights: {path} (found in the cache; size and sha256 checked)"
-    assert len(loaded.notes) == 3
+    assert len(loaded.notes) == 4
     assert_same_maps(network, loaded.detector)
 
 
@@ -403,7 +405,7 @@ def test_darknet_network_with_another_number_of_names() -> None:
         METADATA.model_copy(
             update={"model": MODEL.model_copy(update={"neck": ConcatNeckConfig(type="concat", channels=(2**16,) * 3)})}
         ),
-        Metadata(darknet_cfg=CFG.format(filters=16, classes=3).replace("size=3", "size=99999"), names=tuple("abc")),
+        Metadata(darknet_cfg=CFG.format(filters=16, classes=3).replace("size=3", "size=999"), names=tuple("abc")),
     ],
 )
 def test_a_network_larger_than_its_file_is_refused_before_it_takes_memory(metadata: Metadata, tmp_path: Path) -> None:
@@ -504,7 +506,7 @@ def test_real_weights(data_dir: Path, stem: str, classes: int, resize: str, size
     assert loaded.metadata.category_ids == (COCO_CATEGORY_IDS if classes == 80 else ())
     assert loaded.metadata.header is not None
     assert loaded.metadata.header.revision == 5
-    assert len(loaded.notes) == 2
+    assert len(loaded.notes) == 3
 
 
 def test_real_backbone_cannot_detect(data_dir: Path) -> None:

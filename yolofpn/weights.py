@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from yolofpn.config import InputConfig, Metadata, validate
 from yolofpn.darknet.cfg import parse_cfg, read_cfg
-from yolofpn.darknet.companions import choose_resize, find_cfg, find_names
+from yolofpn.darknet.companions import choose_resize, find_cfg, find_names, resize_note
 from yolofpn.darknet.download import NAMED_WEIGHTS, fetch_weights
 from yolofpn.darknet.network import DarknetNetwork, load_darknet_network
 from yolofpn.darknet.weights import NEW_HEADER, norm_eps_of, open_weights
@@ -241,7 +241,7 @@ def _load_darknet(
         category_ids=coco_category_ids(names),
         header=file.header,
     )
-    return LoadedWeights(network, metadata, [*notes, cfg_note, names_note, *cfg.notes])
+    return LoadedWeights(network, metadata, [*notes, cfg_note, names_note, resize_note(cfg, file.header), *cfg.notes])
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str]:

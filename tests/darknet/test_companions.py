@@ -6,7 +6,7 @@ import pytest
 
 from yolofpn.config import DarknetHeader
 from yolofpn.darknet.cfg import parse_cfg
-from yolofpn.darknet.companions import choose_resize, find_cfg, find_names
+from yolofpn.darknet.companions import choose_resize, find_cfg, find_names, resize_note
 from yolofpn.data.names import COCO_NAMES
 from yolofpn.errors import UserError
 
@@ -119,4 +119,7 @@ def test_names_of_the_wrong_number(tmp_path: Path) -> None:
 )
 def test_resize(line: str, revision: int, resize: str) -> None:
     cfg = parse_cfg(f"[net]\nwidth=32\nheight=32\n{line}\n[convolutional]\nfilters=1\n", "x.cfg")
-    assert choose_resize(cfg, DarknetHeader(major=0, minor=2, revision=revision, seen=0)) == resize
+    header = DarknetHeader(major=0, minor=2, revision=revision, seen=0)
+    assert choose_resize(cfg, header) == resize
+    note = resize_note(cfg, header)
+    assert note.startswith(f"resize: {resize}") and "--resize" in note

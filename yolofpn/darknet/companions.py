@@ -78,6 +78,16 @@ def choose_resize(cfg: DarknetCfg, header: DarknetHeader) -> ResizeMode:
     return "stretch" if header.revision == 5 else "letterbox"
 
 
+def resize_note(cfg: DarknetCfg, header: DarknetHeader) -> str:
+    """A line that says what ``choose_resize`` chose, why, and how to choose otherwise."""
+    mode, version = choose_resize(cfg, header), f"{header.major}.{header.minor}.{header.revision}"
+    if cfg.net.letter_box is not None:
+        return f"resize: {mode}, as letter_box= in [net] says (--resize changes it)"
+    if mode == "stretch":
+        return f"resize: stretch, as AlexeyAB's Darknet does, which wrote header {version} (or --resize letterbox)"
+    return f"resize: letterbox, as pjreddie's Darknet does (header {version}); trained by stretching: --resize stretch"
+
+
 def _cfg_candidates(weights: Path) -> Iterable[Path]:
     yield weights.with_suffix(".cfg")
     stem = _TRAINING_SUFFIX.sub("", weights.stem)

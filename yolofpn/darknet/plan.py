@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from yolofpn.darknet.cfg import CfgLayer, DarknetCfg
+from yolofpn.darknet.schema import MAX_MAP_NUMBERS
 from yolofpn.darknet.sections import (
     AvgPool,
     BatchNorm,
@@ -31,7 +32,6 @@ from yolofpn.darknet.sections import (
 )
 
 PICTURE = -1  # the index of the network's input among the layers' inputs
-MAX_MAP_NUMBERS = 2**28  # of one map of one image, 1 GiB: above it a cfg is a mistake or an attack
 MAX_STORED_NUMBERS = 2**29  # of all layers, 2 GiB: more than twice those of the largest real network
 
 

@@ -36,7 +36,8 @@ from yolofpn.darknet.sections import (
     Yolo,
 )
 
-MAX_INPUT_SIZE = 16384  # pixels: far above any real cfg; ``plan`` limits the maps that come of it
+MAX_INPUT_SIZE = 16384  # pixels: far above any real cfg
+MAX_MAP_NUMBERS = 2**28  # of one map of one image, 1 GiB: above it a cfg is a mistake or an attack
 MAX_CLASSES = 100_000
 GREEDY_EXPONENT = 0.6  # of nms_kind=greedynms, and what beta_nms is by default
 
@@ -87,6 +88,8 @@ def read_net(options: Options) -> tuple[Net, list[str]]:
     channels = options.integer("channels", 3)
     if channels not in (1, 3):
         raise options.error(f"channels={channels} is not supported: images have 3 or, in gray, 1", "channels")
+    if channels * size["height"] * size["width"] > MAX_MAP_NUMBERS:
+        raise options.error(f"{size['width']} x {size['height']} is more than 1 GiB: lower width and height", "width")
     options.only(1, "time_steps")
     if options.text("inputs") not in (None, str(channels * size["height"] * size["width"])):
         raise options.error(f"inputs={options.text('inputs')} is not channels x height x width", "inputs")
