@@ -135,7 +135,7 @@ def test_another_network_is_refused(yolov3: Path, tmp_path: Path, capsys: pytest
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (("[10, 13]", "[11, 13]"), "its anchors or strides are not those of"),
+        (("[10, 13]", "[11, 13]"), "its anchors, strides or NMS are not those of"),
         (("levels: [3, 4, 5]", "levels: [3, 4, 5], upsample: bilinear"), "Darknet knows no upsample: bilinear"),
         (("type: yolo", "type: yolo\n    xy: linear"), "Darknet knows no xy: linear"),
     ],
