@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,7 @@ def test_every_command_refuses_with_one_line(name: str, tmp_path: Path, capsys: 
     (tmp_path / "x.cfg").write_text("[net]\n" + HUGE[name])
     weights = tmp_path / "x.weights"
     weights.write_bytes(bytes([0, 0, 0, 0, 2, 0, 0, 0, 5, 0, 0, 0]) + bytes(8 + 4 * 28))
-    commands = [
+    commands: list[tuple[Callable[..., int], list[object]]] = [
         (summary.main, [tmp_path / "x.cfg"]),
         (detect.main, ["--weights", weights, "--output", tmp_path / "out"]),
         (evaluate.main, ["--weights", weights, "--data", tmp_path]),
