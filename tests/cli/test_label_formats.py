@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import PIL.Image
 import pytest
 
 from tests.cli import label_scenes as scenes
 from tests.cli.label_scenes import AT_EDGES, INCLUSIVE, INSIDE, ONE, ZERO, beside, coco, corners_of, run_lengths
 from tests.doors import Outcome, call
 from tests.evaluation.squares import write_finder
+from tests.training.small import write_cfg
 from yolofpn.__main__ import main as yolofpn
+from yolofpn.cli.detect import main as detect
 from yolofpn.cli.evaluate import main as evaluate
+from yolofpn.cli.train import main as train
+from yolofpn.data.images import readable_suffixes
+from yolofpn.data.layouts import open_data
 
 BOTH = [INSIDE, AT_EDGES]
 
@@ -98,7 +106,8 @@ def test_voc_files_of_several_writers_in_one_set(tmp_path: Path, measure: Measur
 def test_voc_corners_can_be_set_and_a_wrong_tool_is_refused(tmp_path: Path, measure: Measure) -> None:
     data = beside(tmp_path / "data", [INSIDE], scenes.voc("nobody", ZERO))
     assert measure(data)[0] < 1
-    assert measure(data, "data.voc_corners=labelimg")[0] == pytest.approx(1)
+    for tool in ("labelimg", "LabelImg", "Label-Studio"):
+        assert measure(data, f"data.voc_corners={tool}")[0] == pytest.approx(1)
     _, outcome = measure(data, "data.voc_corners=paint")
     assert outcome.code == 2
     assert "voc_corners" in outcome.err and len(outcome.err.splitlines()) <= 2
@@ -139,12 +148,24 @@ def test_a_rectangle_that_cvat_turned_is_read_as_the_upright_box_around_it(tmp_p
     assert measure(data)[0] == pytest.approx(1)
 
 
-def test_zero_byte_labels_everywhere_are_a_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = beside(tmp_path / "data", BOTH, lambda folder, stem, _: scenes.write(folder / f"{stem}.txt", ""))
+@pytest.mark.parametrize(
+    ("suffix", "text", "code", "said"),
+    [
+        ("txt", "", 1, "labels without a box"),
+        ("xml", "", 2, "labels of the 2 images"),
+        ("xml", "<annotation></annotation>", 1, "labels without a box"),
+        ("json", '{"shapes": [], "imagePath": "a.png"}', 1, "labels without a box"),
+    ],
+)
+def test_empty_labels_everywhere_are_a_problem(
+    suffix: str, text: str, code: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = beside(tmp_path / "data", BOTH, lambda folder, stem, _: scenes.write(folder / f"{stem}.{suffix}", text))
     outcome = call(yolofpn, capsys, "check", data, "--split", "train")
-    assert outcome.code == 1
+    assert outcome.code == code
     assert "no problems" not in outcome.out
-    assert "labels without a box" in outcome.out
+    assert said in outcome.out + outcome.err
+    assert len(outcome.err.splitlines()) <= 2
 
 
 # COCO
@@ -374,6 +395,84 @@ def test_cvat_for_images(tmp_path: Path, measure: Measure) -> None:
     ap, outcome = measure(tmp_path / "data")
     assert ap == pytest.approx(1)
     assert "CVAT for images" in outcome.out
+
+
+def test_files_that_are_no_images_are_counted_by_detect_too(
+    finder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = beside(tmp_path / "data", [INSIDE], lambda *_: None)
+    for name in ("b.heic", "c.psd"):
+        (data / name).write_bytes(b"something")
+    outcome = call(detect, capsys, data, "--weights", finder, "--output", tmp_path / "out", "--media", "none")
+    assert outcome.code == 0
+    assert [line.count("2 files beside") for line in outcome.out.splitlines() if "beside the images" in line] == [1]
+
+
+def test_heic_is_read_where_pillow_heif_is_installed(
+    tmp_path: Path, measure: Measure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def register() -> None:
+        PIL.Image.register_extension("PNG", ".heic")
+
+    monkeypatch.setitem(sys.modules, "pillow_heif", SimpleNamespace(register_heif_opener=register))
+    readable_suffixes.cache_clear()
+    try:
+        data = beside(tmp_path / "data", BOTH, scenes.voc("cvat", ZERO, "{:.1f}".format))
+        (data / "b.png").rename(data / "b.heic")
+        ap, outcome = measure(data)
+    finally:
+        readable_suffixes.cache_clear()
+    assert ap == pytest.approx(1)
+    assert "2 pictures, 6 boxes" in outcome.out
+    assert "not read" not in outcome.out
+
+
+def test_one_image_trains_to_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = beside(tmp_path / "data", [INSIDE], scenes.voc("devkit", INCLUSIVE))
+    write_cfg(tmp_path)
+    words = ["--cfg", tmp_path / "small.yaml", "--data", data, "--device", "cpu", "--epochs", 1]
+    outcome = call(train, capsys, *words, "--output", tmp_path / "run")
+    assert outcome.code == 0
+    assert "one image only" in outcome.out
+    assert (tmp_path / "run" / "weights.safetensors").is_file()
+    assert call(yolofpn, capsys, "check", data).out.splitlines()[-1] == "no problems found"
+
+
+def test_training_says_how_labels_were_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = beside(tmp_path / "data", BOTH, scenes.voc("labelimg", ZERO, scale=2))
+    write_cfg(tmp_path)
+    words = ["--cfg", tmp_path / "small.yaml", "--data", data, "--device", "cpu", "--dry-run"]
+    outcome = call(train, capsys, *words, "--output", tmp_path / "run")
+    assert outcome.code == 0
+    assert "of LabelImg" in outcome.out
+    assert "were resized after labelling" in outcome.out
+    outcome = call(train, capsys, *words, "--output", tmp_path / "other", "data.voc_corners=devkit")
+    assert "as data.voc_corners=devkit asks" in outcome.out
+
+
+@pytest.mark.parametrize("first", ["train", "val"])
+def test_the_classes_are_those_of_train_whichever_split_is_read_first(first: str, tmp_path: Path) -> None:
+    def write_split(split: str, categories: list[str]) -> None:
+        tree = {"categories": [{"id": number, "name": name} for number, name in enumerate(categories)]}
+        tree |= {"images": [{"id": 1, "file_name": f"{split}.png", "width": 64, "height": 64}]}
+        boxes = [[8 * number, 0, 8, 8] for number in range(len(categories))]
+        tree |= {
+            "annotations": [{"image_id": 1, "category_id": number, "bbox": box} for number, box in enumerate(boxes)]
+        }
+        scenes.paint(tmp_path / "images" / split / f"{split}.png", [])
+        scenes.write(tmp_path / "annotations" / f"instances_{split}.json", json.dumps(tree))
+
+    write_split("train", ["cat", "dog"])
+    write_split("val", ["bird", "dog", "cat"])
+    source = open_data(tmp_path)
+    second = "val" if first == "train" else "train"
+    datasets = {split: source.load(split) for split in (first, second)}
+    assert datasets["train"].names == datasets["val"].names == ("cat", "dog")
+    assert datasets["val"].labels.tolist() == [1, 0]
+    # The categories are found without the annotations, which may be half a gigabyte.
+    path = tmp_path / "annotations" / "instances_train.json"
+    path.write_text(path.read_text().replace('"annotations"', '"broken'))
+    assert open_data(tmp_path).load("val").names == ("cat", "dog")
 
 
 def test_files_that_are_no_images_are_counted_in_one_line(tmp_path: Path, measure: Measure) -> None:

@@ -6,9 +6,10 @@ such sizes can still be described (on the meta device), and is refused before it
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from yolofpn.reading import MAX_CLASSES, MAX_INPUT_SIDE
 
@@ -22,7 +23,10 @@ InputSide = Annotated[int, Field(gt=0, le=MAX_INPUT_SIDE)]  # pixels
 PooledSide = Annotated[int, Field(gt=0, le=64)]  # cells
 ClassCount = Annotated[int, Field(ge=0, le=MAX_CLASSES)]
 
-VocCorners = Literal["auto", "devkit", "cvat", "labelimg", "labelstudio", "roboflow"]
+VocCorners = Annotated[
+    Literal["auto", "devkit", "cvat", "labelimg", "labelstudio", "roboflow"],
+    BeforeValidator(lambda tool: re.sub("[ _-]", "", tool.lower()) if isinstance(tool, str) else tool),
+]
 """Who wrote a data set's VOC XML, which decides what its corners mean; 'auto' looks."""
 
 

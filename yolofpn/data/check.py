@@ -200,6 +200,7 @@ def _shared_pictures(
             f"like {train.paths[int(train_scan.indices[index[row]])]} of train ({distance[row]} of 256 bits differ)",
         )
         for row in np.flatnonzero(distance <= MAX_DISTANCE)
+        if train.paths[int(train_scan.indices[index[row]])] != val.paths[int(val_scan.indices[row])]  # said already
     )
 
 

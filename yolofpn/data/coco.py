@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolofpn.data.assemble import BoxRows, Pictures, assemble, image_size_that_fits
-from yolofpn.data.coco_file import Category, CocoFile, Id, canonical_id, parse_coco
+from yolofpn.data.coco_file import Category, CocoFile, Id, canonical_id, listed_categories, parse_coco
 from yolofpn.data.dataset import DetectionDataset, Problem, ProblemKind, SourceIds
 from yolofpn.data.files import FileIndex
 from yolofpn.data.images import image_size
@@ -74,7 +74,10 @@ def coco_class_names(annotations: Path, siblings: Sequence[Path]) -> tuple[str, 
     Raises:
         UserError: as ``parse_coco``.
     """
-    return tuple(category.name for category in _classes(parse_coco(annotations), siblings))
+    listed = listed_categories(annotations) or []
+    if not listed or any(_is_no_class(category, listed) for category in listed):
+        listed = _classes(parse_coco(annotations), siblings)  # which of them are used only the annotations tell
+    return tuple(category.name for category in listed)
 
 
 def _classes(coco: CocoFile, siblings: Iterable[Path]) -> list[Category]:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from yolofpn.config import VocCorners
 from yolofpn.data.dataset import Problem, ProblemKind
-from yolofpn.data.images import HEIF_SUFFIXES, readable_suffixes
+from yolofpn.data.images import HEIF_SUFFIXES, VIDEO_SUFFIXES, readable_suffixes
 from yolofpn.errors import UserError
 from yolofpn.reading import ParseError, exists, read_text
 
@@ -83,19 +83,22 @@ def list_pictures(folder: Path) -> list[Path]:
     return [path for path in _list_files(folder) if path.suffix.lower() in suffixes]
 
 
-def describe_unread_files(folders: Iterable[Path]) -> str | None:
-    """What lies in folders of images and is neither image nor label, in one line; None where there is nothing."""
-    suffixes = readable_suffixes()
-    found = {path for folder in folders if folder.is_dir() for path in _list_files(folder)}
+def describe_unread_files(folders: Iterable[Path], *, videos: bool = False) -> str | None:
+    """What lies in folders of images and is neither image nor label, in one line; None where there is nothing.
+
+    Args:
+        folders: with their subfolders; what is none is passed over.
+        videos: whether videos are read, too.
+    """
+    suffixes = readable_suffixes() | (VIDEO_SUFFIXES if videos else frozenset())
+    found = {path for folder in folders if _is_dir(folder) for path in _list_files(folder)}
     kinds = Counter(path.suffix.lower() for path in found)
     unread = {suffix: count for suffix, count in kinds.items() if suffix not in suffixes and suffix not in _NO_IMAGES}
     if not unread:
         return None
     listed = ", ".join(f"{count} {suffix}" for suffix, count in sorted(unread.items(), key=lambda kind: -kind[1])[:5])
     count = sum(unread.values())
-    beside = (
-        f"data: {count} file{'s' * (count > 1)} beside the images {'are' if count > 1 else 'is'} not read: {listed}"
-    )
+    beside = f"{count} file{'s' * (count > 1)} beside the images {'are' if count > 1 else 'is'} not read: {listed}"
     return beside + ("; pip install pillow-heif to read HEIC" if HEIF_SUFFIXES & unread.keys() else "")
 
 
@@ -111,6 +114,13 @@ def _list_files(folder: Path) -> list[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [Path(parent, name) for name in sorted(files) if not name.startswith(".")]
     return found
+
+
+def _is_dir(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 class FileIndex:

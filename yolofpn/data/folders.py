@@ -70,11 +70,13 @@ def _coco(folder: Path) -> Layout | None:
 
 
 def _cvat(folder: Path) -> Layout | None:
-    """CVAT's own XML ("CVAT for images"): annotations.xml and images/."""
-    path = folder / "annotations.xml"
-    if not path.is_file() or not _has_words(path, "<annotations", "<image"):
-        return None
-    return Layout("cvat", folder, f"CVAT for images in {folder}", {"train": (Part(folder, path),)})
+    """CVAT's own XML ("CVAT for images"): annotations.xml, or one file for each split, and images/."""
+    splits: dict[str, tuple[Part, ...]] = {}
+    for stem in ("annotations", "default", *_SPLIT_FOLDERS):  # datumaro writes a file for each split
+        path = folder / f"{stem}.xml"
+        if _has_words(path, "<annotations", "<image"):
+            splits["train" if stem == "annotations" else split_name(stem)] = (Part(folder, path),)
+    return Layout("cvat", folder, f"CVAT for images in {folder}", splits) if splits else None
 
 
 def _any_coco(folder: Path) -> Layout | None:

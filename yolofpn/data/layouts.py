@@ -127,12 +127,21 @@ class DataSource:
             listed = ", ".join(f"{count} x {kind}" for kind, count in counts)
             self.notes.append(f"{split}: {listed} (python -m yolofpn check names each)")
         unread = describe_unread_files(part.images for part in self.layout.splits[stored])
-        self._add_notes(note for note in (resized_note(dataset, split), unread) if note is not None)
+        unread = unread and f"data: {unread}"
+        # YOLO's labels know no size: theirs was read from the images just now.
+        resized = None if self.layout.format == "yolo" else resized_note(dataset, split)
+        self._add_notes(note for note in (resized, unread) if note is not None)
 
     def _explain_no_labels(self, dataset: DetectionDataset, stored: str) -> str:
         if self.layout.format not in SUFFIXES:
             files = ", ".join(str(part.annotations) for part in self.layout.splits[stored])
             return f"{files}: has no annotation for any of its {len(dataset)} pictures"
+        if dataset.problems:
+            first = dataset.problems[0]
+            return (
+                f"{self.layout.origin}: none of the labels of the {len(dataset)} images of {stored!r} can be read\n"
+                f"the first: {first.file}: {first.reason}"
+            )
         suffix = SUFFIXES[self.layout.format]
         part = self.layout.splits[stored][0]
         pictures = [Path(path) for path in dataset.paths[:2]]
@@ -160,7 +169,7 @@ def open_data(data: str | Path, root: Path | None = None, voc_corners: VocCorner
 
 def resized_note(dataset: DetectionDataset, split: str) -> str | None:
     """A line on images that have another size than when they were labelled; None if none of those looked at has."""
-    step = -(-len(dataset) // SIZES_LOOKED_AT)
+    step = max(1, -(-len(dataset) // SIZES_LOOKED_AT))
     looked_at = range(0, len(dataset), step)
     found = [(index, size) for index in looked_at if (size := _other_size(dataset, index)) is not None]
     if not found:

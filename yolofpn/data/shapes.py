@@ -70,7 +70,7 @@ def _are_ints(values: Any) -> bool:  # noqa: ANN401
     return (
         isinstance(values, list)
         and len(values) <= _LONGEST_RUNS
-        and all(isinstance(value, int) and 0 <= value < 2**40 for value in values)
+        and all(isinstance(value, int) and 0 <= value < 2**31 for value in values)
     )
 
 

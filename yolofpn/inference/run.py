@@ -13,6 +13,7 @@ from typing import Literal
 
 from yolofpn.config import ResizeMode
 from yolofpn.data.depth import Depth
+from yolofpn.data.files import describe_unread_files
 from yolofpn.drawing import LabelStyle
 from yolofpn.errors import UserError
 from yolofpn.inference.background import Background
@@ -80,6 +81,9 @@ def detect(options: DetectOptions) -> int:
     predictor = open_predictor(options, report)
     viewer = _open_viewer(predictor, options.labels, report) if options.show else None
     specs = options.sources or default_sources()
+    folders = [Path(spec) for spec in specs if not is_url(spec)]
+    if (unread := describe_unread_files(folders, videos=True)) is not None:
+        report.say(unread)
     sources = resolve_sources(specs, vid_stride=options.vid_stride, depth=options.depth)
     report.start_clock()
     with closing(predictor), closing(_results_of(sources, predictor, report, options.batch_size)) as results:
