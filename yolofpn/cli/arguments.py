@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from yolofpn.errors import UserError
+from yolofpn.reading import MAX_INPUT_SIDE
 from yolofpn.text import printable_output
 
 DONE, SOME_FAILED, NOTHING_DONE = 0, 1, 2
@@ -141,6 +142,8 @@ def image_size(text: str) -> tuple[int, int]:
     height, width = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
     if not height or not width:
         raise argparse.ArgumentTypeError(f"{text!r} is no size: give N or HxW in pixels, such as 416 or 416x608")
+    if max(height, width) > MAX_INPUT_SIDE:
+        raise argparse.ArgumentTypeError(f"{text!r} is too large: a side has at most {MAX_INPUT_SIDE} pixels")
     return height, width
 
 

@@ -48,8 +48,8 @@ class ScaledDarknetConfig(StrictModel):
     """
 
     type: Literal["darknet"]
-    width: PositiveFloat = Field(default=1.0, le=4)
-    depth: PositiveFloat = Field(default=1.0, le=4)
+    width: float = Field(default=1.0, gt=0, le=4)
+    depth: float = Field(default=1.0, gt=0, le=4)
     stem_stride: Literal[1, 2] = 1
 
 

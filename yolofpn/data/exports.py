@@ -10,6 +10,7 @@ from yolofpn.data.config import DataConfig, PartConfig
 from yolofpn.data.files import Layout, Part, PathFinder, read_lines, split_name
 from yolofpn.data.names import line_of, numbered_names, read_names
 from yolofpn.errors import UserError
+from yolofpn.reading import check_class_names
 
 _SPLIT_KEYS = ("train", "val", "valid", "validation", "test")
 
@@ -39,6 +40,7 @@ def _layout_of_config(config: DataConfig, path: Path, root: Path | None) -> Layo
     folder = root if root is not None else path.parent / config.root
     if not folder.is_dir():
         raise UserError(_explain_missing(config, path, folder))
+    check_class_names(config.names or (), path)
     splits = {
         split_name(split): tuple(_part(part, folder, path) for part in config.parts(split)) for split in config.splits
     }

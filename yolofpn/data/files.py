@@ -276,7 +276,7 @@ def label_candidates(picture: Path, part: Part, suffix: str) -> list[Path]:
             places.insert(0, part.annotations / picture.relative_to(part.images).with_suffix(suffix))
         return places
     places = [picture.with_suffix(suffix)]
-    for place in range(len(picture.parts) - 2, 0, -1):
+    for place in range(len(picture.parts) - 2, -1, -1):
         if picture.parts[place] in ("images", "JPEGImages"):
             twin = Path(*picture.parts[:place], "labels", *picture.parts[place + 1 :])
             places.insert(0, twin.with_suffix(suffix))

@@ -32,6 +32,7 @@ from yolofpn.inference.selection import choose_limits
 from yolofpn.inference.sources import resolve_sources
 from yolofpn.models.postprocess import divides_inputs, nms_exponent, postprocess_placed
 from yolofpn.ops.resize import NetworkImage, Placement, resize_for_detection
+from yolofpn.reading import MAX_INPUT_SIDE
 from yolofpn.structures import Detections, Detector, Frame, Image, Limits, size_fits
 
 
@@ -292,6 +293,8 @@ class Predictor:
 
     def _check_size(self, size: tuple[int, int]) -> None:
         divisor = self.detector.size_divisor
+        if max(size) > MAX_INPUT_SIDE:
+            raise UserError(f"image size {size[0]}x{size[1]} is too large: a side has at most {MAX_INPUT_SIDE} pixels")
         if self.resize == "shortest-edge":
             if not divides_inputs(self.detector):
                 raise UserError("this network's maps do not divide its input: --resize letterbox or stretch")
