@@ -17,7 +17,6 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from yolofpn.errors import UserError
-from yolofpn.reading import MAX_INPUT_SIDE
 from yolofpn.text import printable_output
 
 DONE, SOME_FAILED, NOTHING_DONE = 0, 1, 2
@@ -138,6 +137,8 @@ def image_size(text: str) -> tuple[int, int]:
     Raises:
         argparse.ArgumentTypeError: it is neither.
     """
+    from yolofpn.reading import MAX_INPUT_SIDE  # here, so that --help needs no parsers
+
     match = re.fullmatch(r"([0-9]{1,5})(?:x([0-9]{1,5}))?", text.lower())
     height, width = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
     if not height or not width:

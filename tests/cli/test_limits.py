@@ -1,0 +1,86 @@
+"""Small files that say to be large, through the commands that read them: refused with the line, within limits."""
+
+from __future__ import annotations
+
+import os
+from contextlib import chdir
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+from tests.doors import call
+from tests.fuzzing import limited, prepare
+from yolofpn.cli import check, convert, detect, summary
+from yolofpn.tensor_files import read_safetensors, write_safetensors
+
+NESTED_ALIASES = "a: &a [x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+YOLO = "format: yolo\nsplits: {train: {images: images, annotations: labels}}\n"
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="limits of memory and time are those of POSIX")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An image with labels, and Darknet weights."""
+    prepare(tmp_path / "data")
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("path: .\ntrain: images\n\nnc: 1000000000\n", "data.yaml:4: 1,000,000,000 classes"),
+        (YOLO + "names: [a]\n" + NESTED_ALIASES, "data.yaml: line 10: "),
+        (YOLO + "names: " + "[" * 5000, "data.yaml: line 3: "),
+        (YOLO + 'names: ["a\\ud800"]\n', "class 0"),
+    ],
+)
+def test_a_data_set_that_says_to_be_large(
+    folder: Path, text: str, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "data.yaml").write_text(text)
+    with limited():
+        refused = call(check.main, capsys, folder / "data.yaml")
+    assert refused.code == 2
+    assert line in refused.err
+
+
+def test_a_label_with_a_huge_class_is_dropped_with_its_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "data.yaml").write_text(YOLO)
+    (folder / "labels" / "a.txt").write_text("0 .5 .5 .2 .2\n1000000000 .5 .5 .2 .2\n1 .1 .1 .1 .1\n")
+    with limited():
+        found = call(check.main, capsys, folder / "data.yaml", "--split", "train")
+    assert found.code == 1
+    assert "line 2: class" in found.out and "100,000" in found.out
+    assert "2 boxes" in found.out
+
+
+@pytest.mark.parametrize("size", ["20000,20000", "1000000000,64", "1e999,64"])
+@pytest.mark.parametrize("command", [summary.main, detect.main])
+def test_weights_that_ask_for_a_huge_input(
+    folder: Path, command: object, size: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = folder / "w.safetensors"
+    assert call(convert.main, capsys, folder / "tiny.weights", path).code == 0
+    tensors, metadata = read_safetensors(path)
+    changed = metadata["yolofpn"].replace('"size":[64,64]', f'"size":[{size}]')
+    assert changed != metadata["yolofpn"]
+    write_safetensors(path, tensors, {"yolofpn": changed})
+    words = [path] if command is summary.main else [folder / "images" / "a.png", "--weights", path]
+    with limited(), chdir(folder):
+        refused = call(command, capsys, *words)  # type: ignore[arg-type]
+    assert refused.code == 2
+    assert "input.size.0" in refused.err
+
+
+def test_a_card_moves_no_cursor(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    card, path = folder / "card.md", folder / "w.safetensors"
+    card.write_text("good \x1b[2J\x9b31m weights\n")
+    assert call(convert.main, capsys, folder / "tiny.weights", path, "--card", card).code == 0
+    shown = call(summary.main, capsys, path)
+    assert r"good \u001b[2J\u009b31m weights" in shown.out
+    with safe_open(path, "pt") as file:
+        assert "good" in file.metadata()["yolofpn"]
