@@ -274,6 +274,15 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], str]:
     return state, checkpoint["metadata"]
 
 
+def read_metadata(path: Path) -> Metadata:
+    """What one of our safetensors files knows of itself.
+
+    Raises:
+        UserError: it is damaged, or none of ours.
+    """
+    return parse_metadata(_read_safetensors(path)[1], path)
+
+
 def parse_metadata(text: str, path: Path) -> Metadata:
     """The metadata that ``text``, JSON from within the file ``path``, holds.
 

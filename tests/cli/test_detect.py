@@ -74,7 +74,7 @@ def test_a_folder(pictures: Path, weights: Path, capsys: pytest.CaptureFixture[s
     lines = outcome.out.splitlines()
     cfg, names = weights.with_suffix(".cfg"), weights.with_suffix(".names")
     assert lines[:2] == [f"cfg: {cfg} (found by its name)", f"names: {names} (found)"]
-    assert lines.pop(2).startswith("backend: ")
+    assert lines.pop(2).startswith("resize: ") and lines.pop(2).startswith("backend: ")
     assert re.fullmatch(rf"{pictures}/a\.png 192x128: 2 red 1\.00, 1 potted plant 1\.00 \(\d+ ms\)", lines[2])
     assert re.fullmatch(rf"{pictures}/more/b\.png 64x64: nothing \(\d+ ms\)", lines[3])
     assert lines[4] == "2 pictures: found 2 red, 1 potted plant"
@@ -103,7 +103,7 @@ def test_runs_never_overwrite_each_other_unless_named(
 def test_a_video(video: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     outcome = detect(capsys, "--source", video, "--weights", weights, "--batch-size", 4)
     assert outcome.code == 0
-    assert outcome.out.splitlines()[3:5] == [f"{video}: 6 frames", "6 frames: found 3 red"]
+    assert outcome.out.splitlines()[4:6] == [f"{video}: 6 frames", "6 frames: found 3 red"]
     output = Path("runs/detect/clip-1")
     found = records((output / "detections.jsonl").read_text())
     assert [(record["frame"], record["time"]) for record in found] == [(i, i / 10) for i in range(6)]
@@ -129,7 +129,7 @@ def test_more_than_twenty_pictures(weights: Path, tmp_path: Path, capsys: pytest
     for number in range(23):
         cv2.imwrite(str(tmp_path / "many" / f"{number:02}.png"), quarters(RED, height=64, width=64))
     outcome = detect(capsys, "many", "--weights", weights, "--media", "none")
-    lines = outcome.out.splitlines()[3:]  # behind cfg, names and backend
+    lines = outcome.out.splitlines()[4:]  # behind cfg, names, resize and backend
     assert [line.split()[0] for line in lines[:20]] == [f"many/{number:02}.png" for number in range(20)]
     assert lines[20:22] == ["more pictures: 3 pictures", "23 pictures: found 23 red"]
 

@@ -57,7 +57,7 @@ def test_a_key_of_the_other_fusion_is_unknown_in_this_one(tmp_path: Path) -> Non
         ("input.size=[416, -1]", "input.size.1: Input should be greater than 0, found -1"),
         ("model.neck=3", "model.neck: expected a section of keys, found 3"),
         ("train=", "train: expected a section of keys, found nothing"),
-        ("model.neck.type=pan", "model.neck: type 'pan' is none of 'concat', 'add', 'none'"),
+        ("model.neck.type=pan", "model.neck: type 'pan' is none of 'concat', 'add', 'tiny', 'none'"),
         ("train.optimizer.lr=1", "train.optimizer: lacks the key 'type'"),
         (
             "postprocess.score_thresh=1.5",

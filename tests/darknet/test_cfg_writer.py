@@ -98,7 +98,7 @@ def test_the_way_of_resizing_is_said() -> None:
     ("override", "reason"),
     [
         ("model.neck.upsample=bilinear", "bilinear"),
-        ("model.neck={type: add}", "other necks than one of type concat"),
+        ("model.neck={type: add}", "other necks than those of type concat and tiny"),
         ("model.leaky_slope=0.01", "leaky_slope"),
         ("input.mean=[0.5,0.5,0.5]", "mean and std"),
         ("model.head.classes=softmax", "softmax"),

@@ -68,7 +68,7 @@ def assert_same(ours: Tensor, theirs: Tensor) -> None:
     assert ours.shape == theirs.shape
     assert theirs.std() > 1e-3, "an output of one value would show nothing"
     difference = (ours - theirs).abs().max() / theirs.abs().max()
-    assert difference < 1e-5
+    assert difference < 5e-5  # variances are rounded for another epsilon, and 75 layers follow each other
 
 
 def compare_detectors(model: YOLO, cfg_text: str, path: Path, size: tuple[int, int]) -> None:
@@ -147,7 +147,7 @@ def test_darknet_would_compute_something_else() -> None:
     require_darknet_counterpart(native(small_config({"levels": (2, 4)}, {"scale_x_y": 2.0, "classes": "softmax"})))
     slope = small_config().model_copy(update={"leaky_slope": 0.01})
     cases = {
-        "other necks than one of type concat": native(small_config({"type": "add"})),
+        "other necks than those of type concat and tiny": native(small_config({"type": "add"})),
         "upsample: bilinear": native(small_config({"upsample": "bilinear"})),
         "xy: linear": native(small_config(head={"xy": "linear"})),
         "a leaky_slope other than 0.1": native(slope),

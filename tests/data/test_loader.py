@@ -134,8 +134,12 @@ def test_spawned_workers_give_the_same_batches(dataset: DetectionDataset) -> Non
 
 
 def test_mosaic_and_mixup_end_with_their_epochs(dataset: DetectionDataset) -> None:
-    samples = TrainingSamples(dataset, Augmentation(mosaic=1, mixup=1), seed=0, combine_epochs=2)
-    counts = [[len(samples[SampleKey(i, epoch, (64, 64))].indices) for i in range(6)] for epoch in range(4)]
+    samples = TrainingSamples(dataset, Augmentation(mosaic=1, mixup=1), seed=0)
+    sampler = TrainBatchSampler(6, 6, [(64, 64)], combine_epochs=2)
+    counts = []
+    for epoch in range(4):
+        sampler.start_epoch(epoch)
+        counts += [[len(samples[key].indices) for key in batch] for batch in sampler]
     assert counts == [[5] * 6, [5] * 6, [1] * 6, [1] * 6]
 
 

@@ -137,6 +137,7 @@ def test_the_right_password_opens_the_page(locked_port: int) -> None:
     with client.live() as socket:
         socket.send("{}")
     assert client.request("/login", b"password=" + b"x" * 5000).status == 413
+    assert client.request("/login", b"&".join([b"a=b"] * 20)).status == 400
 
 
 def test_attempts_that_wait_to_be_sent_at_once_count_as_well(locked_port: int) -> None:

@@ -116,7 +116,7 @@ def test_a_trusted_proxy_brings_many_users_and_all_together_are_bounded() -> Non
 def test_a_head_that_does_not_come_ends_the_connection(port: int, start: bytes) -> None:
     with connect(port) as connection:
         connection.sendall(start)
-        assert 0.2 < seconds_until_closed(connection) < 3
+        assert 0.2 < seconds_until_closed(connection) < 15
 
 
 def test_a_head_that_comes_byte_by_byte_ends_the_connection(port: int) -> None:
@@ -125,7 +125,7 @@ def test_a_head_that_comes_byte_by_byte_ends_the_connection(port: int) -> None:
         for byte in get("/" + "x" * 5000):
             connection.sendall(bytes([byte]))
             time.sleep(0.02)
-            if time.monotonic() - start > 3:
+            if time.monotonic() - start > 15:
                 pytest.fail("the server waits for ever")
 
 
@@ -134,13 +134,13 @@ def test_the_second_head_has_a_deadline_too(port: int) -> None:
         connection.sendall(get())
         assert connection.recv(1000).startswith(ANSWER)
         connection.sendall(b"GET / HT")
-        assert 0.1 < seconds_until_closed(connection) < 3
+        assert 0.1 < seconds_until_closed(connection) < 15
 
 
 def test_an_idle_connection_ends(port: int) -> None:
     with connect(port) as connection:
         connection.sendall(get())
-        assert seconds_until_closed(connection) < 3
+        assert seconds_until_closed(connection) < 15
 
 
 def test_a_body_that_nobody_wants_is_not_read_for_ever(port: int) -> None:
@@ -150,7 +150,7 @@ def test_a_body_that_nobody_wants_is_not_read_for_ever(port: int) -> None:
         for _ in range(1000):
             connection.sendall(b"x")
             time.sleep(0.02)
-            if time.monotonic() - start > 3:
+            if time.monotonic() - start > 15:
                 pytest.fail("the server reads for ever")
 
 
@@ -270,7 +270,7 @@ def test_a_tls_handshake_has_a_deadline(
     monkeypatch.setattr(connections, "ConnectionLimits", lambda: SHORT)
     with app_server(page, limits=Limits(connection=SHORT), tls=certificate) as port:
         with connect(port) as connection:
-            assert 0.2 < seconds_until_closed(connection) < 3
+            assert 0.2 < seconds_until_closed(connection) < 15
         with connect(port) as connection:
             connection.sendall(get())  # not https
             read_all(connection)

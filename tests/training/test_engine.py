@@ -102,7 +102,7 @@ def test_the_best_weights_are_kept(tmp_path: Path) -> None:
     assert last["model"]["weight"].item() == run.evaluated[4]
     assert last["progress"] == {
         **best["progress"],
-        **{k: last["progress"][k] for k in ("epoch", "step", "seconds")},
+        **{k: last["progress"][k] for k in ("epoch", "step", "seconds", "evaluation_seconds")},
     } | {
         "worse_evaluations": 3,
         "finished": True,

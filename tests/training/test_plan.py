@@ -56,7 +56,7 @@ def test_flags_and_overrides_change_the_cfg(cfg: Path) -> None:
     assert plan.config.data is not None
     assert plan.config.data.source == str(cfg.parent / "sets" / "data.yaml")
     assert plan.config.data.root == str(cfg.parent / "here")
-    assert (plan.device, plan.name, plan.output, plan.weights, plan.checkpoint) == ("cpu", "small", None, None, None)
+    assert (plan.device, plan.name, plan.output, plan.weights, plan.checkpoint) == ("cpu", "small", None, "auto", None)
 
 
 def test_what_is_not_given_is_the_cfgs(cfg: Path) -> None:

@@ -123,7 +123,8 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 def load(path: Path) -> dict[str, Any]:
     state: dict[str, Any] = torch.load(path, weights_only=True)
-    state["progress"].pop("seconds")
+    for name in ("seconds", "evaluation_seconds"):
+        state["progress"].pop(name)
     return state
 
 

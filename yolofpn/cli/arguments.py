@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import difflib
 import io
+import math
 import os
 import re
 import signal
@@ -176,6 +177,21 @@ def positive_int(text: str) -> int:
     if not _is_whole(text) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
     return int(text)
+
+
+def positive_float(text: str) -> float:
+    """A number above 0.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return value
 
 
 def count(text: str) -> int:

@@ -1,4 +1,4 @@
-"""``yolofpn classify``: the most likely ImageNet classes of a picture, by a Darknet classifier."""
+"""``yolofpn classify``: the most likely ImageNet classes of an image, by a Darknet or EfficientNet-Lite classifier."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from yolofpn.structures import Image
 
+# In the order of the synsets' ids, as everyone but Darknet counts them; from Darknet's lists (public domain).
+IMAGENET_NAMES = Path(__file__).resolve().parents[1] / "darknet" / "imagenet.names"
 DARKNET19_LARGEST = 100_000_000  # bytes: its file has 83 million, Darknet-53's has 167 million
 
 
@@ -28,12 +30,16 @@ class Classifier:
         num_classes: how many classes it tells apart.
         side: of its square input, unless another is asked for.
         divisor: other sides must be multiples of it; 0 if there are none, as its layers fit this one only.
+        border: pixels of the resized image beyond its input on both sides together, as in its own evaluation.
+        names: of its classes, where they are known.
     """
 
     probabilities: Callable[[Tensor], Tensor]
     num_classes: int
     side: int = 256
     divisor: int = 32
+    border: int = 0
+    names: tuple[str, ...] = ()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,16 +47,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(prog="yolofpn classify", description="Name what an ImageNet classifier sees in a picture.")
     add = parser.add_argument
     add("pictures", nargs="+", metavar="PICTURE")
-    add("--weights", type=Path, required=True, help="darknet53.weights, darknet19.weights, or any with a cfg")
+    add(
+        "--weights",
+        type=Path,
+        required=True,
+        help="darknet53.weights, darknet19.weights, any with a cfg, or efficientnet-lite0",
+    )
     add("--darknet-cfg", type=Path, metavar="FILE", help="the cfg of a classifier other than these two")
-    add("--names", type=Path, metavar="FILE", help="class names, one per line; default: their numbers")
+    add("--names", type=Path, metavar="FILE", help="class names, one per line; default: ImageNet's, or numbers")
     add("--img-size", type=positive_int, metavar="N", help="side of the centre crop; default: what the cfg says")
     add("--top", type=positive_int, default=5, metavar="N", help="how many classes are printed")
     arguments = parser.parse_args(argv)
 
     def door() -> int:
         classifier = load_classifier(arguments.weights, arguments.darknet_cfg)
-        names = _read_names(arguments.names, classifier.num_classes)
+        names = _read_names(arguments.names, classifier)
         side, top = arguments.img_size or classifier.side, min(arguments.top, classifier.num_classes)
         if side != classifier.side and (not classifier.divisor or side % classifier.divisor):
             allowed = f" or a multiple of {classifier.divisor}" if classifier.divisor else ""
@@ -83,7 +94,12 @@ def load_classifier(weights: Path, cfg: Path | None) -> Classifier:
     from yolofpn.darknet.network import load_darknet_network
     from yolofpn.darknet.weights import open_weights
     from yolofpn.models.darknet import Darknet19, DarknetClassifier, darknet53
+    from yolofpn.training.start_efficientnet_lite import LITE_NAMES, find_package_weights
 
+    if str(weights) in LITE_NAMES and not weights.exists():
+        weights = find_package_weights(str(weights))
+    if weights.suffix == ".pth" and cfg is None:
+        return _load_efficientnet_lite(weights)
     if cfg is None and weights.with_suffix(".cfg").is_file():
         cfg = weights.with_suffix(".cfg")
     if cfg is not None:
@@ -101,6 +117,25 @@ def load_classifier(weights: Path, cfg: Path | None) -> Classifier:
     return Classifier(model.eval(), model.connected.out_features)
 
 
+def _load_efficientnet_lite(path: Path) -> Classifier:
+    from yolofpn.data.names import read_names
+    from yolofpn.models.efficientnet_lite import EfficientNetLite, EfficientNetLiteClassifier
+    from yolofpn.training.start_efficientnet_lite import LITE_SIDES, rename_lite, variant_of
+    from yolofpn.training.start_imagenet import read_tensors
+
+    tensors = read_tensors(path)
+    if tensors is None:
+        raise UserError(f"{path}: is no file of tensors: name one of EfficientNet-Lite0, -1 or -2")
+    variant = variant_of(tensors, str(path))
+    model = EfficientNetLiteClassifier(EfficientNetLite(variant))
+    model.load_state_dict(rename_lite(tensors, str(path)))
+    model.eval()
+    names = read_names(IMAGENET_NAMES)
+    return Classifier(
+        lambda images: model(images).softmax(dim=1), len(names), LITE_SIDES[variant], 1, border=32, names=names
+    )
+
+
 def describe(picture: str, classifier: Classifier, names: Sequence[str], side: int, top: int) -> list[str]:
     """The file's name, and the ``top`` classes of its picture with their probabilities.
 
@@ -112,7 +147,7 @@ def describe(picture: str, classifier: Classifier, names: Sequence[str], side: i
 
     from yolofpn.data.images import read_image
 
-    crop = centre_crop(read_image(picture), side)
+    crop = centre_crop(read_image(picture), side, classifier.border)
     images = torch.from_numpy(crop[:, :, ::-1].copy()).permute(2, 0, 1)[None]
     with torch.inference_mode():
         probabilities = classifier.probabilities(images)[0]
@@ -123,22 +158,27 @@ def describe(picture: str, classifier: Classifier, names: Sequence[str], side: i
     return [f"{picture}:", *(f"  {probability:7.2%}  {names[label]}" for probability, label in pairs)]
 
 
-def centre_crop(image: Image, side: int) -> Image:
-    """The largest square in the middle of the picture, resized to ``side``: what Darknet validates classifiers on."""
+def centre_crop(image: Image, side: int, border: int = 0) -> Image:
+    """A square in the middle of the image, resized to ``side``.
+
+    With ``border`` 0 it is the largest one, as Darknet validates classifiers on; else the middle of the image after its
+    shorter side was resized to ``side + border``.
+    """
     from yolofpn.ops.resize import resize_image
 
     height, width = image.shape[:2]
-    square = min(height, width)
+    square = max(1, round(min(height, width) * side / (side + border)))
     top, left = (height - square) // 2, (width - square) // 2
     resized, _ = resize_image(image[top : top + square, left : left + square], (side, side), "stretch")
     return resized
 
 
-def _read_names(path: Path | None, num_classes: int) -> Sequence[str]:
+def _read_names(path: Path | None, classifier: Classifier) -> Sequence[str]:
     from yolofpn.data.names import read_names
 
+    num_classes = classifier.num_classes
     if path is None:
-        return [str(label) for label in range(num_classes)]
+        return classifier.names or [str(label) for label in range(num_classes)]
     names = read_names(path)
     if len(names) != num_classes:
         raise UserError(f"{path}: holds {len(names)} names, the classifier has {num_classes} classes")

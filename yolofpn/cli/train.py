@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from yolofpn.cli.arguments import Parser, count, image_size, positive_int, run_door
+from yolofpn.cli.arguments import Parser, count, image_size, positive_float, positive_int, run_door
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,11 +28,13 @@ def build_parser() -> Parser:
     add = parser.add_argument
     add("--cfg", type=Path, metavar="FILE", help="the model and how it is trained, such as cfg/yolofpn-tiny.yaml")
     add("--data", help="data set: a data YAML, a folder as labelling tools export it; default: what the cfg names")
-    add("--weights", metavar="FILE|RUN_DIR|NAME|none", help="to start from; auto: the project's own; default: none")
+    initial = "initial weights; none: random; default: auto: the default weights, or ImageNet's of the same backbone"
+    add("--weights", metavar="FILE|RUN_DIR|NAME|auto|none", help=initial)
     add("--resume", nargs="?", const="", metavar="RUN_DIR", help="go on with a run; alone: the newest unfinished one")
     add("--overfit", type=positive_int, metavar="N", help="learn N pictures by heart, to see that everything works")
     add("--dry-run", action="store_true", help="check data, anchors, memory and one batch, and train nothing")
     add("--epochs", type=positive_int, help="default: what the cfg says")
+    add("--minutes", type=positive_float, help="train as many epochs as fit into so many minutes")
     add("--batch-size", type=positive_int, help="pictures that go through the network together; default: the cfg's")
     add("--img-size", type=image_size, metavar="N|HxW", help="network input; default: the cfg's")
     add("--device", help="auto, cpu, cuda:N or mps; default: auto")

@@ -77,8 +77,37 @@ class StridedConfig(StrictModel):
     width: Channels = 64
 
 
+class EfficientNetLiteConfig(StrictModel):
+    """An EfficientNet-Lite (arXiv 1905.11946): depthwise convolutions and ReLU6, for processors without a GPU.
+
+    Attributes:
+        variant: 0, 1 or 2, from the smallest to the largest.
+    """
+
+    type: Literal["efficientnet_lite"]
+    variant: Literal[0, 1, 2] = 0
+
+
+class TinyDarknetConfig(StrictModel):
+    """The backbone of yolov3-tiny.cfg: 3x3 convolutions with max-pooling in between.
+
+    Attributes:
+        top_channels: of the last convolution, which has by far the most weights.
+    """
+
+    type: Literal["darknet_tiny"]
+    top_channels: PositiveInt = 1024
+
+
 BackboneConfig = Annotated[
-    Darknet53Config | Darknet19Config | ScaledDarknetConfig | ResNetConfig | StridedConfig, Field(discriminator="type")
+    Darknet53Config
+    | Darknet19Config
+    | ScaledDarknetConfig
+    | ResNetConfig
+    | StridedConfig
+    | EfficientNetLiteConfig
+    | TinyDarknetConfig,
+    Field(discriminator="type"),
 ]
 
 
@@ -128,6 +157,36 @@ class AddNeckConfig(NeckSwitches):
     smooth: Literal["per_level", "shared"] = "per_level"
 
 
+class TinyNeckConfig(StrictModel):
+    """The fusion of yolov3-tiny.cfg: 1x1 convolutions alone, and finer levels beside their own backbone map.
+
+    Attributes:
+        levels: consecutive ones up to 5.
+        channels: of p5.
+    """
+
+    type: Literal["tiny"]
+    levels: tuple[Level, ...] = (4, 5)
+    channels: PositiveInt = 256
+    upsample: Literal["nearest", "bilinear"] = "nearest"
+
+    @property
+    def top_down(self) -> bool:
+        """Every level but p5 sees the one above."""
+        return True
+
+    @property
+    def lateral(self) -> bool:
+        """Every level but p5 sees its backbone map."""
+        return True
+
+    @model_validator(mode="after")
+    def _levels_in_order(self) -> TinyNeckConfig:
+        if not self.levels or self.levels != tuple(range(self.levels[0], 6)):
+            raise ValueError(f"levels {list(self.levels)}: a neck of type tiny builds consecutive levels up to 5")
+        return self
+
+
 class NoNeckConfig(StrictModel):
     """The backbone's own maps c<k> under the names p<k>, with nothing in between: the paper's single maps."""
 
@@ -150,7 +209,7 @@ class NoNeckConfig(StrictModel):
         return self
 
 
-NeckConfig = Annotated[ConcatNeckConfig | AddNeckConfig | NoNeckConfig, Field(discriminator="type")]
+NeckConfig = Annotated[ConcatNeckConfig | AddNeckConfig | TinyNeckConfig | NoNeckConfig, Field(discriminator="type")]
 
 
 class BestAnchorConfig(StrictModel):
@@ -189,6 +248,7 @@ class YOLOHeadConfig(StrictModel):
         scale_x_y: above 1, a cell can place a box's centre beyond its own border.
         xy: 'linear' does without the sigmoid of x and y (YOLOv3, section 4).
         classes: 'softmax' makes them exclude each other (YOLOv3, section 2.2).
+        channels: of the 3x3 convolution of each level, the finest level first; by default twice the neck's.
     """
 
     type: Literal["yolo"]
@@ -196,6 +256,7 @@ class YOLOHeadConfig(StrictModel):
     scale_x_y: float = Field(default=1.0, ge=1, le=3)
     xy: Literal["logistic", "linear"] = "logistic"
     classes: Literal["sigmoid", "softmax"] = "sigmoid"
+    channels: tuple[PositiveInt, ...] | None = None
     loss: YOLOLossConfig = YOLOLossConfig()
 
     def check_levels(self, levels: Sequence[int]) -> None:
@@ -207,6 +268,10 @@ class YOLOHeadConfig(StrictModel):
         if len(self.anchors) != len(levels):
             raise ValueError(
                 f"head.anchors has {len(self.anchors)} sets for the {len(levels)} levels {list(levels)} of the neck"
+            )
+        if self.channels is not None and len(self.channels) != len(levels):
+            raise ValueError(
+                f"head.channels has {len(self.channels)} values for the {len(levels)} levels {list(levels)} of the neck"
             )
         if len({len(anchors) for anchors in self.anchors}) > 1:
             raise ValueError("head.anchors: every level needs the same number of anchors")

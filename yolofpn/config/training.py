@@ -96,6 +96,18 @@ class StepConfig(StrictModel):
 ScheduleConfig = Annotated[CosineConfig | StepConfig, Field(discriminator="type")]
 
 
+class DistillConfig(StrictModel):
+    """A trained one-stage detector that teaches (see ``training/distill.py``).
+
+    Attributes:
+        teacher: its weights: a file, a run folder or a name; with the cell grid and anchors of the model.
+        weight: of its losses at the start; it fades to 0 over the run.
+    """
+
+    teacher: str
+    weight: PositiveFloat = 1.0
+
+
 class TrainConfig(StrictModel):
     """One training run.
 
@@ -104,7 +116,8 @@ class TrainConfig(StrictModel):
         nominal_batch_size: gradients of smaller batches are added up to about so many pictures per step.
         warmup_steps: optimiser steps over which the rate rises from 0.
         warmup_share: the warm-up takes at most this part of all steps.
-        ema_decay: of the moving average of the weights that is evaluated and kept; 0 switches it off.
+        ema_decay: of the moving average of the weights that is evaluated and kept, at most: short runs have it follow
+            over 3 % of their steps; 0 switches it off.
         ema_steps: the average follows the weights more closely during the first such steps.
         clip_norm: gradients of a larger norm are scaled down to it; None: never.
         precision: 'auto' is bf16 where the hardware is fast at it, else fp32.
@@ -117,6 +130,11 @@ class TrainConfig(StrictModel):
         checkpoint_minutes: how much work at most is lost when the machine stops.
         repeat_thresh: pictures of a class that less than this part of all hold are shown more often, the rarer the
             class the more (see ``data/repeats.py``); 0: every picture once per epoch.
+        reference_images: ``epochs`` are for a data set of so many images; smaller ones take more, larger ones fewer
+            (``epochs`` x (reference / images) ** 0.55, between 20 and 600); None: always ``epochs``.
+        epoch_batches: an epoch is at most so many batches, for data sets that take too long as a whole; None: all.
+        minutes: how long the run should take; epochs and what depends on them are then chosen by its speed.
+        distill: a detector that teaches beside the boxes; None: none.
         workers: processes that load pictures; None: as fits the machine.
     """
 
@@ -141,5 +159,9 @@ class TrainConfig(StrictModel):
     patience: PositiveInt | None = None
     checkpoint_minutes: PositiveFloat = 5.0
     repeat_thresh: UnitFloat = 0.0
+    reference_images: PositiveInt | None = None
+    epoch_batches: PositiveInt | None = None
+    minutes: PositiveFloat | None = None
+    distill: DistillConfig | None = None
     workers: int | None = Field(default=None, ge=0, le=1024)
     seed: int = Field(default=0, ge=0, lt=2**63)

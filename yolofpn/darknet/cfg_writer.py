@@ -11,6 +11,7 @@ from yolofpn.models.darknet import Darknet, Darknet19, ResidualBlock
 from yolofpn.models.fpn import ConcatFPN, ConcatLevel
 from yolofpn.models.layers import ConvBNAct
 from yolofpn.models.yolo import YOLO
+from yolofpn.models.yolov3_tiny import PoolInPlace, TinyDarknet, TinyFPN
 
 _HEAD = "# Written by yolofpn from a native model; for inference: training keys are left out."
 
@@ -28,22 +29,20 @@ def write_cfg(model: YOLO, input: InputConfig) -> str:
     require_darknet_counterpart(model)
     if any(spec.softmax for spec in model.specs.values()):
         raise UserError("Darknet's [yolo] knows no classes: softmax: this model has no counterpart there")
-    assert isinstance(model.backbone, Darknet | Darknet19) and isinstance(model.neck, ConcatFPN)
     sections = _Sections()
     net = {"width": input.size[1], "height": input.size[0], "channels": 3}
     # Where nothing is said Darknet's readers differ in what they do with the picture's shape.
     sections.lines += _section("net", **net, letter_box=int(input.resize == "letterbox"))
-    features = (
-        _darknet19(sections, model.backbone)
-        if isinstance(model.backbone, Darknet19)
-        else _darknet(sections, model.backbone)
-    )
+    features = _backbone(sections, model.backbone)
+    assert isinstance(model.neck, ConcatFPN | TinyFPN)
     above: int | None = None
     for k in reversed(model.neck.built_levels):
         level = model.neck.get_submodule(f"p{k}")
-        assert isinstance(level, ConcatLevel)
         above_or_none = above if model.neck.top_down else None
-        above = _neck_level(sections, level, features[f"c{k}"], above_or_none)
+        if isinstance(level, ConcatLevel):
+            above = _neck_level(sections, level, features[f"c{k}"], above_or_none)
+        else:
+            above = _tiny_level(sections, level, features[f"c{k}"], above_or_none)
         if k in model.neck.levels:
             _head_level(sections, model, f"p{k}")
     return "\n".join([_HEAD, *sections.lines]) + "\n"
@@ -93,6 +92,18 @@ def _section(kind: str, **keys: object) -> list[str]:
     return ["", f"[{kind}]", *(f"{key}={value}" for key, value in keys.items())]
 
 
+def _backbone(sections: _Sections, backbone: nn.Module) -> dict[str, int]:
+    """The backbone; the layer of each c<k>."""
+    match backbone:
+        case Darknet19():
+            return _darknet19(sections, backbone)
+        case TinyDarknet():
+            return _darknet_tiny(sections, backbone)
+        case Darknet():
+            return _darknet(sections, backbone)
+    raise AssertionError("require_darknet_counterpart lets no other backbone pass")
+
+
 def _darknet(sections: _Sections, backbone: Darknet) -> dict[str, int]:
     """The backbone; the layer of each c<k>."""
     sections.conv(backbone.stem)
@@ -118,6 +129,27 @@ def _darknet19(sections: _Sections, backbone: Darknet19) -> dict[str, int]:
             sections.conv(conv)
         features[f"c{level}"] = sections.last
     return features
+
+
+def _darknet_tiny(sections: _Sections, backbone: TinyDarknet) -> dict[str, int]:
+    features = {}
+    for level, stage in enumerate(backbone.stages):
+        for layer in stage.children():
+            if isinstance(layer, ConvBNAct):
+                sections.conv(layer)
+            else:
+                sections.add("maxpool", size=2, stride=1 if isinstance(layer, PoolInPlace) else 2)
+        features[f"c{level}"] = sections.last
+    return features
+
+
+def _tiny_level(sections: _Sections, reduce: nn.Module, feature: int, above: int | None) -> int:
+    if above is None:
+        sections.conv(reduce)
+        return sections.last
+    sections.take(above)
+    sections.conv(reduce)
+    return sections.take(sections.add("upsample", stride=2), feature)
 
 
 def _neck_level(sections: _Sections, level: ConcatLevel, feature: int, above: int | None) -> int:

@@ -25,6 +25,10 @@ from yolofpn.models.darknet import Darknet, Darknet19, DarknetClassifier
 from yolofpn.models.fpn import ConcatFPN
 from yolofpn.models.layers import ConvBNAct
 from yolofpn.models.yolo import YOLO
+from yolofpn.models.yolov3_tiny import TinyDarknet, TinyFPN
+
+DARKNET_BACKBONES = (Darknet, Darknet19, TinyDarknet)
+DARKNET_NECKS = (ConcatFPN, TinyFPN)
 
 
 def native_layers(model: YOLO) -> list[WeightLayer]:
@@ -34,11 +38,11 @@ def native_layers(model: YOLO) -> list[WeightLayer]:
         UserError: the model has no Darknet counterpart: its backbone is none of Darknet's, or its neck adds instead of
             concatenating.
     """
-    if not isinstance(model.backbone, Darknet | Darknet19):
+    if not isinstance(model.backbone, DARKNET_BACKBONES):
         raise UserError("Darknet's files hold Darknet backbones: this model has another one")
-    if not isinstance(model.neck, ConcatFPN):
+    if not isinstance(model.neck, DARKNET_NECKS):
         raise UserError(
-            "Darknet's YOLOv3 concatenates: only models with a neck of type concat read and write its files"
+            "Darknet's YOLOv3 concatenates: only models with a neck of type concat or tiny read and write its files"
         )
     layers = list(_layers_of(model.backbone))
     for level in reversed(model.neck.built_levels):
@@ -84,8 +88,8 @@ def require_darknet_counterpart(model: YOLO) -> None:
     """
     slopes = {module.negative_slope for module in model.modules() if isinstance(module, nn.LeakyReLU)}
     foreign = {
-        "other backbones than its own": not isinstance(model.backbone, Darknet | Darknet19),
-        "other necks than one of type concat": not isinstance(model.neck, ConcatFPN),
+        "other backbones than its own": not isinstance(model.backbone, DARKNET_BACKBONES),
+        "other necks than those of type concat and tiny": not isinstance(model.neck, DARKNET_NECKS),
         "upsample: bilinear": getattr(model.neck, "upsample", "nearest") != "nearest",
         "xy: linear": any(spec.linear_xy for spec in model.specs.values()),
         "a leaky_slope other than 0.1": slopes != {0.1},
@@ -118,10 +122,10 @@ def load_classifier(model: DarknetClassifier, path: str | Path) -> LoadedLayers:
 
 def _layers_of(module: nn.Module) -> Iterator[WeightLayer]:
     """Convolutions in the order in which they were made, which is Darknet's, each with its batch norm if it has one."""
-    for child in module.children():
-        if isinstance(child, ConvBNAct):
-            yield WeightLayer(child.conv, child.norm)
-        elif isinstance(child, nn.Conv2d):
-            yield WeightLayer(child)
-        else:
+    if isinstance(module, ConvBNAct):
+        yield WeightLayer(module.conv, module.norm)
+    elif isinstance(module, nn.Conv2d):
+        yield WeightLayer(module)
+    else:
+        for child in module.children():
             yield from _layers_of(child)

@@ -26,12 +26,14 @@ class SampleKey:
         epoch: epoch that the sample belongs to, from 0.
         size: (height, width) of the network's input in pixels.
         repeat: how often the epoch has shown the picture before; each time it is varied anew.
+        combine: whether mosaic and mixup may put it together with others.
     """
 
     index: int
     epoch: int
     size: tuple[int, int]
     repeat: int = 0
+    combine: bool = True
 
 
 class Draw(IntEnum):
@@ -75,6 +77,8 @@ class TrainBatchSampler(Sampler[list[SampleKey]]):
         samples_per_epoch: pictures of an epoch with their repeats, before its last batch is filled up.
         epoch: the epoch that iteration gives; set with ``start_epoch``.
         start_batch: the first batch that it gives.
+        combine_epochs: epochs from this one on do without mosaic and mixup; None: all epochs have them.
+        most_batches: an epoch is at most so many, of pictures drawn anew each time; None: every picture.
     """
 
     def __init__(
@@ -87,6 +91,8 @@ class TrainBatchSampler(Sampler[list[SampleKey]]):
         rank: int = 0,
         world_size: int = 1,
         repeat_factors: NDArray[np.float64] | None = None,
+        combine_epochs: int | None = None,
+        most_batches: int | None = None,
     ) -> None:
         """A sampler at the start of epoch 0.
 
@@ -98,6 +104,8 @@ class TrainBatchSampler(Sampler[list[SampleKey]]):
             rank: of this process, in 0 .. world_size - 1.
             world_size: number of processes.
             repeat_factors: [N] how often an epoch shows each picture on average, 1 or more; None: once.
+            combine_epochs: epochs from this one on do without mosaic and mixup; None: all epochs have them.
+            most_batches: an epoch is at most so many; None: every picture.
 
         Raises:
             ValueError: there are no samples or sizes, or a number is out of its range.
@@ -114,6 +122,8 @@ class TrainBatchSampler(Sampler[list[SampleKey]]):
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
+        self.combine_epochs = combine_epochs
+        self.most_batches = most_batches
         self._repeat_factors = factors
         self.epoch = 0
         self.start_batch = 0
@@ -121,6 +131,11 @@ class TrainBatchSampler(Sampler[list[SampleKey]]):
     @property
     def batches_per_epoch(self) -> int:
         """Batches of a whole epoch on this rank, and on every other."""
+        return min(self._all_batches, self.most_batches or self._all_batches)
+
+    @property
+    def _all_batches(self) -> int:
+        """Batches that show every picture."""
         return -(-self.samples_per_epoch // (self.batch_size * self.world_size))
 
     def start_epoch(self, epoch: int, start_batch: int = 0) -> None:
@@ -143,11 +158,12 @@ class TrainBatchSampler(Sampler[list[SampleKey]]):
         index = np.repeat(np.arange(len(counts)), counts)
         repeat = np.arange(len(index)) - np.repeat(np.cumsum(counts) - counts, counts)
         order = random_generator(self.seed, Draw.ORDER, epoch).permutation(self.samples_per_epoch)
-        order = np.resize(order, (self.batches_per_epoch, self.world_size, self.batch_size))
+        order = np.resize(order, (self._all_batches, self.world_size, self.batch_size))
+        combine = self.combine_epochs is None or epoch < self.combine_epochs
         for batch in range(self.start_batch, self.batches_per_epoch):
             size, own = self.size_of(epoch, batch), order[batch, self.rank]
             drawn = zip(index[own].tolist(), repeat[own].tolist(), strict=True)
-            yield [SampleKey(picture, epoch, size, number) for picture, number in drawn]
+            yield [SampleKey(picture, epoch, size, number, combine) for picture, number in drawn]
 
     def size_of(self, epoch: int, batch: int) -> tuple[int, int]:
         """(height, width) of one batch, the same on all ranks."""

@@ -35,7 +35,6 @@ class TrainingSamples(Dataset[Sample]):
         *,
         seed: int = 0,
         resize: ResizeMode = "letterbox",
-        combine_epochs: int | None = None,
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
         """Sets up the transforms.
@@ -45,14 +44,12 @@ class TrainingSamples(Dataset[Sample]):
             augmentation: ranges and probabilities; None for pictures that are only resized.
             seed: of all that is random, not negative.
             resize: how single pictures are brought to the network's size.
-            combine_epochs: in epochs from this one on there is no mosaic and no mixup; None: there always are.
             cache_bytes: how much memory every process may use to keep decoded pictures.
         """
         self._dataset = dataset
         self._augmentation = augmentation
         self._seed = seed
         self._resize: ResizeMode = resize
-        self._combine_epochs = combine_epochs
         self._cache = PictureCache(dataset, cache_bytes)
         if augmentation is not None:
             self._view_of_single = RandomView(augmentation, move=True)
@@ -81,12 +78,11 @@ class TrainingSamples(Dataset[Sample]):
     def _varied(
         self, augmentation: Augmentation, key: SampleKey, reading: Reading, rng: np.random.Generator
     ) -> LabelledImage:
-        combine = self._combine_epochs is None or key.epoch < self._combine_epochs
-        if combine and rng.random() < augmentation.mosaic:
+        if key.combine and rng.random() < augmentation.mosaic:
             picture = self._mosaic(augmentation, key, reading, rng)
         else:
             picture = self._single(augmentation, reading.picture(key.index), key.size, rng)
-        if combine and rng.random() < augmentation.mixup:
+        if key.combine and rng.random() < augmentation.mixup:
             other = reading.picture(int(rng.integers(len(self))))
             picture = mixup(picture, self._single(augmentation, other, key.size, rng))
         return picture

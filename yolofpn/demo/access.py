@@ -156,7 +156,11 @@ class AuthMiddleware:
         if address in self._waiting:
             seconds = f"{max(1, round(self._wrong_password_seconds))}"
             return JSONResponse({"error": "wait a second between attempts"}, 429, {"Retry-After": seconds})
-        given = urllib.parse.parse_qs(body.decode(errors="replace"), max_num_fields=10).get("password", [""])[0]
+        try:
+            fields = urllib.parse.parse_qs(body.decode(errors="replace"), max_num_fields=10)
+        except ValueError:  # more fields than that
+            return JSONResponse({"error": "expected a password alone"}, 400)
+        given = fields.get("password", [""])[0]
         if hmac.compare_digest(given.encode(), (self._password or "").encode()):
             response = RedirectResponse("/", 303)
             response.headers["set-cookie"] = self._cookie_text(self._sessions.begin(address), request.scope)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +18,7 @@ from yolofpn.graphs.libraries import import_extra
 from yolofpn.graphs.onnx_graph import ONNXGraph, open_session
 from yolofpn.graphs.openvino_graph import OpenVINOGraph
 from yolofpn.models.postprocess import MapSpec, postprocess_maps
+from yolofpn.reading import ParseError, parse_json
 from yolofpn.structures import Detections, Limits, Target
 
 METADATA_KEY = "yolofpn"
@@ -164,8 +164,8 @@ def read_exported(path: Path) -> ExportedDetector:
     if text is None:
         raise UserError(f"{path}: does not say which detector it is: only graphs that export.py wrote are read")
     try:
-        tree: Any = json.loads(text)
-    except ValueError:
+        tree: Any = parse_json(text)
+    except ParseError:
         raise UserError(f"{path}: its metadata is damaged: export it again") from None
     info = validate(GraphInfo, tree, str(path))
     exported = ExportedDetector(path, info)

@@ -142,6 +142,21 @@ def write_errors(path: Path) -> Iterator[None]:
         ) from None
 
 
+_locks: set[int] = set()  # handles that hold a folder
+
+
+def _leave_locks_to_the_parent() -> None:
+    """A process that loads images may outlive a run that was killed; the folder must be free all the same."""
+    for handle in _locks:
+        with contextlib.suppress(OSError):
+            os.close(handle)
+    _locks.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_locks_to_the_parent)
+
+
 @contextlib.contextmanager
 def locked_output(folder: Path) -> Iterator[None]:
     """Keep other runs out of an existing output folder; the system ends the lock with the process that holds it.
@@ -151,14 +166,18 @@ def locked_output(folder: Path) -> Iterator[None]:
     """
     with write_errors(folder):
         # A folder can be locked itself, which leaves no file behind, except on Windows.
+        owner = os.getpid()
         place = folder / ".lock" if sys.platform == "win32" else folder
         handle = os.open(place, os.O_RDWR | os.O_CREAT if sys.platform == "win32" else os.O_RDONLY)
     try:
         if not _try_lock(handle):
             raise UserError(f"{folder}: another run writes there: wait for its end, or choose another --output")
+        _locks.add(handle)
         yield
     finally:
-        os.close(handle)
+        if owner == os.getpid():  # in a forked process it is closed already
+            _locks.discard(handle)
+            os.close(handle)
 
 
 def _try_lock(handle: int) -> bool:

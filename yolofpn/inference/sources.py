@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import io
+import re
 import sys
 import urllib.parse
 import urllib.request
@@ -201,7 +202,8 @@ def _is_number(spec: str) -> bool:
 
 def _lines_of(path: Path) -> list[str]:
     try:
-        lines = read_text(path).splitlines()
+        # Not splitlines: it also ends lines at characters that a file's name may hold.
+        lines = re.split(r"[\r\n]+", read_text(path))
     except (OSError, ParseError) as error:
         raise InputError(f"{path}: not a readable list of sources ({error}); write one path per line") from None
     if not any(line.strip() and not line.strip().startswith("#") for line in lines):

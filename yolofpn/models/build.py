@@ -13,6 +13,7 @@ from yolofpn.config import (
     ConcatNeckConfig,
     Darknet19Config,
     Darknet53Config,
+    EfficientNetLiteConfig,
     FastRCNNHeadConfig,
     InputConfig,
     ModelConfig,
@@ -24,6 +25,8 @@ from yolofpn.config import (
     ScaledDarknetConfig,
     SimOTAConfig,
     StridedConfig,
+    TinyDarknetConfig,
+    TinyNeckConfig,
     YOLOHeadConfig,
     YOLOLossConfig,
 )
@@ -32,6 +35,7 @@ from yolofpn.models.assigner import BestAnchorAssigner, SimOTAAssigner
 from yolofpn.models.build_two_stage import build_proposal_head, build_region_head, build_two_stage_head
 from yolofpn.models.conv5_body import Conv5Body
 from yolofpn.models.darknet import Darknet, Darknet19, darknet53, scaled_darknet
+from yolofpn.models.efficientnet_lite import EfficientNetLite
 from yolofpn.models.fast_rcnn import FastRCNN
 from yolofpn.models.faster_rcnn import FasterRCNN
 from yolofpn.models.fpn import AddFPN, ConcatFPN, NoNeck
@@ -43,6 +47,7 @@ from yolofpn.models.strided import StridedBackbone
 from yolofpn.models.yolo import YOLO
 from yolofpn.models.yolo_head import YOLOHead
 from yolofpn.models.yolo_loss import YOLOLoss
+from yolofpn.models.yolov3_tiny import TinyDarknet, TinyFPN
 from yolofpn.structures import FeatureInfo, Limits
 
 NativeDetector: TypeAlias = YOLO | FasterRCNN | FastRCNN | ProposalNetwork
@@ -60,7 +65,7 @@ def build_model(
     detector: NativeDetector
     match model.head:
         case YOLOHeadConfig() as config:
-            head = YOLOHead(neck.feature_info, len(config.anchors[0]), num_classes, model.norm_eps)
+            head = YOLOHead(neck.feature_info, len(config.anchors[0]), num_classes, model.norm_eps, config.channels)
             specs = build_map_specs(config, neck.feature_info)
             loss = build_yolo_loss(config.loss, specs)
             detector = YOLO(normalize, backbone, neck, head, specs, num_classes, limits, loss)
@@ -110,7 +115,9 @@ def set_leaky_slope(network: nn.Module, slope: float) -> None:
             module.negative_slope = slope
 
 
-def build_backbone(model: ModelConfig) -> Darknet | Darknet19 | ResNet | StridedBackbone:
+def build_backbone(
+    model: ModelConfig,
+) -> Darknet | Darknet19 | ResNet | StridedBackbone | EfficientNetLite | TinyDarknet:
     """Images -> {"c2" ... "c5"}; without the top-down way it ends at the coarsest level that is needed."""
     whole = model.neck.top_down or model.has_conv5_head
     top_level = TOP_LEVEL if whole else model.neck.levels[-1]
@@ -125,15 +132,21 @@ def build_backbone(model: ModelConfig) -> Darknet | Darknet19 | ResNet | Strided
             return ResNet(depth, norm, model.norm_eps, top_level)
         case StridedConfig(width=width):
             return StridedBackbone(width, model.norm_eps, top_level)
+        case EfficientNetLiteConfig(variant=variant):
+            return EfficientNetLite(variant, top_level)
+        case TinyDarknetConfig(top_channels=top_channels):
+            return TinyDarknet(model.norm_eps, top_level, top_channels)
 
 
-def build_neck(model: ModelConfig, feature_info: Mapping[str, FeatureInfo]) -> ConcatFPN | AddFPN | NoNeck:
+def build_neck(model: ModelConfig, feature_info: Mapping[str, FeatureInfo]) -> ConcatFPN | AddFPN | TinyFPN | NoNeck:
     """{"c2" ... "c5"} -> {"p3" ...}."""
     neck = model.neck
     switches = {"top_down": neck.top_down, "lateral": neck.lateral}
     match neck:
         case NoNeckConfig():
             return NoNeck(feature_info, neck.levels)
+        case TinyNeckConfig():
+            return TinyFPN(feature_info, neck.levels, neck.channels, norm_eps=model.norm_eps, upsample=neck.upsample)
         case ConcatNeckConfig():
             return ConcatFPN(
                 feature_info,

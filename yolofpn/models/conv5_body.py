@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeAlias
 
 from torch import Tensor, nn
 
 from yolofpn.models.darknet import Darknet, Darknet19
+from yolofpn.models.efficientnet_lite import EfficientNetLite
 from yolofpn.models.resnet import ResNet
 from yolofpn.models.strided import StridedBackbone
+from yolofpn.models.yolov3_tiny import TinyDarknet
 
-_NAME_OF_CONV5 = {ResNet: "layer4", Darknet: "stages.4", Darknet19: "stages.5", StridedBackbone: "blocks.4"}
+Backbone: TypeAlias = ResNet | Darknet | Darknet19 | StridedBackbone | EfficientNetLite | TinyDarknet
 
 
 class Conv5Body(nn.Module):
@@ -23,9 +26,9 @@ class Conv5Body(nn.Module):
         taken_from: where the stage was in the backbone, as in ``backbone.layer4``.
     """
 
-    def __init__(self, backbone: ResNet | Darknet | Darknet19 | StridedBackbone) -> None:
+    def __init__(self, backbone: Backbone) -> None:
         super().__init__()
-        name = _NAME_OF_CONV5[type(backbone)]
+        name = backbone.conv5
         self.taken_from = f"backbone.{name}"
         self.pool = backbone.pool if isinstance(backbone, Darknet19) else nn.Identity()  # its stages do not stride
         self.stage = backbone.get_submodule(name)

@@ -41,6 +41,8 @@ class Darknet(nn.Module):
         feature_info: channels and stride of c2, c3 ... up to the last stage, which is c5 where there are five.
     """
 
+    conv5 = "stages.4"
+
     def __init__(
         self, depths: Sequence[int], channels: Sequence[int], norm_eps: float = 1e-5, stem_stride: int = 1
     ) -> None:
@@ -93,6 +95,8 @@ class Darknet19(nn.Module):
     Attributes:
         feature_info: channels and stride of c2, c3 ... c<top_level>.
     """
+
+    conv5 = "stages.5"
 
     def __init__(self, norm_eps: float = 1e-5, top_level: int = 5) -> None:
         super().__init__()

@@ -148,6 +148,8 @@ class ResNet(nn.Module):
         feature_info: channels and stride of c2, c3 ... c<top_level>.
     """
 
+    conv5 = "layer4"
+
     def __init__(self, depth: ResNetDepth, norm: NormKind = "live", norm_eps: float = 1e-5, top_level: int = 5) -> None:
         super().__init__()
         expansion = (Bottleneck if depth >= _BOTTLENECKS_FROM else BasicBlock).expansion

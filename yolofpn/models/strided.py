@@ -20,6 +20,8 @@ class StridedBackbone(nn.Module):
         feature_info: channels and stride of c2, c3 ... c<top_level>.
     """
 
+    conv5 = "blocks.4"
+
     def __init__(self, width: int = 64, norm_eps: float = 1e-5, top_level: int = 5) -> None:
         super().__init__()
         self.blocks = nn.ModuleList()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -20,14 +20,20 @@ class YOLOHead(nn.Module):
         num_anchors: A, per cell.
         num_classes: C.
         norm_eps: of batch norm.
+        channels: of the 3x3 convolution of each level; by default twice the neck's.
     """
 
     def __init__(
-        self, feature_info: Mapping[str, FeatureInfo], num_anchors: int, num_classes: int, norm_eps: float = 1e-5
+        self,
+        feature_info: Mapping[str, FeatureInfo],
+        num_anchors: int,
+        num_classes: int,
+        norm_eps: float = 1e-5,
+        channels: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        for name, info in feature_info.items():
-            wide = 2 * info.channels
+        widths = channels or [2 * info.channels for info in feature_info.values()]
+        for (name, info), wide in zip(feature_info.items(), widths, strict=True):
             level = nn.Sequential()
             level.add_module("conv", ConvBNAct(info.channels, wide, 3, norm_eps=norm_eps))
             level.add_module("predict", nn.Conv2d(wide, num_anchors * (5 + num_classes), 1))

@@ -149,7 +149,7 @@ def training_command(job: Job, study: Study, options: StudyOptions) -> list[str]
     flags = {
         "--cfg": options.study.parent / job.row.cfg,
         "--data": size.data,
-        "--weights": size.weights,
+        "--weights": size.weights or "none",
         "--seed": job.seed,
         "--device": size.device,
         "--output": job.weights,

@@ -33,6 +33,7 @@ class Progress:
         batch: batches of it that are done.
         step: optimiser steps that are done.
         seconds: of training so far, over all of its parts.
+        evaluation_seconds: of measuring so far, likewise.
         best_ap: the best AP so far; -1 before the first evaluation.
         best_epoch: where it was reached.
         worse_evaluations: evaluations since then.
@@ -44,6 +45,7 @@ class Progress:
     batch: int = 0
     step: int = 0
     seconds: float = 0.0
+    evaluation_seconds: float = 0.0
     best_ap: float = -1.0
     best_epoch: int = -1
     worse_evaluations: int = 0
@@ -79,6 +81,7 @@ class _PlainProgress(StrictModel):
     batch: NonNegativeInt
     step: NonNegativeInt
     seconds: NonNegativeFloat
+    evaluation_seconds: NonNegativeFloat = 0.0
     best_ap: float
     best_epoch: int = Field(ge=-1, le=10**9)
     worse_evaluations: NonNegativeInt

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
@@ -21,13 +22,19 @@ from yolofpn.evaluation.metrics import Metrics
 from yolofpn.inference.output_files import write_lines
 from yolofpn.memory_errors import is_out_of_memory
 from yolofpn.training.checkpoint import BEST, LAST, Progress, RunFacts, save_checkpoint
-from yolofpn.training.distributed import Ranks, gather, mean_over_ranks, take_from_main
+from yolofpn.training.distributed import Ranks, from_main, gather, mean_over_ranks, take_from_main
+from yolofpn.training.durations import describe_time
 from yolofpn.training.interrupt import StopRequest
 from yolofpn.training.learner import Learner, Update
 from yolofpn.training.logger import METRIC_COLUMNS, RunLog
 from yolofpn.training.optim import keep_norm_statistics, learning_rate_factor
+from yolofpn.training.plan import with_epochs
 from yolofpn.training.random_state import RandomState, random_state
+from yolofpn.training.rehearsal import TimeBudget, epochs_that_fit
+from yolofpn.training.step_report import StepReport
 from yolofpn.weights import RUN_WEIGHTS, save_weights
+
+EMA_SHARE = 0.03  # of a run's steps that the moving average spans at most
 
 
 @dataclass
@@ -45,6 +52,7 @@ class Trainer:
         ranks: which of how many processes this is.
         progress: how far the run has come.
         say: prints a line.
+        budget: how long the run should take; epochs are then added or dropped as its speed turns out.
     """
 
     learner: Learner
@@ -57,6 +65,7 @@ class Trainer:
     ranks: Ranks
     progress: Progress
     say: Callable[[str], None]
+    budget: TimeBudget | None = None
     _stopping: bool = False
     _saving: bool = False
     _random_states: list[RandomState] = field(default_factory=list)
@@ -65,6 +74,8 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self._request = StopRequest(announce=self.ranks.is_main)
+        self._set_average()
+        self._report = StepReport(self.say, sys.stderr if self.ranks.is_main else None)
 
     @property
     def config(self) -> TrainConfig:
@@ -105,6 +116,7 @@ class Trainer:
                 self._train_epoch()
                 if self._stopping:
                     break
+                self._keep_to_budget()
                 try:
                     with self._request.raising():
                         metrics = self._evaluate()
@@ -124,22 +136,31 @@ class Trainer:
         batches = iter(self.loader)
         group_size = batches_per_step(self.config, self.ranks.world_size)
         self._epoch_start = start = time.monotonic()
+        self._report.start(progress.epoch + 1, self.config.epochs, self.steps_per_epoch, progress.batch // group_size)
+        with closing(self._report):
+            self._take_steps(batches, group_size, start)
+        self._gather_random_states()
+
+    def _take_steps(self, batches: Iterator[Batch], group_size: int, start: float) -> None:
+        """Step after step until the epoch ends or someone wants to stop."""
+        progress = self.progress
         while group := list(islice(batches, group_size)):
             self._step(group)
             progress.batch += len(group)
             progress.seconds += time.monotonic() - start
             start = time.monotonic()
-            if self._stopping or self._saving:
-                self._gather_random_states()
+            images = sum(len(batch) for batch in group) * self.ranks.world_size
+            self._report.step(images, {name: value / progress.batch for name, value in progress.loss_sums.items()})
             if self._stopping:
                 return
             if self._saving:
+                self._gather_random_states()
                 self._save(LAST)
-        self._gather_random_states()
 
     def _step(self, group: list[Batch]) -> None:
         """One optimiser step from the gradients of one or more batches."""
         progress = self.progress
+        self.learner.note_progress(progress.step / max(1, self.config.epochs * self.steps_per_epoch))
         losses = self.learner.add_gradients(group)
         due = time.monotonic() - self._last_save > 60 * self.config.checkpoint_minutes
         wishes = torch.tensor([float(self._request.requested), float(due)], device=self.learner.device)
@@ -174,7 +195,37 @@ class Trainer:
         if epoch < self.config.epochs and epoch % self.config.eval_interval:
             return None
         take_from_main(self.learner.averaged)
-        return self.evaluate(self.learner.averaged)
+        start = time.monotonic()
+        metrics = self.evaluate(self.learner.averaged)
+        self.progress.evaluation_seconds += time.monotonic() - start
+        if self.budget:
+            self.budget.evaluation_seconds = time.monotonic() - start
+        return metrics
+
+    def _keep_to_budget(self) -> None:
+        """After an epoch: change the number of epochs if the run would take too long, or could take longer."""
+        if self.budget is None:
+            return
+        done = self.progress.epoch + 1
+        seconds = time.monotonic() - self._epoch_start
+        epochs = from_main(epochs_that_fit(self.budget, done, self.config.epochs, self.config.eval_interval, seconds))
+        if epochs != self.config.epochs:
+            self.say(f"time: {epochs} epochs fit, not {self.config.epochs}")
+            self.set_epochs(epochs)
+
+    def set_epochs(self, epochs: int, **changes: int | None) -> None:
+        """Make the run so long; ``changes`` are other values of the section train."""
+        config = with_epochs(self.facts.config, epochs, **changes)
+        self.facts = replace(self.facts, config=config)
+        self.sampler.combine_epochs = max(0, epochs - config.augment.close_epochs)
+        self.sampler.most_batches = config.train.epoch_batches
+        self._set_average()
+
+    def _set_average(self) -> None:
+        """Let the moving average follow over a fixed share of the run, if that is shorter than the config says."""
+        if self.learner.ema is not None:
+            steps = max(2.0, EMA_SHARE * self.config.epochs * self.steps_per_epoch)
+            self.learner.ema.decay = min(self.config.ema_decay, 1 - 1 / steps)
 
     def _end_epoch(self, metrics: Metrics | None) -> None:
         """Judge, write down, save."""
@@ -262,10 +313,3 @@ def describe_epoch(row: Mapping[str, float | int], epochs: int, seconds: float) 
         line += f"  AP {row['AP']:.3f} AP50 {row['AP50']:.3f}"
     left = round(epochs - row["epoch"])
     return f"{line}  {describe_time(seconds)}" + (f", {describe_time(seconds * left)} left" if left else "")
-
-
-def describe_time(seconds: float) -> str:
-    """'8 s', '12 min' or '3.5 h'."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"

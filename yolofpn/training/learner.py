@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from yolofpn.data.loader import Batch
 from yolofpn.models.yolo_loss import Losses
+from yolofpn.training.distill import Distillation
 from yolofpn.training.ema import ModelEMA
 from yolofpn.training.optim import set_learning_rate
 
@@ -63,6 +64,12 @@ class Learner:
     def averaged(self) -> nn.Module:
         """What is evaluated and kept: the moving average, or the model itself where there is none."""
         return self.ema.model if self.ema else self.model
+
+    def note_progress(self, share: float) -> None:
+        """Say how much of the run has passed, in [0, 1]; a teacher's part shrinks with it."""
+        network = self.network.module if isinstance(self.network, DistributedDataParallel) else self.network
+        if isinstance(network, Distillation):
+            network.progress = share
 
     def add_gradients(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
         """Backward through each batch from zeroed gradients; the losses by name, each summed over the batches.

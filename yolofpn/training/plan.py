@@ -26,7 +26,11 @@ OVERFIT_OVERRIDES = (
     "train.patience=null",
     "train.nominal_batch_size=1",
     "train.repeat_thresh=0",
+    "train.reference_images=null",
 )
+# Epochs fall with the root of the number of images, roughly: a few images need many steps too, but get learnt by heart.
+EPOCHS_EXPONENT = 0.55
+LEAST_EPOCHS, MOST_EPOCHS = 20, 600
 OVERFIT_EPOCHS = 300
 OVERFIT_BATCH = 16
 OVERFIT_EVALUATIONS = 10
@@ -43,6 +47,7 @@ class TrainOptions:
     overfit: int | None = None
     dry_run: bool = False
     epochs: int | None = None
+    minutes: float | None = None
     batch_size: int | None = None
     img_size: tuple[int, int] | None = None
     device: str | None = None
@@ -90,24 +95,29 @@ def make_plan(options: TrainOptions) -> Plan:
         raise UserError("name a model with --cfg, such as --cfg cfg/yolofpn-tiny.yaml, or a run with --resume")
     values = {
         "train.epochs": options.epochs,
+        "train.minutes": options.minutes,
         "train.batch_size": options.batch_size,
         "input.size": options.img_size,
         "train.workers": options.workers,
         "train.seed": options.seed,
         "data.source": options.data,
     }
+    if options.epochs or options.minutes or any(word.startswith("train.epochs=") for word in options.overrides):
+        given_length = ["train.reference_images=null"]
+    else:
+        given_length = []
     given = [f"{key}={as_yaml(value)}" for key, value in values.items() if value is not None]
     if options.overfit is not None:
         batch = f"train.batch_size={min(options.overfit, OVERFIT_BATCH)}"
         given = [*OVERFIT_OVERRIDES, f"train.epochs={OVERFIT_EPOCHS}", batch, *given]
-    config = with_absolute_paths(load_config(options.cfg, [*given, *options.overrides]))
+    config = with_absolute_paths(load_config(options.cfg, [*given_length, *given, *options.overrides]))
     if options.overfit is not None and not any(word.startswith("train.eval_interval=") for word in options.overrides):
         config = change_train(config, eval_interval=max(1, config.train.epochs // OVERFIT_EVALUATIONS))
     return Plan(
         config,
         name=options.cfg.stem,
         output=options.output,
-        weights=None if options.weights == "none" else options.weights,
+        weights=None if options.weights == "none" else options.weights or "auto",
         overfit=options.overfit,
         device=options.device or "auto",
         dry_run=options.dry_run,
@@ -195,6 +205,28 @@ def _absolute(path: str) -> str:
 def change_train(config: Config, **values: Any) -> Config:  # noqa: ANN401
     """``config`` with other values in its section ``train``; what the YAML file itself sets is still known."""
     return config.model_copy(update={"train": config.train.model_copy(update=values)})
+
+
+def with_epochs_for(config: Config, images: int) -> Config:
+    """The config of a run on so many images, if its number of epochs depends on them."""
+    reference = config.train.reference_images
+    if reference is None:
+        return config
+    epochs = round(config.train.epochs * (reference / images) ** EPOCHS_EXPONENT)
+    return with_epochs(config, max(LEAST_EPOCHS, min(epochs, MOST_EPOCHS)), reference_images=None)
+
+
+def with_epochs(config: Config, epochs: int, **changes: int | None) -> Config:
+    """The config of a longer or shorter run; its epochs without mosaic stay the same share of it.
+
+    Args:
+        config: of the run.
+        epochs: of the whole run.
+        changes: other values of the section train.
+    """
+    close = round(config.augment.close_epochs * epochs / config.train.epochs)
+    changed = change_train(config, epochs=epochs, **changes)
+    return changed.model_copy(update={"augment": config.augment.model_copy(update={"close_epochs": close})})
 
 
 def _refuse_changes(options: TrainOptions) -> None:

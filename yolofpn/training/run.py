@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from yolofpn.training.engine import Trainer
 from yolofpn.training.pictures import first_batch, save_train_batch, save_val_batch
 from yolofpn.training.plan import Plan
 from yolofpn.training.plots import plot_average_precision, plot_labels, plot_losses
+from yolofpn.training.rehearsal import TimeBudget, rehearse, schedule_for
 from yolofpn.training.run_folder import closing_lines, prepare_run_folder
 from yolofpn.training.setup import Setup, build_trainer, set_up
 from yolofpn.training.splits import repeat_lines, training_sampler, training_samples
@@ -31,6 +33,7 @@ def train(plan: Plan) -> int:
     Raises:
         UserError: data, weights or config do not allow it.
     """
+    started = time.monotonic()
     wanted = choose_device(plan.device)
     with ExitStack() as locks, join_ranks(wanted) as ranks:
         say = partial(print, flush=True) if ranks.is_main else _silence
@@ -45,6 +48,8 @@ def train(plan: Plan) -> int:
                 dry_run(setup, run_dir)
             return 0
         trainer = build_trainer(setup, run_dir)
+        if setup.config.train.minutes is not None:
+            keep_time(setup, trainer, started)
         for line in (*repeat_lines(setup.config, setup.splits.train), opening_line(setup, trainer)):
             say(line)
         finished = trainer.run()
@@ -60,6 +65,25 @@ def train(plan: Plan) -> int:
         return 0 if finished else 1
 
 
+def keep_time(setup: Setup, trainer: Trainer, started: float) -> None:
+    """Give the run as many epochs as fit into the time that it should take."""
+    minutes = trainer.config.minutes
+    assert minutes is not None
+    progress = trainer.progress
+    spent = progress.seconds + progress.evaluation_seconds
+    trainer.budget = TimeBudget(60 * minutes, started - spent)
+    if progress.step:
+        return
+    pace = rehearse(trainer.learner, trainer.loader)
+    batches_of_val = len(setup.splits.val) / trainer.config.batch_size
+    trainer.budget.evaluation_seconds = batches_of_val * pace.seconds_per_batch / 3
+    epochs, batches = from_main(schedule_for(trainer.budget, pace, trainer.sampler.batches_per_epoch))
+    trainer.set_epochs(epochs, epoch_batches=batches, eval_interval=-(-epochs // trainer.budget.evaluations))
+    images_per_second = trainer.config.batch_size / pace.seconds_per_batch
+    part = f" of {batches} batches each" if batches else ""
+    setup.say(f"time: {images_per_second:.1f} images/s: {epochs} epochs{part} fit into {minutes:g} minutes")
+
+
 def opening_line(setup: Setup, trainer: Trainer) -> str:
     """What begins, or goes on, and where it is written."""
     parameters = sum(parameter.numel() for parameter in setup.model.parameters())
@@ -68,7 +92,7 @@ def opening_line(setup: Setup, trainer: Trainer) -> str:
     progress = trainer.progress
     goes_on = f"; goes on in epoch {progress.epoch + 1} at step {progress.step}" if progress.step else ""
     return (
-        f"training: {parameters / 1e6:.1f} M parameters, {setup.config.train.epochs} epochs of {batches} batches of "
+        f"training: {parameters / 1e6:.1f} M parameters, {trainer.config.epochs} epochs of {batches} batches of "
         f"{setup.config.train.batch_size} in {trainer.steps_per_epoch} steps, {setup.device} {precision}; "
         f"{trainer.run_dir}{goes_on}"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,18 @@ from yolofpn.data.dataset import DetectionDataset
 from yolofpn.data.loader import Loader, Padding
 from yolofpn.data.repeats import repeat_factors
 from yolofpn.errors import UserError
-from yolofpn.hardware import choose_dtype, default_workers
+from yolofpn.hardware import default_workers, precision_name
 from yolofpn.models.build import NativeDetector, build_model
 from yolofpn.training.checkpoint import Progress, RunFacts, read_checkpoint
-from yolofpn.training.distributed import Ranks
+from yolofpn.training.distill import with_teacher
+from yolofpn.training.distributed import Ranks, from_main
 from yolofpn.training.ema import ModelEMA
 from yolofpn.training.engine import Trainer
 from yolofpn.training.learner import Learner
 from yolofpn.training.logger import RunLog
 from yolofpn.training.optim import build_optimizer, freeze
-from yolofpn.training.plan import Plan
+from yolofpn.training.plan import Plan, change_train, with_epochs_for
+from yolofpn.training.precision import training_dtype
 from yolofpn.training.random_state import restore_random_state
 from yolofpn.training.splits import (
     Splits,
@@ -37,6 +39,7 @@ from yolofpn.training.splits import (
     training_sizes,
 )
 from yolofpn.training.start import adapt_config, read_starting_weights, take_over
+from yolofpn.training.start_auto import AUTO, choose_start
 from yolofpn.training.validation import Validation
 from yolofpn.weights import parse_metadata
 
@@ -107,11 +110,11 @@ def set_up(plan: Plan, device: torch.device, ranks: Ranks, say: Say) -> Setup:
         refuse_other_data(plan.checkpoint, splits.train, samples)
     if warning := anchor_warning(plan.config, splits.train):
         say(f"warning: {warning}")
+    if plan.checkpoint is None:
+        plan = replace(plan, config=with_epochs_for(plan.config, len(splits.train)))
     torch.manual_seed(plan.config.train.seed)
     config, model = start_model(plan, splits, say)
     settings = config.train
-    if settings.freeze and plan.weights is None and plan.checkpoint is None:
-        say(f"warning: train.freeze stops {', '.join(settings.freeze)} from learning, but there are no --weights")
     try:
         freeze(model, settings.freeze, norm=settings.freeze_norm)
     except ValueError as error:
@@ -126,8 +129,12 @@ def set_up(plan: Plan, device: torch.device, ranks: Ranks, say: Say) -> Setup:
         names=splits.train.names,
         category_ids=splits.train.category_ids,
     )
+    dtype, measured = from_main(training_dtype(settings.precision, model, device) if ranks.is_main else None)
+    if measured is not None:
+        say(measured)
+        config = change_train(config, precision=precision_name(dtype))  # a resumed run has the same
     facts = RunFacts(config, metadata, plan.overfit, plan.device, len(splits.train), samples)
-    return Setup(plan, splits, model, facts, device, choose_dtype(settings.precision, device), ranks, say)
+    return Setup(plan, splits, model, facts, device, dtype, ranks, say)
 
 
 def refuse_other_data(checkpoint: Path, train: DetectionDataset, samples: int) -> None:
@@ -165,9 +172,14 @@ def start_model(plan: Plan, splits: Splits, say: Say) -> tuple[Config, NativeDet
     Raises:
         UserError: the config describes no model, or the weights do not fit it.
     """
-    config, dataset, start = plan.config, splits.train, None
-    if plan.weights is not None and plan.checkpoint is None:
-        start = read_starting_weights(plan.weights, config.model)
+    config, dataset, start, weights = plan.config, splits.train, None, plan.weights
+    if plan.checkpoint is not None:
+        weights = None
+    elif weights == AUTO:
+        weights, line = choose_start(config.model)
+        say(line)
+    if weights is not None:
+        start = read_starting_weights(weights, config.model)
         config, lines = adapt_config(config, start)
         for line in (*start.notes, *lines):
             say(line)
@@ -184,7 +196,19 @@ def start_model(plan: Plan, splits: Splits, say: Say) -> tuple[Config, NativeDet
             raise UserError(f"the network's input of {height}x{width} must be in multiples of {model.size_divisor}")
     if start is not None:
         say(take_over(model, dataset.names, dataset.category_ids, start))
+    elif plan.checkpoint is None:
+        config = _without_random_freezing(config, model, say)
     return config, model
+
+
+def _without_random_freezing(config: Config, model: NativeDetector, say: Say) -> Config:
+    """The config of a run from random initialisation: parts that could not learn would stay random for ever."""
+    parts = {name.partition(".")[0] for name, _ in model.named_parameters()}
+    frozen = [prefix for prefix in config.train.freeze if prefix.partition(".")[0] in parts]
+    if not frozen or len(frozen) < len(config.train.freeze):
+        return config  # nothing is frozen, or a prefix is wrong, which is said where it is used
+    say(f"train.freeze: ignored: {', '.join(frozen)} would stay random")
+    return change_train(config, freeze=())
 
 
 def build_trainer(setup: Setup, run_dir: Path) -> Trainer:
@@ -225,13 +249,15 @@ def build_learner(setup: Setup) -> Learner:
     """
     settings, model = setup.config.train, setup.model
     ema = ModelEMA(model, settings.ema_decay, settings.ema_steps) if settings.ema_decay else None
+    if settings.compile:
+        model.dense = torch.compile(model.dense)  # type: ignore[method-assign]
     try:
         optimizer = build_optimizer(model, settings.optimizer)
     except ValueError as error:
         raise UserError(f"train.freeze: {error}: nothing is left to learn") from None
     return Learner(
         model=model,
-        network=as_network(model, settings, setup.device, setup.ranks, setup.say),
+        network=as_network(_taught(setup), settings, setup.device, setup.ranks, setup.say),
         ema=ema,
         optimizer=optimizer,
         scaler=GradScaler(setup.device.type, enabled=setup.dtype == torch.float16),
@@ -240,6 +266,14 @@ def build_learner(setup: Setup) -> Learner:
         channels_last=settings.channels_last,
         clip_norm=settings.clip_norm,
     )
+
+
+def _taught(setup: Setup) -> nn.Module:
+    """What is called for the losses: the model alone or beside its teacher."""
+    distill, metadata = setup.config.train.distill, setup.facts.metadata
+    if distill is None:
+        return setup.model
+    return with_teacher(setup.model, metadata.names, metadata.category_ids, distill.teacher, distill.weight)
 
 
 def restore(learner: Learner, state: Mapping[str, Any], ranks: Ranks) -> Progress:
@@ -256,10 +290,8 @@ def restore(learner: Learner, state: Mapping[str, Any], ranks: Ranks) -> Progres
     return progress
 
 
-def as_network(model: NativeDetector, settings: TrainConfig, device: torch.device, ranks: Ranks, say: Say) -> nn.Module:
+def as_network(model: nn.Module, settings: TrainConfig, device: torch.device, ranks: Ranks, say: Say) -> nn.Module:
     """What is called for the losses: the model itself, or wrapped for several processes."""
-    if settings.compile:
-        model.dense = torch.compile(model.dense)  # type: ignore[method-assign]
     if ranks.world_size == 1:
         return model
     if settings.sync_batch_norm and device.type == "cuda":

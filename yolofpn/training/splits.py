@@ -51,7 +51,8 @@ def open_splits(config: Config, overfit: int | None = None) -> Splits:
     source = open_data(data.source, Path(data.root) if data.root else None, data.voc_corners)
     train = _as_the_head_needs(config, source, "train")
     if train.ignore.all():
-        raise UserError(f"{data.source}: no training picture has an object to learn\n{source.notes[-1]}")
+        found = "; ".join(note for note in source.notes if note.startswith("train: "))
+        raise UserError(f"{data.source}: no training picture has an object to learn\n{found}")
     if overfit is None:
         val = _as_the_head_needs(config, source, "val")
         if val.ignore.all():
@@ -100,15 +101,8 @@ def training_sizes(config: Config) -> tuple[tuple[int, int], ...]:
 
 def training_samples(config: Config, dataset: DetectionDataset) -> TrainingSamples:
     """Varied pictures."""
-    values = config.augment.model_dump()
-    combine_epochs = max(0, config.train.epochs - values.pop("close_epochs"))
-    return TrainingSamples(
-        dataset,
-        Augmentation(**values),
-        seed=config.train.seed,
-        resize=config.input.resize,
-        combine_epochs=combine_epochs,
-    )
+    values = config.augment.model_dump(exclude={"close_epochs"})
+    return TrainingSamples(dataset, Augmentation(**values), seed=config.train.seed, resize=config.input.resize)
 
 
 def repeat_lines(config: Config, dataset: DetectionDataset) -> list[str]:
@@ -127,4 +121,6 @@ def training_sampler(config: Config, dataset: DetectionDataset, ranks: Ranks) ->
         rank=ranks.rank,
         world_size=ranks.world_size,
         repeat_factors=repeat_factors(dataset, config.train.repeat_thresh).pictures,
+        combine_epochs=max(0, config.train.epochs - config.augment.close_epochs),
+        most_batches=config.train.epoch_batches,
     )

@@ -21,7 +21,9 @@ from yolofpn.models.conv5_body import Conv5Body, with_conv5_in_head
 from yolofpn.models.fast_rcnn import FastRCNN
 from yolofpn.models.faster_rcnn import FasterRCNN
 from yolofpn.training.start_darknet import darknet_settings, native_state, read_darknet
+from yolofpn.training.start_efficientnet_lite import LITE_NAMES, LITE_SETTINGS, find_package_weights, lite_backbone
 from yolofpn.training.start_imagenet import read_tensors
+from yolofpn.training.start_narrow import narrowed
 from yolofpn.training.start_resnet import RESNET_SETTINGS, resnet_backbone
 from yolofpn.training.start_timm import TIMM_SETTINGS, timm_darknet53
 from yolofpn.weights import load_weights, weights_kind
@@ -71,7 +73,10 @@ def read_starting_weights(spec: str, model: ModelConfig) -> StartingWeights:
         UserError: there is no such file, or it is damaged or of another kind.
     """
     path, notes = Path(spec), []
-    if spec in NAMED_WEIGHTS and not path.exists():
+    if spec in LITE_NAMES and not path.exists():
+        path = find_package_weights(spec)
+        notes = [f"weights: {path} (ImageNet)"]
+    elif spec in NAMED_WEIGHTS and not path.exists():
         fetched = fetch_weights(NAMED_WEIGHTS[spec])
         path, notes = fetched.path, [fetched.note]
     if path.is_file():
@@ -106,6 +111,9 @@ def _read_imagenet(path: Path, model: ModelConfig) -> StartingWeights | None:
     darknet53 = timm_darknet53(tensors)
     if darknet53 is not None:
         return StartingWeights(str(path), darknet53, TIMM_SETTINGS, tolerant=False)
+    lite = lite_backbone(tensors, model, str(path))
+    if lite is not None:
+        return StartingWeights(str(path), lite, LITE_SETTINGS)
     resnet = resnet_backbone(tensors, model, str(path))
     return None if resnet is None else StartingWeights(str(path), resnet, RESNET_SETTINGS)
 
@@ -153,7 +161,7 @@ def take_over(model: NativeDetector, names: Sequence[str], category_ids: Sequenc
     """
     match = match_classes(start.names, start.category_ids, names, category_ids) if start.names else None
     own = {name: tensor for name, tensor in model.state_dict().items() if not name.endswith("num_batches_tracked")}
-    state = _in_places_of(model, start.state)
+    state = narrowed(_in_places_of(model, start.state), own)
     whole: dict[str, Tensor] = {}
     in_part: dict[str, Tensor] = {}
     for name, tensor in own.items():

@@ -10,7 +10,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from yolofpn.config import ConcatNeckConfig, DarknetHeader, InputConfig, ModelConfig, PostprocessConfig, YOLOHeadConfig
+from yolofpn.config import (
+    ConcatNeckConfig,
+    DarknetHeader,
+    InputConfig,
+    ModelConfig,
+    PostprocessConfig,
+    TinyNeckConfig,
+    YOLOHeadConfig,
+)
 from yolofpn.darknet.cfg import read_cfg
 from yolofpn.darknet.companions import find_cfg, find_names
 from yolofpn.darknet.native import native_layers
@@ -106,7 +114,7 @@ def _darknet_twin(model: ModelConfig, num_classes: int) -> YOLO:
     neck = model.neck
     if model.has_conv5_head:
         neck = ConcatNeckConfig(type="concat", levels=(TOP_LEVEL,), top_down=False)
-    elif not isinstance(neck, ConcatNeckConfig):
+    elif not isinstance(neck, ConcatNeckConfig | TinyNeckConfig):
         neck = ConcatNeckConfig(type="concat", levels=neck.levels, top_down=neck.top_down, lateral=neck.lateral)
     head = model.head
     if not isinstance(head, YOLOHeadConfig):
@@ -123,6 +131,6 @@ def _named_tensors(twin: YOLO, layers: Sequence[WeightLayer], model: ModelConfig
         parts: list[nn.Module] = [layer.conv] if layer.norm is None else [layer.conv, layer.norm]
         for part in parts:
             state |= {f"{names[part]}.{name}": tensor for name, tensor in part.state_dict().items()}
-    if isinstance(model.neck, ConcatNeckConfig):
+    if isinstance(model.neck, ConcatNeckConfig | TinyNeckConfig):
         return state
     return {name: tensor for name, tensor in state.items() if name.startswith("backbone.")}

