@@ -62,6 +62,13 @@ def test_a_long_list_of_nothing_is_refused(tmp_path: Path) -> None:
         read_archive(path)
 
 
+def test_shared_containers_are_walked_once(tmp_path: Path) -> None:
+    content: list[object] = []
+    for _ in range(20):
+        content = [content] * 10  # 10 ** 20 ways lead to the innermost list
+    assert len(read_archive(saved(tmp_path / "a.pt", content))) == 10
+
+
 def test_sparse_tensors_are_refused(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.pt", {"a": torch.eye(3).to_sparse()})
     with pytest.raises(ParseError, match="dense"):

@@ -171,8 +171,12 @@ def _check_old_pickle(path: Path, size: int) -> None:
 def _check_tensors(content: object, size: int) -> None:
     """Every tensor is dense, and none is larger than its file."""
     nodes: list[tuple[object, int]] = [(content, 0)]
+    seen: dict[int, int] = {}  # containers may be shared: each is walked again only where it lies deeper
     while nodes:
         node, depth = nodes.pop()
+        if seen.get(id(node), -1) >= depth:
+            continue
+        seen[id(node)] = depth
         if depth > _MAX_NESTING:
             raise ParseError("is nested too deeply")
         if isinstance(node, Tensor):

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from pycocotools.coco import COCO  # type: ignore[import-untyped]
@@ -182,3 +183,17 @@ def test_coco128_s_json_and_its_txt_files_give_the_same_boxes(data_dir: Path) ->
         distances = np.abs(first[:, None] - second[None]).max(axis=2)  # [objects, objects]
         assert distances.min(axis=0).max() < 0.02
         assert distances.min(axis=1).max() < 0.02
+
+
+def test_a_missing_class_does_not_take_the_id_of_another(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((20, 20, 3), np.uint8))
+    tree = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 20, "height": 20}],
+        "categories": [{"id": -1, "name": "dog"}, {"id": 2, "name": "cat"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": -1, "bbox": [1, 1, 5, 5]}],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(tree))
+    dataset = read_coco(tmp_path / "a.json", tmp_path, names=("bird", "cat"))
+    assert len(dataset.target(0).boxes) == 0
+    dataset = read_coco(tmp_path / "a.json", tmp_path, names=("bird", "dog"))
+    assert dataset.target(0).labels.tolist() == [1]

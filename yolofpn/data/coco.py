@@ -107,14 +107,17 @@ def _wanted(
     if not any(normalise_name(name) in by_name for name in names):
         known = ", ".join(category.name for category in categories[:10])
         raise UserError(f"{path}: has none of the classes {', '.join(names[:10])}\nits categories are {known}")
-    wanted = []
+    wanted, used = [], {category.id for category in categories}
     for label, name in enumerate(names):
         category = by_name.get(normalise_name(name))
         if category is None:
             reason = f"class {name!r} is not among its categories: no boxes of it here"
             problems.append(Problem(ProblemKind.UNKNOWN_CLASS, str(path), reason))
-            # A class that this file lacks gets an id that no file uses.
-            category = Category(-1 - label, name, -1 - label)
+            # A class that this file lacks gets an id that none of its categories has.
+            free = -1 - label
+            while free in used:
+                free -= len(names)
+            category = Category(free, name, free)
         wanted.append(replace(category, name=name))
     return wanted
 
