@@ -35,15 +35,20 @@ class CodeError(ParseError):
     """A pickle names something beside tensors and plain values: reading it would run code."""
 
 
-def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_safetensors(path: Path, *, only_look: bool = False) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of a safetensors file and its metadata.
+
+    Args:
+        path: of the file.
+        only_look: leave the tensors on the disk: none come back.
 
     Raises:
         ParseError: it is missing, damaged, cut short, or no such file.
     """
     try:
         with encodable_path(path) as readable, safe_open(readable, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            names = [] if only_look else file.keys()
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except Exception as error:  # types that torch does not have are an AttributeError, and so on
         raise ParseError(_reason(error)) from None
 

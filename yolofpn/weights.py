@@ -244,9 +244,9 @@ def _load_darknet(
     return LoadedWeights(network, metadata, [*notes, cfg_note, names_note, resize_note(cfg, file.header), *cfg.notes])
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str]:
+def _read_safetensors(path: Path, *, only_look: bool = False) -> tuple[dict[str, Tensor], str]:
     try:
-        state, texts = read_safetensors(path)
+        state, texts = read_safetensors(path, only_look=only_look)
     except ParseError as error:
         raise UserError(f"{path}: is damaged or cut short ({error}): fetch or copy it again") from None
     text = texts.get(_METADATA_KEY)
@@ -275,12 +275,12 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], str]:
 
 
 def read_metadata(path: Path) -> Metadata:
-    """What one of our safetensors files knows of itself.
+    """What one of our safetensors files knows of itself, without reading its tensors.
 
     Raises:
         UserError: it is damaged, or none of ours.
     """
-    return parse_metadata(_read_safetensors(path)[1], path)
+    return parse_metadata(_read_safetensors(path, only_look=True)[1], path)
 
 
 def parse_metadata(text: str, path: Path) -> Metadata:

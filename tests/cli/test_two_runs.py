@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import resource
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.doors import call
+from tests.full_disk import room_for
 from tests.training.small import write_cfg, write_pictures
 from yolofpn.cli import detect, evaluate, train
 from yolofpn.config import dump_config, load_config
@@ -57,24 +56,13 @@ def test_a_lock_ends_with_its_run(tmp_path: Path) -> None:
         assert list(tmp_path.iterdir()) == []
 
 
-@contextmanager
-def full_disk(size: int) -> Iterator[None]:
-    """No file may grow beyond ``size`` bytes."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 @pytest.mark.skipif(os.name == "nt", reason="Windows limits no file's size")
-def test_writers_leave_nothing_half_on_a_full_disk(tmp_path: Path) -> None:
+def test_writers_leave_nothing_half_on_a_room_for(tmp_path: Path) -> None:
     config = load_config(write_cfg(tmp_path))
     folder = tmp_path / "out"
     folder.mkdir()
     (folder / "config.yaml").write_text("of before")
-    with full_disk(100):
+    with room_for(100):
         with pytest.raises(OSError, match="config"):
             dump_config(config, folder / "config.yaml")
         with pytest.raises(OSError, match="plot"):
