@@ -11,8 +11,11 @@ import cv2
 import pytest
 from hypothesis import settings
 
+from tests.machine import small_disk, virtual_display
 from tests.tiny_detector import RED, quarters, write_tiny
 from tests.videos import shades, write_video
+
+__all__ = ["small_disk", "virtual_display"]  # fixtures
 
 # A busy machine makes single examples slow; how long one takes says nothing of whether it is right.
 settings.register_profile("yolofpn", deadline=None)

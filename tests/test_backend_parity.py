@@ -14,13 +14,13 @@ from yolofpn.data.names import match_classes
 from yolofpn.data.samples import to_tensor
 from yolofpn.evaluation.evaluate import EVALUATION_LIMITS, relabelled
 from yolofpn.evaluation.metrics import DetectionMetrics
-from yolofpn.graphs.backend import Backend
-from yolofpn.graphs.onnx_graph import ONNXGraph
-from yolofpn.graphs.openvino_graph import OpenVINOGraph
-from yolofpn.inference.backends import convert
-from yolofpn.inference.backends.parity import TOLERANCES, compare_backends
-from yolofpn.inference.backends.torch_backend import TorchBackend
 from yolofpn.ops.resize import Placement, resize_image
+from yolofpn.runtimes import convert
+from yolofpn.runtimes.backend import Backend
+from yolofpn.runtimes.onnx_graph import ONNXGraph
+from yolofpn.runtimes.openvino_graph import OpenVINOGraph
+from yolofpn.runtimes.parity import TOLERANCES, compare_backends
+from yolofpn.runtimes.torch_backend import TorchBackend
 from yolofpn.structures import Detections, Target
 from yolofpn.weights import LoadedWeights, load_weights
 

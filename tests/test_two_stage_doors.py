@@ -18,7 +18,7 @@ from yolofpn.config import InputConfig, Metadata, ModelConfig, PostprocessConfig
 from yolofpn.demo.settings import Settings
 from yolofpn.demo.shelf import Shelf
 from yolofpn.models.build import build_model
-from yolofpn.models.faster_rcnn import FasterRCNN
+from yolofpn.models.two_stage.faster_rcnn import FasterRCNN
 from yolofpn.weights import load_weights, save_weights
 
 HEAD = """{type: rcnn, channels: 8, anchors: {sizes: [[16], [32], [64]]}, rpn: {post_nms_top_n: [50, 50]},

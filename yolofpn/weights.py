@@ -21,9 +21,9 @@ from yolofpn.darknet.network import DarknetNetwork, load_darknet_network
 from yolofpn.darknet.weights import NEW_HEADER, norm_eps_of, open_weights
 from yolofpn.data.names import coco_category_ids, read_names
 from yolofpn.errors import UserError
-from yolofpn.graphs.exported import SUFFIXES
 from yolofpn.models.build import NativeDetector, build_limits, build_model
 from yolofpn.reading import ParseError, parse_json, short
+from yolofpn.runtimes.exported import SUFFIXES
 from yolofpn.shipped import default_weights
 from yolofpn.tensor_files import CodeError, read_archive, read_safetensors, write_safetensors
 

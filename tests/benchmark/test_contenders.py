@@ -12,8 +12,8 @@ from yolofpn.benchmark.contenders import NETWORK, POST, PRE, ClockedBackend, Our
 from yolofpn.benchmark.opencv_peer import OpenCVContender, opencv_contenders
 from yolofpn.benchmark.opening import Combination, combinations, open_contenders
 from yolofpn.errors import UserError
-from yolofpn.graphs.backend import Wait
 from yolofpn.inference.predictor import Predictor, load_detector
+from yolofpn.runtimes.backend import Wait
 
 PICTURES = [quarters(RED, GREEN), quarters(GREEN, GREEN, RED, height=96, width=96)]
 

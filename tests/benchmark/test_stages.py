@@ -12,10 +12,10 @@ from tests.videos import shades, write_video
 from yolofpn.benchmark.contenders import NETWORK, POST, PRE, OurContender
 from yolofpn.benchmark.stages import DECODE, DRAW, ENCODE, JSON, Stages, end_to_end, endless_frames, first_frames
 from yolofpn.errors import UserError
-from yolofpn.inference.output_names import SourceInfo
 from yolofpn.inference.predictor import Predictor, load_detector
-from yolofpn.inference.sinks import Sinks, build_sinks
-from yolofpn.inference.sources import Source, resolve_sources
+from yolofpn.sinks.build import Sinks, build_sinks
+from yolofpn.sinks.names import SourceInfo
+from yolofpn.sources.resolve import Source, resolve_sources
 from yolofpn.structures import Detections, Frame
 
 

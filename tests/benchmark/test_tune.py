@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from tests.doors import call
-from tests.inference.backends.small import pictures, small_detector
+from tests.runtimes.small import pictures, small_detector
 from yolofpn import load_detector
 from yolofpn.benchmark import tune as tune_module
 from yolofpn.benchmark.tune import Row, candidates, choose
 from yolofpn.cli import tune
-from yolofpn.inference.backends.build import BackendBuilder
+from yolofpn.runtimes.build import BackendBuilder
 from yolofpn.weights import save_weights
 
 

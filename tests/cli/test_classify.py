@@ -19,7 +19,7 @@ from yolofpn.darknet.native import load_classifier
 from yolofpn.darknet.network import DarknetNetwork
 from yolofpn.darknet.weights import WeightLayer, write_layers
 from yolofpn.data.images import read_image
-from yolofpn.models.darknet import Darknet19, DarknetClassifier
+from yolofpn.models.backbones.darknet import Darknet19, DarknetClassifier
 from yolofpn.models.layers import ConvBNAct
 
 CFG = """[net]

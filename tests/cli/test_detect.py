@@ -23,11 +23,11 @@ from tests.videos import write_video
 from yolofpn.cli import detect as door
 from yolofpn.config import ResizeMode
 from yolofpn.drawing import LabelStyle
-from yolofpn.inference import sinks
-from yolofpn.inference.media import MediaChoice
 from yolofpn.inference.run import _run_name
-from yolofpn.inference.source_kinds import camera_source, url_source
 from yolofpn.shipped import sample_pictures
+from yolofpn.sinks import build as sinks
+from yolofpn.sinks.media import MediaChoice
+from yolofpn.sources.kinds import camera_source, url_source
 
 pytestmark = pytest.mark.usefixtures("in_own_folder")
 

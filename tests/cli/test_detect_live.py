@@ -17,8 +17,9 @@ from tests.doors import Outcome, call
 from tests.inference.live_fakes import END, FakeCamera, until
 from tests.tiny_detector import RED, quarters, write_tiny
 from yolofpn.cli import detect as door
-from yolofpn.inference import live, source_kinds
-from yolofpn.inference.live import Patience, Shot
+from yolofpn.sources import kinds as source_kinds
+from yolofpn.sources.live import capture as live
+from yolofpn.sources.live.capture import Patience, Shot
 
 
 @pytest.fixture(autouse=True)

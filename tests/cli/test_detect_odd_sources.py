@@ -25,8 +25,10 @@ from tests.tiny_detector import RED, quarters
 from tests.videos import write_video
 from yolofpn.cli import detect as door
 from yolofpn.data.images import MAX_FRAME_PIXELS
-from yolofpn.inference import live, mjpeg, remote, stream
-from yolofpn.inference.live import Patience
+from yolofpn.sources import mjpeg, remote
+from yolofpn.sources.live import capture as live
+from yolofpn.sources.live import network as stream
+from yolofpn.sources.live.capture import Patience
 
 pytestmark = [
     pytest.mark.usefixtures("in_own_folder"),

@@ -24,7 +24,7 @@ from tests.doors import call
 from tests.tiny_detector import RED, quarters
 from tests.videos import shades, write_video
 from yolofpn.cli import detect as door
-from yolofpn.inference.video import read_video
+from yolofpn.video.reader import read_video
 
 pytestmark = pytest.mark.usefixtures("in_own_folder")
 FFMPEG = shutil.which("ffmpeg")
@@ -197,7 +197,7 @@ def test_whatever_a_decoder_raises_fails_one_video_only(
     def fail(*_: object) -> None:
         raise LookupError("of a kind that nobody expects")
 
-    monkeypatch.setattr("yolofpn.inference.video.upright_bgr", fail)
+    monkeypatch.setattr("yolofpn.video.reader.upright_bgr", fail)
     outcome = call(door.main, capsys, tiny_video, good_picture, "--weights", weights, "--output", "out")
     assert outcome.code == 1
     assert outcome.err.count("\n") == 1

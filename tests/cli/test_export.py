@@ -12,16 +12,16 @@ import torch
 
 from tests.doors import call
 from tests.full_disk import room_for
-from tests.inference.backends.small import NAMES, small_detector
+from tests.runtimes.small import NAMES, small_detector
 from yolofpn import load_detector
 from yolofpn.cli.export import main
 from yolofpn.errors import UserError
-from yolofpn.graphs.exported import METADATA_KEY
-from yolofpn.graphs.libraries import import_extra
 from yolofpn.inference import export
-from yolofpn.inference.backends import convert
-from yolofpn.inference.backends.parity import Parity
 from yolofpn.inference.load import load_for_inference
+from yolofpn.runtimes import convert
+from yolofpn.runtimes.exported import METADATA_KEY
+from yolofpn.runtimes.libraries import import_extra
+from yolofpn.runtimes.parity import Parity
 from yolofpn.structures import Image
 from yolofpn.weights import load_weights, save_weights
 

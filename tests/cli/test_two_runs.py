@@ -17,7 +17,7 @@ from yolofpn.cli import detect, evaluate, train
 from yolofpn.config import dump_config, load_config
 from yolofpn.errors import UserError
 from yolofpn.evaluation.plots import plot_confusion
-from yolofpn.inference.output_files import locked_output
+from yolofpn.output_files import locked_output
 
 
 @pytest.mark.parametrize("command", [detect.main, evaluate.main, train.main])

@@ -18,8 +18,8 @@ from yolofpn.darknet.native import load_classifier, native_layers, require_darkn
 from yolofpn.darknet.network import DarknetNetwork, load_darknet_network
 from yolofpn.darknet.weights import WeightLayer, count_numbers, read_layers, write_layers
 from yolofpn.errors import UserError
+from yolofpn.models.backbones.darknet import Darknet, Darknet19, DarknetClassifier, darknet53, scaled_darknet
 from yolofpn.models.build import build_yolo
-from yolofpn.models.darknet import Darknet, Darknet19, DarknetClassifier, darknet53, scaled_darknet
 from yolofpn.models.yolo import YOLO
 
 REPOSITORY = Path(__file__).parents[2]

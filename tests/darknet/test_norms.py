@@ -14,7 +14,7 @@ from yolofpn.config import DarknetHeader
 from yolofpn.darknet.cfg import parse_cfg, read_cfg
 from yolofpn.darknet.network import DarknetNetwork, load_darknet_network
 from yolofpn.darknet.weights import write_layers
-from yolofpn.inference.backends.fold import fold_norms
+from yolofpn.runtimes.fold import fold_norms
 from yolofpn.weights import load_weights
 
 VARIANCES = (1e-12, 1e-9, 1e-6, 1e-5, 1e-3, 1.0)

@@ -16,8 +16,8 @@ from tests.demo.browser import find_browser, open_browser, write_webcam
 from tests.demo.serving import demo_server
 from tests.inference.live_fakes import until
 from tests.videos import write_video
-from yolofpn.inference.video import read_video
 from yolofpn.structures import Image
+from yolofpn.video.reader import read_video
 
 pytestmark = pytest.mark.slow
 

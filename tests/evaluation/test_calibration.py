@@ -13,9 +13,9 @@ from tests.evaluation.squares import Square, metadata_of_finder, square_finder, 
 from yolofpn.cli.export import main
 from yolofpn.errors import UserError
 from yolofpn.evaluation.calibration import open_calibration
-from yolofpn.graphs.exported import ExportedDetector
-from yolofpn.inference.backends import convert
 from yolofpn.inference.export import ExportOptions, open_export
+from yolofpn.runtimes import convert
+from yolofpn.runtimes.exported import ExportedDetector
 from yolofpn.structures import Detector
 
 # Two of the three red squares can be seen: precision is 1 at 67 of COCO's 101 recalls, those up to 2/3.

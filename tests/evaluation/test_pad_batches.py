@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tests.data.small_dataset import write_dataset
-from tests.models.test_faster_rcnn import config, make
+from tests.models.two_stage.test_faster_rcnn import config, make
 from yolofpn.cli.detect import build_parser as detect_parser
 from yolofpn.cli.evaluate import build_parser as evaluate_parser
 from yolofpn.config import InputConfig, Metadata, PostprocessConfig
@@ -21,8 +21,8 @@ from yolofpn.data.dataset import DetectionDataset, FlatStrings
 from yolofpn.data.images import read_image
 from yolofpn.data.names import match_classes
 from yolofpn.evaluation.run_detector import Found, RunSettings, run_detector
-from yolofpn.graphs.backend import Wait
 from yolofpn.inference.predictor import Predictor
+from yolofpn.runtimes.backend import Wait
 from yolofpn.structures import Detections
 
 SHAPES = [(60, 80), (80, 60), (60, 80), (40, 90)]  # in pixels; the network sees 64 x 85, 85 x 64, 64 x 85, 42 x 96

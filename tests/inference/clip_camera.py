@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 
 from yolofpn.cli import detect
-from yolofpn.inference import camera
+from yolofpn.sources.live import camera
 
 
 class ClipCamera:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from yolofpn.errors import InputError
-from yolofpn.inference.live import LiveCapture, Patience, Shot
-from yolofpn.inference.source_kinds import Source
+from yolofpn.sources.kinds import Source
+from yolofpn.sources.live.capture import LiveCapture, Patience, Shot
 from yolofpn.structures import Image
 
 QUICK = Patience(first_pause=0.01, longest_pause=0.02, stale_after=0.05, stale_every=0.02)

@@ -14,12 +14,12 @@ import pytest
 from tests.inference.fakes import two_found
 from tests.inference.live_fakes import END, FakeCamera, shade, shades_of, until
 from yolofpn.errors import InputError
-from yolofpn.inference import live
 from yolofpn.inference.live_results import APART, LiveResults, live_or_not
 from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.report import Report
-from yolofpn.inference.sinks import build_sinks
-from yolofpn.inference.source_kinds import Source, failed_source
+from yolofpn.sinks.build import build_sinks
+from yolofpn.sources.kinds import Source, failed_source
+from yolofpn.sources.live import capture as live
 from yolofpn.structures import Detections, Image
 
 

@@ -12,12 +12,12 @@ import pytest
 
 from tests.inference.fakes import nothing_found
 from yolofpn.errors import InputError, UserError
-from yolofpn.inference.output_names import SourceInfo
 from yolofpn.inference.pipeline import Result, results_of, written
 from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.report import Report
-from yolofpn.inference.sinks import Sinks
-from yolofpn.inference.sources import Source
+from yolofpn.sinks.build import Sinks
+from yolofpn.sinks.names import SourceInfo
+from yolofpn.sources.resolve import Source
 from yolofpn.structures import Detections, Frame, Image
 
 

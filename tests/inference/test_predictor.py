@@ -15,7 +15,7 @@ from tests.tiny_detector import GREEN, NAMES, RED, quarters
 from yolofpn import Detections, Predictor, load_detector
 from yolofpn.config import InputConfig, Metadata, ModelConfig, PostprocessConfig
 from yolofpn.errors import InputError, UserError
-from yolofpn.graphs.backend import Wait
+from yolofpn.runtimes.backend import Wait
 from yolofpn.weights import build_detector, load_weights, save_weights
 
 SURE = 1 / (1 + math.exp(-10)) ** 2

@@ -12,7 +12,7 @@ import torch
 
 from yolofpn.inference import report as report_module
 from yolofpn.inference.report import Report, describe
-from yolofpn.inference.source_kinds import Source
+from yolofpn.sources.kinds import Source
 from yolofpn.structures import Detections, Frame
 
 NAMES = ("bicycle", "dog", "truck")

@@ -24,12 +24,12 @@ from tests.tiny_detector import GREEN, RED, quarters
 from tests.videos import noise, write_video
 from yolofpn.cli import detect as door
 from yolofpn.errors import InputError, UserError
-from yolofpn.inference import media
 from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.report import Report
-from yolofpn.inference.sinks import Sinks
-from yolofpn.inference.video_writer import VideoWriter
+from yolofpn.sinks import media
+from yolofpn.sinks.build import Sinks
 from yolofpn.structures import Detections, Image
+from yolofpn.video.writer import VideoWriter
 
 pytestmark = pytest.mark.usefixtures("good_picture")
 

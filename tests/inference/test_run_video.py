@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from tests.doors import call
-from tests.inference.test_video_writer import frame_times, top_boxes, write_sound
 from tests.tiny_detector import GREEN, RED, quarters
+from tests.video.test_writer import frame_times, top_boxes, write_sound
 from tests.videos import write_video
 from yolofpn.cli import detect as door
 

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from yolofpn.inference import live
-from yolofpn.inference.live import LiveCapture, Patience
-from yolofpn.inference.sources import resolve_sources
-from yolofpn.inference.stream import connect_stream
+from yolofpn.sources.live import capture as live
+from yolofpn.sources.live.capture import LiveCapture, Patience
+from yolofpn.sources.live.network import connect_stream
+from yolofpn.sources.resolve import resolve_sources
 from yolofpn.structures import Frame
 
 pytestmark = pytest.mark.slow

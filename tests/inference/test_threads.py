@@ -6,12 +6,12 @@ import cv2
 import pytest
 import torch
 
-from tests.graphs.fakes import MeanBackend
-from tests.inference.backends.small import small_detector
-from tests.inference.backends.test_second_stage import DARKNET, MLP, make
-from yolofpn.graphs.backend import Backend
+from tests.runtimes.fakes import MeanBackend
+from tests.runtimes.small import small_detector
+from tests.runtimes.test_second_stage import DARKNET, MLP, make
 from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.threads import share_processors, sharing_processors
+from yolofpn.runtimes.backend import Backend
 
 
 def predictor_with(backend: Backend | None = None, *, two_stages: bool = False) -> Predictor:

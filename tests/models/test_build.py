@@ -12,10 +12,10 @@ from torch import Tensor
 from tests.models.cases import make_target
 from tests.models.small import small_config, small_model
 from yolofpn.config import InputConfig, ModelConfig, PostprocessConfig, YOLOHeadConfig, load_config
-from yolofpn.models.assigner import BestAnchorAssigner, SimOTAAssigner
+from yolofpn.models.backbones.darknet import Darknet19
 from yolofpn.models.build import NativeDetector, build_limits, build_model, build_yolo
-from yolofpn.models.darknet import Darknet19
-from yolofpn.models.fpn import AddFPN, ConcatFPN
+from yolofpn.models.heads.assigner import BestAnchorAssigner, SimOTAAssigner
+from yolofpn.models.necks.fpn import AddFPN, ConcatFPN
 from yolofpn.structures import Limits, Target
 
 SHIPPED = sorted((Path(__file__).parents[2] / "cfg").glob("*.yaml"))

@@ -8,8 +8,8 @@ from torch import nn
 
 from tests.models.cases import make_target
 from tests.models.small import small_config, small_model
-from yolofpn.models.resnet import FrozenBatchNorm2d, ResNet
-from yolofpn.models.strided import StridedBackbone
+from yolofpn.models.backbones.resnet import FrozenBatchNorm2d, ResNet
+from yolofpn.models.backbones.strided import StridedBackbone
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,13 @@ from torch import nn
 
 from tests.models.cases import make_target
 from tests.models.small import BACKBONE
-from tests.models.test_faster_rcnn import LIMITS, config, make, pictures
+from tests.models.two_stage.test_faster_rcnn import LIMITS, config, make, pictures
 from yolofpn.config import InputConfig, ModelConfig
 from yolofpn.errors import UserError
 from yolofpn.models.build import NativeDetector, build_model
-from yolofpn.models.fast_rcnn import FastRCNN
-from yolofpn.models.faster_rcnn import FasterRCNN
-from yolofpn.models.proposal_network import ProposalNetwork
+from yolofpn.models.two_stage.fast_rcnn import FastRCNN
+from yolofpn.models.two_stage.faster_rcnn import FasterRCNN
+from yolofpn.models.two_stage.proposal_network import ProposalNetwork
 from yolofpn.structures import Limits, Target
 
 SIZE = (96, 128)

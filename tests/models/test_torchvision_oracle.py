@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from yolofpn.config import Config, Metadata
-from yolofpn.models.faster_rcnn import FasterRCNN
+from yolofpn.models.two_stage.faster_rcnn import FasterRCNN
 from yolofpn.structures import Detections, Limits
 from yolofpn.training.start_torchvision import torchvision_detector
 from yolofpn.weights import build_detector, check_state

@@ -10,7 +10,7 @@ import torch
 
 from yolofpn.config import Config, RCNNHeadConfig, YOLOHeadConfig, load_config
 from yolofpn.models.build import build_model
-from yolofpn.models.proposal_network import ProposalNetwork
+from yolofpn.models.two_stage.proposal_network import ProposalNetwork
 from yolofpn.study.paper import PAPER_TABLES
 from yolofpn.study.plan import choose_rows, load_study
 

@@ -16,7 +16,7 @@ from tests.doors import call
 from tests.training.small import write_pictures
 from yolofpn.cli.train import main as train
 from yolofpn.models.build import NativeDetector
-from yolofpn.models.faster_rcnn import FasterRCNN
+from yolofpn.models.two_stage.faster_rcnn import FasterRCNN
 from yolofpn.structures import Target
 from yolofpn.training.start import take_over
 from yolofpn.weights import load_weights

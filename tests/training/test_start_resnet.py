@@ -12,8 +12,8 @@ from torch import Tensor
 from tests.models.small import small_config
 from yolofpn.config import Config, InputConfig, ModelConfig, load_config
 from yolofpn.errors import UserError
+from yolofpn.models.backbones.resnet import ResNet, ResNetDepth
 from yolofpn.models.build import build_model
-from yolofpn.models.resnet import ResNet, ResNetDepth
 from yolofpn.training.start import adapt_config, kernel_of, read_starting_weights, take_over
 
 TINY = """

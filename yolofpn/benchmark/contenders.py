@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from yolofpn.benchmark.machine import synchronize
-from yolofpn.graphs.backend import Backend, Wait
-from yolofpn.graphs.timing import seconds_per_pass
-from yolofpn.inference.backends.choose import Workload
+from yolofpn.inference.choose import Workload
 from yolofpn.inference.predictor import Predictor
-from yolofpn.models.faster_rcnn import FasterRCNN
 from yolofpn.models.summary import layer_rows
+from yolofpn.models.two_stage.faster_rcnn import FasterRCNN
+from yolofpn.runtimes.backend import Backend, Wait
+from yolofpn.runtimes.timing import seconds_per_pass
 from yolofpn.structures import Detections, Image
 
 PRE, NETWORK, POST = "pre-process", "network", "post-process"

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from yolofpn.benchmark.timing import Timing, interleave, timed
-from yolofpn.graphs.backend import Wait
 from yolofpn.inference.predictor import Predictor
-from yolofpn.inference.record_sinks import record
 from yolofpn.models.postprocess import MapSpec, class_scores, decode_picked, pick_predictions
 from yolofpn.ops.boxes import xyxy_to_xywh
 from yolofpn.ops.nms import batched_nms
+from yolofpn.runtimes.backend import Wait
+from yolofpn.sinks.records import record
 from yolofpn.structures import Frame, Image, Limits
 
 SECONDS = 0.2

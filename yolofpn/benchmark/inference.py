@@ -14,8 +14,8 @@ from yolofpn.benchmark.contenders import Contender, OurContender, gflop
 from yolofpn.benchmark.machine import matrix_product, peak_memory, reset_peak_memory
 from yolofpn.benchmark.stages import Stages, end_to_end
 from yolofpn.benchmark.timing import Timing, interleave, timed
-from yolofpn.inference.sources import Source
 from yolofpn.inference.threads import sharing_processors
+from yolofpn.sources.resolve import Source
 
 STAGE_SECONDS = 1.0
 NETWORK_SECONDS = 1.0

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from yolofpn.benchmark.contenders import NETWORK, POST, PRE, OurContender, TimedDetections
 from yolofpn.config import Metadata
-from yolofpn.inference.backends.choose import Workload
+from yolofpn.inference.choose import Workload
 from yolofpn.inference.predictor import Predictor
 from yolofpn.ops.resize import Placement, resize_image
 from yolofpn.structures import Detections, Image, Limits

@@ -29,10 +29,10 @@ from yolofpn.data.layouts import open_data
 from yolofpn.errors import UserError
 from yolofpn.evaluation.files import write_json
 from yolofpn.hardware import choose_device
-from yolofpn.inference.backends.choose import Workload
-from yolofpn.inference.media import encode_image
-from yolofpn.inference.sources import Source, resolve_sources
+from yolofpn.inference.choose import Workload
 from yolofpn.shipped import default_sources
+from yolofpn.sinks.media import encode_image
+from yolofpn.sources.resolve import Source, resolve_sources
 from yolofpn.training.distributed import Ranks
 from yolofpn.training.plan import TrainOptions, make_plan
 from yolofpn.training.setup import set_up

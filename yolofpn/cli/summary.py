@@ -57,9 +57,9 @@ def _region_rows(network: NativeDetector | DarknetNetwork) -> list[LayerRow]:
     """The second stage on one region; none where there is no such stage."""
     import torch
 
-    from yolofpn.models.fast_rcnn import FastRCNN
-    from yolofpn.models.faster_rcnn import FasterRCNN
     from yolofpn.models.summary import layer_rows
+    from yolofpn.models.two_stage.fast_rcnn import FastRCNN
+    from yolofpn.models.two_stage.faster_rcnn import FasterRCNN
 
     if not isinstance(network, FasterRCNN | FastRCNN):
         return []

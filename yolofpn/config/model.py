@@ -229,7 +229,7 @@ class SimOTAConfig(StrictModel):
 
 
 class YOLOLossConfig(StrictModel):
-    """See ``models/yolo_loss.py``; the YOLOv3 paper is ``best_anchor`` with ``bce``, not IoU-aware, all weights 1."""
+    """See ``yolo_loss.py``; the YOLOv3 paper is ``best_anchor`` with ``bce``, not IoU-aware, all weights 1."""
 
     assigner: Annotated[BestAnchorConfig | SimOTAConfig, Field(discriminator="type")] = SimOTAConfig(type="simota")
     box: Literal["squared", "bce", "iou", "giou", "diou", "ciou"] = "ciou"

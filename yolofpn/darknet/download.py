@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from yolofpn.darknet.weights import open_weights
 from yolofpn.errors import UserError
-from yolofpn.models.darknet import DARKNET53_CHANNELS, DARKNET53_DEPTHS
+from yolofpn.models.backbones.darknet import DARKNET53_CHANNELS, DARKNET53_DEPTHS
 
 ORIGINAL_SITE = "https://pjreddie.com/media/files/"
 CACHE_VARIABLE = "YOLOFPN_CACHE"

@@ -21,11 +21,11 @@ from yolofpn.darknet.weights import (
     read_layers,
 )
 from yolofpn.errors import UserError
-from yolofpn.models.darknet import Darknet, Darknet19, DarknetClassifier
-from yolofpn.models.fpn import ConcatFPN
+from yolofpn.models.backbones.darknet import Darknet, Darknet19, DarknetClassifier
+from yolofpn.models.backbones.yolov3_tiny import TinyDarknet, TinyFPN
 from yolofpn.models.layers import ConvBNAct
+from yolofpn.models.necks.fpn import ConcatFPN
 from yolofpn.models.yolo import YOLO
-from yolofpn.models.yolov3_tiny import TinyDarknet, TinyFPN
 
 DARKNET_BACKBONES = (Darknet, Darknet19, TinyDarknet)
 DARKNET_NECKS = (ConcatFPN, TinyFPN)

@@ -24,7 +24,7 @@ from yolofpn.darknet.weights import (
 )
 from yolofpn.errors import UserError
 from yolofpn.models.postprocess import MapSpec, postprocess_maps
-from yolofpn.models.proposals import Proposals, propose_from_maps
+from yolofpn.models.two_stage.proposals import Proposals, propose_from_maps
 from yolofpn.structures import Detections, Limits, Target, size_fits
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 
 from yolofpn.inference.predictor import Predictor
-from yolofpn.inference.record_sinks import record
+from yolofpn.sinks.records import record
 from yolofpn.structures import Detections, Frame, Image
 
 LARGEST_SHOWN = 1600  # pixels of the longer side of a picture that goes back to the browser

@@ -12,7 +12,7 @@ from threading import Condition, Thread
 
 from yolofpn.demo.answers import FAULT
 from yolofpn.errors import InputError, UserError
-from yolofpn.inference.sources import Source, resolve_sources
+from yolofpn.sources.resolve import Source, resolve_sources
 from yolofpn.structures import Frame
 
 MOST_SOURCES = 32

@@ -14,9 +14,9 @@ from yolofpn.data.image_headers import read_header
 from yolofpn.data.images import open_picture, read_frames, read_image
 from yolofpn.demo.limits import UploadLimits
 from yolofpn.errors import InputError
-from yolofpn.inference.frame_pixels import square_width
-from yolofpn.inference.video import probe_video, read_video
 from yolofpn.structures import Frame
+from yolofpn.video.frame_pixels import square_width
+from yolofpn.video.reader import probe_video, read_video
 
 # Formats that Pillow decodes by itself: others start programs (EPS) or hold no pictures.
 PICTURE_FORMATS = frozenset(

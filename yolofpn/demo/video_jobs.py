@@ -20,8 +20,8 @@ from yolofpn.demo.uploads import Upload
 from yolofpn.demo.workers import Workers
 from yolofpn.errors import InputError, UserError
 from yolofpn.inference.predictor import Predictor
-from yolofpn.inference.video_writer import VideoWriter
 from yolofpn.structures import Detections, Frame
+from yolofpn.video.writer import VideoWriter
 
 FORGOTTEN_AFTER = 300.0  # seconds without a question about it: its page was closed
 

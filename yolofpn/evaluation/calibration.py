@@ -15,10 +15,10 @@ from yolofpn.data.samples import to_tensor
 from yolofpn.errors import InputError, UserError
 from yolofpn.evaluation.evaluate import EVALUATION_LIMITS, relabelled
 from yolofpn.evaluation.metrics import DetectionMetrics
-from yolofpn.graphs.exported import ExportedDetector
 from yolofpn.inference.export import Calibration
 from yolofpn.inference.predictor import Predictor
 from yolofpn.ops.resize import resize_image
+from yolofpn.runtimes.exported import ExportedDetector
 from yolofpn.structures import Detector
 
 MOST_PICTURES = 128

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from yolofpn.data.loader import Batch
 from yolofpn.evaluation.metrics import DetectionMetrics
-from yolofpn.models.fast_rcnn import FastRCNN
 from yolofpn.models.postprocess import postprocess_placed
+from yolofpn.models.two_stage.fast_rcnn import FastRCNN
 from yolofpn.structures import Detections, Detector, Limits
 
 EVALUATION_LIMITS = Limits(score_thresh=0.001, nms_thresh=0.6, detections_per_img=300)

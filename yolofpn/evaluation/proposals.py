@@ -15,9 +15,9 @@ from yolofpn.data.loader import Batch
 from yolofpn.errors import UserError
 from yolofpn.evaluation.files import WrittenIds
 from yolofpn.evaluation.metrics import DetectionMetrics
-from yolofpn.inference.coco_sink import rounded_results
-from yolofpn.inference.output_files import write_errors
-from yolofpn.models.fast_rcnn import FastRCNN
+from yolofpn.models.two_stage.fast_rcnn import FastRCNN
+from yolofpn.output_files import write_errors
+from yolofpn.sinks.coco import rounded_results
 from yolofpn.structures import Detections, Detector
 from yolofpn.writing import unfinished
 

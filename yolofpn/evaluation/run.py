@@ -33,11 +33,11 @@ from yolofpn.evaluation.run_detector import Found, RunSettings, run_detector
 from yolofpn.evaluation.thresholds import SUFFIX, save_thresholds
 from yolofpn.evaluation.verify import verify
 from yolofpn.inference.load import load_for_inference
-from yolofpn.inference.output_files import locked_output
 from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.threads import share_processors
-from yolofpn.models.fast_rcnn import FastRCNN
-from yolofpn.models.proposal_network import ProposalNetwork
+from yolofpn.models.two_stage.fast_rcnn import FastRCNN
+from yolofpn.models.two_stage.proposal_network import ProposalNetwork
+from yolofpn.output_files import locked_output
 
 DETECTIONS, IMAGES, TRUTH = "detections.coco.json", "images.json", "truth.coco.json"
 

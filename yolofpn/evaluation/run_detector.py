@@ -19,9 +19,9 @@ from yolofpn.evaluation.metrics import DetectionMetrics
 from yolofpn.evaluation.proposals import ProposalCollector
 from yolofpn.hardware import default_workers
 from yolofpn.inference.image_pyramid import merge_detections
-from yolofpn.inference.network_errors import network_errors
 from yolofpn.inference.predictor import Predictor
-from yolofpn.models.proposals import PROPOSAL_LIMITS
+from yolofpn.models.two_stage.proposals import PROPOSAL_LIMITS
+from yolofpn.runtimes.network_errors import network_errors
 from yolofpn.structures import Detections, Limits
 
 SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal that a bar could be drawn on

@@ -14,9 +14,9 @@ from yolofpn.data.names import ClassMatch
 from yolofpn.errors import UserError
 from yolofpn.evaluation.operating_point import Outcomes, best_score_thresholds, count_above, match_darknet
 from yolofpn.evaluation.table import EvaluationTable, Floats
-from yolofpn.graphs.exported import ExportedDetector
 from yolofpn.inference.predictor import Predictor
 from yolofpn.ops.nms import batched_nms
+from yolofpn.runtimes.exported import ExportedDetector
 from yolofpn.weights import save_weights
 
 SUFFIX = ".safetensors"

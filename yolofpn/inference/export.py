@@ -18,13 +18,13 @@ from yolofpn.darknet.native import layers_to_write
 from yolofpn.darknet.network import DarknetNetwork
 from yolofpn.darknet.weights import NEW_HEADER, StoredLayers, write_layers
 from yolofpn.errors import UserError
-from yolofpn.graphs.backend import Backend
-from yolofpn.graphs.exported import ExportedDetector, GraphPrecision, describe_graph, read_exported
-from yolofpn.inference.backends import convert
-from yolofpn.inference.backends.parity import FILE_TOLERANCE, TOLERANCES, Tolerance, check_pictures, compare_backends
-from yolofpn.inference.backends.torch_backend import TorchBackend
-from yolofpn.inference.output_files import write_atomically
 from yolofpn.models.yolo import YOLO
+from yolofpn.output_files import write_atomically
+from yolofpn.runtimes import convert
+from yolofpn.runtimes.backend import Backend
+from yolofpn.runtimes.exported import ExportedDetector, GraphPrecision, describe_graph, read_exported
+from yolofpn.runtimes.parity import FILE_TOLERANCE, TOLERANCES, Tolerance, check_pictures, compare_backends
+from yolofpn.runtimes.torch_backend import TorchBackend
 from yolofpn.structures import Detector, size_fits
 from yolofpn.text import one_line_names
 from yolofpn.weights import load_weights

@@ -12,7 +12,7 @@ from yolofpn.errors import InputError
 from yolofpn.inference.pipeline import Result
 from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.report import Report
-from yolofpn.inference.source_kinds import Source, failed_source
+from yolofpn.sources.kinds import Source, failed_source
 from yolofpn.structures import Detections, Frame
 
 APART = "live sources and files do not mix, as live ones have no end; give each kind a run of its own"

@@ -9,8 +9,8 @@ from yolofpn.config import Metadata
 from yolofpn.darknet.network import DarknetNetwork
 from yolofpn.data.names import read_names
 from yolofpn.errors import UserError
-from yolofpn.graphs.exported import SUFFIXES, ExportedDetector, read_exported
 from yolofpn.models.build import NativeDetector
+from yolofpn.runtimes.exported import SUFFIXES, ExportedDetector, read_exported
 from yolofpn.weights import load_weights, rename_classes
 
 

@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from yolofpn.concurrency import Background
 from yolofpn.errors import InputError
-from yolofpn.inference.background import Background
 from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.report import Report
-from yolofpn.inference.shown_thresholds import above
-from yolofpn.inference.sinks import Sinks
-from yolofpn.inference.sources import Source
+from yolofpn.sinks.build import Sinks
+from yolofpn.sources.resolve import Source
 from yolofpn.structures import Detections, Frame, Limits
+from yolofpn.view.thresholds import above
 
 AHEAD = 4  # pictures that may wait between two stages
 LIMIT = 64 << 20  # bytes of pictures from which no more are read: large ones wait alone

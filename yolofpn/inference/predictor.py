@@ -16,23 +16,23 @@ from torch import Tensor
 from yolofpn.config import Metadata, ResizeMode
 from yolofpn.data.images import read_image
 from yolofpn.errors import NaNOutputError, UserError
-from yolofpn.graphs.backend import Backend
 from yolofpn.hardware import choose_device
-from yolofpn.inference.backends.choose import Workload, choose_backend
-from yolofpn.inference.backends.fold import for_inference
-from yolofpn.inference.backends.full_precision import full_precision
-from yolofpn.inference.backends.second_stage import prepare_postprocess
-from yolofpn.inference.backends.takeover import Takeover
 from yolofpn.inference.batches import group_by_size, in_batches, to_batch
+from yolofpn.inference.choose import Workload, choose_backend
 from yolofpn.inference.image_pyramid import merge_detections
 from yolofpn.inference.load import load_for_inference
-from yolofpn.inference.network_errors import network_errors
 from yolofpn.inference.pictures import Picture, as_bgr
 from yolofpn.inference.selection import choose_limits
-from yolofpn.inference.sources import resolve_sources
 from yolofpn.models.postprocess import divides_inputs, nms_exponent, postprocess_placed
 from yolofpn.ops.resize import NetworkImage, Placement, resize_for_detection
 from yolofpn.reading import MAX_INPUT_SIDE
+from yolofpn.runtimes.backend import Backend
+from yolofpn.runtimes.fold import for_inference
+from yolofpn.runtimes.full_precision import full_precision
+from yolofpn.runtimes.network_errors import network_errors
+from yolofpn.runtimes.second_stage import prepare_postprocess
+from yolofpn.runtimes.takeover import Takeover
+from yolofpn.sources.resolve import resolve_sources
 from yolofpn.structures import Detections, Detector, Frame, Image, Limits, size_fits
 
 

@@ -12,8 +12,8 @@ from typing import NoReturn, TextIO
 
 from tqdm import tqdm
 
-from yolofpn.inference.live import Counters
-from yolofpn.inference.sources import Source
+from yolofpn.sources.live.capture import Counters
+from yolofpn.sources.resolve import Source
 from yolofpn.structures import Detections, Frame
 
 PICTURES_BY_LINE = 20

@@ -11,29 +11,29 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
+from yolofpn.concurrency import Background
 from yolofpn.config import ResizeMode
 from yolofpn.data.depth import Depth
 from yolofpn.data.files import describe_unread_files
 from yolofpn.drawing import LabelStyle
 from yolofpn.errors import UserError
-from yolofpn.inference.background import Background
 from yolofpn.inference.live_results import LiveResults, live_or_not
 from yolofpn.inference.load import load_for_inference
-from yolofpn.inference.media import MediaChoice
-from yolofpn.inference.output_files import locked_output, write_errors
-from yolofpn.inference.output_names import next_output_dir
 from yolofpn.inference.pipeline import Result, Results, results_of, written
 from yolofpn.inference.predictor import Predictor
-from yolofpn.inference.remote import is_url
 from yolofpn.inference.report import Report
-from yolofpn.inference.shown_thresholds import lowered
-from yolofpn.inference.sinks import Sinks, build_sinks
-from yolofpn.inference.sources import Source, resolve_sources
 from yolofpn.inference.threads import share_processors
-from yolofpn.inference.viewer import Viewer
-from yolofpn.inference.window import check_display
 from yolofpn.inference.workload import expected_workload
+from yolofpn.output_files import locked_output, write_errors
 from yolofpn.shipped import default_sources
+from yolofpn.sinks.build import Sinks, build_sinks
+from yolofpn.sinks.media import MediaChoice
+from yolofpn.sinks.names import next_output_dir
+from yolofpn.sources.remote import is_url
+from yolofpn.sources.resolve import Source, resolve_sources
+from yolofpn.view.thresholds import lowered
+from yolofpn.view.viewer import Viewer
+from yolofpn.view.window import check_display
 
 OUTPUT_BASE = Path("runs/detect")
 STDOUT = "-"

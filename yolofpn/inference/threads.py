@@ -9,10 +9,10 @@ from functools import partial
 import cv2
 import torch
 
-from yolofpn.graphs.libraries import num_threads
-from yolofpn.inference.backends.second_stage import has_second_stage
-from yolofpn.inference.backends.takeover import Takeover
 from yolofpn.inference.predictor import Predictor
+from yolofpn.runtimes.libraries import num_threads
+from yolofpn.runtimes.second_stage import has_second_stage
+from yolofpn.runtimes.takeover import Takeover
 
 
 def share_processors(predictor: Predictor) -> None:

@@ -8,8 +8,8 @@ from itertools import islice
 from pathlib import Path
 
 from yolofpn.data.images import VIDEO_SUFFIXES
-from yolofpn.inference.backends.choose import Workload
-from yolofpn.inference.remote import STREAM_SCHEMES
+from yolofpn.inference.choose import Workload
+from yolofpn.sources.remote import STREAM_SCHEMES
 
 MANY = 200  # pictures that are worth the seconds that a faster graph takes to make
 

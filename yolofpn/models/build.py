@@ -31,23 +31,23 @@ from yolofpn.config import (
     YOLOLossConfig,
 )
 from yolofpn.levels import TOP_LEVEL
-from yolofpn.models.assigner import BestAnchorAssigner, SimOTAAssigner
-from yolofpn.models.build_two_stage import build_proposal_head, build_region_head, build_two_stage_head
-from yolofpn.models.conv5_body import Conv5Body
-from yolofpn.models.darknet import Darknet, Darknet19, darknet53, scaled_darknet
-from yolofpn.models.efficientnet_lite import EfficientNetLite
-from yolofpn.models.fast_rcnn import FastRCNN
-from yolofpn.models.faster_rcnn import FasterRCNN
-from yolofpn.models.fpn import AddFPN, ConcatFPN, NoNeck
+from yolofpn.models.backbones.darknet import Darknet, Darknet19, darknet53, scaled_darknet
+from yolofpn.models.backbones.efficientnet_lite import EfficientNetLite
+from yolofpn.models.backbones.resnet import ResNet
+from yolofpn.models.backbones.strided import StridedBackbone
+from yolofpn.models.backbones.yolov3_tiny import TinyDarknet, TinyFPN
+from yolofpn.models.heads.assigner import BestAnchorAssigner, SimOTAAssigner
+from yolofpn.models.heads.yolo_head import YOLOHead
+from yolofpn.models.heads.yolo_loss import YOLOLoss
 from yolofpn.models.layers import Normalize
+from yolofpn.models.necks.fpn import AddFPN, ConcatFPN, NoNeck
 from yolofpn.models.postprocess import MapSpec
-from yolofpn.models.proposal_network import ProposalNetwork
-from yolofpn.models.resnet import ResNet
-from yolofpn.models.strided import StridedBackbone
+from yolofpn.models.two_stage.build import build_proposal_head, build_region_head, build_two_stage_head
+from yolofpn.models.two_stage.conv5_body import Conv5Body
+from yolofpn.models.two_stage.fast_rcnn import FastRCNN
+from yolofpn.models.two_stage.faster_rcnn import FasterRCNN
+from yolofpn.models.two_stage.proposal_network import ProposalNetwork
 from yolofpn.models.yolo import YOLO
-from yolofpn.models.yolo_head import YOLOHead
-from yolofpn.models.yolo_loss import YOLOLoss
-from yolofpn.models.yolov3_tiny import TinyDarknet, TinyFPN
 from yolofpn.structures import FeatureInfo, Limits
 
 NativeDetector: TypeAlias = YOLO | FasterRCNN | FastRCNN | ProposalNetwork

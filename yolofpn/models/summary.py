@@ -9,8 +9,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from yolofpn.models.darknet import ResidualBlock
-from yolofpn.models.resnet import BasicBlock, Bottleneck, FrozenBatchNorm2d
+from yolofpn.models.backbones.darknet import ResidualBlock
+from yolofpn.models.backbones.resnet import BasicBlock, Bottleneck, FrozenBatchNorm2d
 
 _BLOCKS = (ResidualBlock, BasicBlock, Bottleneck)
 _TYPES: dict[type[nn.Module], str] = {

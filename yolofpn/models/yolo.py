@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from yolofpn.models.heads.yolo_loss import YOLOLoss
 from yolofpn.models.layers import Normalize
 from yolofpn.models.postprocess import MapSpec, postprocess_maps
-from yolofpn.models.proposals import Proposals, propose_from_maps
-from yolofpn.models.yolo_loss import YOLOLoss
+from yolofpn.models.two_stage.proposals import Proposals, propose_from_maps
 from yolofpn.structures import Detections, Limits, Target
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from yolofpn.errors import UserError
 from yolofpn.evaluation.coco import NO_OBJECTS
-from yolofpn.inference.output_files import write_atomically, write_errors
+from yolofpn.output_files import write_atomically, write_errors
 from yolofpn.study.paper import PAPER_TABLES, PaperTable
 from yolofpn.study.plan import Study, load_study, read_settings
 from yolofpn.study.plots import plot_tables

@@ -16,7 +16,7 @@ import yolofpn
 from yolofpn.cli.arguments import DONE, SOME_FAILED
 from yolofpn.config import Config, load_config
 from yolofpn.errors import UserError
-from yolofpn.inference.output_files import write_errors
+from yolofpn.output_files import write_errors
 from yolofpn.study.plan import Row, Size, Study, choose_rows, keep_settings, load_study, recipes_of
 from yolofpn.text import as_yaml
 from yolofpn.training.checkpoint import LAST, read_checkpoint

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from yolofpn.data.names import match_classes
 from yolofpn.errors import UserError
-from yolofpn.models.predictions import flatten_maps
+from yolofpn.models.heads.predictions import flatten_maps
 from yolofpn.models.yolo import YOLO
 from yolofpn.ops.boxes import elementwise_iou
 from yolofpn.structures import Target

@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from yolofpn.data.loader import Batch
-from yolofpn.models.yolo_loss import Losses
+from yolofpn.models.heads.yolo_loss import Losses
 from yolofpn.training.distill import Distillation
 from yolofpn.training.ema import ModelEMA
 from yolofpn.training.optim import set_learning_rate

@@ -9,8 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from yolofpn.config import Config, dump_config
-from yolofpn.inference.output_files import locked_output, write_errors, write_lines
-from yolofpn.inference.output_names import next_output_dir
+from yolofpn.output_files import locked_output, write_errors, write_lines
+from yolofpn.sinks.names import next_output_dir
 from yolofpn.training.checkpoint import BEST, LAST, Progress
 from yolofpn.training.plan import RUNS, Plan
 from yolofpn.training.splits import Splits

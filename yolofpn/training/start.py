@@ -17,9 +17,9 @@ from yolofpn.darknet.network import DarknetNetwork
 from yolofpn.data.names import ClassMatch, match_classes
 from yolofpn.errors import UserError
 from yolofpn.models.build import NativeDetector
-from yolofpn.models.conv5_body import Conv5Body, with_conv5_in_head
-from yolofpn.models.fast_rcnn import FastRCNN
-from yolofpn.models.faster_rcnn import FasterRCNN
+from yolofpn.models.two_stage.conv5_body import Conv5Body, with_conv5_in_head
+from yolofpn.models.two_stage.fast_rcnn import FastRCNN
+from yolofpn.models.two_stage.faster_rcnn import FasterRCNN
 from yolofpn.training.start_darknet import darknet_settings, native_state, read_darknet
 from yolofpn.training.start_efficientnet_lite import LITE_NAMES, LITE_SETTINGS, find_package_weights, lite_backbone
 from yolofpn.training.start_imagenet import read_tensors

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from yolofpn.config import EfficientNetLiteConfig, ModelConfig
 from yolofpn.errors import UserError
-from yolofpn.models.efficientnet_lite import LITE_MEAN, LITE_STD, EfficientNetLiteVariant, scaled_rows
+from yolofpn.models.backbones.efficientnet_lite import LITE_MEAN, LITE_STD, EfficientNetLiteVariant, scaled_rows
 
 LITE_SETTINGS: Mapping[str, Any] = {"input.mean": LITE_MEAN, "input.std": LITE_STD}
 LITE_SIDES: Mapping[int, int] = {0: 224, 1: 240, 2: 260}  # pixels of the images that they were trained on

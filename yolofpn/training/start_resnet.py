@@ -10,7 +10,7 @@ from torch import Tensor
 
 from yolofpn.config import ModelConfig, ResNetConfig
 from yolofpn.errors import UserError
-from yolofpn.models.resnet import RESNET_DEPTHS, ResNet
+from yolofpn.models.backbones.resnet import RESNET_DEPTHS, ResNet
 from yolofpn.training.start_imagenet import IMAGENET_MEAN, IMAGENET_STD
 
 RESNET_SETTINGS: Mapping[str, Any] = {"model.norm_eps": 1e-5, "input.mean": IMAGENET_MEAN, "input.std": IMAGENET_STD}

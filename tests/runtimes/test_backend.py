@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.runtimes.fakes import MeanBackend, shades
+from yolofpn.runtimes.backend import InChunks, as_uint8
+
+
+def test_larger_batches_go_in_parts_and_come_back_as_one() -> None:
+    inner = MeanBackend()
+    chunks = InChunks(inner, 2)
+    assert (chunks.name, chunks.precision, chunks.slots) == ("mean", "fp32", 3)
+    assert chunks.start(shades(1, 2, 3, 4, 5))()["mean"].flatten().tolist() == [1, 2, 3, 4, 5]
+    assert inner.batches == [2, 2, 1]
+
+
+@pytest.mark.parametrize("value", [0.0, 12.4, 12.6, 255.0])
+def test_float_pictures_are_rounded(value: float) -> None:
+    given = torch.full((1, 3, 2, 4), value).to(memory_format=torch.channels_last)
+    taken = as_uint8(given)
+    assert taken.dtype == torch.uint8 and taken.is_contiguous()
+    assert set(taken.flatten().tolist()) == {round(value)}

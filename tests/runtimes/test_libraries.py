@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from yolofpn.errors import UserError
+from yolofpn.runtimes import libraries
+from yolofpn.runtimes.libraries import import_extra, is_installed, num_threads, versions
+
+
+def test_a_missing_extra_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(libraries.EXTRAS, "no_such_module", "onnx")
+    assert not is_installed("no_such_module")
+    with pytest.raises(UserError, match=r"no_such_module is not installed: pip install '\.\[onnx\]'"):
+        import_extra("no_such_module")
+
+
+def test_versions_of_what_is_not_installed_under_that_name() -> None:
+    assert versions("pytest", "no-such-package") == f"pytest {pytest.__version__}, no-such-package none"
+
+
+def test_openvino_comes_without_its_telemetry() -> None:
+    code = (
+        "import sys; from yolofpn.runtimes.libraries import import_extra\n"
+        "import_extra('openvino'); import openvino.tools.ovc\n"
+        "print(sys.modules['openvino_telemetry'], [m for m in sys.modules if m.startswith('openvino_telemetry.')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[0] == "None []"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [("1", 1), ("2,3", 2), ("999", 4), ("", 4), ("0", 4), ("many", 4), (None, 4)]
+)
+def test_threads_are_as_many_as_asked_for(monkeypatch: pytest.MonkeyPatch, given: str | None, expected: int) -> None:
+    monkeypatch.setattr(libraries, "available_cpus", lambda: 4)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    assert num_threads() == expected

@@ -1,1 +1,0 @@
-"""What runs the dense part of a network: PyTorch, OpenVINO or ONNX Runtime, all behind one contract."""

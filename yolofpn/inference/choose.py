@@ -1,0 +1,224 @@
+"""Which backend runs a detector, decided by the machine and the weights alone.
+
+Without being asked for anything else, a run computes in float32, and its detections are those of PyTorch within the
+tolerance of ``parity.TOLERANCES["fp32"]``: on processors OpenVINO runs it where it is installed, else ONNX Runtime,
+else PyTorch. Nothing is timed. Less precision is the user's decision: by name, or by ``python -m yolofpn tune``.
+
+A graph has to be made once for each weights file, input size and version, which takes seconds. PyTorch runs meanwhile.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+import torch
+
+from yolofpn.config import Metadata
+from yolofpn.errors import UserError
+from yolofpn.inference.make_graph import environment, write_job
+from yolofpn.runtimes import cache
+from yolofpn.runtimes.backend import Backend
+from yolofpn.runtimes.build import BackendBuilder
+from yolofpn.runtimes.exported import ExportedDetector
+from yolofpn.runtimes.libraries import import_extra, is_installed, versions
+from yolofpn.runtimes.second_stage import has_second_stage
+from yolofpn.runtimes.takeover import Preparation, Takeover
+from yolofpn.runtimes.tuned import Tuned, read_tuned, tuned_folder
+from yolofpn.structures import Detector
+
+# few: the next image may be the last; live: each result is awaited; many: it is the sum that counts.
+Workload: TypeAlias = Literal["few", "live", "many"]
+BACKENDS = ("auto", "torch", "openvino", "onnx")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
+MODULES = {"openvino": "openvino", "onnx": "onnxruntime"}  # in the order of preference
+TUNE_AGAIN = "; what tune chose is from other versions or gone: python -m yolofpn tune again"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A backend, and the line that says why it was taken."""
+
+    backend: Backend
+    note: str
+
+
+def choose_backend(
+    detector: Detector,
+    metadata: Metadata,
+    sizes: Sequence[tuple[int, int]],
+    device: torch.device,
+    *,
+    backend: str = "auto",
+    precision: str = "auto",
+    workload: Workload = "few",
+    sizes_vary: bool = False,
+    compile: bool = False,
+) -> Choice:
+    """The backend of that name and precision.
+
+    Args:
+        detector: whose dense part is run.
+        metadata: of its weights.
+        sizes: every (height, width) that the network will see.
+        device: where the network runs; other devices than the CPU have PyTorch only.
+        backend: one of ``BACKENDS``; 'auto': what ``tune`` chose, else the first of OpenVINO, ONNX Runtime and PyTorch
+            that is installed.
+        precision: one of ``PRECISIONS``; 'auto': what ``tune`` chose, else fp32.
+        workload: what is coming.
+        sizes_vary: images come in sizes of their own, for each of which a graph would have to be made.
+        compile: let torch.compile write the kernels of the torch backend.
+
+    Raises:
+        UserError: it is not installed, cannot do that precision, or cannot run this detector.
+        ValueError: there is no such backend or precision.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"backend {backend!r} is none of {', '.join(BACKENDS)}")
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}")
+    if isinstance(detector, ExportedDetector):
+        for size in sizes:
+            detector.find_graph(size)
+        return _choose_exported(detector, device, backend, precision, throughput=workload == "many")
+    if precision == "int8":
+        raise UserError(
+            "int8 needs images to take its ranges from: python -m yolofpn tune WEIGHTS --data DATA, or write a graph\n"
+            "with export.py --format openvino --precision int8 --calibration DATA OUT.xml, and give --weights OUT.xml"
+        )
+    if backend in MODULES:
+        if device.type != "cpu":
+            raise UserError(f"the {backend} backend runs on the CPU only: --device cpu, or --backend torch")
+        import_extra(MODULES[backend])
+    if sizes_vary:  # then they are bounds; what backends are compared on has a size that the network takes
+        divisor = detector.size_divisor
+        sizes = [(height + -height % divisor, width + -width % divisor) for height, width in sizes]
+    # Beside several batches in flight a second stage would have no processor left.
+    throughput = workload == "many" and not has_second_stage(detector)
+    builder = BackendBuilder(detector, metadata, sizes, device, throughput, compile)
+    if backend in MODULES:
+        return _given(builder, backend, precision)
+    if backend == "torch" or sizes_vary or compile:
+        return _torch(builder, precision)
+    return _automatic(builder, precision, workload)
+
+
+def tuned_key(builder: BackendBuilder) -> str:
+    """The name of what ``tune`` chose for a detector at these sizes, on this machine."""
+    return cache.key(builder.fingerprint, tuple(builder.sizes), builder.place)
+
+
+def used_libraries() -> str:
+    """Versions that speed and results depend on."""
+    return versions("torch", "openvino", "onnxruntime")
+
+
+def _choose_exported(
+    detector: ExportedDetector, device: torch.device, backend: str, precision: str, *, throughput: bool
+) -> Choice:
+    if backend not in ("auto", detector.kind):
+        raise UserError(f"{detector.path}: is a graph for the {detector.kind} backend, not for {backend}")
+    if device.type != "cpu":
+        raise UserError(f"{detector.path}: is run on the CPU only: --device cpu")
+    fixed = detector.kind == "onnx" or "int8" in (detector.precision, precision)
+    if fixed and precision not in ("auto", detector.precision):
+        raise UserError(f"{detector.path}: holds {detector.precision}, not {precision}: export it again for that")
+    chosen = detector.backend(None if precision == "auto" else precision, throughput=throughput)
+    return Choice(chosen, f"backend: {_shown(chosen)} (the weights are a graph for it)")
+
+
+def _given(builder: BackendBuilder, name: str, precision: str) -> Choice:
+    """As asked; the run waits for the graph."""
+    precision = "fp32" if precision == "auto" else precision
+    if name == "onnx" and precision != "fp32":
+        raise UserError(f"the onnx backend computes in fp32 only, not {precision}: --backend openvino can")
+    verdict = builder.verdict(name, precision)
+    warning = "" if verdict.passed else ": NOT within the tolerance of PyTorch's detections"
+    built = builder.build(name, precision)
+    return Choice(built, f"backend: {_shown(built)} (as asked; {verdict.parity}{warning})")
+
+
+def _torch(builder: BackendBuilder, precision: str, hint: str = "") -> Choice:
+    built = builder.build("torch", "fp32" if precision == "auto" else precision)
+    return Choice(built, f"backend: {_shown(built)} on {builder.device}{hint}")
+
+
+def _automatic(builder: BackendBuilder, precision: str, workload: Workload) -> Choice:
+    hint = ""
+    if precision == "auto" and tuned_folder().is_dir():
+        tuned = read_tuned(tuned_key(builder))
+        if tuned is not None:
+            if (chosen := _tuned(builder, tuned)) is not None:
+                return chosen
+            hint = TUNE_AGAIN
+    if builder.device.type != "cpu":
+        return _torch(builder, precision, hint)
+    installed = [name for name, module in MODULES.items() if is_installed(module)]
+    if precision not in ("auto", "fp32"):
+        return _given(builder, "openvino", precision) if "openvino" in installed else _torch(builder, precision, hint)
+    if not installed:
+        return _torch(builder, precision, f"{hint}; pip install '.[openvino]' would be faster here")
+    return _beside_pytorch(builder, installed[0], workload, hint)
+
+
+def _tuned(builder: BackendBuilder, tuned: Tuned) -> Choice | None:
+    """What was chosen, if it can be had without making anything anew."""
+    ready = tuned.libraries == used_libraries() and all(cache.has_graph(name) for name in tuned.graphs)
+    if not ready or not builder.is_ready(tuned.backend, tuned.precision):
+        return None
+    try:
+        built = builder.build(tuned.backend, tuned.precision)
+    except Exception:  # a damaged graph, or a library that is no longer what it was
+        return None
+    return Choice(built, f"backend: {_shown(built)} (as tuned: {tuned.report})")
+
+
+def _beside_pytorch(builder: BackendBuilder, name: str, workload: Workload, hint: str) -> Choice:
+    """The graph, if it is there and something like a video is coming; else PyTorch, until it is ready."""
+    if workload != "few":
+        known = builder.known_verdict(name, "fp32")
+        if known is not None and not known.passed:
+            return _torch(builder, "fp32", f"{hint}; {name} is not within its tolerance: {known.parity}")
+        if known is not None and builder.is_ready(name):
+            try:
+                built = builder.build(name, "fp32")
+            except Exception:  # whatever is wrong with it, a new one is made below
+                pass
+            else:
+                return Choice(built, f"backend: {_shown(built)} ({known.parity}){hint}")
+    # Nothing that lasts refers to the preparation but its thread and the backend: else it would never be given up.
+    preparation = Preparation(lambda running: _prepare(running, builder, name))
+    first = builder.build("torch", "fp32")
+    note = f"backend: {_shown(first)} on {builder.device}; {name} takes over in a longer run"
+    return Choice(Takeover(first, preparation), note + hint)
+
+
+def _prepare(running: Preparation, builder: BackendBuilder, name: str) -> Backend:
+    """Make the graph in another process, compare, open it here and see that it runs.
+
+    Raises:
+        RuntimeError: the graph does not pass, or could not be made.
+        UserError: the cache cannot be written.
+    """
+    if builder.known_verdict(name, "fp32") is None or not builder.is_ready(name):
+        folder = cache.work_folder(builder.graph_keys(name, "fp32")[0])
+        try:
+            running.run_process(write_job(folder, builder, name), environment())
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    verdict = builder.known_verdict(name, "fp32")
+    if verdict is None or not verdict.passed:
+        raise RuntimeError("no verdict was kept" if verdict is None else verdict.parity)
+    # Results are the same however many batches are in flight, so those who wait for each need no other graph.
+    backend = replace(builder, identity=builder.fingerprint).build(name, "fp32")
+    for height, width in builder.sizes:
+        if running.stopped:
+            break
+        backend.start(torch.zeros(1, 3, height, width, dtype=torch.uint8))()
+    return backend
+
+
+def _shown(backend: Backend) -> str:
+    return f"{backend.name} {backend.precision}"

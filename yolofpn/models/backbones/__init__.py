@@ -1,0 +1,1 @@
+"""Backbones: image -> {c2..c5}."""

@@ -1,0 +1,1 @@
+"""The YOLO head, its box coder, assigner and loss."""

@@ -1,0 +1,102 @@
+"""The first stage of a two-stage detector as a detector of its own: where any object may be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from yolofpn.models.layers import Normalize
+from yolofpn.models.postprocess import class_thresholds
+from yolofpn.models.two_stage.faster_rcnn import Projection
+from yolofpn.models.two_stage.first_stage import FirstStage
+from yolofpn.models.two_stage.rpn import RPNHead, RPNOutput
+from yolofpn.structures import Detections, Limits, Target
+
+
+class ProposalHead(nn.Module):
+    """All of the detector that has weights of its own."""
+
+    def __init__(self, project: Projection, rpn: RPNHead) -> None:
+        super().__init__()
+        self.project = project
+        self.rpn = rpn
+
+
+class ProposalNetwork(nn.Module):
+    """A region proposal network on a feature pyramid (arXiv 1506.01497, section 3.1); a ``Detector`` of one class.
+
+    Its proposals are its detections: NMS is that of the proposals, within each level, and ``limits.nms_thresh`` takes
+    no part.
+
+    Args:
+        normalize: the first step of the network.
+        backbone: images -> {"c2" ... "c5"}.
+        neck: {"c2" ... "c5"} -> {"p2" ...}.
+        head: the parts that have weights.
+        first: the parts that have none.
+        limits: which proposals become detections.
+    """
+
+    num_classes = 1
+
+    def __init__(
+        self,
+        normalize: Normalize,
+        backbone: nn.Module,
+        neck: nn.Module,
+        head: ProposalHead,
+        first: FirstStage,
+        limits: Limits,
+    ) -> None:
+        super().__init__()
+        self.normalize = normalize
+        self.backbone = backbone
+        self.neck = neck
+        self.head = head
+        self.first = first
+        self.limits = limits
+        self.size_divisor = 32  # c5's stride
+        self.feature_info = head.project.feature_info
+
+    def dense(self, images: Tensor) -> dict[str, Tensor]:
+        """uint8 (or float of the same 0..255 range) [B, 3, H, W] RGB -> see ``FirstStage.maps``."""
+        return self.first.maps(self.head.rpn, self.head.project(self.neck(self.backbone(self.normalize(images)))))
+
+    def propose(self, dense: dict[str, Tensor], image_sizes: list[tuple[int, int]]) -> list[tuple[Tensor, Tensor]]:
+        """Of each image boxes [P, 4] in network pixels and scores [P], the best first."""
+        return self.first.propose(self._read(dense), image_sizes)
+
+    def postprocess(
+        self, dense: dict[str, Tensor], image_sizes: list[tuple[int, int]], limits: Limits | None = None
+    ) -> list[Detections]:
+        """The proposals above the threshold, at most as many as ``limits`` says, in network pixels.
+
+        Raises:
+            ValueError: the network's output is NaN, or the thresholds are not one.
+        """
+        limits = limits or self.limits
+        (threshold,) = class_thresholds(limits.score_thresh, self.num_classes)
+        found = []
+        for boxes, scores in self.propose(dense, image_sizes):
+            count = min(int((scores > threshold).sum()), limits.detections_per_img)
+            label = torch.zeros(count, dtype=torch.int64, device=boxes.device)
+            found.append(Detections(boxes[:count], scores[:count], label))
+        return found
+
+    def forward(self, images: Tensor, targets: list[Target] | None = None) -> dict[str, Tensor] | list[Detections]:
+        """Losses by name if ``targets`` (in network pixels) are given, else detections in network pixels."""
+        dense = self.dense(images)
+        if targets is None:
+            return self.postprocess(dense, [(images.shape[-2], images.shape[-1])] * len(images))
+        return self.losses(dense, targets)
+
+    def losses(self, dense: dict[str, Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
+        """``loss_objectness`` and ``loss_rpn_box``, whatever the classes of the objects are."""
+        return self.first.loss(self._read(dense), targets)
+
+    def _read(self, dense: dict[str, Tensor]) -> RPNOutput:
+        name, info = next(iter(self.feature_info.items()))
+        finest = dense[f"objectness_{name}"]
+        return self.first.read(dense, (finest.shape[-2] * info.stride, finest.shape[-1] * info.stride))

@@ -1,0 +1,1 @@
+"""What runs the dense part of a detector: PyTorch, OpenVINO or ONNX Runtime, behind one contract."""

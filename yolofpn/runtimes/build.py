@@ -1,0 +1,168 @@
+"""Builds backends for one detector; the graphs that they need are made once and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from yolofpn.config import Metadata
+from yolofpn.errors import NaNOutputError, UserError
+from yolofpn.hardware import choose_dtype
+from yolofpn.runtimes import cache, convert
+from yolofpn.runtimes.backend import Backend
+from yolofpn.runtimes.libraries import import_extra
+from yolofpn.runtimes.onnx_graph import ONNXGraph, open_session
+from yolofpn.runtimes.openvino_graph import OpenVINOGraph
+from yolofpn.runtimes.parity import TOLERANCES, check_pictures, compare_backends
+from yolofpn.runtimes.torch_backend import TorchBackend
+from yolofpn.structures import Detector
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a comparison of a backend with PyTorch in full precision found.
+
+    Attributes:
+        passed: the detections are equal within the precision's tolerance.
+        parity: in words.
+    """
+
+    passed: bool
+    parity: str
+
+
+@dataclass(frozen=True)
+class BackendBuilder:
+    """Builds backends.
+
+    Attributes:
+        detector: whose dense part they run.
+        metadata: of its weights.
+        sizes: every (height, width) that the network will see; the first one is made ready at once.
+        device: where PyTorch runs; the others run on the CPU.
+        throughput: several batches will be in flight.
+        compile: let torch.compile write the kernels of the torch backend.
+        identity: the fingerprint of the detector, if it is known.
+    """
+
+    detector: Detector
+    metadata: Metadata
+    sizes: Sequence[tuple[int, int]]
+    device: torch.device
+    throughput: bool = False
+    compile: bool = False
+    identity: str | None = None
+
+    def build(self, name: str, precision: str) -> Backend:
+        """The backend 'torch', 'openvino' or 'onnx'.
+
+        Raises:
+            UserError: a library that it needs is not installed, or the cache has no int8 graph of the detector.
+        """
+        if name == "torch":
+            dtype = choose_dtype(precision, self.device)
+            return TorchBackend(self.detector, self.device, dtype, compile=self.compile)
+        names = convert.map_names(self.detector)
+        if name == "onnx":
+            return ONNXGraph(self._find_onnx, names, self.sizes[0])
+        find = self._find_int8 if precision == "int8" else self._find_openvino
+        return OpenVINOGraph(find, names, self.sizes[0], precision, throughput=self.throughput)
+
+    def make_graphs(self, name: str) -> None:
+        """Make the graphs of all sizes, as far as they are not there."""
+        for size in self.sizes:
+            if name == "onnx":
+                self._find_onnx(size)
+            else:
+                self._find_openvino(size)
+
+    def make_int8(self, pictures: Callable[[tuple[int, int]], Sequence[Tensor]]) -> None:
+        """Make the int8 graphs of all sizes; ``pictures`` of a size are uint8 [1, 3, H, W] each."""
+        for size in self.sizes:
+
+            def write(path: Path, size: tuple[int, int] = size) -> None:
+                model = convert.quantize_openvino(convert.to_openvino(self.detector, size), pictures(size))
+                convert.save_openvino(model, path)
+
+            cache.remove_graph(cache.graph_folder() / f"{self._graph_key('openvino', 'int8', size)}.xml")
+            self._cached("openvino", "int8", size, write)
+
+    def is_ready(self, name: str, precision: str = "fp32") -> bool:
+        """Nothing would have to be converted to build it."""
+        return name == "torch" or all(cache.has_graph(key) for key in self.graph_keys(name, precision))
+
+    def graph_keys(self, name: str, precision: str) -> list[str]:
+        """Names of the graphs of all sizes in the cache."""
+        return [] if name == "torch" else [self._graph_key(name, precision, size) for size in self.sizes]
+
+    def known_verdict(self, name: str, precision: str) -> Verdict | None:
+        """What ``verdict`` found earlier."""
+        tree = cache.read_verdict(self._verdict_key(name, precision))
+        try:
+            return None if tree is None else Verdict(**tree)
+        except TypeError:  # written by another version
+            return None
+
+    def verdict(self, name: str, precision: str) -> Verdict:
+        """Compare a backend with PyTorch in full precision on the sample images: always the same, so it is kept."""
+        if (known := self.known_verdict(name, precision)) is not None:
+            return known
+        built, reference = self.build(name, precision), self.build("torch", "fp32")
+        pictures, tolerance = check_pictures(self.sizes[0]), TOLERANCES[precision]
+        try:
+            parity = compare_backends(self.detector, reference, built, pictures, tolerance)
+        except NaNOutputError:  # the run itself says what to do about it
+            return Verdict(False, "its output is not a number")
+        verdict = Verdict(parity.holds(tolerance), str(parity))
+        cache.write_verdict(self._verdict_key(name, precision), asdict(verdict))
+        return verdict
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the detector."""
+        assert isinstance(self.detector, nn.Module)
+        return self.identity or cache.fingerprint(self.detector, self.metadata)
+
+    @property
+    def place(self) -> str:
+        """The machine, or the GPU of it."""
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else cache.machine()
+
+    def _verdict_key(self, name: str, precision: str) -> str:
+        return cache.key(
+            self.fingerprint, tuple(self.sizes), name, precision, cache.library_versions(name), self.place, self.compile
+        )
+
+    def _graph_key(self, name: str, precision: str, size: tuple[int, int]) -> str:
+        # One graph serves all floating-point types.
+        kind = [precision] if precision == "int8" else []
+        return cache.key(self.fingerprint, size, name, cache.library_versions(name), *kind)
+
+    def _find_openvino(self, size: tuple[int, int]) -> Path:
+        def write(path: Path) -> None:
+            convert.save_openvino(convert.to_openvino(self.detector, size), path)
+
+        return self._cached("openvino", "fp32", size, write)
+
+    def _find_int8(self, size: tuple[int, int]) -> Path:
+        def write(_path: Path) -> None:
+            raise UserError("no int8 graph of these weights is there: python -m yolofpn tune makes it")
+
+        return self._cached("openvino", "int8", size, write)
+
+    def _find_onnx(self, size: tuple[int, int]) -> Path:
+        def write(path: Path) -> None:
+            convert.save_onnx(convert.to_onnx(self.detector, size), path)
+
+        return self._cached("onnx", "fp32", size, write)
+
+    def _cached(self, name: str, precision: str, size: tuple[int, int], write: Callable[[Path], None]) -> Path:
+        check: Callable[[Path], Any] = open_session if name == "onnx" else import_extra("openvino").Core().read_model
+        suffix = ".onnx" if name == "onnx" else ".xml"
+        return cache.cached_graph(self._graph_key(name, precision, size), suffix, write, check)

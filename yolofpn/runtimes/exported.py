@@ -1,0 +1,185 @@
+"""A detector in the form of a graph file: ONNX or OpenVINO, with all that its weights knew of themselves inside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+from yolofpn.config import Metadata, StrictModel, validate
+from yolofpn.errors import UserError
+from yolofpn.models.postprocess import MapSpec, postprocess_maps
+from yolofpn.reading import ParseError, parse_json
+from yolofpn.runtimes.backend import Backend, InChunks
+from yolofpn.runtimes.check import GraphShape, check_graph, onnx_shape, openvino_shape
+from yolofpn.runtimes.libraries import import_extra
+from yolofpn.runtimes.onnx_graph import ONNXGraph, open_session
+from yolofpn.runtimes.openvino_graph import OpenVINOGraph
+from yolofpn.structures import Detections, Limits, Target
+
+METADATA_KEY = "yolofpn"
+SUFFIXES: dict[str, Literal["onnx", "openvino"]] = {".onnx": "onnx", ".xml": "openvino"}
+GraphPrecision: TypeAlias = Literal["fp32", "bf16", "fp16", "int8"]
+
+
+class MapInfo(StrictModel):
+    """``MapSpec`` in a file."""
+
+    stride: PositiveInt
+    anchors: tuple[tuple[float, float], ...]
+    scale_x_y: float
+    linear_xy: bool
+    softmax: bool
+    new_coords: bool = False
+    gaussian: bool = False
+    nms_exponent: float | None = None
+    divides: bool = True
+    anchors_in_cells: bool = False
+
+
+class GraphInfo(StrictModel):
+    """What a graph file knows of itself; kept in it as JSON.
+
+    Attributes:
+        metadata: of the weights; its ``input.size`` is the only one that the graph takes.
+        precision: of the arithmetic that the graph was checked with.
+        batch: the only batch size that the graph takes; None: any.
+        maps: how each output is read, in the order of the outputs.
+    """
+
+    format_version: Literal[1] = 1
+    metadata: Metadata
+    precision: GraphPrecision
+    batch: int | None = None
+    maps: dict[str, MapInfo]
+
+
+def describe_graph(
+    metadata: Metadata, precision: GraphPrecision, specs: Mapping[str, MapSpec], batch: int | None
+) -> str:
+    """The JSON that goes into a graph file."""
+    maps = {name: MapInfo(**asdict(spec)) for name, spec in specs.items()}
+    return GraphInfo(metadata=metadata, precision=precision, batch=batch, maps=maps).model_dump_json()
+
+
+class ExportedDetector(nn.Module):
+    """A ``Detector`` whose dense part is a graph file, for inference on the CPU.
+
+    Args:
+        path: the .onnx or .xml file.
+        info: what it says of itself.
+    """
+
+    def __init__(self, path: Path, info: GraphInfo) -> None:
+        super().__init__()
+        self.path = path
+        self.kind = SUFFIXES[path.suffix]
+        self.precision = info.precision
+        self.batch = info.batch
+        self.metadata = info.metadata
+        self.specs = {name: MapSpec(**spec.model_dump()) for name, spec in info.maps.items()}
+        self.num_classes = len(info.metadata.names)
+        self.size = info.metadata.input.size
+        self.size_divisor = max((spec.stride for spec in self.specs.values()), default=1)
+        self.own_size = self.size if any(side % self.size_divisor for side in self.size) else None
+        post = info.metadata.postprocess
+        self.limits = Limits(post.score_thresh, post.nms_thresh, post.detections_per_img)
+        self._backend: Backend | None = None
+
+    def backend(self, precision: str | None = None, *, throughput: bool = False) -> Backend:
+        """What runs the graph.
+
+        Args:
+            precision: of the arithmetic; by default that of the file.
+            throughput: several batches will be in flight.
+        """
+        backend: Backend
+        if self.kind == "onnx":
+            backend = ONNXGraph(self.find_graph, list(self.specs), self.size)
+        else:
+            backend = OpenVINOGraph(
+                self.find_graph, list(self.specs), self.size, precision or self.precision, throughput=throughput
+            )
+        return backend if self.batch is None else InChunks(backend, self.batch)
+
+    def dense(self, images: Tensor) -> dict[str, Tensor]:
+        """uint8 [B, 3, H, W] RGB -> raw maps, as the detector gave them that the graph was made from."""
+        if self._backend is None:
+            self._backend = self.backend()
+        return self._backend.start(images)()
+
+    def postprocess(
+        self,
+        dense: dict[str, Tensor],
+        image_sizes: list[tuple[int, int]],
+        limits: Limits | None = None,
+        regions: list[tuple[int, int]] | None = None,
+    ) -> list[Detections]:
+        """Raw maps -> detections in network pixels, clipped to each image's (height, width).
+
+        ``regions`` are the (height, width) of what the images show without padding, for NMS by distance.
+        """
+        return postprocess_maps(dense, self.specs, self.num_classes, image_sizes, limits or self.limits, regions)
+
+    def forward(self, images: Tensor, targets: list[Target] | None = None) -> dict[str, Tensor] | list[Detections]:
+        """Detections of each image in network pixels.
+
+        Raises:
+            UserError: ``targets`` are given: a graph cannot learn.
+        """
+        if targets is not None:
+            raise UserError(f"{self.path}: is a graph for inference only: train the weights that it was made from")
+        return self.postprocess(self.dense(images), [(images.shape[-2], images.shape[-1])] * len(images))
+
+    def find_graph(self, size: tuple[int, int]) -> Path:
+        """The file, for images of (height, width).
+
+        Raises:
+            UserError: it takes another size.
+        """
+        if size != self.size:
+            made, asked = (f"{height}x{width}" for height, width in (self.size, size))
+            raise UserError(f"{self.path}: was made for pictures of {made}, not {asked}: export.py --img-size {asked}")
+        return self.path
+
+
+def read_exported(path: Path) -> ExportedDetector:
+    """The detector in a file that ``export.py`` wrote.
+
+    Raises:
+        UserError: the file is damaged or was not written by it, or the library that reads it is not installed.
+    """
+    kind = SUFFIXES[path.suffix]
+    if kind == "openvino" and not path.with_suffix(".bin").is_file():
+        raise UserError(f"{path}: lacks its numbers, {path.with_suffix('.bin').name} beside it: copy both files")
+    library = import_extra("openvino" if kind == "openvino" else "onnxruntime")
+    try:
+        text, shape = _read_openvino(library, path) if kind == "openvino" else _read_onnx(path)
+    except Exception:  # both libraries have errors of many kinds for damaged bytes
+        raise UserError(f"{path}: is damaged or no {kind} graph: export it again") from None
+    if text is None:
+        raise UserError(f"{path}: does not say which detector it is: only graphs that export.py wrote are read")
+    try:
+        tree: Any = parse_json(text)
+    except ParseError:
+        raise UserError(f"{path}: its metadata is damaged: export it again") from None
+    info = validate(GraphInfo, tree, str(path))
+    exported = ExportedDetector(path, info)
+    check_graph(path, info.metadata, exported.specs, info.batch, shape)
+    return exported
+
+
+def _read_openvino(library: Any, path: Path) -> tuple[str | None, GraphShape]:  # noqa: ANN401
+    model = library.Core().read_model(path)
+    text = str(model.get_rt_info(METADATA_KEY).value) if model.has_rt_info(METADATA_KEY) else None
+    return text, openvino_shape(model)
+
+
+def _read_onnx(path: Path) -> tuple[str | None, GraphShape]:
+    session = open_session(path)
+    found: dict[str, str] = session.get_modelmeta().custom_metadata_map
+    return found.get(METADATA_KEY), onnx_shape(session)

@@ -1,0 +1,172 @@
+"""How far what a backend finds is from what PyTorch finds in full precision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from yolofpn.data.images import read_image
+from yolofpn.data.samples import to_tensor
+from yolofpn.errors import InputError, UserError
+from yolofpn.models.two_stage.fast_rcnn import FastRCNN
+from yolofpn.ops.boxes import box_iou
+from yolofpn.ops.resize import resize_image
+from yolofpn.runtimes.backend import Backend
+from yolofpn.runtimes.second_stage import prepare_postprocess
+from yolofpn.shipped import sample_pictures
+from yolofpn.structures import Detections, Detector, Limits
+
+SCORE_THRESH = 0.25
+_CANDIDATES = Limits(score_thresh=0.1, nms_thresh=0.45, detections_per_img=1000)
+_MOST_PICTURES = 8
+_ENOUGH = 5  # detections that say something; with fewer the maps decide
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far a precision may be off.
+
+    Attributes:
+        partners: lowest share of detections that have a partner.
+        box: largest difference of a partner's box in network pixels; None: an IoU of 0.9 is enough.
+        score: largest difference of a partner's score.
+        maps: largest error of the raw maps, as a share of their own spread.
+    """
+
+    partners: float
+    box: float | None
+    score: float
+    maps: float
+
+
+TOLERANCES = {
+    "fp32": Tolerance(1.0, 0.01, 1e-4, 1e-4),
+    "bf16": Tolerance(0.97, None, 0.1, 0.1),
+    "fp16": Tolerance(0.97, None, 0.1, 0.1),
+    "int8": Tolerance(0.9, None, 0.2, 0.2),
+}
+FILE_TOLERANCE = Tolerance(1.0, 0.05, 1e-3, 1e-3)  # Darknet's files hold batch norm with another epsilon
+
+
+@dataclass(frozen=True)
+class Parity:
+    """What a comparison found; errors are the largest ones among partners.
+
+    Attributes:
+        detections: how many, in both, have a score above ``SCORE_THRESH``.
+        partners: share of them that have one of the same class, IoU >= 0.9 and a score within the tolerance's.
+        box_error: in network pixels.
+        score_error: of the score.
+        map_error: root of the mean square of the difference of the maps, as a share of their spread.
+    """
+
+    detections: int
+    partners: float
+    box_error: float
+    score_error: float
+    map_error: float
+
+    def __str__(self) -> str:
+        if self.detections < _ENOUGH:
+            return f"raw maps within {self.map_error:.2g} of their spread"
+        return (
+            f"{self.partners:.1%} of {self.detections} detections are matched, "
+            f"boxes within {self.box_error:.2g} px, scores within {self.score_error:.2g}"
+        )
+
+    def holds(self, tolerance: Tolerance) -> bool:
+        """Whether the two are the same within ``tolerance``."""
+        if self.detections < _ENOUGH:
+            return self.map_error <= tolerance.maps
+        return self.partners >= tolerance.partners and (tolerance.box is None or self.box_error <= tolerance.box)
+
+
+def compare_backends(
+    detector: Detector, reference: Backend, other: Backend, pictures: Sequence[Tensor], tolerance: Tolerance
+) -> Parity:
+    """Run both on ``pictures`` (uint8 [1, 3, H, W] each)."""
+    finish = [prepare_postprocess(detector, backend.precision) for backend in (reference, other)]
+    pairs, square_errors = [], []
+    for picture in pictures:
+        expected, given = reference.start(picture)(), other.start(picture)()
+        square_errors.append(_relative_square_error(expected, given))
+        size = (picture.shape[2], picture.shape[3])
+        pairs.append(tuple(_detect(*each, size) for each in zip(finish, (expected, given), strict=True)))
+    found = [match_detections(one, two, tolerance) for pair in pairs for one, two in (pair, pair[::-1])]
+    matched, total = sum(each.matched for each in found), sum(each.total for each in found)
+    return Parity(
+        total,
+        matched / total if total else 1.0,
+        max((each.box_error for each in found), default=0.0),
+        max((each.score_error for each in found), default=0.0),
+        float(np.sqrt(max(square_errors))),
+    )
+
+
+def check_pictures(size: tuple[int, int]) -> list[Tensor]:
+    """What backends are compared on: the sample pictures, or drawn ones where these are missing.
+
+    Args:
+        size: (height, width) that they are stretched to.
+
+    Returns:
+        uint8 [1, 3, H, W] each, RGB.
+    """
+    try:
+        images = [read_image(path) for path in sample_pictures()[:_MOST_PICTURES]]
+    except (InputError, UserError):
+        images = []
+    if not images:
+        random = np.random.default_rng(0)
+        coarse = random.integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
+        images = list(coarse)
+    return [to_tensor(resize_image(image, size, "stretch")[0][:, :, ::-1])[None] for image in images]
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Of the detections above ``SCORE_THRESH``, how many are matched, and the largest errors of those."""
+
+    matched: int
+    total: int
+    box_error: float
+    score_error: float
+
+
+def match_detections(found: Detections, others: Detections, tolerance: Tolerance) -> Matches:
+    """Partners among ``others`` of those in ``found`` that have a score above the threshold."""
+    # What the picture's edge has cut to less than a pixel has no overlap to speak of.
+    sides = (found.boxes[:, 2:] - found.boxes[:, :2]).amin(dim=1)
+    # Others may be weaker: at the threshold itself the smallest difference decides whether a detection is there.
+    sure = found[(found.scores > SCORE_THRESH) & (sides >= 1)]
+    if not len(sure) or not len(others):
+        return Matches(0, len(sure), 0.0, 0.0)
+    difference = (sure.scores[:, None] - others.scores[None]).abs()
+    fits = (box_iou(sure.boxes, others.boxes) >= 0.9) & (sure.labels[:, None] == others.labels[None])
+    fits &= difference <= tolerance.score
+    # Several may fit, such as boxes that the picture's edge has made equal; the one of the nearest score is meant.
+    nearest, index = difference.masked_fill(~fits, torch.inf).min(dim=1)
+    good = nearest.isfinite()
+    if not bool(good.any()):
+        return Matches(0, len(sure), 0.0, 0.0)
+    box_error = (sure.boxes - others.boxes[index]).abs()[good].max()
+    return Matches(int(good.sum()), len(sure), float(box_error), float(nearest[good].max()))
+
+
+def _detect(detector: Detector, maps: dict[str, Tensor], size: tuple[int, int]) -> Detections:
+    if isinstance(detector, FastRCNN):  # it detects nothing without proposals, so the maps decide
+        return Detections.empty()
+    with torch.inference_mode():
+        return detector.postprocess(maps, [size], _CANDIDATES)[0].to("cpu")
+
+
+def _relative_square_error(expected: dict[str, Tensor], given: dict[str, Tensor]) -> float:
+    """Of the worst map."""
+    return max(
+        float((given[name].cpu() - raw.cpu()).square().mean() / raw.cpu().var().clamp(min=1e-12))
+        for name, raw in expected.items()
+    )

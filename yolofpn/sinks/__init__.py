@@ -1,0 +1,1 @@
+"""What receives the detections of each image and writes them."""

@@ -1,0 +1,129 @@
+"""Detections as YOLO text files: with scores beside the results, or as a data set for labelling and training."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path, PurePath
+
+from yolofpn.data.images import exif_orientation, open_picture
+from yolofpn.errors import InputError
+from yolofpn.output_files import write_atomically, write_errors
+from yolofpn.sinks.media import encode_image
+from yolofpn.sinks.names import OutputNames, SourceInfo, add_suffix
+from yolofpn.structures import Detections, Frame
+from yolofpn.text import as_yaml, one_line_names
+from yolofpn.writing import unfinished
+
+
+def yolo_lines(detections: Detections, size: tuple[int, int], *, scores: bool) -> str:
+    """One line ``label cx cy width height [score]`` per detection, lengths as shares of the picture's.
+
+    Args:
+        detections: boxes in pixels; what reaches out of the picture is cut off.
+        size: (height, width) of the picture.
+        scores: whether the score stands at the end of each line; without, boxes of no area are left out too, which
+            labelling tools refuse.
+    """
+    height, width = size
+    boxes = detections.boxes.detach().cpu().double().clone()
+    boxes[:, 0::2] = boxes[:, 0::2].clamp(0, width) / width
+    boxes[:, 1::2] = boxes[:, 1::2].clamp(0, height) / height
+    lines = []
+    for (left, top, right, bottom), score, label in zip(
+        boxes.tolist(), detections.scores.tolist(), detections.labels.tolist(), strict=True
+    ):
+        if not scores and (right <= left or bottom <= top):
+            continue
+        numbers = [(left + right) / 2, (top + bottom) / 2, right - left, bottom - top] + [score] * scores
+        lines.append(" ".join([str(label), *(f"{number:.6f}" for number in numbers)]) + "\n")
+    return "".join(lines)
+
+
+class YoloSink:
+    """``labels/STEM.txt`` for each picture or frame; an empty file where nothing was found.
+
+    Args:
+        folder: the run's output folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "labels"
+        self._names = OutputNames()
+
+    def write(self, source: SourceInfo, frame: Frame, detections: Detections) -> None:
+        """Write the file of one frame."""
+        path = add_suffix(self._names.frame_stem(source, frame), ".txt")
+        write_atomically(self._folder / path, yolo_lines(detections, frame.size, scores=True).encode())
+
+    def close(self) -> None:
+        """Every file is complete already."""
+
+
+class DatasetSink:
+    """``dataset/``: pictures and labels that CVAT, Label Studio and training read.
+
+    ``data.yaml`` for CVAT (as "Ultralytics YOLO") and for training stands at its root; ``train/`` with ``images/``,
+    ``labels/`` and ``classes.txt`` is what Label Studio's converter imports. That reads no folders within
+    ``images/``, so a picture ``a/b/dog.jpg`` becomes ``a__b__dog.jpg``.
+
+    Args:
+        folder: the run's output folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._root = folder / "dataset"
+        self._names = OutputNames()
+        self._stems = OutputNames()
+        self._classes: tuple[str, ...] | None = None
+
+    def write(self, source: SourceInfo, frame: Frame, detections: Detections) -> None:
+        """Write picture and labels of one frame."""
+        self._write_classes(detections)
+        nested = self._names.frame_stem(source, frame)
+        stem = self._stems.claim(PurePath("__".join(nested.parts)))
+        self._write_picture(stem, source, frame)
+        labels = yolo_lines(detections, frame.size, scores=False)
+        write_atomically(self._root / "train" / "labels" / add_suffix(stem, ".txt"), labels.encode())
+
+    def close(self) -> None:
+        """Every file is complete already."""
+
+    def _write_picture(self, stem: PurePath, source: SourceInfo, frame: Frame) -> None:
+        """The source's own file where every tool can read it, else the picture anew, without loss if it is one."""
+        folder = self._root / "train" / "images"
+        if source.kind == "image" and source.path is not None and _is_plain(source.path):
+            path = folder / add_suffix(stem, source.path.suffix.lower())
+            with write_errors(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with unfinished(path) as part:
+                    shutil.copyfile(source.path, part)
+            return
+        data, suffix = encode_image(frame.image, ".png" if source.kind == "image" else ".jpg")
+        write_atomically(folder / add_suffix(stem, suffix), data)
+
+    def _write_classes(self, detections: Detections) -> None:
+        """``data.yaml`` and ``classes.txt``; without names classes are called by their number."""
+        classes = detections.names
+        if not classes:
+            known = len(self._classes or ())
+            classes = tuple(str(label) for label in range(max([known - 1, *detections.labels.tolist()]) + 1))
+        if classes == self._classes:
+            return
+        one_line = one_line_names(classes)
+        entries = "".join(f"  {label}: {as_yaml(name)}\n" for label, name in enumerate(one_line))
+        names = f"names:\n{entries}" if entries else "names: {}\n"
+        yaml = f"path: .\ntrain: train/images\nnc: {len(classes)}\n{names}"
+        write_atomically(self._root / "data.yaml", yaml.encode())
+        write_atomically(self._root / "train" / "classes.txt", "".join(f"{name}\n" for name in one_line).encode())
+        self._classes = classes
+
+
+def _is_plain(path: Path) -> bool:
+    """Whether any tool reads this file as detection did: an 8-bit JPEG or PNG that needs no turning."""
+    if path.suffix.lower() not in (".jpg", ".jpeg", ".png"):
+        return False
+    try:
+        with open_picture(path) as picture:
+            return exif_orientation(picture) == 1 and picture.format in ("JPEG", "PNG") and picture.mode in ("RGB", "L")
+    except InputError:
+        return False

@@ -1,0 +1,211 @@
+"""A source of each kind: a picture, an animation, a video, an address, a camera, or one that only fails."""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from threading import Condition
+from typing import Literal
+
+from yolofpn.data.depth import Depth
+from yolofpn.data.images import VIDEO_SUFFIXES, is_animated, read_frames, read_image, readable_suffixes
+from yolofpn.errors import InputError, UserError
+from yolofpn.sources.live.camera import connect_camera
+from yolofpn.sources.live.capture import Connect, LiveCapture
+from yolofpn.sources.live.network import connect_stream
+from yolofpn.sources.remote import STREAM_SCHEMES, fetch, looks_live, shown_url
+from yolofpn.structures import Frame
+from yolofpn.video.reader import is_video, probe_video, read_video
+
+_ANIMATED_SUFFIXES = frozenset({".gif", ".webp", ".png", ".apng", ".avif"})
+
+
+@dataclass(frozen=True)
+class Source:
+    """One picture, video, or stream.
+
+    Attributes:
+        name: as shown to people and written to files: never with a password.
+        kind: 'image', 'video' (has an end), 'stream' (live), or 'failed' (there is nothing to read).
+        relative_path: where its results go beneath the output folder; no two sources of a run share it, not even
+            up to the suffix. Folders and patterns keep the structure below them.
+        read: opens it anew and gives its frames.
+        path: the local file, None for anything else. The sound of a video is there.
+        frame_count: how many frames ``frames`` will give, where the file says so.
+        fps: mean frame rate of the video itself, before any stride, where known.
+        capture: makes a LiveCapture of it; None unless it is a stream.
+    """
+
+    name: str
+    kind: Literal["image", "video", "stream", "failed"]
+    relative_path: Path
+    read: Callable[[], Iterator[Frame]] = field(repr=False, compare=False)
+    path: Path | None = None
+    frame_count: int | None = None
+    fps: float | None = None
+    capture: Callable[..., LiveCapture] | None = field(default=None, repr=False, compare=False)
+
+    def open_live(self, changed: Condition | None = None) -> LiveCapture:
+        """A stream's newest frames, to be used as a context manager.
+
+        Args:
+            changed: see ``LiveCapture``.
+
+        Raises:
+            ValueError: it is no stream.
+        """
+        if self.capture is None:
+            raise ValueError(f"{self.name} is no live source")
+        return self.capture(changed=changed)
+
+    def frames(self) -> Iterator[Frame]:
+        """Its pictures one after the other; of a stream the newest each time, until the generator is closed.
+
+        Raises:
+            InputError: it is missing or damaged, perhaps after some frames.
+        """
+        return self.read()
+
+
+def file_source(path: Path, relative_path: Path, vid_stride: int = 1, depth: Depth = "auto") -> Source:
+    """A picture, an animation or a video: by suffix where that is enough, else by what the file holds."""
+    name = str(path)
+    if kind := _special_kind(path):
+        return failed_source(name, f"{name}: {kind}, which cannot be read as a source; give a file")
+    match _content_of(path):
+        case "video":
+            return _video_source(path, name, relative_path, vid_stride)
+        case "animation":
+            return Source(name, "video", relative_path, partial(_read_animation, path, name, vid_stride), path)
+        case "picture":
+            return Source(name, "image", relative_path, partial(_read_picture, path, name, depth), path, 1)
+
+
+def url_source(url: str, vid_stride: int = 1, depth: Depth = "auto") -> Source:
+    """A stream, or the picture or video at an http address, which is asked at once.
+
+    Raises:
+        UserError: no program here speaks that kind of address.
+        InputError: an http address gives no answer, an error, or a web page.
+    """
+    name = shown_url(url)
+    relative_path = _path_of_url(name)
+    scheme = url.partition("://")[0].lower()
+    stream = _live_source(name, relative_path, partial(connect_stream, url, name), vid_stride)
+    if scheme in STREAM_SCHEMES:
+        return stream
+    if scheme not in ("http", "https"):
+        raise UserError(f"{name}: addresses of this kind are not known; use rtsp://, http:// or https://")
+    try:
+        remote = fetch(url)
+    except InputError:
+        if not looks_live(url):
+            raise
+        return stream  # which may answer later
+    match remote.kind:
+        case "stream":
+            return stream
+        case "video":
+            return _video_source(url, name, relative_path, vid_stride)
+        case "image" if _is_animated(remote.data):
+            return Source(name, "video", relative_path, partial(_read_animation, remote.data, name, vid_stride))
+        case "image":
+            return Source(name, "image", relative_path, partial(_read_picture, remote.data, name, depth), frame_count=1)
+
+
+def camera_source(number: int, vid_stride: int = 1) -> Source:
+    """A camera at this computer."""
+    name = f"camera {number}"
+    return _live_source(name, Path(f"camera-{number}"), partial(connect_camera, number, name), vid_stride)
+
+
+def failed_source(name: str, message: str) -> Source:
+    """In the place of a source that cannot be had: its ``frames`` raise InputError with ``message``."""
+
+    def read() -> Iterator[Frame]:
+        raise InputError(message)
+
+    return Source(name, "failed", Path(_file_name(Path(name).name)), read)
+
+
+def _live_source(name: str, relative_path: Path, connect: Connect, vid_stride: int) -> Source:
+    capture = partial(LiveCapture, name, connect, vid_stride=vid_stride)
+
+    def read() -> Iterator[Frame]:
+        with capture() as frames:
+            yield from frames
+
+    return Source(name, "stream", relative_path, read, capture=capture)
+
+
+def _video_source(target: Path | str, name: str, relative_path: Path, vid_stride: int) -> Source:
+    try:
+        count, fps = probe_video(target, name)
+    except InputError:  # told when its frames are asked for
+        count, fps = None, None
+    read = partial(read_video, target, name, vid_stride)
+    path = target if isinstance(target, Path) else None
+    return Source(name, "video", relative_path, read, path, count and -(-count // vid_stride), fps)
+
+
+def _special_kind(path: Path) -> str | None:
+    """What a path is that is no file: opening it might wait for ever."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):  # told when it is read
+        return None
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        return None
+    kinds = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISCHR, "a device (cameras: by number)"))
+    return next((kind for is_kind, kind in kinds if is_kind(mode)), "a device")
+
+
+def _content_of(path: Path) -> Literal["picture", "animation", "video"]:
+    suffix = path.suffix.lower()
+    if suffix in VIDEO_SUFFIXES:
+        return "video"
+    if suffix in readable_suffixes() - _ANIMATED_SUFFIXES:
+        return "picture"
+    try:
+        return "animation" if is_animated(path) else "picture"
+    except InputError:
+        return "video" if suffix not in readable_suffixes() and is_video(path) else "picture"
+
+
+def _is_animated(data: bytes) -> bool:
+    try:
+        return is_animated(data)
+    except InputError:  # told when its frames are asked for
+        return False
+
+
+def _read_picture(source: Path | bytes, name: str, depth: Depth) -> Iterator[Frame]:
+    yield Frame(read_image(source, name=name, depth=depth), name)
+
+
+def _read_animation(source: Path | bytes, name: str, vid_stride: int) -> Iterator[Frame]:
+    held: Frame | None = None  # until the time of the next one tells how long it is shown
+    end = 0.0
+    for index, (image, time, duration) in enumerate(read_frames(source, name=name)):
+        end = time + duration
+        if index % vid_stride == 0:
+            if held is not None:
+                yield replace(held, duration=time - held.time)
+            held = Frame(image, name, index, time)
+    if held is not None:
+        yield replace(held, duration=end - held.time)
+
+
+def _path_of_url(shown: str) -> Path:
+    """The file's name if it has a suffix, else host and name."""
+    host, *folders = re.split(r"[?#]", shown.partition("://")[2])[0].split("/")
+    last = folders[-1] if folders else ""
+    return Path(_file_name(last if Path(last).suffix else f"{host}-{last}".replace(".", "-").strip("-")))
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", text) or "source"

@@ -1,0 +1,1 @@
+"""Sources without an end: cameras and network streams, newest frame first."""

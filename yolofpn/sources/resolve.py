@@ -1,0 +1,222 @@
+"""Where pictures come from: files, folders, patterns, lists, addresses and cameras, all as one kind of Source."""
+
+from __future__ import annotations
+
+import glob
+import io
+import re
+import sys
+import urllib.parse
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
+from pathlib import Path
+
+from yolofpn.data.depth import Depth
+from yolofpn.data.images import VIDEO_SUFFIXES, readable_suffixes
+from yolofpn.errors import InputError, UserError
+from yolofpn.reading import ParseError, exists, read_text
+from yolofpn.sources.kinds import Source, camera_source, failed_source, file_source, url_source
+from yolofpn.sources.remote import is_url, shown_url
+
+__all__ = ["Source", "resolve_sources"]
+DEEPEST = 64  # folders within each other
+
+
+def resolve_sources(specs: Sequence[str], *, vid_stride: int = 1, depth: Depth = "auto") -> Iterator[Source]:
+    """What ``specs`` name, in their order; files are looked at only when their turn comes.
+
+    A spec is a picture, a video, a folder (all pictures and videos in and below it, sorted, hidden ones left out), a
+    pattern such as ``day*/**/*.jpg``, the number of a camera, an address (rtsp://, http://, ... of a stream, a picture
+    or a video), a ``.txt`` file with one of these per line, or ``-`` for such a list on standard input. Lines that
+    start with ``#`` are comments; relative paths in a list are tried as written, then from where the list lies.
+
+    Args:
+        specs: one or more.
+        vid_stride: of videos and streams take the frames 0, n, 2n, ...
+        depth: which value is white in images of more than 8 bits.
+
+    Raises:
+        UserError: nothing is given, or the only spec names nothing. With several specs (and in lists) one that names
+            nothing becomes a Source whose ``frames`` raise that error, so that the others go on.
+    """
+    if vid_stride < 1:
+        raise UserError(f"a video stride of {vid_stride} is impossible: 1 takes every frame, 2 every other one")
+    if not specs:
+        raise UserError("no source is given: name a picture, a video, a folder, an address or a camera's number")
+    reading = _Reading(vid_stride, depth)
+    if len(specs) == 1:
+        found = _expand(specs[0], reading)
+    else:
+        found = chain.from_iterable(_or_failed(spec, partial(_expand, spec, reading)) for spec in specs)
+    return _with_own_paths(found)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    vid_stride: int
+    depth: Depth
+
+
+def _with_own_paths(sources: Iterable[Source]) -> Iterator[Source]:
+    """Numbers the paths (``dog-2.jpg``) that an earlier source has, whatever their suffix or case."""
+    taken: set[str] = set()
+    repeats: Counter[str] = Counter()
+    for source in sources:
+        path = source.relative_path
+        own_key = _key(path)
+        while _key(path) in taken:
+            repeats[own_key] += 1
+            path = source.relative_path.with_stem(f"{source.relative_path.stem}-{repeats[own_key] + 1}")
+        taken.add(_key(path))
+        yield replace(source, relative_path=path)
+
+
+def _key(path: Path) -> str:
+    return str(path.with_suffix("")).casefold()
+
+
+def _expand(spec: str, reading: _Reading) -> Iterator[Source]:
+    """The sources that one spec names; a spec that is wrong as a whole raises at once."""
+    if spec == "-":
+        return _from_list(_standard_input(), Path(), reading)
+    if spec.lower().startswith("file://"):
+        return _expand_path(Path(urllib.request.url2pathname(urllib.parse.urlsplit(spec).path)), reading)
+    if is_url(spec):
+        return iter([url_source(spec, reading.vid_stride, reading.depth)])
+    if _is_number(spec):
+        return iter([camera_source(int(spec), reading.vid_stride)])
+    return _expand_path(Path(spec), reading)
+
+
+def _expand_path(path: Path, reading: _Reading) -> Iterator[Source]:
+    try:
+        is_there, is_folder = path.exists(), path.is_dir()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be opened ({error}); check the path") from None
+    if is_folder:
+        return _from_folder(path, reading)
+    if not is_there and glob.has_magic(str(path)):
+        return _from_pattern(str(path), reading)
+    if not is_there:
+        raise InputError(f"{path}: no such file or folder; check the path")
+    if path.suffix.lower() == ".txt" and path.is_file():
+        return _from_list(_lines_of(path), path.parent, reading)
+    return iter([file_source(path, Path(path.name), reading.vid_stride, reading.depth)])
+
+
+def _or_failed(name: str, expand: Callable[[], Iterator[Source]]) -> Iterator[Source]:
+    try:
+        yield from expand()
+    except UserError as error:
+        yield failed_source(shown_url(name) if is_url(name) else name, str(error))
+
+
+def _from_folder(folder: Path, reading: _Reading) -> Iterator[Source]:
+    found = _walk(folder, folder, reading, frozenset())
+    first = next(found, None)
+    if first is None:
+        suffixes = " ".join(sorted(readable_suffixes() | VIDEO_SUFFIXES))
+        raise UserError(f"{folder}: no pictures or videos in this folder or below; looked for\n{suffixes}")
+    return chain([first], found)
+
+
+def _walk(folder: Path, root: Path, reading: _Reading, above: frozenset[tuple[int, int]]) -> Iterator[Source]:
+    """Pictures and videos sorted by path; ``above`` are the folders on the way down, against circles of links."""
+    try:
+        status = folder.stat()
+        real = status.st_dev, status.st_ino
+        if real in above:
+            return
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        yield failed_source(
+            str(folder), f"{folder}: this folder cannot be read ({error.strerror}); check its permissions"
+        )
+        return
+    if len(above) == DEEPEST:
+        name = _shortened(folder)
+        yield failed_source(name, f"{name}: skipped, folders are nested deeper than {DEEPEST}; name it as a source")
+        return
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _walk(entry, root, reading, above | {real})
+        elif _has_known_suffix(entry):
+            yield file_source(entry, entry.relative_to(root), reading.vid_stride, reading.depth)
+
+
+def _shortened(path: Path) -> str:
+    text = str(path)
+    return text if len(text) <= 200 else f"{text[:100]}...{text[-80:]}"
+
+
+def _has_known_suffix(path: Path) -> bool:
+    return path.suffix.lower() in readable_suffixes() | VIDEO_SUFFIXES
+
+
+def _from_pattern(pattern: str, reading: _Reading) -> Iterator[Source]:
+    """The pictures and videos that match; where none does, the folders, or the files of other names."""
+    try:
+        matches = [Path(match) for match in sorted(set(glob.glob(pattern, recursive=True)))]  # noqa: PTH207 hides dot files
+    except RecursionError:
+        raise UserError(f"{pattern}: folders are nested too deeply below it; name one of them") from None
+    if not matches:
+        raise UserError(f"{pattern}: nothing matches this pattern; check it")
+    folders = [path for path in matches if path.is_dir()]
+    files = [path for path in matches if not path.is_dir() and _has_known_suffix(path)]
+    if not files:
+        others = folders or matches
+        return chain.from_iterable(_or_failed(str(path), partial(_expand_path, path, reading)) for path in others)
+    parts = Path(pattern).parts
+    root = Path(*parts[: next(index for index, part in enumerate(parts) if glob.has_magic(part))])
+    return (file_source(path, path.relative_to(root), reading.vid_stride, reading.depth) for path in files)
+
+
+def _from_list(lines: Iterable[str], folder: Path, reading: _Reading) -> Iterator[Source]:
+    for line in lines:
+        spec = line.strip()
+        if not spec or spec.startswith("#"):
+            continue
+        if spec == "-" or (spec.lower().endswith(".txt") and not is_url(spec)):
+            yield failed_source(spec, f"{spec}: a list cannot name another list; name both on the command line")
+            continue
+        if not (is_url(spec) or _is_number(spec) or exists(Path(spec))):
+            spec = _beside_list(spec, folder)
+        yield from _or_failed(spec, partial(_expand, spec, reading))
+
+
+def _beside_list(spec: str, folder: Path) -> str:
+    """``spec`` as seen from the list's folder if something is there, else as written."""
+    there = str(folder / spec)
+    return there if glob.glob(there, recursive=True) or exists(Path(there)) else spec  # noqa: PTH207 as above
+
+
+def _is_number(spec: str) -> bool:
+    return spec.isascii() and spec.isdecimal() and len(spec) <= 9
+
+
+def _lines_of(path: Path) -> list[str]:
+    try:
+        # Not splitlines: it also ends lines at characters that a file's name may hold.
+        lines = re.split(r"[\r\n]+", read_text(path))
+    except (OSError, ParseError) as error:
+        raise InputError(f"{path}: not a readable list of sources ({error}); write one path per line") from None
+    if not any(line.strip() and not line.strip().startswith("#") for line in lines):
+        raise UserError(f"{path}: the list names no source; write one path per line")
+    return lines
+
+
+def _standard_input() -> Iterator[str]:
+    if sys.stdin is None:  # a service may run without
+        raise InputError("standard input: is closed; give the sources as arguments or in a .txt list")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # names of files need not be UTF-8
+    try:
+        yield from sys.stdin
+    except (UnicodeDecodeError, OSError, ValueError):
+        raise InputError("standard input: not a list of sources; send one path per line") from None

@@ -1,0 +1,179 @@
+"""Decoded frames of a video or stream at their times, whatever its clock does, and what was damaged on the way."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from typing import TypeAlias
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from yolofpn.errors import InputError
+from yolofpn.video.deinterlace import TimedFrame, deinterlaced
+from yolofpn.video.timeline import Timeline, start_seconds
+
+_CUT_SECONDS = 0.5  # a video that ends this much and this part before its stated end was cut off
+_CUT_PART = 0.05
+_MATROSKA_DURATION = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")  # 00:01:02.500000000
+
+_TO_NEXT_RECORDING = 3  # packets from one with a gap in its count to the keyframe of the recording that follows
+
+VideoPacket: TypeAlias = "Packet[VideoStream] | None"
+
+
+class VideoDecoder:
+    """Decodes one stream and remembers how that went.
+
+    Args:
+        container: where the stream is.
+        stream: a video.
+        most_failures: packets in a row that cannot be decoded, after which reading ends; by default it goes on.
+
+    Attributes:
+        good: frames given so far.
+        damaged: packets and frames that could not be decoded whole.
+        failure: why reading ended before the end of the stream; empty if it did not.
+        last_time: presentation time of the last frame.
+        end: when the last frame has been shown, in seconds.
+    """
+
+    def __init__(self, container: InputContainer, stream: VideoStream, *, most_failures: int | None = None) -> None:
+        self._most_failures = most_failures
+        self._container = container
+        self._stream = stream
+        self._timeline = Timeline(container)
+        self._start: float | None = None
+        self.good = 0
+        self.damaged = 0
+        self.failure = ""
+        self.last_time = 0.0
+        self.end = 0.0
+
+    def frames(self) -> Iterator[TimedFrame]:
+        """Every frame that is whole, progressive, at times that only grow."""
+        for item in deinterlaced(self._timed()):
+            self.good += 1
+            yield item
+
+    def pixel_aspect(self) -> Fraction | None:
+        """Width / height of a pixel; None where the video does not say."""
+        return self._stream.sample_aspect_ratio
+
+    def ended_early(self) -> bool:
+        """Whether the frames ended clearly before the end that the file states."""
+        stated = self.stated_seconds()
+        return stated is not None and stated - self.end > max(_CUT_SECONDS, _CUT_PART * stated)
+
+    def stated_seconds(self) -> float | None:
+        """How long the video lasts by its own account; None for a live stream, or where its clock jumped."""
+        return None if self._timeline.jumps else stated_seconds(self._container, self._stream)
+
+    def _timed(self) -> Iterator[TimedFrame]:
+        for index, frame in enumerate(self._decoded()):
+            duration = float(frame.duration * frame.time_base) if frame.time_base else 0.0
+            time = self._seconds(frame, index)
+            if index and time <= self.last_time:
+                time = max(self.end, self.last_time + 0.001)
+            self.last_time, self.end = time, time + duration
+            if frame.is_corrupt:
+                self.damaged += 1
+                continue
+            yield TimedFrame(frame, index, time, duration)
+
+    def _decoded(self) -> Iterator[VideoFrame]:
+        failures = 0
+        for packet in self._packets():
+            try:
+                frames = self._stream.decode(packet)
+            except Exception:  # PyAV raises more than its own kinds, and what a file holds must not end the run
+                self.damaged += 1
+                failures += 1
+                if failures == self._most_failures:
+                    self.failure = "its frames cannot be decoded: they are damaged or too large"
+                    return
+                continue
+            failures = 0
+            yield from frames
+
+    def _packets(self) -> Iterator[VideoPacket]:
+        """What can be read of the stream; at last None or an empty packet, for the frames still in the decoder.
+
+        FFmpeg marks a packet as damaged where the count of a transport stream's packets has a gap. Where a keyframe
+        follows at once, another recording was joined there, and the packet is whole; elsewhere it is not.
+        """
+        waiting: deque[VideoPacket] = deque()
+        for packet in self._demuxed():
+            if packet is not None:
+                self._place(packet)
+            waiting.append(packet)
+            while waiting and not (_is_corrupt(waiting[0]) and len(waiting) <= _TO_NEXT_RECORDING):
+                yield from self._sound(waiting.popleft(), waiting)
+        while waiting:
+            yield from self._sound(waiting.popleft(), waiting)
+
+    def _sound(self, packet: VideoPacket, following: Iterable[VideoPacket]) -> Iterator[VideoPacket]:
+        if packet is not None and packet.is_corrupt:
+            if not any(each is not None and each.is_keyframe for each in following):
+                self.damaged += 1
+                return
+            packet.is_corrupt = False
+        yield packet
+
+    def _place(self, packet: Packet[VideoStream]) -> None:
+        if self._start is None and packet.pts is not None and packet.time_base:
+            self._start = start_seconds(self._container, self._stream, float(packet.pts * packet.time_base))
+        self._timeline.shift(packet)
+
+    def _demuxed(self) -> Iterator[VideoPacket]:
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except Exception as error:  # as above
+                self.failure = reason_of(error)
+                yield None
+                return
+            if packet is None:
+                return
+            yield packet
+
+    def _seconds(self, frame: VideoFrame, index: int) -> float:
+        if frame.pts is None or frame.time_base is None:
+            return index / float(self._stream.average_rate or self._stream.guessed_rate or 25)
+        seconds = float(frame.pts * frame.time_base)
+        if self._start is None:
+            self._start = seconds
+        return max(0.0, seconds - self._start)
+
+
+def stated_seconds(container: InputContainer, stream: VideoStream) -> float | None:
+    """How long the video lasts by the file's own account."""
+    stated = []
+    if stream.duration and stream.time_base:
+        stated.append(float(stream.duration * stream.time_base))
+    elif match := _MATROSKA_DURATION.fullmatch(stream.metadata.get("DURATION", "")):
+        hours, minutes, seconds = match.groups()
+        stated.append(int(hours) * 3600 + int(minutes) * 60 + float(seconds))
+    # The whole file's duration may be that of longer sound; but cuts by an edit list show only there.
+    if container.duration and (stated or len(container.streams) == 1):
+        stated.append(container.duration / av.time_base)
+    return min(stated, default=None)
+
+
+def reason_of(error: Exception) -> str:
+    """What went wrong, without the address that PyAV's messages repeat: it may hold a password."""
+    if type(error).__name__ == "ExitError" or isinstance(error, TimeoutError):
+        return "timed out"
+    if isinstance(error, InputError):
+        return str(error)
+    return getattr(error, "strerror", None) or type(error).__name__
+
+
+def _is_corrupt(packet: VideoPacket) -> bool:
+    return packet is not None and packet.is_corrupt

@@ -1,0 +1,1 @@
+"""A window on the screen that shows results."""
