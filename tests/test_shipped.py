@@ -15,7 +15,7 @@ from tests.tiny_detector import write_tiny
 from yolofpn import shipped
 from yolofpn.data.images import read_image
 from yolofpn.errors import UserError
-from yolofpn.shipped import default_sources, default_weights, sample_pictures
+from yolofpn.shipped import default_sources, default_weights, find_config, sample_pictures, shipped_configs
 from yolofpn.weights import load_weights
 
 REPOSITORY = Path(__file__).parents[1]
@@ -113,6 +113,57 @@ def test_what_is_loaded_was_checked(places: tuple[Path, Path], tmp_path: Path) -
         load_weights("auto")
 
 
+@pytest.mark.parametrize(
+    ("typed", "found"),
+    [
+        ("cfg/faster_rcnn-r50-fpn.yaml", "cfg/two-stage/faster_rcnn-r50-fpn.yaml"),
+        ("/clone/cfg/faster_rcnn.yaml", "cfg/two-stage/faster_rcnn.yaml"),
+        ("cfg/yolofpn-lite.yaml", "cfg/yolofpn-lite.yaml"),
+        ("yolofpn-lite.yaml", "cfg/yolofpn-lite.yaml"),
+        ("yolofpn-lite", "cfg/yolofpn-lite.yaml"),
+        ("cfg/data/coco.yaml", "cfg/data/coco.yaml"),
+    ],
+)
+def test_configs_are_found_by_file_name_from_anywhere(
+    typed: str, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_config(typed) == REPOSITORY / found
+    assert capsys.readouterr().err == f"{typed}: using {REPOSITORY / found}\n"
+
+
+@pytest.mark.parametrize("typed", ["cfg/nothing.yaml", "mine/yolofpn.yaml", "yolofpn.cfg", "cfg", "", "\0", "x" * 5000])
+def test_other_paths_are_returned_as_they_are(
+    typed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_config(typed) == Path(typed)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_file_of_the_user_goes_before_a_shipped_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("yolofpn.yaml").write_text("mine")
+    assert find_config("yolofpn.yaml") == Path("yolofpn.yaml")
+
+
+def test_a_folder_called_cfg_beside_an_installed_package_is_not_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others, ours = tmp_path / "cfg", tmp_path / "yolofpn" / "default_cfg"
+    for folder, name in ((others, "x.yaml"), (ours, "yolofpn.yaml")):
+        folder.mkdir(parents=True)
+        (folder / name).touch()
+    monkeypatch.setattr(shipped, "_CONFIG_FOLDERS", (others, ours))
+    assert shipped_configs() == [ours / "yolofpn.yaml"]
+    assert find_config("cfg/x.yaml") == Path("cfg/x.yaml")
+
+
+def test_file_names_of_configs_are_unique() -> None:
+    names = [path.name for path in shipped_configs()]
+    assert len(names) == len(set(names)) > 30
+
+
 def test_the_sample_pictures_can_be_read_and_have_their_terms_beside_them() -> None:
     folder = Path(default_sources()[0]).resolve()
     pictures = sample_pictures()
@@ -149,9 +200,12 @@ def test_an_installed_package_holds_them_too(tmp_path: Path) -> None:
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(REPOSITORY / name, tree / name)
     ship(tree / "weights", b"numbers")
+    shutil.copytree(REPOSITORY / "cfg", tree / "cfg")
     command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(built)]
     subprocess.run(command, cwd=tree, check=True, capture_output=True, timeout=60)
     installed = built / "yolofpn"
     assert {path.name for path in (installed / "pictures").glob("*.jpg")} == {path.name for path in sample_pictures()}
     assert {path.name for path in (installed / "default_weights").iterdir()} == {"SHA256SUMS", "a.safetensors"}
+    configs = {str(path.relative_to(installed / "default_cfg")) for path in (installed / "default_cfg").rglob("*.yaml")}
+    assert configs == {str(path.relative_to(REPOSITORY / "cfg")) for path in shipped_configs()}
     assert (installed / "shipped.py").is_file()

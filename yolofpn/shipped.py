@@ -1,9 +1,10 @@
-"""What ships with the project: weights to detect with, and pictures to detect on."""
+"""What ships with the project: default weights, model configs and sample images."""
 
 from __future__ import annotations
 
 import hashlib
 import re
+import sys
 from pathlib import Path
 
 from yolofpn.errors import UserError
@@ -12,6 +13,8 @@ CHECKSUMS = "SHA256SUMS"
 _PACKAGE = Path(__file__).resolve().parent
 # Beside the package in a checkout, inside it once it is installed (setup.py puts them there).
 _WEIGHTS_FOLDERS = (_PACKAGE.parent / "weights", _PACKAGE / "default_weights")
+_CONFIG_FOLDERS = (_PACKAGE.parent / "cfg", _PACKAGE / "default_cfg")
+_CONFIG_MARKER = "yolofpn.yaml"  # no other folder called cfg, such as one in site-packages, holds it
 _PICTURES = _PACKAGE / "pictures"
 _LFS_POINTER = b"version https://git-lfs"
 _OTHERS = "other weights: --weights FILE|RUN_DIR, or a name such as yolov3-tiny, which is downloaded (35 MB)"
@@ -37,6 +40,30 @@ def default_weights() -> Path:
     return path
 
 
+def find_config(path: str | Path) -> Path:
+    """``path``, or the file of ``cfg/`` that it names where there is no such path.
+
+    ``yolofpn-lite``, ``yolofpn-lite.yaml`` and ``cfg/faster_rcnn.yaml`` (now in ``cfg/two-stage/``) are found by file
+    name, in a clone and in an installed package, and one line on stderr says where. A path with folders of which none
+    is called ``cfg`` is returned as it is.
+    """
+    path = Path(path)
+    if path.parent != Path() and "cfg" not in path.parent.parts:
+        return path
+    name = path.name if path.suffix == ".yaml" else f"{path.name}.yaml"
+    found = next((each for each in shipped_configs() if each.name == name), None)
+    if found is None or path.exists():
+        return path
+    print(f"{path}: using {_from_here(found)}", file=sys.stderr)
+    return found
+
+
+def shipped_configs() -> list[Path]:
+    """Every YAML file of ``cfg/`` and its folders; none where the folder was taken out of the package."""
+    folder = next((each for each in _CONFIG_FOLDERS if (each / _CONFIG_MARKER).is_file()), None)
+    return sorted(folder.rglob("*.yaml")) if folder else []
+
+
 def sample_pictures() -> list[Path]:
     """The pictures that a detector is tried on; none where they were taken out of the package."""
     return sorted(_PICTURES.glob("*.jpg"))
@@ -50,8 +77,13 @@ def default_sources() -> tuple[str, ...]:
     """
     if not sample_pictures():
         raise UserError(f"{_PICTURES}: holds no pictures any more: name a picture, folder or video of your own")
+    return (str(_from_here(_PICTURES)),)
+
+
+def _from_here(path: Path) -> Path:
+    """``path`` relative to the working folder, where it lies in that."""
     here = Path.cwd()
-    return (str(_PICTURES.relative_to(here) if _PICTURES.is_relative_to(here) else _PICTURES),)
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _read_checksum(path: Path) -> tuple[str, Path]:

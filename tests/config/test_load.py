@@ -19,7 +19,8 @@ from yolofpn.config import (
 )
 from yolofpn.errors import UserError
 
-SHIPPED = sorted((Path(__file__).parents[2] / "cfg").glob("*.yaml"))
+CFG = Path(__file__).parents[2] / "cfg"
+SHIPPED = sorted([*CFG.glob("*.yaml"), *(CFG / "two-stage").glob("*.yaml")])
 
 
 def refusal(path: Path, *overrides: str) -> str:
@@ -45,7 +46,8 @@ def test_every_shipped_file_loads(path: Path) -> None:
 
 
 def test_files_ship() -> None:
-    assert {"yolofpn", "yolofpn-add", "yolofpn-tiny"} <= {path.stem for path in SHIPPED}
+    assert {"yolofpn", "yolofpn-add", "yolofpn-tiny", "faster_rcnn-r50-fpn"} <= {path.stem for path in SHIPPED}
+    assert len([path for path in CFG.iterdir() if path.is_file()]) <= 8
 
 
 def test_a_config_cannot_be_changed(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from yolofpn.models.build import build_model
 from yolofpn.ops.resize import resize_image
 from yolofpn.weights import save_weights
 
-CFG = Path(__file__).parents[2] / "cfg" / "faster_rcnn-tiny.yaml"
+CFG = Path(__file__).parents[2] / "cfg" / "two-stage" / "faster_rcnn-tiny.yaml"
 SMALL = (
     "model.backbone={type: darknet, width: 0.0625, depth: 0.1, stem_stride: 2}",
     "model.neck={type: add, levels: [3, 4, 5], channels: 8}",

@@ -18,7 +18,8 @@ from yolofpn.models.heads.assigner import BestAnchorAssigner, SimOTAAssigner
 from yolofpn.models.necks.fpn import AddFPN, ConcatFPN
 from yolofpn.structures import Limits, Target
 
-SHIPPED = sorted((Path(__file__).parents[2] / "cfg").glob("*.yaml"))
+CFG = Path(__file__).parents[2] / "cfg"
+SHIPPED = sorted([*CFG.glob("*.yaml"), *(CFG / "two-stage").glob("*.yaml")])
 TARGETS = [make_target([(5, 9, 40, 50), (30, 30, 40, 41)], [1, 0]), make_target([])]
 
 

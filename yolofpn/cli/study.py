@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from yolofpn.cli.arguments import Parser, count, image_size, positive_int, run_door
+from yolofpn.shipped import find_config
 
 OUTPUT_BASE = Path("runs/study")
 
@@ -31,6 +32,7 @@ def _run(words: Sequence[str]) -> Callable[[], int]:
         from yolofpn.study.plan import Size
         from yolofpn.study.run import StudyOptions, run_study
 
+        study = find_config(arguments.study)
         size = Size(
             data=arguments.data,
             weights=arguments.weights,
@@ -41,8 +43,8 @@ def _run(words: Sequence[str]) -> Callable[[], int]:
             workers=arguments.workers,
             overrides=tuple(arguments.overrides),
         )
-        output = arguments.output or OUTPUT_BASE / arguments.study.stem
-        return run_study(StudyOptions(arguments.study, output, size, arguments.rows, arguments.seeds))
+        output = arguments.output or OUTPUT_BASE / study.stem
+        return run_study(StudyOptions(study, output, size, arguments.rows, arguments.seeds))
 
     return door
 

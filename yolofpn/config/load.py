@@ -16,6 +16,7 @@ from yolofpn.config.model import InputConfig, ModelConfig, PostprocessConfig
 from yolofpn.config.training import AugmentConfig, TrainConfig
 from yolofpn.errors import UserError
 from yolofpn.reading import MAX_YAML_BYTES, ParseError, parse_yaml, read_bounded
+from yolofpn.shipped import find_config
 from yolofpn.writing import replace_file
 
 T = TypeVar("T", bound="StrictModel")
@@ -63,14 +64,19 @@ class Config(StrictModel):
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read a model's YAML file, apply ``section.key=value`` overrides, validate every field.
 
+    Args:
+        path: the file, or the file name of one that ships in ``cfg/``.
+        overrides: applied in this order.
+
     Raises:
         UserError: the file is missing or no YAML, or keys or values are wrong: all of them in one message, each
             with its path in the file and, for an unknown key, the nearest known one.
     """
+    path = find_config(path)
     tree = read_yaml(path)
-    _resolve_paths(tree.get("data"), ("source",), Path(path).parent)
+    _resolve_paths(tree.get("data"), ("source",), path.parent)
     if isinstance(tree.get("data"), dict):
-        _resolve_paths(tree["data"].get("proposals"), ("train", "val"), Path(path).parent)
+        _resolve_paths(tree["data"].get("proposals"), ("train", "val"), path.parent)
     for override in overrides:
         _apply_override(tree, override)
     return validate(Config, tree, str(path))

@@ -20,6 +20,7 @@ from yolofpn.data.folders import layout_of_folder
 from yolofpn.data.images import image_size
 from yolofpn.data.readers import SUFFIXES, Reader
 from yolofpn.errors import InputError, UserError
+from yolofpn.shipped import find_config
 
 HELD_OUT_SHARE = 0.1
 SIZES_LOOKED_AT = 1000  # images of a split whose size is compared with the annotated one when it is opened
@@ -35,7 +36,7 @@ def recognise(data: str | Path, root: Path | None = None) -> Layout:
     Raises:
         UserError: it does not exist, or is nothing known.
     """
-    path = Path(data)
+    path = find_config(data)
     if path.is_dir():
         return layout_of_folder(path)
     if not path.is_file():
