@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from yolofpn.config import StrictModel, VocCorners
-from yolofpn.data.files import DataFormat
+from yolofpn.data import formats
 
 
 class PartConfig(StrictModel):
@@ -13,8 +14,8 @@ class PartConfig(StrictModel):
 
     Attributes:
         images: a folder of pictures (with subfolders), or a text file that lists pictures.
-        annotations: coco: the JSON file; cvat: the XML file; voc: the folder of XML files; labelme: that of JSON files;
-            yolo: that of text files. By default label files are in ``labels`` for ``images``, else beside the images.
+        annotations: the file with the labels of all images (coco, cvat), or the folder of the label files of each
+            (voc, yolo, labelme): by default ``labels`` for ``images``, else beside the images.
         list: a text file with the names of the pictures that belong to the split; by default all do.
     """
 
@@ -27,6 +28,7 @@ class DataConfig(StrictModel):
     """One data set.
 
     Attributes:
+        format: how its labels are written, one of ``yolofpn.data.formats.FORMATS``.
         root: the folder that the other paths are relative to; itself relative to the YAML file.
         splits: ``train``, ``val`` and any others, each of one part or several.
         names: the classes by label; by default those of the annotations.
@@ -34,12 +36,20 @@ class DataConfig(StrictModel):
         voc_corners: who wrote VOC's XML, which decides what its corners mean; 'auto' looks.
     """
 
-    format: DataFormat
+    format: str
     root: str = "."
     splits: dict[str, PartConfig | tuple[PartConfig, ...]] = Field(min_length=1)
     names: tuple[str, ...] | None = None
     url: str | None = None
     voc_corners: VocCorners = "auto"
+
+    @field_validator("format", mode="before")
+    @classmethod
+    def _format_is_known(cls, key: object) -> object:
+        *keys, last = [repr(known.key) for known in formats.FORMATS]
+        if repr(key) not in (*keys, last):
+            raise PydanticCustomError("label_format", f"Input should be {', '.join(keys)} or {last}")
+        return key
 
     @field_validator("names", mode="before")
     @classmethod
@@ -52,7 +62,7 @@ class DataConfig(StrictModel):
 
     @model_validator(mode="after")
     def _annotations_are_named(self) -> DataConfig:
-        if self.format in ("coco", "cvat"):
+        if formats.format_named(self.format).one_file:
             missing = [split for split in self.splits if any(p.annotations is None for p in self.parts(split))]
             if missing:
                 raise ValueError(f"splits.{missing[0]}: format {self.format} needs 'annotations', its file")

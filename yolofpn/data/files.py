@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
 from yolofpn.config import VocCorners
 from yolofpn.data.dataset import Problem, ProblemKind
@@ -18,7 +17,7 @@ from yolofpn.errors import UserError
 from yolofpn.reading import ParseError, exists, read_text
 
 _MOST_PARTS = 100  # of a path whose name is looked for in another form
-DataFormat = Literal["coco", "voc", "yolo", "labelme", "cvat"]
+SPLIT_FOLDERS = ("train", "valid", "val", "validation", "test")
 
 # What lies beside images and is no image: labels, lists, notes.
 # fmt: off
@@ -36,8 +35,8 @@ class Part:
 
     Attributes:
         images: a folder of pictures, with its subfolders, or a text file that lists pictures.
-        annotations: COCO: the JSON file. VOC and YOLO: the folder of the label files; by default ``labels`` where the
-            picture's path says ``images``, else the picture's own folder.
+        annotations: the file with the labels of all images, or the folder of the label files of each; by default
+            ``labels`` where the image's path says ``images``, else the image's own folder.
         list: a text file with the names of the pictures that belong to the split, of those in ``images``.
         bases: folders that the lines of a list of pictures may be relative to, besides the list's own.
     """
@@ -53,7 +52,7 @@ class Layout:
     """A data set as it lies on disk.
 
     Attributes:
-        format: how its annotations are written.
+        format: how its annotations are written: the ``key`` of one of ``yolofpn.data.formats.FORMATS``.
         origin: the file or folder that was given, for messages.
         description: what it was taken for, in a few words.
         splits: its parts by split; what tools call valid or validation is ``val`` here.
@@ -62,7 +61,7 @@ class Layout:
         voc_corners: VOC: how the corners are to be read.
     """
 
-    format: DataFormat
+    format: str
     origin: Path
     description: str
     splits: dict[str, tuple[Part, ...]]
@@ -75,6 +74,18 @@ def split_name(written: str) -> str:
     """The split that a folder, file or key stands for: ``Validation`` and ``valid`` are ``val``."""
     name = written.lower()
     return {"valid": "val", "validation": "val", "training": "train", "default": "train"}.get(name, name)
+
+
+def split_folders_in(folder: Path) -> list[Path]:
+    """The folders within ``folder`` that are called as a split."""
+    return [folder / name for name in SPLIT_FOLDERS if (folder / name).is_dir()]
+
+
+def image_folders(folder: Path, subset: str) -> Iterator[Path]:
+    """Where the images of a split may be whose labels are all in one file, the likeliest place first."""
+    yield folder / "images" / subset
+    yield folder / subset
+    yield folder / "images"
 
 
 def list_pictures(folder: Path) -> list[Path]:

@@ -17,8 +17,9 @@ from yolofpn.data.dataset import DetectionDataset, Problem, ProblemKind, concate
 from yolofpn.data.exports import layout_of_darknet_data, layout_of_yaml
 from yolofpn.data.files import Layout, describe_unread_files, label_candidates
 from yolofpn.data.folders import layout_of_folder
+from yolofpn.data.formats import format_named
 from yolofpn.data.images import image_size
-from yolofpn.data.readers import SUFFIXES, Reader
+from yolofpn.data.readers import Reader
 from yolofpn.errors import InputError, UserError
 from yolofpn.shipped import find_config
 
@@ -65,6 +66,7 @@ class DataSource:
     def __post_init__(self) -> None:
         splits = ", ".join(self.layout.splits)
         self.notes.append(f"data: {self.layout.description}; splits: {splits}")
+        self._format = format_named(self.layout.format)
         self._reader = Reader(self.layout, self.notes)
 
     @property
@@ -121,7 +123,7 @@ class DataSource:
         counted = f"{len(dataset)} pictures, {len(dataset.boxes)} boxes, {len(dataset.names)} classes"
         self.notes.append(f"{split}: {counted}")
         if unlabelled := int((~dataset.labelled).sum()):
-            what = "label file" if self.layout.format in SUFFIXES else "annotation"
+            what = "annotation" if self._format.one_file else "label file"
             self.notes.append(f"{split}: {unlabelled} of {len(dataset)} pictures have no {what}: taken as background")
         if dataset.problems:
             counts = Counter(problem.kind.value for problem in dataset.problems).most_common()
@@ -129,12 +131,12 @@ class DataSource:
             self.notes.append(f"{split}: {listed} (python -m yolofpn check names each)")
         unread = describe_unread_files(part.images for part in self.layout.splits[stored])
         unread = unread and f"data: {unread}"
-        # YOLO's labels know no size: theirs was read from the images just now.
-        resized = None if self.layout.format == "yolo" else resized_note(dataset, split)
+        # Where labels tell no size, that of the images was read just now.
+        resized = resized_note(dataset, split) if self._format.has_sizes else None
         self._add_notes(note for note in (resized, unread) if note is not None)
 
     def _explain_no_labels(self, dataset: DetectionDataset, stored: str) -> str:
-        if self.layout.format not in SUFFIXES:
+        if self._format.one_file:
             files = ", ".join(str(part.annotations) for part in self.layout.splits[stored])
             return f"{files}: has no annotation for any of its {len(dataset)} pictures"
         if dataset.problems:
@@ -143,10 +145,9 @@ class DataSource:
                 f"{self.layout.origin}: none of the labels of the {len(dataset)} images of {stored!r} can be read\n"
                 f"the first: {first.file}: {first.reason}"
             )
-        suffix = SUFFIXES[self.layout.format]
         part = self.layout.splits[stored][0]
         pictures = [Path(path) for path in dataset.paths[:2]]
-        looked = [place for picture in pictures for place in label_candidates(picture, part, suffix)]
+        looked = [place for picture in pictures for place in label_candidates(picture, part, self._format.suffix)]
         return (
             f"{self.layout.origin}: none of the {len(dataset)} pictures of {stored!r} has a label file\n"
             f"looked for {' and '.join(str(place) for place in looked[:2])}"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 from xml.etree import ElementTree
 
 import numpy as np
@@ -13,12 +15,81 @@ import numpy as np
 from yolofpn.config import VocCorners
 from yolofpn.data.assemble import BoxRows, Pictures, assemble, image_size_that_fits
 from yolofpn.data.dataset import DetectionDataset, Problem, ProblemKind
+from yolofpn.data.files import Layout, Part, composed, split_name
 from yolofpn.data.images import image_size
+from yolofpn.data.label_format import DataFiles
 from yolofpn.data.names import normalise_name
 from yolofpn.data.shapes import Box, turned_box
 from yolofpn.data.voc_corners import SIDES, Corners, CornerSurvey, survey_corners
 from yolofpn.errors import InputError
 from yolofpn.reading import ParseError, as_side, parse_xml
+
+
+class Voc:
+    """Pascal VOC's XML."""
+
+    key: ClassVar[str] = "voc"
+    title: ClassVar[str] = "VOC XML files"
+    suffix: ClassVar[str] = ".xml"
+    one_file: ClassVar[bool] = False
+    has_sizes: ClassVar[bool] = True
+
+    def __init__(self, files: DataFiles) -> None:
+        self._files = files
+
+    @classmethod
+    def recognise(cls, folder: Path) -> Layout | None:
+        """Annotations/, JPEGImages/ and ImageSets/Main/, of one year or, as in VOCdevkit, of several."""
+        years = [path for path in sorted(folder.glob("VOC20*")) if _is_voc(path)]
+        if not years and (folder / "VOCdevkit").is_dir():
+            return cls.recognise(folder / "VOCdevkit")
+        if years:
+            description = f"Pascal VOC data set in {folder} ({', '.join(path.name for path in years)})"
+            return Layout("voc", folder, description, _splits_of_years(years))
+        if _is_voc(folder):
+            return Layout("voc", folder, f"Pascal VOC data set in {folder}", _voc_splits(folder))
+        return None
+
+    @classmethod
+    def matches(cls, files: Iterable[Path], stems: Collection[str]) -> bool:
+        """XML files that are called as images."""
+        return any(composed(path.stem) in stems for path in files)
+
+    def class_names(self) -> tuple[str, ...]:
+        """Those of all objects."""
+        return self._survey.names
+
+    def read(self, part: Part, names: tuple[str, ...]) -> DetectionDataset:
+        """Corners are what all files of a writer show them to be."""
+        return read_voc(self._files.images(part), self._files.labels(part), names, self._survey.corners)
+
+    @cached_property
+    def _survey(self) -> VocSurvey:
+        survey = survey_voc(self._files.all_labels(), self._files.layout.voc_corners)
+        if (note := survey.corners.note()) is not None:
+            self._files.notes.append(note)
+        return survey
+
+
+def _splits_of_years(years: Iterable[Path]) -> dict[str, tuple[Part, ...]]:
+    splits: dict[str, tuple[Part, ...]] = {}
+    for year in years:
+        for split, parts in _voc_splits(year).items():
+            splits[split] = splits.get(split, ()) + parts
+    return splits
+
+
+def _is_voc(folder: Path) -> bool:
+    return (folder / "Annotations").is_dir() and any((folder / name).is_dir() for name in ("JPEGImages", "images"))
+
+
+def _voc_splits(folder: Path) -> dict[str, tuple[Part, ...]]:
+    images = folder / "JPEGImages" if (folder / "JPEGImages").is_dir() else folder / "images"
+    # aeroplane_train.txt and the like list one class; train.txt lists the split.
+    lists = [path for path in sorted((folder / "ImageSets" / "Main").glob("*.txt")) if "_" not in path.stem]
+    if not lists:
+        return {"train": (Part(images, folder / "Annotations"),)}
+    return {split_name(path.stem): (Part(images, folder / "Annotations", path),) for path in lists}
 
 
 @dataclass(frozen=True)

@@ -3,23 +3,62 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 from xml.etree import ElementTree
 
 import numpy as np
 
 from yolofpn.data.assemble import BoxRows, Pictures, assemble, image_size_that_fits
 from yolofpn.data.dataset import DetectionDataset, Problem, ProblemKind
-from yolofpn.data.files import FileIndex
+from yolofpn.data.files import SPLIT_FOLDERS, FileIndex, Layout, Part, split_name
 from yolofpn.data.images import image_size
+from yolofpn.data.label_format import DataFiles, has_words
 from yolofpn.data.names import normalise_name
 from yolofpn.data.shapes import NO_BOX, Box, points_box, runs_box, turned_box
 from yolofpn.errors import InputError, UserError
 from yolofpn.reading import ParseError, as_side, check_class_names, parse_xml
 
 _OBJECTS = frozenset({"box", "polygon", "polyline", "ellipse", "mask", "cuboid"})
+
+
+class Cvat:
+    """CVAT's own XML."""
+
+    key: ClassVar[str] = "cvat"
+    title: ClassVar[str] = "CVAT for images"
+    suffix: ClassVar[str] = ".xml"
+    one_file: ClassVar[bool] = True
+    has_sizes: ClassVar[bool] = True
+
+    def __init__(self, files: DataFiles) -> None:
+        self._files = files
+
+    @classmethod
+    def recognise(cls, folder: Path) -> Layout | None:
+        """annotations.xml, or one file for each split, and images/."""
+        splits: dict[str, tuple[Part, ...]] = {}
+        for stem in ("annotations", "default", *SPLIT_FOLDERS):  # datumaro writes a file for each split
+            path = folder / f"{stem}.xml"
+            if cls.matches([path], ()):
+                splits["train" if stem == "annotations" else split_name(stem)] = (Part(folder, path),)
+        return Layout("cvat", folder, f"CVAT for images in {folder}", splits) if splits else None
+
+    @classmethod
+    def matches(cls, files: Iterable[Path], stems: Collection[str]) -> bool:
+        """By its elements."""
+        return any(has_words(path, "<annotations", "<image") for path in files)
+
+    def class_names(self) -> tuple[str, ...]:
+        """The labels of all files that are there."""
+        files = [self._files.annotations(part) for part in self._files.parts]
+        return tuple(dict.fromkeys(name for file in files if file.is_file() for name in parse_cvat(file).names))
+
+    def read(self, part: Part, names: tuple[str, ...]) -> DetectionDataset:
+        """The box around each shape."""
+        return read_cvat(self._files.annotations(part), part.images, names)
 
 
 @dataclass(frozen=True)

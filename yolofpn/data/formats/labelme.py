@@ -2,21 +2,76 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path, PureWindowsPath
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from yolofpn.data.assemble import BoxRows, Pictures, assemble, image_size_that_fits
 from yolofpn.data.dataset import DetectionDataset, Problem, ProblemKind
-from yolofpn.data.files import NameFinder
+from yolofpn.data.files import Layout, NameFinder, Part
 from yolofpn.data.images import image_size
+from yolofpn.data.label_format import DataFiles, has_words
 from yolofpn.data.names import normalise_name
 from yolofpn.data.shapes import NO_BOX, Box, points_box
 from yolofpn.errors import InputError
 from yolofpn.reading import ParseError, as_side, parse_json
+
+_LOOKED_AT = 20  # JSON files of a folder, to see whether they are labelme's
+
+
+class Labelme:
+    """labelme's JSON."""
+
+    key: ClassVar[str] = "labelme"
+    title: ClassVar[str] = "labelme JSON files"
+    suffix: ClassVar[str] = ".json"
+    one_file: ClassVar[bool] = False
+    has_sizes: ClassVar[bool] = True
+
+    def __init__(self, files: DataFiles) -> None:
+        self._files = files
+
+    @classmethod
+    def recognise(cls, folder: Path) -> Layout | None:
+        """None: its files have no folders of their own."""
+        return None
+
+    @classmethod
+    def matches(cls, files: Iterable[Path], stems: Collection[str]) -> bool:
+        """By its keys: the image that a file belongs to may have any name."""
+        return any(has_words(path, '"shapes"', '"imagePath"') for path in itertools.islice(files, _LOOKED_AT))
+
+    def class_names(self) -> tuple[str, ...]:
+        """The labels of all shapes."""
+        parts = self._files.present_parts()
+        return labelme_class_names(file for part in parts for file in self._with_image_paths(part)[1])
+
+    def read(self, part: Part, names: tuple[str, ...]) -> DetectionDataset:
+        """The box around each shape."""
+        images, labels = self._with_image_paths(part)
+        return read_labelme(images, labels, names)
+
+    def _with_image_paths(self, part: Part) -> tuple[list[Path], list[Path]]:
+        """Images and their files; where a file names an image that does not lie beside it or has another name, too."""
+        images, labels = self._files.images(part), self._files.labels(part)
+        folder = part.annotations or part.images
+        taken = set(labels)
+        named = {
+            path.resolve(): file
+            for file in sorted(folder.rglob("*.json") if folder.is_dir() else ())
+            if file not in taken and (path := labelme_image(file, self._files.finder)) is not None
+        }
+        labels = [
+            named.pop(image.resolve(), file) if not file.is_file() else file
+            for image, file in zip(images, labels, strict=True)
+        ]
+        known = {image.resolve() for image in images}
+        others = {} if part.list else {path: file for path, file in named.items() if path not in known}
+        return [*images, *others], [*labels, *others.values()]
 
 
 def labelme_image(annotation: Path, finder: NameFinder | None = None) -> Path | None:

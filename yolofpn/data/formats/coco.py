@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +15,79 @@ from numpy.typing import NDArray
 from yolofpn.data.assemble import BoxRows, Pictures, assemble, image_size_that_fits
 from yolofpn.data.coco_file import Category, CocoFile, Id, canonical_id, listed_categories, parse_coco
 from yolofpn.data.dataset import DetectionDataset, Problem, ProblemKind, SourceIds
-from yolofpn.data.files import FileIndex
+from yolofpn.data.files import FileIndex, Layout, Part, image_folders, split_folders_in, split_name
 from yolofpn.data.images import image_size
+from yolofpn.data.label_format import DataFiles, has_words
 from yolofpn.data.names import normalise_name
 from yolofpn.data.shapes import turned_box
 from yolofpn.errors import InputError, UserError
 from yolofpn.reading import ParseError, as_side, short
 
 _INT64 = range(-(2**63), 2**63)
+_ROBOFLOW = "_annotations.coco.json"
+_SPLITS_THAT_NAME_CLASSES = ("train", "val")
+
+
+class Coco:
+    """COCO's JSON."""
+
+    key: ClassVar[str] = "coco"
+    title: ClassVar[str] = "COCO data set"
+    suffix: ClassVar[str] = ".json"
+    one_file: ClassVar[bool] = True
+    has_sizes: ClassVar[bool] = True
+
+    def __init__(self, files: DataFiles) -> None:
+        self._files = files
+
+    @classmethod
+    def recognise(cls, folder: Path) -> Layout | None:
+        """Roboflow's export, COCO's own folders and CVAT's export, or Label Studio's."""
+        return _beside_images(folder) or _instances(folder)
+
+    @classmethod
+    def matches(cls, files: Iterable[Path], stems: Collection[str]) -> bool:
+        """By another name: labelme2coco's annotations.json, FiftyOne's labels.json, train.json and val.json."""
+        return any(has_words(path, '"images"', '"annotations"', '"categories"') for path in files)
+
+    def class_names(self) -> tuple[str, ...]:
+        """Those of the training split, if its file is there."""
+        splits = self._files.layout.splits
+        order = [split for split in _SPLITS_THAT_NAME_CLASSES if split in splits]
+        parts = [splits[split][0] for split in (*order, *splits)]
+        part = next((part for part in parts if part.annotations and part.annotations.is_file()), parts[0])
+        return coco_class_names(self._files.annotations(part), self._siblings(part))
+
+    def read(self, part: Part, names: tuple[str, ...]) -> DetectionDataset:
+        """Image ids and category ids are the file's."""
+        return read_coco(self._files.annotations(part), part.images, names=names, siblings=self._siblings(part))
+
+    def _siblings(self, part: Part) -> list[Path]:
+        files = [other.annotations for other in self._files.parts if other.annotations is not None]
+        return [path for path in files if path != part.annotations]
+
+
+def _beside_images(folder: Path) -> Layout | None:
+    """Roboflow's COCO export: the JSON among the images of each split."""
+    places = [place for place in (*split_folders_in(folder), folder) if (place / _ROBOFLOW).is_file()]
+    splits: dict[str, tuple[Part, ...]] = {}
+    for place in places:
+        split = "train" if place == folder else split_name(place.name)
+        splits[split] = (Part(place, place / _ROBOFLOW),)
+    return Layout("coco", folder, f"COCO annotations beside the pictures in {folder}", splits) if splits else None
+
+
+def _instances(folder: Path) -> Layout | None:
+    """annotations/instances_SPLIT.json, or Label Studio's result.json."""
+    splits: dict[str, tuple[Part, ...]] = {}
+    for path in sorted(folder.glob("annotations/instances_*.json")):
+        subset = path.stem.removeprefix("instances_")
+        images = next((place for place in image_folders(folder, subset) if place.is_dir()), folder)
+        splits[split_name(re.sub(r"20\d\d$", "", subset))] = (Part(images, path),)
+    if not splits and (folder / "result.json").is_file():
+        images = folder / "images" if (folder / "images").is_dir() else folder
+        splits["train"] = (Part(images, folder / "result.json"),)
+    return Layout("coco", folder, f"COCO data set in {folder}", splits) if splits else None
 
 
 def read_coco(
@@ -101,7 +167,7 @@ def _wanted(
 ) -> list[Category]:
     if not categories:
         raise UserError(f"{path}: has no categories, so there is nothing to learn or to find")
-    if names is None:
+    if names is None or tuple(names) == tuple(category.name for category in categories):
         return categories
     by_name = {normalise_name(category.name): category for category in categories}
     if not any(normalise_name(name) in by_name for name in names):

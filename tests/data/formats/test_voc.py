@@ -6,10 +6,10 @@ import pytest
 
 from tests.data.trees import voc_xml, write, write_picture
 from yolofpn.data.dataset import DetectionDataset, ProblemKind
+from yolofpn.data.formats.voc import read_voc, survey_voc
 from yolofpn.data.layouts import open_data
-from yolofpn.data.voc import read_voc, survey_voc
 
-CONFIGS = Path(__file__).parents[2] / "cfg" / "data"
+CONFIGS = Path(__file__).parents[3] / "cfg" / "data"
 
 
 def read_one(folder: Path, xml: str | None, names: tuple[str, ...] = ("cat", "dog")) -> DetectionDataset:

@@ -4,19 +4,115 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 from yolofpn.data.assemble import BoxRows, Pictures, assemble, numbered_lines
 from yolofpn.data.dataset import DetectionDataset, Problem, ProblemKind
+from yolofpn.data.files import Layout, Part, composed
 from yolofpn.data.images import image_size
+from yolofpn.data.label_format import DataFiles
+from yolofpn.data.names import numbered_names, read_names
 from yolofpn.data.shapes import points_box
-from yolofpn.errors import InputError
-from yolofpn.reading import MAX_CLASSES, MAX_XML_BYTES, ParseError, read_bounded
+from yolofpn.errors import InputError, UserError
+from yolofpn.reading import (
+    MAX_CLASSES,
+    MAX_XML_BYTES,
+    MAX_YAML_BYTES,
+    ParseError,
+    check_class_names,
+    parse_json,
+    read_bounded,
+)
 
 _PLAUSIBLE = 2.0  # no share of a picture is larger, even for a sloppy box: such numbers are pixels
 _TRACKS = "data: labels of seven columns are boxes with score and track number, as trackers write them"
+_NAMES_FILES = ("classes.txt", "obj.names", "_darknet.labels")  # the last one is Roboflow's
+
+
+class Yolo:
+    """YOLO's text files, which Darknet defined and most labelling tools write."""
+
+    key: ClassVar[str] = "yolo"
+    title: ClassVar[str] = "YOLO text files"
+    suffix: ClassVar[str] = ".txt"
+    one_file: ClassVar[bool] = False
+    has_sizes: ClassVar[bool] = False
+
+    def __init__(self, files: DataFiles) -> None:
+        self._files = files
+        self._are_named = bool(files.layout.names)
+        self._columns: YoloColumns | None = None
+
+    @classmethod
+    def recognise(cls, folder: Path) -> Layout | None:
+        """None: what describes such data sets (data.yaml, obj.data) is looked for before any format."""
+        return None
+
+    @classmethod
+    def matches(cls, files: Iterable[Path], stems: Collection[str]) -> bool:
+        """Text files that are called as images."""
+        return any(composed(path.stem) in stems for path in files)
+
+    def class_names(self) -> tuple[str, ...]:
+        """Those of a file of names in the folder, else numbers."""
+        origin = self._files.layout.origin
+        names = _find_names(origin, self._files.parts) if origin.is_dir() else None
+        if names is not None:
+            self._are_named = True
+            return names
+        found = class_range(self._files.all_labels())
+        names = numbered_names(found[1] + 1 if found else 0, origin)
+        self._files.notes.append(f"data: no class names found: they are called 0 to {len(names) - 1}")
+        return names
+
+    def read(self, part: Part, names: tuple[str, ...]) -> DetectionDataset:
+        """Columns are what the whole data set shows them to be."""
+        if self._columns is None:
+            self._columns = YoloColumns(self._files.layout.keypoints, first_class=self._first_class(names))
+        return read_yolo(self._files.images(part), self._files.labels(part), names, self._columns)
+
+    def _first_class(self, names: tuple[str, ...]) -> int:
+        """1 where all numbers lie between 1 and that of the named classes, else 0."""
+        count = len(names)
+        found = class_range(self._files.all_labels(), stop_at_zero=True) if self._are_named else None
+        if found is None or found[0] < 1 or found[1] != count:
+            return 0
+        self._files.notes.append(
+            f"data: class numbers begin at 1: 1 to {count} are the {count} classes {', '.join(names[:3])} ..."
+        )
+        return 1
+
+
+def _find_names(folder: Path, parts: Iterable[Part]) -> tuple[str, ...] | None:
+    """Class names from a file of names, wherever the tools put them, or Label Studio's notes.json."""
+    places = [part.images if part.annotations is None else part.images.parent for part in parts]
+    folders = [folder, folder / "labels", *places, *(place / "labels" for place in places)]
+    for parent in folders:
+        for path in (*(parent / name for name in _NAMES_FILES), *sorted(parent.glob("*.names"))):
+            if path.is_file():
+                return read_names(path)
+    notes = folder / "notes.json"
+    if notes.is_file():
+        return _names_of_notes(notes)
+    return None
+
+
+def _names_of_notes(path: Path) -> tuple[str, ...] | None:
+    try:
+        tree = parse_json(read_bounded(path, MAX_YAML_BYTES))
+    except (ParseError, OSError) as error:
+        raise UserError(f"{path}: not readable as JSON ({error}): export the labels again, or remove it") from None
+    categories = tree.get("categories") if isinstance(tree, dict) else None
+    if not isinstance(categories, list) or not all(isinstance(c, dict) and "name" in c for c in categories):
+        return None
+    if not all(isinstance(category.get("id", 0), int) for category in categories):
+        raise UserError(f"{path}: the ids of its categories must be whole numbers")
+    names = tuple(str(category["name"]) for category in sorted(categories, key=lambda c: int(c.get("id", 0))))
+    check_class_names(names, path)
+    return names
 
 
 @dataclass(frozen=True)

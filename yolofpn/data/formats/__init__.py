@@ -1,0 +1,32 @@
+"""The label formats, one file each.
+
+A new one is a class as ``yolofpn.data.label_format.LabelFormat`` describes it, and a line in ``FORMATS``;
+docs/extending.md has an example.
+"""
+
+from __future__ import annotations
+
+from yolofpn.data.formats.coco import Coco
+from yolofpn.data.formats.cvat import Cvat
+from yolofpn.data.formats.labelme import Labelme
+from yolofpn.data.formats.voc import Voc
+from yolofpn.data.formats.yolo import Yolo
+from yolofpn.data.label_format import LabelFormat
+
+FORMATS: tuple[type[LabelFormat], ...] = (
+    Coco,
+    Cvat,
+    Voc,
+    Yolo,
+    Labelme,
+)
+"""Where a folder may be read in several ways, the first of them counts."""
+
+
+def format_named(key: str) -> type[LabelFormat]:
+    """The label format that a data YAML calls ``key``.
+
+    Raises:
+        KeyError: there is none.
+    """
+    return {known.key: known for known in FORMATS}[key]
