@@ -15,7 +15,7 @@ import threading
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,24 @@ def read_pickle(path: Path) -> Any:  # noqa: ANN401
     _check_old_pickle(path, size)
     content = _load(path, mmap=False)
     _check_tensors(content, size)
+    return content
+
+
+def read_tensors(path: Path) -> dict[str, Tensor] | None:
+    """The tensors of a safetensors file or of a ``.pth`` file, of which only tensors are ever read; None if it is none.
+
+    Training checkpoints keep them under 'state_dict'.
+    """
+    with suppress(ParseError):
+        return read_safetensors(path)[0]
+    try:
+        content = read_pickle(path)
+    except (ParseError, OSError):
+        return None
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        return None
     return content
 
 

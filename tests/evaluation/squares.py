@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from yolofpn.config import InputConfig, Metadata, PostprocessConfig
-from yolofpn.config.model import ResizeMode
 from yolofpn.darknet.network import DarknetNetwork
 from yolofpn.darknet.weights import write_layers
+from yolofpn.fields import ResizeMode
 from yolofpn.weights import build_detector, save_weights
 
 SIDE, CELL = 64, 8

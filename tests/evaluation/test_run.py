@@ -24,10 +24,10 @@ from tests.evaluation.squares import (
 )
 from yolofpn.cli.evaluate import main
 from yolofpn.config import PostprocessConfig
-from yolofpn.config.model import ResizeMode
 from yolofpn.data.images import read_image
 from yolofpn.evaluation.files import write_truth
 from yolofpn.evaluation.run import EvaluateOptions, evaluate
+from yolofpn.fields import ResizeMode
 from yolofpn.inference.predictor import load_detector
 from yolofpn.weights import save_weights
 

@@ -8,8 +8,9 @@ from torch import nn
 
 from tests.models.cases import make_target
 from tests.models.small import small_config, small_model
-from yolofpn.models.backbones.resnet import FrozenBatchNorm2d, ResNet
+from yolofpn.models.backbones.resnet import ResNet
 from yolofpn.models.backbones.strided import StridedBackbone
+from yolofpn.models.layers import FrozenBatchNorm2d
 
 
 @pytest.mark.parametrize(

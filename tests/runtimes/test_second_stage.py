@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from tests.runtimes.small import pictures, small_detector
 from yolofpn.config import InputConfig, Metadata, ModelConfig, PostprocessConfig
 from yolofpn.inference.predictor import load_detector
-from yolofpn.models.backbones.resnet import FrozenBatchNorm2d
 from yolofpn.models.build import build_model
+from yolofpn.models.layers import FrozenBatchNorm2d
 from yolofpn.models.two_stage.faster_rcnn import FasterRCNN
 from yolofpn.runtimes.fold import CastConv2d, CastLinear, fold_norms
 from yolofpn.runtimes.parity import TOLERANCES, compare_backends

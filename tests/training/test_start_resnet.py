@@ -97,15 +97,15 @@ def test_another_epsilon_is_said_and_tolerated(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("backbone", "wanted"),
     [
-        ({"type": "resnet", "depth": 34}, "depth 34"),
-        ({"type": "resnet", "depth": 50}, "depth 50"),
-        ({"type": "darknet19"}, "type darknet19"),
+        ({"type": "resnet", "depth": 34}, "resnet, depth: 34"),
+        ({"type": "resnet", "depth": 50}, "resnet, depth: 50"),
+        ({"type": "darknet19"}, "darknet19"),
     ],
     ids=str,
 )
 def test_another_backbone_is_refused(tmp_path: Path, backbone: dict[str, object], wanted: str) -> None:
     torch.save(imagenet_state(), tmp_path / "r.pth")
-    said = rf"holds a ResNet-18, but model.backbone is of {wanted}\nset model.backbone to .*depth: 18"
+    said = rf"holds ResNet-18, but model.backbone is .type: {wanted}.\nset model.backbone to .*depth: 18"
     with pytest.raises(UserError, match=said):
         read_starting_weights(str(tmp_path / "r.pth"), model_of(backbone))
 

@@ -94,7 +94,7 @@ def load_classifier(weights: Path, cfg: Path | None) -> Classifier:
     from yolofpn.darknet.network import load_darknet_network
     from yolofpn.darknet.weights import open_weights
     from yolofpn.models.backbones.darknet import Darknet19, DarknetClassifier, darknet53
-    from yolofpn.training.start_efficientnet_lite import LITE_NAMES, find_package_weights
+    from yolofpn.models.backbones.efficientnet_lite import LITE_NAMES, find_package_weights
 
     if str(weights) in LITE_NAMES and not weights.exists():
         weights = find_package_weights(str(weights))
@@ -119,9 +119,14 @@ def load_classifier(weights: Path, cfg: Path | None) -> Classifier:
 
 def _load_efficientnet_lite(path: Path) -> Classifier:
     from yolofpn.data.names import read_names
-    from yolofpn.models.backbones.efficientnet_lite import EfficientNetLite, EfficientNetLiteClassifier
-    from yolofpn.training.start_efficientnet_lite import LITE_SIDES, rename_lite, variant_of
-    from yolofpn.training.start_imagenet import read_tensors
+    from yolofpn.models.backbones.efficientnet_lite import (
+        LITE_SIDES,
+        EfficientNetLite,
+        EfficientNetLiteClassifier,
+        rename_lite,
+        variant_of,
+    )
+    from yolofpn.tensor_files import read_tensors
 
     tensors = read_tensors(path)
     if tensors is None:

@@ -66,7 +66,7 @@ def from_torchvision(
     """
     from yolofpn.config import Metadata, load_config
     from yolofpn.data.names import read_names
-    from yolofpn.training.start_imagenet import read_tensors
+    from yolofpn.tensor_files import read_tensors
     from yolofpn.training.start_torchvision import is_torchvision_detector, torchvision_detector
     from yolofpn.weights import LoadedWeights, build_detector, check_state
 

@@ -1,31 +1,7 @@
 """The YAML files: typed, frozen, complete, and refused with the place and the remedy when something is wrong."""
 
-from yolofpn.config.base import StrictModel, VocCorners
 from yolofpn.config.load import Config, dump_config, load_config, read_yaml, validate
-from yolofpn.config.model import (
-    AddNeckConfig,
-    BackboneConfig,
-    BestAnchorConfig,
-    ConcatNeckConfig,
-    Darknet19Config,
-    Darknet53Config,
-    DarknetHeader,
-    EfficientNetLiteConfig,
-    InputConfig,
-    Metadata,
-    ModelConfig,
-    NoNeckConfig,
-    PostprocessConfig,
-    ResizeMode,
-    ResNetConfig,
-    ScaledDarknetConfig,
-    SimOTAConfig,
-    StridedConfig,
-    TinyDarknetConfig,
-    TinyNeckConfig,
-    YOLOHeadConfig,
-    YOLOLossConfig,
-)
+from yolofpn.config.metadata import DarknetHeader, Metadata
 from yolofpn.config.training import (
     AdamWConfig,
     AugmentConfig,
@@ -38,7 +14,22 @@ from yolofpn.config.training import (
     StepConfig,
     TrainConfig,
 )
-from yolofpn.config.two_stage import FastRCNNHeadConfig, RCNNHeadConfig, RoIHeadsConfig, RPNConfig, RPNHeadConfig
+from yolofpn.fields import ResizeMode, StrictModel, VocCorners
+from yolofpn.models.backbones.base import BackboneConfig
+from yolofpn.models.config import (
+    AddNeckConfig,
+    BestAnchorConfig,
+    ConcatNeckConfig,
+    InputConfig,
+    ModelConfig,
+    NoNeckConfig,
+    PostprocessConfig,
+    SimOTAConfig,
+    TinyNeckConfig,
+    YOLOHeadConfig,
+    YOLOLossConfig,
+)
+from yolofpn.models.two_stage.config import FastRCNNHeadConfig, RCNNHeadConfig, RoIHeadsConfig, RPNConfig, RPNHeadConfig
 
 __all__ = [
     "AdamWConfig",
@@ -49,10 +40,7 @@ __all__ = [
     "ConcatNeckConfig",
     "Config",
     "CosineConfig",
-    "Darknet19Config",
-    "Darknet53Config",
     "DarknetHeader",
-    "EfficientNetLiteConfig",
     "FastRCNNHeadConfig",
     "InputConfig",
     "Metadata",
@@ -65,17 +53,13 @@ __all__ = [
     "RPNConfig",
     "RPNHeadConfig",
     "Range",
-    "ResNetConfig",
     "ResizeMode",
     "RoIHeadsConfig",
     "SGDConfig",
-    "ScaledDarknetConfig",
     "ScheduleConfig",
     "SimOTAConfig",
     "StepConfig",
     "StrictModel",
-    "StridedConfig",
-    "TinyDarknetConfig",
     "TinyNeckConfig",
     "TrainConfig",
     "VocCorners",

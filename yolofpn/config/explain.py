@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from yolofpn.fields import OneOf
 from yolofpn.reading import short
 
 MOST_PROBLEMS = 20  # more are only counted
@@ -76,7 +77,8 @@ def _wrong_value(item: dict[str, Any]) -> str:
 def _known_paths(schema: type[BaseModel]) -> Iterator[KeyPath]:
     for name, info in schema.model_fields.items():
         yield (name,)
-        for section in _sections(info.annotation):
+        choices = [choice for note in info.metadata if isinstance(note, OneOf) for choice in note.choices()]
+        for section in choices or _sections(info.annotation):
             yield from ((name, *rest) for rest in _known_paths(section))
 
 

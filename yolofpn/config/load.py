@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from yolofpn.config.base import StrictModel, VocCorners
 from yolofpn.config.explain import explain
-from yolofpn.config.model import InputConfig, ModelConfig, PostprocessConfig
 from yolofpn.config.training import AugmentConfig, TrainConfig
 from yolofpn.errors import UserError
+from yolofpn.fields import StrictModel, VocCorners
+from yolofpn.models.config import InputConfig, ModelConfig, PostprocessConfig
 from yolofpn.reading import MAX_YAML_BYTES, ParseError, parse_yaml, read_bounded
 from yolofpn.shipped import find_config
 from yolofpn.writing import replace_file

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from yolofpn.config.base import (
+from yolofpn.fields import (
     InputSide,
     NonNegativeFloat,
     NonNegativeInt,

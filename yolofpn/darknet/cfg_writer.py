@@ -8,9 +8,10 @@ from yolofpn.config import InputConfig
 from yolofpn.darknet.native import require_darknet_counterpart
 from yolofpn.errors import UserError
 from yolofpn.models.backbones.darknet import Darknet, Darknet19, ResidualBlock
-from yolofpn.models.backbones.yolov3_tiny import PoolInPlace, TinyDarknet, TinyFPN
+from yolofpn.models.backbones.yolov3_tiny import PoolInPlace, TinyDarknet
 from yolofpn.models.layers import ConvBNAct
 from yolofpn.models.necks.fpn import ConcatFPN, ConcatLevel
+from yolofpn.models.necks.tiny import TinyFPN
 from yolofpn.models.yolo import YOLO
 
 _HEAD = "# Written by yolofpn from a native model; for inference: training keys are left out."

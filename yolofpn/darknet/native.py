@@ -22,9 +22,10 @@ from yolofpn.darknet.weights import (
 )
 from yolofpn.errors import UserError
 from yolofpn.models.backbones.darknet import Darknet, Darknet19, DarknetClassifier
-from yolofpn.models.backbones.yolov3_tiny import TinyDarknet, TinyFPN
+from yolofpn.models.backbones.yolov3_tiny import TinyDarknet
 from yolofpn.models.layers import ConvBNAct
 from yolofpn.models.necks.fpn import ConcatFPN
+from yolofpn.models.necks.tiny import TinyFPN
 from yolofpn.models.yolo import YOLO
 
 DARKNET_BACKBONES = (Darknet, Darknet19, TinyDarknet)

@@ -7,42 +7,30 @@ from typing import TypeAlias
 
 from torch import nn
 
-from yolofpn.config import (
+from yolofpn.levels import TOP_LEVEL
+from yolofpn.models.backbones.base import Backbone
+from yolofpn.models.config import (
     AddNeckConfig,
     BestAnchorConfig,
     ConcatNeckConfig,
-    Darknet19Config,
-    Darknet53Config,
-    EfficientNetLiteConfig,
-    FastRCNNHeadConfig,
     InputConfig,
     ModelConfig,
     NoNeckConfig,
     PostprocessConfig,
-    RCNNHeadConfig,
-    ResNetConfig,
-    RPNHeadConfig,
-    ScaledDarknetConfig,
     SimOTAConfig,
-    StridedConfig,
-    TinyDarknetConfig,
     TinyNeckConfig,
     YOLOHeadConfig,
     YOLOLossConfig,
 )
-from yolofpn.levels import TOP_LEVEL
-from yolofpn.models.backbones.darknet import Darknet, Darknet19, darknet53, scaled_darknet
-from yolofpn.models.backbones.efficientnet_lite import EfficientNetLite
-from yolofpn.models.backbones.resnet import ResNet
-from yolofpn.models.backbones.strided import StridedBackbone
-from yolofpn.models.backbones.yolov3_tiny import TinyDarknet, TinyFPN
 from yolofpn.models.heads.assigner import BestAnchorAssigner, SimOTAAssigner
 from yolofpn.models.heads.yolo_head import YOLOHead
 from yolofpn.models.heads.yolo_loss import YOLOLoss
 from yolofpn.models.layers import Normalize
 from yolofpn.models.necks.fpn import AddFPN, ConcatFPN, NoNeck
+from yolofpn.models.necks.tiny import TinyFPN
 from yolofpn.models.postprocess import MapSpec
 from yolofpn.models.two_stage.build import build_proposal_head, build_region_head, build_two_stage_head
+from yolofpn.models.two_stage.config import FastRCNNHeadConfig, RCNNHeadConfig, RPNHeadConfig
 from yolofpn.models.two_stage.conv5_body import Conv5Body
 from yolofpn.models.two_stage.fast_rcnn import FastRCNN
 from yolofpn.models.two_stage.faster_rcnn import FasterRCNN
@@ -115,27 +103,10 @@ def set_leaky_slope(network: nn.Module, slope: float) -> None:
             module.negative_slope = slope
 
 
-def build_backbone(
-    model: ModelConfig,
-) -> Darknet | Darknet19 | ResNet | StridedBackbone | EfficientNetLite | TinyDarknet:
+def build_backbone(model: ModelConfig) -> Backbone:
     """Images -> {"c2" ... "c5"}; without the top-down way it ends at the coarsest level that is needed."""
     whole = model.neck.top_down or model.has_conv5_head
-    top_level = TOP_LEVEL if whole else model.neck.levels[-1]
-    match model.backbone:
-        case Darknet53Config():
-            return darknet53(model.norm_eps, top_level)
-        case Darknet19Config():
-            return Darknet19(model.norm_eps, top_level)
-        case ScaledDarknetConfig(width=width, depth=depth, stem_stride=stem_stride):
-            return scaled_darknet(width, depth, model.norm_eps, top_level, stem_stride)
-        case ResNetConfig(depth=depth, norm=norm):
-            return ResNet(depth, norm, model.norm_eps, top_level)
-        case StridedConfig(width=width):
-            return StridedBackbone(width, model.norm_eps, top_level)
-        case EfficientNetLiteConfig(variant=variant):
-            return EfficientNetLite(variant, top_level)
-        case TinyDarknetConfig(top_channels=top_channels):
-            return TinyDarknet(model.norm_eps, top_level, top_channels)
+    return model.backbone.build(model.norm_eps, TOP_LEVEL if whole else model.neck.levels[-1])
 
 
 def build_neck(model: ModelConfig, feature_info: Mapping[str, FeatureInfo]) -> ConcatFPN | AddFPN | TinyFPN | NoNeck:

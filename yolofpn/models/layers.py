@@ -46,6 +46,32 @@ class ConvBNAct(nn.Module):
         return out
 
 
+class FrozenBatchNorm2d(nn.Module):
+    """Batch norm as a fixed scale and shift per channel: neither statistics nor weights ever change.
+
+    Args:
+        channels: of the input.
+        eps: is added to the variance.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.register_buffer("weight", torch.ones(channels))
+        self.register_buffer("bias", torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, channels, H, W] -> the same shape and type."""
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+
+
 def upsample_to(x: Tensor, reference: Tensor, mode: str) -> Tensor:
     """Enlarge ``x`` to height and width of ``reference`` ('nearest' or 'bilinear'), so that odd sizes fit too."""
     size = reference.shape[-2:]

@@ -9,17 +9,14 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from yolofpn.models.backbones.darknet import ResidualBlock
-from yolofpn.models.backbones.resnet import BasicBlock, Bottleneck, FrozenBatchNorm2d
+from yolofpn.models.layers import FrozenBatchNorm2d
 
-_BLOCKS = (ResidualBlock, BasicBlock, Bottleneck)
 _TYPES: dict[type[nn.Module], str] = {
     nn.Conv2d: "Convolutional",
     nn.MaxPool2d: "Maxpool",
     nn.AdaptiveAvgPool2d: "Avgpool",
     nn.Linear: "Connected",
     nn.Softmax: "Softmax",
-    **dict.fromkeys(_BLOCKS, "Residual"),
 }
 
 
@@ -65,7 +62,7 @@ def layer_rows(network: nn.Module, run: Callable[[Tensor], object], size: tuple[
         rows.append(replace(row, parameters=0) if module in seen else row)  # levels may share a convolution
         seen.add(module)
 
-    handles = [module.register_forward_hook(record) for module in names if type(module) in _TYPES]
+    handles = [module.register_forward_hook(record) for module in names if _row_type(module)]
     was_training = network.training
     try:
         with torch.no_grad():
@@ -109,6 +106,11 @@ def format_rows(rows: Sequence[LayerRow]) -> str:
     return "\n".join(lines)
 
 
+def _row_type(module: nn.Module) -> str:
+    """What the table calls it: a layer, or a block that says so itself (``row_type``); empty if it gets no row."""
+    return _TYPES.get(type(module)) or str(getattr(module, "row_type", ""))
+
+
 def _describe(module: nn.Module, name: str, norm: nn.Module | None, x: Tensor, out: Tensor) -> LayerRow:
     size, gflop = "", 0.0
     if isinstance(module, nn.Conv2d):
@@ -119,10 +121,10 @@ def _describe(module: nn.Module, name: str, norm: nn.Module | None, x: Tensor, o
         size = f"{module.kernel_size}x{module.kernel_size}/{module.stride}"
     elif isinstance(module, nn.Linear):
         gflop = 2e-9 * module.weight.numel()
-    own = stored_numbers(module) if not isinstance(module, _BLOCKS) else 0
+    own = stored_numbers(module) if type(module) in _TYPES else 0  # those of a block are in the rows of its layers
     shape = "x".join(str(value) for value in (*out.shape[2:], out.shape[1]))
     numbers = own + (stored_numbers(norm) if norm else 0)
-    return LayerRow(name.removesuffix(".conv"), _TYPES[type(module)], out.shape[1], size, shape, numbers, gflop)
+    return LayerRow(name.removesuffix(".conv"), _row_type(module), out.shape[1], size, shape, numbers, gflop)
 
 
 def _batch_norm_of_each_conv(model: nn.Module) -> dict[nn.Module, nn.Module]:

@@ -12,7 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from yolofpn.darknet.layers import Convolution
 from yolofpn.darknet.norms import RootEpsBatchNorm2d, divisor_squared
-from yolofpn.models.backbones.resnet import FrozenBatchNorm2d
+from yolofpn.models.layers import FrozenBatchNorm2d
 from yolofpn.runtimes.exported import ExportedDetector
 from yolofpn.structures import Detector
 

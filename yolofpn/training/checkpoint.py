@@ -13,8 +13,8 @@ import torch
 from pydantic import Field
 
 from yolofpn.config import Config, Metadata, StrictModel, validate
-from yolofpn.config.base import NonNegativeFloat, NonNegativeInt
 from yolofpn.errors import UserError
+from yolofpn.fields import NonNegativeFloat, NonNegativeInt
 from yolofpn.reading import ParseError
 from yolofpn.tensor_files import read_archive
 from yolofpn.training.learner import Learner

@@ -16,16 +16,15 @@ from yolofpn.darknet.download import NAMED_WEIGHTS, fetch_weights
 from yolofpn.darknet.network import DarknetNetwork
 from yolofpn.data.names import ClassMatch, match_classes
 from yolofpn.errors import UserError
+from yolofpn.models import backbones
+from yolofpn.models.backbones.base import BackboneConfig
 from yolofpn.models.build import NativeDetector
 from yolofpn.models.two_stage.conv5_body import Conv5Body, with_conv5_in_head
 from yolofpn.models.two_stage.fast_rcnn import FastRCNN
 from yolofpn.models.two_stage.faster_rcnn import FasterRCNN
+from yolofpn.tensor_files import read_tensors
 from yolofpn.training.start_darknet import darknet_settings, native_state, read_darknet
-from yolofpn.training.start_efficientnet_lite import LITE_NAMES, LITE_SETTINGS, find_package_weights, lite_backbone
-from yolofpn.training.start_imagenet import read_tensors
 from yolofpn.training.start_narrow import narrowed
-from yolofpn.training.start_resnet import RESNET_SETTINGS, resnet_backbone
-from yolofpn.training.start_timm import TIMM_SETTINGS, timm_darknet53
 from yolofpn.weights import load_weights, weights_kind
 
 _TOLERATED = "model.norm_eps"  # batch norm divides by the root of variance + eps: it matters little beside a variance
@@ -65,17 +64,17 @@ def read_starting_weights(spec: str, model: ModelConfig) -> StartingWeights:
 
     Args:
         spec: a weights file, checkpoint or run folder of this project, a Darknet ``.weights`` file, whole or the first
-            layers of one (darknet53.conv.74), their names, 'auto' for the default weights, a timm ``darknet53`` or a
-            torchvision ``resnet`` file.
+            layers of one (darknet53.conv.74), their names, 'auto' for the default weights, or a file or name of
+            pretrained weights that a backbone knows, such as torchvision's ResNets or efficientnet-lite0.
         model: the model that will take them over; Darknet's files name no tensors.
 
     Raises:
         UserError: there is no such file, or it is damaged or of another kind.
     """
     path, notes = Path(spec), []
-    if spec in LITE_NAMES and not path.exists():
-        path = find_package_weights(spec)
-        notes = [f"weights: {path} (ImageNet)"]
+    pretrained = None if path.exists() else _find_pretrained(spec)
+    if pretrained is not None:
+        path, notes = pretrained, [f"weights: {pretrained} (ImageNet)"]
     elif spec in NAMED_WEIGHTS and not path.exists():
         fetched = fetch_weights(NAMED_WEIGHTS[spec])
         path, notes = fetched.path, [fetched.note]
@@ -83,7 +82,7 @@ def read_starting_weights(spec: str, model: ModelConfig) -> StartingWeights:
         if weights_kind(path) == "darknet":
             found = read_darknet(path, model)
             return StartingWeights(spec, found.state, found.settings, names=found.names, notes=(*notes, *found.notes))
-        imagenet = _read_imagenet(path, model)
+        imagenet = _read_pretrained(path, model, notes)
         if imagenet is not None:
             return imagenet
     loaded = load_weights(path)
@@ -103,19 +102,34 @@ def read_starting_weights(spec: str, model: ModelConfig) -> StartingWeights:
     )
 
 
-def _read_imagenet(path: Path, model: ModelConfig) -> StartingWeights | None:
-    """A backbone that was trained on ImageNet elsewhere; None if the file holds none that is known."""
+def _find_pretrained(name: str) -> Path | None:
+    """The installed weights that a backbone knows as ``name``."""
+    found = (kind.find_pretrained(name) for kind in backbones.BACKBONES)
+    return next((path for path in found if path is not None), None)
+
+
+def _read_pretrained(path: Path, model: ModelConfig, notes: Sequence[str]) -> StartingWeights | None:
+    """A backbone that was trained elsewhere; None if no backbone knows the file."""
     tensors = read_tensors(path)
     if tensors is None:
         return None
-    darknet53 = timm_darknet53(tensors)
-    if darknet53 is not None:
-        return StartingWeights(str(path), darknet53, TIMM_SETTINGS, tolerant=False)
-    lite = lite_backbone(tensors, model, str(path))
-    if lite is not None:
-        return StartingWeights(str(path), lite, LITE_SETTINGS)
-    resnet = resnet_backbone(tensors, model, str(path))
-    return None if resnet is None else StartingWeights(str(path), resnet, RESNET_SETTINGS)
+    for kind in backbones.BACKBONES:
+        found = kind.read_pretrained(tensors, str(path))
+        if found is None:
+            continue
+        if not model.backbone.accepts(found.config):
+            raise UserError(
+                f"{path}: holds {found.name}, but model.backbone is {_flow(model.backbone)}\n"
+                f"set model.backbone to {_flow(found.config)}, or start from other weights"
+            )
+        state = {f"backbone.{name}": tensor for name, tensor in found.state.items()}
+        return StartingWeights(str(path), state, found.settings, found.tolerant, notes=tuple(notes))
+    return None
+
+
+def _flow(backbone: BackboneConfig) -> str:
+    """A section as one types it."""
+    return "{" + ", ".join(f"{key}: {value}" for key, value in backbone.model_dump(exclude_unset=True).items()) + "}"
 
 
 def adapt_config(config: Config, start: StartingWeights) -> tuple[Config, list[str]]:

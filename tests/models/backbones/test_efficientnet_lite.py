@@ -13,11 +13,14 @@ from yolofpn.errors import UserError
 from yolofpn.models.backbones.efficientnet_lite import (
     EfficientNetLite,
     EfficientNetLiteClassifier,
+    EfficientNetLiteConfig,
     EfficientNetLiteVariant,
     SameConvNorm,
+    find_package_weights,
+    rename_lite,
+    variant_of,
 )
-from yolofpn.training.start_efficientnet_lite import find_package_weights, lite_backbone, rename_lite, variant_of
-from yolofpn.training.start_imagenet import read_tensors
+from yolofpn.tensor_files import read_tensors
 
 VARIANTS = get_args(EfficientNetLiteVariant)
 
@@ -97,7 +100,7 @@ def test_a_file_of_another_network_is_refused(tmp_path: Path) -> None:
     state = EfficientNetLite(0).state_dict()
     with pytest.raises(UserError):
         variant_of(state, "other.pth")
-    assert lite_backbone(state, None, "other.pth") is None  # type: ignore[arg-type]
+    assert EfficientNetLiteConfig.read_pretrained(state, "other.pth") is None
 
 
 def test_a_package_that_is_not_installed_is_named() -> None:

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from yolofpn.models.backbones.resnet import FrozenBatchNorm2d, NormKind, ResNet, ResNetDepth, resnet_stage
+from yolofpn.models.backbones.resnet import NormKind, ResNet, ResNetDepth, resnet_stage
+from yolofpn.models.layers import FrozenBatchNorm2d
 
 # Parameters with the 1000-way classifier that torchvision publishes beside each of its files.
 PUBLISHED: dict[ResNetDepth, int] = {18: 11_689_512, 34: 21_797_672, 50: 25_557_032, 101: 44_549_160, 152: 60_192_808}

@@ -18,8 +18,9 @@ from yolofpn.darknet.native import layers_to_write
 from yolofpn.darknet.network import DarknetNetwork
 from yolofpn.darknet.weights import open_weights, read_layers, write_layers
 from yolofpn.errors import UserError
-from yolofpn.models.backbones.yolov3_tiny import PoolInPlace, TinyDarknet, TinyFPN
+from yolofpn.models.backbones.yolov3_tiny import PoolInPlace, TinyDarknet
 from yolofpn.models.build import build_yolo
+from yolofpn.models.necks.tiny import TinyFPN
 from yolofpn.models.summary import layer_rows
 from yolofpn.models.yolo import YOLO
 from yolofpn.weights import load_weights

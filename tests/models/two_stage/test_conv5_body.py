@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from tests.models.cases import make_target
 from yolofpn.config import InputConfig, ModelConfig, PostprocessConfig
 from yolofpn.darknet.native import native_layers
-from yolofpn.models.backbones.resnet import FrozenBatchNorm2d, ResNet
+from yolofpn.models.backbones.resnet import ResNet
 from yolofpn.models.build import build_backbone, build_model, build_yolo
+from yolofpn.models.layers import FrozenBatchNorm2d
 from yolofpn.models.two_stage import roi_heads
 from yolofpn.models.two_stage.conv5_body import Conv5Body
 from yolofpn.models.two_stage.faster_rcnn import FasterRCNN

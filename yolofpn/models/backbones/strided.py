@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor, nn
 
+from yolofpn.fields import Channels
+from yolofpn.models.backbones.base import Backbone, BackboneConfig
 from yolofpn.models.layers import ConvBNAct
 from yolofpn.structures import FeatureInfo
 
 
-class StridedBackbone(nn.Module):
+class StridedBackbone(Backbone):
     """One 3x3 convolution of stride 2 per block, each twice as wide as the one before: feature maps c2 .. c5.
 
     Args:
@@ -40,3 +44,18 @@ class StridedBackbone(nn.Module):
             if level >= 2:
                 features[f"c{level}"] = x
         return features
+
+
+class StridedConfig(BackboneConfig):
+    """One convolution of stride 2 per level, the smallest bottom-up pathway.
+
+    Attributes:
+        width: channels of the first convolution; each of the other four doubles them.
+    """
+
+    type: Literal["strided"]
+    width: Channels = 64
+
+    def build(self, norm_eps: float, top_level: int) -> StridedBackbone:
+        """See ``StridedBackbone``."""
+        return StridedBackbone(self.width, norm_eps, top_level)

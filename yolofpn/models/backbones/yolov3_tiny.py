@@ -1,22 +1,24 @@
-"""YOLOv3-tiny's own parts: a backbone of convolutions and max-pooling, and a neck of single 1x1 convolutions.
+"""YOLOv3-tiny's backbone: convolutions and max-pooling.
 
-Both are those of yolov3-tiny.cfg, layer by layer, so that its published weights load.
+It is that of yolov3-tiny.cfg, layer by layer, so that its published weights load.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch.nn.functional as F
-from torch import Tensor, cat, nn
+from torch import Tensor, nn
 
-from yolofpn.models.layers import ConvBNAct, upsample_to
+from yolofpn.fields import PositiveInt
+from yolofpn.models.backbones.base import Backbone, BackboneConfig
+from yolofpn.models.layers import ConvBNAct
 from yolofpn.structures import FeatureInfo
 
 _CHANNELS = (16, 32, 64, 128, 256, 512)  # behind each stage; c5 has a second convolution of twice as many
 
 
-class TinyDarknet(nn.Module):
+class TinyDarknet(Backbone):
     """Seven 3x3 convolutions with max-pooling in between; the last pooling has stride 1 and keeps the size.
 
     Args:
@@ -64,52 +66,20 @@ class PoolInPlace(nn.Module):
         return F.max_pool2d(F.pad(x, (0, 1, 0, 1), mode="replicate"), 2, 1)
 
 
-class TinyFPN(nn.Module):
-    """YOLOv3-tiny's fusion: c5 reduced once; finer levels get it reduced again, upsampled, beside their own map.
-
-    Args:
-        feature_info: of the backbone.
-        levels: the maps that come out, in ascending order, without a gap, up to 5.
-        channels: of p5.
-        norm_eps: of batch norm.
-        upsample: 'nearest' or 'bilinear'.
+class TinyDarknetConfig(BackboneConfig):
+    """The backbone of yolov3-tiny.cfg: 3x3 convolutions with max-pooling in between.
 
     Attributes:
-        feature_info: of the pyramid; a finer level has half of the channels of the level above and its backbone's own.
+        top_channels: of the last convolution, which has by far the most weights.
     """
 
-    def __init__(
-        self,
-        feature_info: Mapping[str, FeatureInfo],
-        levels: Sequence[int] = (4, 5),
-        channels: int = 256,
-        *,
-        norm_eps: float = 1e-5,
-        upsample: str = "nearest",
-    ) -> None:
-        super().__init__()
-        if tuple(levels) != tuple(range(levels[0], 6)):
-            raise ValueError(f"levels {list(levels)}: a neck of type tiny builds consecutive levels up to 5")
-        self.levels = self.built_levels = tuple(levels)
-        self.top_down = True
-        self.upsample = upsample
-        infos: dict[str, FeatureInfo] = {}
-        above = feature_info["c5"].channels
-        for k in reversed(levels):
-            width = channels if k == 5 else above // 2
-            self.add_module(f"p{k}", ConvBNAct(above, width, 1, norm_eps=norm_eps))
-            above = width if k == 5 else width + feature_info[f"c{k}"].channels
-            infos[f"p{k}"] = FeatureInfo(above, 2**k)
-        self.feature_info = {f"p{k}": infos[f"p{k}"] for k in levels}
+    type: Literal["darknet_tiny"]
+    top_channels: PositiveInt = 1024
 
-    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
-        """{"c4": [B, C4, H/16, W/16], "c5": ...} -> {"p4": [B, P4, H/16, W/16], "p5": ...}, the finest level first."""
-        pyramid: dict[str, Tensor] = {}
-        above = features["c5"]
-        for k in reversed(self.levels):
-            reduced = self.get_submodule(f"p{k}")(above)
-            if k < 5:
-                lateral = features[f"c{k}"]
-                reduced = cat([upsample_to(reduced, lateral, self.upsample), lateral], dim=1)
-            pyramid[f"p{k}"] = above = reduced
-        return {f"p{k}": pyramid[f"p{k}"] for k in self.levels}
+    def build(self, norm_eps: float, top_level: int) -> TinyDarknet:
+        """See ``TinyDarknet``."""
+        return TinyDarknet(norm_eps, top_level, self.top_channels)
+
+    def accepts(self, given: BackboneConfig) -> bool:
+        """Of any width: a narrower one keeps the channels that matter most (``training/start_narrow.py``)."""
+        return isinstance(given, TinyDarknetConfig)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from yolofpn.config import FastRCNNHeadConfig, RCNNHeadConfig, RoIHeadsConfig, RPNConfig, RPNHeadConfig
 from yolofpn.models.two_stage.anchor_generator import AnchorGenerator
 from yolofpn.models.two_stage.box_head import BoxHead, TwoFCBody
+from yolofpn.models.two_stage.config import FastRCNNHeadConfig, RCNNHeadConfig, RoIHeadsConfig, RPNConfig, RPNHeadConfig
 from yolofpn.models.two_stage.conv5_body import Conv5Body
 from yolofpn.models.two_stage.delta_coder import DeltaCoder
 from yolofpn.models.two_stage.fast_rcnn import RegionHead

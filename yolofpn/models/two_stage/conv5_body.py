@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeAlias
 
 from torch import Tensor, nn
 
-from yolofpn.models.backbones.darknet import Darknet, Darknet19
-from yolofpn.models.backbones.efficientnet_lite import EfficientNetLite
-from yolofpn.models.backbones.resnet import ResNet
-from yolofpn.models.backbones.strided import StridedBackbone
-from yolofpn.models.backbones.yolov3_tiny import TinyDarknet
-
-Backbone: TypeAlias = ResNet | Darknet | Darknet19 | StridedBackbone | EfficientNetLite | TinyDarknet
+from yolofpn.models.backbones.base import Backbone
 
 
 class Conv5Body(nn.Module):
@@ -30,7 +23,7 @@ class Conv5Body(nn.Module):
         super().__init__()
         name = backbone.conv5
         self.taken_from = f"backbone.{name}"
-        self.pool = backbone.pool if isinstance(backbone, Darknet19) else nn.Identity()  # its stages do not stride
+        self.pool = backbone.before_conv5()
         self.stage = backbone.get_submodule(name)
         self.out_features = backbone.feature_info.pop("c5").channels
         parent, _, child = name.rpartition(".")

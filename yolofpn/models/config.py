@@ -1,4 +1,4 @@
-"""The sections that describe a detector: network, input, thresholds, and what a weights file knows of itself."""
+"""The sections that describe a detector: network, input, thresholds."""
 
 from __future__ import annotations
 
@@ -7,108 +7,24 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from yolofpn.config.base import (
+from yolofpn.fields import (
     Channels,
     InputSide,
     NonNegativeFloat,
-    NonNegativeInt,
+    OneOf,
     PositiveFloat,
     PositiveInt,
+    ResizeMode,
     StrictModel,
     UnitFloat,
 )
-from yolofpn.config.two_stage import FastRCNNHeadConfig, RCNNHeadConfig, RPNHeadConfig
 from yolofpn.levels import built_levels
-from yolofpn.reading import MAX_CLASSES, is_encodable
+from yolofpn.models import backbones
+from yolofpn.models.backbones.base import BackboneConfig
+from yolofpn.models.two_stage.config import FastRCNNHeadConfig, RCNNHeadConfig, RPNHeadConfig
 
 Level = Annotated[int, Field(ge=2, le=5)]
 AnchorSize = tuple[PositiveFloat, PositiveFloat]  # width, height in network pixels
-ResizeMode = Literal["letterbox", "stretch", "shortest-edge"]
-
-
-class Darknet53Config(StrictModel):
-    """YOLOv3's backbone (arXiv 1804.02767, table 1)."""
-
-    type: Literal["darknet53"]
-
-
-class Darknet19Config(StrictModel):
-    """YOLOv2's backbone (arXiv 1612.08242, table 6)."""
-
-    type: Literal["darknet19"]
-
-
-class ScaledDarknetConfig(StrictModel):
-    """Darknet-53's plan with fewer channels and blocks, for small models.
-
-    Attributes:
-        width: share of the channels.
-        depth: share of the blocks of each stage, of which one is left at least.
-        stem_stride: with 2 the stem halves the picture itself and takes the place of the first stage.
-    """
-
-    type: Literal["darknet"]
-    width: float = Field(default=1.0, gt=0, le=4)
-    depth: float = Field(default=1.0, gt=0, le=4)
-    stem_stride: Literal[1, 2] = 1
-
-
-class ResNetConfig(StrictModel):
-    """A ResNet (arXiv 1512.03385), whose tensors have torchvision's names.
-
-    Attributes:
-        depth: 18 and 34 have basic blocks, 50, 101 and 152 bottlenecks.
-        norm: 'frozen' keeps batch norm as the starting weights have it, 'live' trains it.
-    """
-
-    type: Literal["resnet"]
-    depth: Literal[18, 34, 50, 101, 152]
-    norm: Literal["live", "frozen"] = "live"
-
-
-class StridedConfig(StrictModel):
-    """One convolution of stride 2 per level, the smallest bottom-up way.
-
-    Attributes:
-        width: channels of the first convolution; each of the other four doubles them.
-    """
-
-    type: Literal["strided"]
-    width: Channels = 64
-
-
-class EfficientNetLiteConfig(StrictModel):
-    """An EfficientNet-Lite (arXiv 1905.11946): depthwise convolutions and ReLU6, for processors without a GPU.
-
-    Attributes:
-        variant: 0, 1 or 2, from the smallest to the largest.
-    """
-
-    type: Literal["efficientnet_lite"]
-    variant: Literal[0, 1, 2] = 0
-
-
-class TinyDarknetConfig(StrictModel):
-    """The backbone of yolov3-tiny.cfg: 3x3 convolutions with max-pooling in between.
-
-    Attributes:
-        top_channels: of the last convolution, which has by far the most weights.
-    """
-
-    type: Literal["darknet_tiny"]
-    top_channels: PositiveInt = 1024
-
-
-BackboneConfig = Annotated[
-    Darknet53Config
-    | Darknet19Config
-    | ScaledDarknetConfig
-    | ResNetConfig
-    | StridedConfig
-    | EfficientNetLiteConfig
-    | TinyDarknetConfig,
-    Field(discriminator="type"),
-]
 
 
 class NeckSwitches(StrictModel):
@@ -290,7 +206,7 @@ class ModelConfig(StrictModel):
         leaky_slope: of every LeakyReLU below zero.
     """
 
-    backbone: BackboneConfig
+    backbone: Annotated[BackboneConfig, OneOf(lambda: backbones.BACKBONES)]
     neck: NeckConfig
     head: HeadConfig
     norm_eps: NonNegativeFloat = 1e-5
@@ -330,47 +246,3 @@ class PostprocessConfig(StrictModel):
     score_thresh: UnitFloat | tuple[UnitFloat, ...] = 0.25
     nms_thresh: UnitFloat = 0.45
     detections_per_img: PositiveInt = 300
-
-
-class DarknetHeader(StrictModel):
-    """The first numbers of a ``.weights`` file."""
-
-    major: NonNegativeInt
-    minor: NonNegativeInt
-    revision: int = Field(ge=-(2**31), lt=2**31)
-    seen: int = Field(ge=0, lt=2**64)
-
-
-class Metadata(StrictModel):
-    """What a weights file knows of itself; kept as JSON inside safetensors files and exports.
-
-    Attributes:
-        model: the native network; None for one that is built from a Darknet cfg.
-        darknet_cfg: the text of that cfg.
-        category_ids: the data set's id of each label (COCO's 80 labels carry ids up to 90).
-        header: of the ``.weights`` file that the numbers came from.
-        card: what people should know of the weights: data, licence, recipe, limits. Markdown.
-    """
-
-    format_version: Literal[1] = 1
-    model: ModelConfig | None = None
-    darknet_cfg: str | None = None
-    input: InputConfig = InputConfig()
-    postprocess: PostprocessConfig = PostprocessConfig()
-    names: tuple[str, ...] = Field(max_length=MAX_CLASSES)
-    category_ids: tuple[int, ...] = ()
-    header: DarknetHeader | None = None
-    card: str = ""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Metadata:
-        if (self.model is None) == (self.darknet_cfg is None):
-            raise ValueError("exactly one of model and darknet_cfg must be given")
-        if not all(map(is_encodable, self.names)):
-            raise ValueError("names: a class name cannot be encoded as UTF-8")
-        if self.category_ids and len(self.category_ids) != len(self.names):
-            raise ValueError(f"{len(self.category_ids)} category ids for {len(self.names)} names")
-        thresh = self.postprocess.score_thresh
-        if isinstance(thresh, tuple) and len(thresh) != len(self.names):
-            raise ValueError(f"{len(thresh)} score thresholds for {len(self.names)} names")
-        return self

@@ -7,9 +7,12 @@ such sizes can still be described (on the meta device), and is refused before it
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from collections.abc import Callable
+from functools import cache
+from typing import Annotated, Any, Literal, Union
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
+from pydantic_core import CoreSchema, core_schema
 
 from yolofpn.reading import MAX_CLASSES, MAX_INPUT_SIDE
 
@@ -23,6 +26,8 @@ InputSide = Annotated[int, Field(gt=0, le=MAX_INPUT_SIDE)]  # pixels
 PooledSide = Annotated[int, Field(gt=0, le=64)]  # cells
 ClassCount = Annotated[int, Field(ge=0, le=MAX_CLASSES)]
 
+ResizeMode = Literal["letterbox", "stretch", "shortest-edge"]
+
 VocCorners = Annotated[
     Literal["auto", "devkit", "cvat", "labelimg", "labelstudio", "roboflow"],
     BeforeValidator(lambda tool: re.sub("[ _-]", "", tool.lower()) if isinstance(tool, str) else tool),
@@ -34,3 +39,24 @@ class StrictModel(BaseModel):
     """A section: unknown keys are errors, no number is infinite or NaN, values never change after reading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class OneOf:
+    """Annotates a section that is one of several, told apart by their key ``type``.
+
+    Args:
+        choices: gives their classes. It is called when a section is read, so that the tuple that it looks up may grow.
+    """
+
+    def __init__(self, choices: Callable[[], tuple[type[StrictModel], ...]]) -> None:
+        self.choices = choices
+
+    def __get_pydantic_core_schema__(self, source: object, handler: object) -> CoreSchema:
+        """What pydantic asks of an annotation."""
+        return core_schema.no_info_plain_validator_function(lambda tree: _adapter(self.choices()).validate_python(tree))
+
+
+@cache
+def _adapter(choices: tuple[type[StrictModel], ...]) -> TypeAdapter[Any]:
+    union: Any = Annotated[Union[choices], Field(discriminator="type")]  # noqa: UP007
+    return TypeAdapter(union)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from yolofpn.config.base import (
+from yolofpn.fields import (
     Channels,
     ClassCount,
     PooledSide,

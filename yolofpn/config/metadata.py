@@ -1,0 +1,55 @@
+"""What a weights file knows of itself."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from yolofpn.fields import NonNegativeInt, StrictModel
+from yolofpn.models.config import InputConfig, ModelConfig, PostprocessConfig
+from yolofpn.reading import MAX_CLASSES, is_encodable
+
+
+class DarknetHeader(StrictModel):
+    """The first numbers of a ``.weights`` file."""
+
+    major: NonNegativeInt
+    minor: NonNegativeInt
+    revision: int = Field(ge=-(2**31), lt=2**31)
+    seen: int = Field(ge=0, lt=2**64)
+
+
+class Metadata(StrictModel):
+    """What a weights file knows of itself; kept as JSON inside safetensors files and exports.
+
+    Attributes:
+        model: the native network; None for one that is built from a Darknet cfg.
+        darknet_cfg: the text of that cfg.
+        category_ids: the data set's id of each label (COCO's 80 labels carry ids up to 90).
+        header: of the ``.weights`` file that the numbers came from.
+        card: what people should know of the weights: data, licence, recipe, limits. Markdown.
+    """
+
+    format_version: Literal[1] = 1
+    model: ModelConfig | None = None
+    darknet_cfg: str | None = None
+    input: InputConfig = InputConfig()
+    postprocess: PostprocessConfig = PostprocessConfig()
+    names: tuple[str, ...] = Field(max_length=MAX_CLASSES)
+    category_ids: tuple[int, ...] = ()
+    header: DarknetHeader | None = None
+    card: str = ""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Metadata:
+        if (self.model is None) == (self.darknet_cfg is None):
+            raise ValueError("exactly one of model and darknet_cfg must be given")
+        if not all(map(is_encodable, self.names)):
+            raise ValueError("names: a class name cannot be encoded as UTF-8")
+        if self.category_ids and len(self.category_ids) != len(self.names):
+            raise ValueError(f"{len(self.category_ids)} category ids for {len(self.names)} names")
+        thresh = self.postprocess.score_thresh
+        if isinstance(thresh, tuple) and len(thresh) != len(self.names):
+            raise ValueError(f"{len(thresh)} score thresholds for {len(self.names)} names")
+        return self
