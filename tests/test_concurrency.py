@@ -11,7 +11,7 @@ from yolofpn.concurrency import Background, Handover
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end, "this never came true"
         time.sleep(0.001)

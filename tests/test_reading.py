@@ -57,10 +57,10 @@ def test_deep_yaml_is_refused_at_its_line(text: str) -> None:
 
 
 def test_nested_aliases_are_refused_before_they_are_written_out() -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(ParseError, match="aliases") as error:
         parse_yaml(NESTED_ALIASES)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
     assert error.value.line is not None and error.value.line > 5
 
 

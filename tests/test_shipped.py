@@ -202,7 +202,7 @@ def test_an_installed_package_holds_them_too(tmp_path: Path) -> None:
     ship(tree / "weights", b"numbers")
     shutil.copytree(REPOSITORY / "cfg", tree / "cfg")
     command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(built)]
-    subprocess.run(command, cwd=tree, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, cwd=tree, check=True, capture_output=True, timeout=300)
     installed = built / "yolofpn"
     assert {path.name for path in (installed / "pictures").glob("*.jpg")} == {path.name for path in sample_pictures()}
     assert {path.name for path in (installed / "default_weights").iterdir()} == {"SHA256SUMS", "a.safetensors"}

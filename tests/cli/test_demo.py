@@ -93,7 +93,7 @@ def test_it_serves_until_it_is_told_to_end(weights: Path, tmp_path: Path, how: s
             assert server.stdout is not None and server.stderr is not None
             line = server.stdout.readline()
             port = int(line.rpartition(":")[2].split()[0])
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as page:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=120) as page:
                 assert b"Password" in page.read()
             server.send_signal(how)
             assert server.wait(30) == 0

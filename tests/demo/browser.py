@@ -14,6 +14,17 @@ from playwright.sync_api import Browser, sync_playwright
 from yolofpn.structures import Image
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
+QUIET = (
+    "--no-sandbox",  # which root may not use
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",  # containers have little
+)
+START = 180_000  # milliseconds that a busy machine may take
 
 
 def find_browser() -> str:
@@ -28,13 +39,13 @@ def find_browser() -> str:
 def open_browser(webcam: Path) -> Iterator[Browser]:
     """Chromium without a window; the file ``webcam`` is what its webcam shows, again and again."""
     flags = [
-        "--no-sandbox",  # which root may not use
+        *QUIET,
         "--use-fake-ui-for-media-stream",
         "--use-fake-device-for-media-stream",
         f"--use-file-for-fake-video-capture={webcam}",
     ]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_browser(), args=flags)
+        browser = playwright.chromium.launch(executable_path=find_browser(), args=flags, timeout=START)
         yield browser
         browser.close()
 

@@ -56,7 +56,7 @@ class Client:
         for name, value in {"Cookie": self.cookie, **self.headers, **(headers or {})}.items():
             request.add_header(name, value)
         try:
-            with urllib.request.build_opener(_NoRedirect).open(request, timeout=60) as response:
+            with urllib.request.build_opener(_NoRedirect).open(request, timeout=180) as response:
                 answer = Answer(response.status, response.read(), dict(response.headers))
         except urllib.error.HTTPError as error:
             answer = Answer(error.code, error.read(), dict(error.headers))
@@ -70,7 +70,7 @@ class Client:
     def video(self, data: bytes, name: str = "clip.mp4") -> dict[str, Any]:
         """Send a video, and wait until it is done."""
         status: dict[str, Any] = self.upload(data, name).json["video"]
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while status["state"] in ("waiting", "running") and time.monotonic() < deadline:
             time.sleep(0.05)
             status = self.request(f"/api/videos/{status['key']}").json
@@ -94,7 +94,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 def look(socket: ClientConnection, data: bytes = b"") -> tuple[dict[str, Any], bytes]:
     """One picture there, one answer back: the JSON and the JPEG."""
     socket.send(data)
-    answer = socket.recv(timeout=30)
+    answer = socket.recv(timeout=120)
     assert isinstance(answer, bytes)
     (length,) = struct.unpack(">I", answer[:4])
     return json.loads(answer[4 : 4 + length]), answer[4 + length :]

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 DESKTOP: ViewportSize = {"width": 1280, "height": 800}
 PHONE: ViewportSize = {"width": 390, "height": 844}
-PATIENCE = 30_000  # milliseconds
+PATIENCE = 120_000  # milliseconds
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +36,7 @@ def clip(data_dir: Path) -> list[Image]:
 @pytest.fixture(scope="module")
 def browser(clip: list[Image], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     find_browser()
+    expect.set_options(timeout=PATIENCE)
     with open_browser(write_webcam(tmp_path_factory.mktemp("webcam") / "webcam.mjpeg", clip)) as browser:
         yield browser
 
@@ -69,7 +70,6 @@ def page(viewport: ViewportSize, browser: Browser, port: int, addresses: set[str
     context = browser.new_context(viewport=viewport, is_mobile=phone, has_touch=phone)
     page = context.new_page()
     page.set_default_timeout(PATIENCE)
-    expect.set_options(timeout=PATIENCE)
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     context.on("request", lambda made: addresses.add(made.url))
@@ -148,7 +148,8 @@ def test_settings_changed_while_a_picture_is_on_its_way_count(page: Page, data_d
     held: list[Route] = []
     page.route("**/api/upload?*", lambda route: route.continue_() if held else held.append(route))
     page.click("#tab-upload")
-    page.set_input_files("#file", data_dir / "pictures" / "dog.jpg")
+    with page.expect_request("**/api/upload?*"):
+        page.set_input_files("#file", data_dir / "pictures" / "dog.jpg")
     page.locator("#score").fill("0.99")
     page.wait_for_timeout(600)  # the page waits for the user's last change
     held[0].continue_()
@@ -222,6 +223,7 @@ def test_a_camera_of_the_server_is_shown_with_boxes(page: Page) -> None:
 def test_a_server_that_ends_is_told(browser: Browser, tiny: Path) -> None:
     with demo_server([tiny]) as port:
         page = browser.new_page()
+        page.set_default_timeout(PATIENCE)
         page.goto(f"http://127.0.0.1:{port}/")
         page.wait_for_selector("body[data-ready]")
         page.click("#webcam-start")
@@ -234,6 +236,7 @@ def test_a_server_that_ends_is_told(browser: Browser, tiny: Path) -> None:
 def test_a_password_is_asked_for(browser: Browser, tiny: Path) -> None:
     with demo_server([tiny], password="correct horse") as port:
         page = browser.new_page()
+        page.set_default_timeout(PATIENCE)
         page.goto(f"http://127.0.0.1:{port}/")
         page.fill("input[name=password]", "wrong")
         page.click("button")

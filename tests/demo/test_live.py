@@ -72,7 +72,7 @@ def test_settings_hold_until_they_change(client: Client) -> None:
 def test_bad_messages_are_answered_and_the_picture_goes_on(client: Client, message: bytes | str, expected: str) -> None:
     with client.live() as socket:
         socket.send(message)
-        answer = socket.recv(timeout=10)
+        answer = socket.recv(timeout=60)
         assert isinstance(answer, bytes)
         assert expected in json.loads(answer[4:])["error"]
         assert look(socket, RED_AND_GREEN)[0]["detections"]
@@ -81,7 +81,7 @@ def test_bad_messages_are_answered_and_the_picture_goes_on(client: Client, messa
 def test_too_large_a_message_ends_the_connection(client: Client) -> None:
     with client.live() as socket, pytest.raises(ConnectionClosed):
         socket.send(bytes(9 * 2**20))
-        socket.recv(timeout=10)
+        socket.recv(timeout=60)
     assert client.upload(RED_AND_GREEN).status == 200
 
 
@@ -93,7 +93,7 @@ def test_two_users_watch_a_video_of_the_server_again_and_again(client: Client) -
     with client.live("?camera=0") as one, client.live("?camera=0") as other:
         seen: list[tuple[int, int]] = []
         start = time.monotonic()
-        while time.monotonic() - start < 10 and not {(0, 1), (5, 2)} <= set(seen[5:]):
+        while time.monotonic() - start < 60 and not {(0, 1), (5, 2)} <= set(seen[5:]):
             for socket in (one, other):
                 found, jpeg = look(socket)
                 assert found["source"] == "street.mp4" and jpeg
@@ -166,9 +166,15 @@ def test_one_user_cannot_open_any_number(client: Client) -> None:
         with client.live() as fifth, pytest.raises(ConnectionClosed) as closed:
             look(fifth, RED_AND_GREEN)
         assert closed.value.rcvd is not None and closed.value.rcvd.reason.startswith("you have 4 moving pictures")
-    time.sleep(0.3)
-    with client.live() as socket:
-        assert look(socket, RED_AND_GREEN)[0]["detections"]
+
+    def is_let_in() -> bool:
+        with client.live() as socket:
+            try:
+                return bool(look(socket, RED_AND_GREEN)[0]["detections"])
+            except ConnectionClosed:
+                return False
+
+    until(is_let_in)
 
 
 def test_a_fault_in_the_program_is_told_and_the_picture_goes_on(
@@ -186,13 +192,14 @@ def test_a_fault_in_the_program_is_told_and_the_picture_goes_on(
 
 
 @pytest.fixture
-def pinging_port(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+def pinging_port(request: pytest.FixtureRequest, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     monkeypatch.setattr(serve, "PING_SECONDS", 0.05)
-    monkeypatch.setattr(serve, "PONG_SECONDS", 2.0)
+    monkeypatch.setattr(serve, "PONG_SECONDS", request.param)
     with demo_server([tiny]) as port:
         yield port
 
 
+@pytest.mark.parametrize("pinging_port", [10.0], indirect=True)
 def test_a_long_turn_does_not_end_the_connection(pinging_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Settings wait behind the picture, so that the answers to pings cannot be read meanwhile."""
 
@@ -206,18 +213,19 @@ def test_a_long_turn_does_not_end_the_connection(pinging_port: int, monkeypatch:
         socket.send(RED_AND_GREEN)
         socket.send("{}")
         socket.send("{}")
-        assert isinstance(socket.recv(timeout=10), bytes)
+        assert isinstance(socket.recv(timeout=60), bytes)
         assert look(socket, RED_AND_GREEN)[0]["detections"]
     assert serve.PONG_SECONDS < live.FRAME_SECONDS < PONG_SECONDS / 2, "a silent camera is no vanished page"
 
 
+@pytest.mark.parametrize("pinging_port", [0.5], indirect=True)
 def test_a_page_that_vanished_is_given_up(pinging_port: int) -> None:
     key = b64encode(os.urandom(16)).decode()
     request = (
         f"GET /api/live HTTP/1.1\r\nHost: 127.0.0.1:{pinging_port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     )
     request += f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
-    with sockets.create_connection(("127.0.0.1", pinging_port), timeout=20) as page:
+    with sockets.create_connection(("127.0.0.1", pinging_port), timeout=60) as page:
         page.sendall(request.encode())
         received = b""
         while block := page.recv(4096):
@@ -226,13 +234,13 @@ def test_a_page_that_vanished_is_given_up(pinging_port: int) -> None:
 
 
 def test_a_page_that_asks_for_nothing_is_closed(tiny: Path) -> None:
-    limits = Limits(connection=ConnectionLimits(viewer_idle_seconds=0.5))
+    limits = Limits(connection=ConnectionLimits(viewer_idle_seconds=2.0))
     with demo_server([tiny], limits=limits) as port, Client(port).live() as socket:
         for _ in range(3):
-            time.sleep(0.2)
+            time.sleep(0.7)
             assert look(socket, RED_AND_GREEN)[0]["detections"]
         with pytest.raises(ConnectionClosed) as closed:
-            socket.recv(timeout=10)
+            socket.recv(timeout=60)
         assert closed.value.rcvd is not None and closed.value.rcvd.code == 1001
 
 
@@ -240,7 +248,7 @@ def test_messages_of_settings_are_bounded_like_those_of_an_address(client: Clien
     with client.live() as socket:
         for text in ('{"size": "0000000099999"}', '{"size": 9e9}', "[" * 60_000, '{"classes": "' + "9" * 5000 + '"}'):
             socket.send(text)
-            answer = socket.recv(timeout=10)
+            answer = socket.recv(timeout=60)
             assert isinstance(answer, bytes)
             assert json.loads(answer[4:])["error"] != FAULT
         assert look(socket, RED_AND_GREEN)[0]["detections"]

@@ -74,9 +74,9 @@ def test_the_cookie_is_found(headers: list[str], value: str) -> None:
 
 
 def test_cookies_are_read_in_no_time() -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     read_cookie(['a="' + "\\a" * 100_000] * 10, "yolo")
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 1
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ class FakeCamera:
         self.opened += 1
         try:
             while True:
-                item = self._items.get(timeout=10)
+                item = self._items.get(timeout=60)
                 if isinstance(item, Exception):
                     raise item
                 if isinstance(item, str):
@@ -78,7 +78,7 @@ def shades_of(count: int) -> Sequence[Image]:
     return [shade(value) for value in range(1, count + 1)]
 
 
-def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait for what another thread is about to do."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -22,7 +22,7 @@ def main(clip: str, width: str, height: str, port: str) -> None:
     factory = GstRtspServer.RTSPMediaFactory()
     factory.set_launch(
         f"( multifilesrc location={clip} loop=true ! decodebin ! videoconvert ! videoscale"
-        f" ! video/x-raw,width={width},height={height} ! identity sync=true"
+        f" ! video/x-raw,width={width},height={height},pixel-aspect-ratio=1/1 ! identity sync=true"
         " ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=10 ! rtph264pay name=pay0 pt=96 )"
     )
     factory.set_shared(True)

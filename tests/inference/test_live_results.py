@@ -38,7 +38,7 @@ class FakePredictor:
     def predict(self, images: Sequence[Image]) -> list[Detections]:
         self.passes.append([int(image[0, 0, 0]) for image in images])
         if self._gate is not None:
-            assert self._gate.acquire(timeout=10)
+            assert self._gate.acquire(timeout=60)
         return [two_found() for _ in images]
 
 

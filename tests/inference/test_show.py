@@ -82,7 +82,9 @@ class Desk:
         return self._run(self._xdotool, "search", "--name", "^yolofpn: camera 0$", check=False).split()
 
     def _run(self, *command: str, check: bool = True) -> str:
-        return subprocess.run(command, env=self._env, capture_output=True, text=True, check=check, timeout=30).stdout
+        return subprocess.run(
+            command, env=self._env, capture_output=True, text=True, check=check, timeout=PATIENCE
+        ).stdout
 
 
 @pytest.fixture

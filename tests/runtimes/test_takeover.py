@@ -73,7 +73,7 @@ def test_the_end_of_a_run_ends_process_and_thread(monkeypatch: pytest.MonkeyPatc
     preparation = Preparation(make)
     backend = Takeover(Named("first"), preparation)
     backend.start(BATCH)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while preparation._process is None and time.monotonic() < deadline:
         time.sleep(0.01)
     process = preparation._process
