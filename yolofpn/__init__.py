@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from yolofpn.inference.predictor import Predictor, load_detector
     from yolofpn.structures import Detections, Frame, Target
+    from yolofpn.version import __version__
 
 __all__ = ["Detections", "Frame", "Predictor", "Target", "__version__", "load_detector"]
-__version__ = "0.1.0"
 
 _HOMES = {
     "Detections": "yolofpn.structures",
     "Frame": "yolofpn.structures",
     "Target": "yolofpn.structures",
     "Predictor": "yolofpn.inference.predictor",
+    "__version__": "yolofpn.version",
     "load_detector": "yolofpn.inference.predictor",
 }
 
