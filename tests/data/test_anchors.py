@@ -18,7 +18,7 @@ from yolofpn.data.anchors import (
     size_iou,
     split_by_level,
 )
-from yolofpn.data.formats.voc import read_voc
+from yolofpn.data.formats.voc_xml import read_voc
 from yolofpn.data.layouts import open_data
 from yolofpn.errors import UserError
 from yolofpn.ops.boxes import box_iou

@@ -6,19 +6,19 @@ docs/extending.md has an example.
 
 from __future__ import annotations
 
-from yolofpn.data.formats.coco import Coco
-from yolofpn.data.formats.cvat import Cvat
-from yolofpn.data.formats.labelme import Labelme
-from yolofpn.data.formats.voc import Voc
-from yolofpn.data.formats.yolo import Yolo
+from yolofpn.data.formats.coco_json import CocoJson
+from yolofpn.data.formats.cvat_xml import CvatXml
+from yolofpn.data.formats.labelme_json import LabelmeJson
+from yolofpn.data.formats.voc_xml import VocXml
+from yolofpn.data.formats.yolo_txt import YoloTxt
 from yolofpn.data.label_format import LabelFormat
 
 FORMATS: tuple[type[LabelFormat], ...] = (
-    Coco,
-    Cvat,
-    Voc,
-    Yolo,
-    Labelme,
+    CocoJson,
+    CvatXml,
+    VocXml,
+    YoloTxt,
+    LabelmeJson,
 )
 """Where a folder may be read in several ways, the first of them counts."""
 

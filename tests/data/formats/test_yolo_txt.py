@@ -6,7 +6,7 @@ import pytest
 
 from tests.data.trees import write, write_picture
 from yolofpn.data.dataset import DetectionDataset, ProblemKind
-from yolofpn.data.formats.yolo import class_range, parse_line, read_yolo
+from yolofpn.data.formats.yolo_txt import class_range, parse_line, read_yolo
 
 
 def read_one(folder: Path, text: str | None) -> DetectionDataset:

@@ -25,7 +25,7 @@ from yolofpn.errors import InputError
 from yolofpn.reading import ParseError, as_side, parse_xml
 
 
-class Voc:
+class VocXml:
     """Pascal VOC's XML."""
 
     key: ClassVar[str] = "voc"

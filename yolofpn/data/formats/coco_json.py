@@ -28,7 +28,7 @@ _ROBOFLOW = "_annotations.coco.json"
 _SPLITS_THAT_NAME_CLASSES = ("train", "val")
 
 
-class Coco:
+class CocoJson:
     """COCO's JSON."""
 
     key: ClassVar[str] = "coco"

@@ -11,7 +11,7 @@ from pycocotools.coco import COCO  # type: ignore[import-untyped]
 
 from tests.data.trees import coco_json, write, write_picture
 from yolofpn.data.dataset import ProblemKind
-from yolofpn.data.formats.coco import read_coco
+from yolofpn.data.formats.coco_json import read_coco
 from yolofpn.data.layouts import open_data
 from yolofpn.data.names import COCO_CATEGORY_IDS, COCO_NAMES
 from yolofpn.errors import UserError

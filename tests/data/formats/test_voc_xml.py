@@ -6,7 +6,7 @@ import pytest
 
 from tests.data.trees import voc_xml, write, write_picture
 from yolofpn.data.dataset import DetectionDataset, ProblemKind
-from yolofpn.data.formats.voc import read_voc, survey_voc
+from yolofpn.data.formats.voc_xml import read_voc, survey_voc
 from yolofpn.data.layouts import open_data
 
 CONFIGS = Path(__file__).parents[3] / "cfg" / "data"

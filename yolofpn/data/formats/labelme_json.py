@@ -23,7 +23,7 @@ from yolofpn.reading import ParseError, as_side, parse_json
 _LOOKED_AT = 20  # JSON files of a folder, to see whether they are labelme's
 
 
-class Labelme:
+class LabelmeJson:
     """labelme's JSON."""
 
     key: ClassVar[str] = "labelme"

@@ -32,7 +32,7 @@ _TRACKS = "data: labels of seven columns are boxes with score and track number, 
 _NAMES_FILES = ("classes.txt", "obj.names", "_darknet.labels")  # the last one is Roboflow's
 
 
-class Yolo:
+class YoloTxt:
     """YOLO's text files, which Darknet defined and most labelling tools write."""
 
     key: ClassVar[str] = "yolo"

@@ -24,7 +24,7 @@ from yolofpn.reading import ParseError, as_side, check_class_names, parse_xml
 _OBJECTS = frozenset({"box", "polygon", "polyline", "ellipse", "mask", "cuboid"})
 
 
-class Cvat:
+class CvatXml:
     """CVAT's own XML."""
 
     key: ClassVar[str] = "cvat"
