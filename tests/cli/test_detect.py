@@ -25,7 +25,6 @@ from yolofpn.config import ResizeMode
 from yolofpn.drawing import LabelStyle
 from yolofpn.inference.run import _run_name
 from yolofpn.shipped import sample_pictures
-from yolofpn.sinks import build as sinks
 from yolofpn.sinks.media import MediaChoice
 from yolofpn.sources.kinds import camera_source, url_source
 
@@ -61,7 +60,6 @@ def names_of(record: dict[str, Any]) -> list[str]:
 
 
 def test_flags_offer_what_there_is() -> None:
-    assert door.FORMATS == sinks.FORMATS
     choices = {action.dest: action.choices for action in door.build_parser()._actions}
     assert choices["resize"] == ("auto", *get_args(ResizeMode))
     assert choices["media"] == get_args(MediaChoice)

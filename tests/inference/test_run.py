@@ -26,7 +26,7 @@ from yolofpn.cli import detect as door
 from yolofpn.errors import InputError, UserError
 from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.report import Report
-from yolofpn.sinks import media
+from yolofpn.sinks import image_files
 from yolofpn.sinks.build import Sinks
 from yolofpn.structures import Detections, Image
 from yolofpn.video.writer import VideoWriter
@@ -299,14 +299,14 @@ def test_picture_that_no_format_takes_is_a_failure_of_its_own(
 ) -> None:
     shutil.copy("good.png", "other.png")
     cv2.imwrite("huge.png", quarters(RED, height=50, width=50))
-    original = media.encode_image
+    original = image_files.encode_image
 
     def encode(image: Image, suffix: str) -> tuple[bytes, str]:
         if image.shape[0] == 50:
             raise InputError("a picture of 50x50 pixels cannot be written as .png or .png")
         return original(image, suffix)
 
-    monkeypatch.setattr(media, "encode_image", encode)
+    monkeypatch.setattr("yolofpn.sinks.media.encode_image", encode)
     outcome = detect(capsys, "good.png", "huge.png", "other.png", "--weights", weights, "--output", "out")
     assert outcome.code == 1
     assert outcome.err == "failed: huge.png: a picture of 50x50 pixels cannot be written as .png or .png\n"

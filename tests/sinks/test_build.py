@@ -6,8 +6,11 @@ import pytest
 
 from tests.inference.fakes import frame_of, noise, picture, two_found, video
 from yolofpn.errors import UserError
-from yolofpn.sinks.build import FORMATS, Sinks, build_sinks
+from yolofpn.sinks import SINKS
+from yolofpn.sinks.build import Sinks, build_sinks
 from yolofpn.structures import Detections, Frame
+
+KEYS = [sink.key for sink in SINKS]
 
 
 class Recorder:
@@ -42,7 +45,7 @@ def test_an_interrupted_run_closes_its_sinks() -> None:
 
 def test_every_format_at_once(tmp_path: Path) -> None:
     clip = video("b/clip.avi")
-    with build_sinks(tmp_path / "new" / "folder", formats=FORMATS) as sinks:
+    with build_sinks(tmp_path / "new" / "folder", formats=KEYS) as sinks:
         sinks.write(picture("a/dog.png"), frame_of(picture("a/dog.png")), two_found())
         sinks.write(clip, frame_of(clip), two_found())
     root = tmp_path / "new" / "folder"
@@ -105,7 +108,7 @@ def test_a_file_in_the_place_of_the_folder_is_an_error_of_the_user(tmp_path: Pat
 
 
 def test_a_full_disk_ends_the_run_and_loses_nothing_that_was_written(small_disk: Path) -> None:
-    with pytest.raises(UserError, match="No space left"), build_sinks(small_disk, formats=FORMATS) as sinks:
+    with pytest.raises(UserError, match="No space left"), build_sinks(small_disk, formats=KEYS) as sinks:
         for index in range(1000):
             source = picture(f"{index:04}.png")
             sinks.write(source, frame_of(source, noise(seed=index)), two_found())

@@ -8,7 +8,9 @@ import torch
 
 from tests.inference.fakes import FakeSource, frame_of, noise, nothing_found, picture, two_found, video
 from yolofpn.errors import UserError
-from yolofpn.sinks.media import CropSink, MediaSink, crop, encode_image
+from yolofpn.sinks.crops import CropSink
+from yolofpn.sinks.image_files import crop, encode_image
+from yolofpn.sinks.media import MediaSink
 from yolofpn.structures import Detections, Image
 
 

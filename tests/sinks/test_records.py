@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from tests.inference.fakes import NAMES, frame_of, noise, nothing_found, picture, two_found, video
-from yolofpn.output_files import AppendFile, StandardOutput
-from yolofpn.sinks.records import CsvSink, JsonLinesSink, record, utc_text
+from yolofpn.sinks.csv_table import CsvSink
+from yolofpn.sinks.jsonl import JsonLinesSink
+from yolofpn.sinks.records import record, utc_text
 from yolofpn.structures import Detections, Frame
 
 
@@ -46,7 +47,7 @@ def test_a_clock_without_zone_is_taken_as_utc() -> None:
 
 
 def test_lines_are_on_disk_before_the_next_frame_begins(tmp_path: Path) -> None:
-    sink = JsonLinesSink(AppendFile(tmp_path / "detections.jsonl"))
+    sink = JsonLinesSink(tmp_path)
     source = video()
     for index in range(3):
         sink.write(source, frame_of(source, index=index), two_found(("Hündchen", "犬", "dog")))
@@ -58,7 +59,7 @@ def test_lines_are_on_disk_before_the_next_frame_begins(tmp_path: Path) -> None:
 
 def test_lines_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
     """Only ASCII, which every terminal and pipe takes."""
-    sink = JsonLinesSink(StandardOutput())
+    sink = JsonLinesSink(None)
     sink.write(picture("dog.jpg"), frame_of(picture("dog.jpg")), two_found(("Hündchen", "b", "c")))
     sink.close()
     out = capsys.readouterr().out

@@ -31,7 +31,7 @@ from yolofpn.evaluation.files import write_json
 from yolofpn.hardware import choose_device
 from yolofpn.inference.choose import Workload
 from yolofpn.shipped import default_sources
-from yolofpn.sinks.media import encode_image
+from yolofpn.sinks.image_files import encode_image
 from yolofpn.sources.resolve import Source, resolve_sources
 from yolofpn.training.distributed import Ranks
 from yolofpn.training.plan import TrainOptions, make_plan

@@ -20,7 +20,7 @@ from yolofpn.inference.pipeline import results_of, written
 from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.report import Report
 from yolofpn.sinks.build import build_sinks
-from yolofpn.sinks.media import encode_image
+from yolofpn.sinks.image_files import encode_image
 from yolofpn.sinks.records import record
 from yolofpn.sources.resolve import Source
 from yolofpn.structures import Frame, Image

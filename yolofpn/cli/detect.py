@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from yolofpn import sinks
 from yolofpn.cli.arguments import Parser, comma_list, image_size, image_sizes, positive_int, run_door, unit_float
-
-FORMATS = ("jsonl", "coco", "csv", "yolo", "labels", "crops")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,7 +59,9 @@ def build_parser() -> Parser:
         "file states, else 65535 (floats: 1, 255 or 65535, by their largest)",
     )
     add("--output", metavar="DIR", help="where results go, - for JSON lines on stdout; default: runs/detect/SOURCE-N")
-    add("--format", type=comma_list(*FORMATS), default="jsonl", metavar=",".join(FORMATS), help="what is written")
+    keys = [sink.key for sink in sinks.SINKS]
+    written = "; ".join(f"{sink.key}: {sink.help}" for sink in sinks.SINKS)
+    add("--format", type=comma_list(*keys), default="jsonl", metavar=",".join(keys), help=f"what is written; {written}")
     add("--media", choices=("all", "hits", "none"), default="all", help="which annotated pictures and videos to write")
     add("--labels", choices=("score", "name", "none"), default="score", help="what stands beside a box")
     add("--show", action="store_true", help="show a window; keys: q quit, space pause, s snapshot, + - threshold")

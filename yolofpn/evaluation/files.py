@@ -23,7 +23,7 @@ from yolofpn.evaluation.plots import plot_confusion, plot_f1, plot_precision_rec
 from yolofpn.evaluation.table import EvaluationTable
 from yolofpn.ops.boxes import xyxy_to_xywh
 from yolofpn.output_files import write_atomically, write_errors
-from yolofpn.sinks.coco import rounded_results
+from yolofpn.sinks.coco_results import rounded_results
 from yolofpn.sinks.names import next_output_dir, safe_part
 from yolofpn.structures import Detections, Image, Target
 

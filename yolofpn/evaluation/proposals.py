@@ -17,7 +17,7 @@ from yolofpn.evaluation.files import WrittenIds
 from yolofpn.evaluation.metrics import DetectionMetrics
 from yolofpn.models.two_stage.fast_rcnn import FastRCNN
 from yolofpn.output_files import write_errors
-from yolofpn.sinks.coco import rounded_results
+from yolofpn.sinks.coco_results import rounded_results
 from yolofpn.structures import Detections, Detector
 from yolofpn.writing import unfinished
 

@@ -1,39 +1,21 @@
-"""What receives the detections of each picture and writes them somewhere."""
+"""The sinks of a run."""
 
 from __future__ import annotations
 
 import contextlib
 import difflib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Protocol
 
+from yolofpn import sinks
 from yolofpn.drawing import LabelStyle
 from yolofpn.errors import UserError
-from yolofpn.output_files import AppendFile, StandardOutput, write_errors
-from yolofpn.sinks.coco import CocoSink
-from yolofpn.sinks.labels import DatasetSink, YoloSink
-from yolofpn.sinks.media import CropSink, MediaChoice, MediaSink
+from yolofpn.output_files import write_errors
+from yolofpn.sinks.jsonl import JsonLinesSink
+from yolofpn.sinks.media import MediaChoice, MediaSink
 from yolofpn.sinks.names import SourceInfo
-from yolofpn.sinks.records import CsvSink, JsonLinesSink
+from yolofpn.sinks.sink import Sink
 from yolofpn.structures import Detections, Frame
-
-FORMATS = ("jsonl", "coco", "csv", "yolo", "labels", "crops")
-
-
-class Sink(Protocol):
-    """Receives the pictures of a run in their order.
-
-    Both methods raise UserError where nothing can be written; what was written before is complete.
-    """
-
-    def write(self, source: SourceInfo, frame: Frame, detections: Detections) -> None:
-        """Take one picture, or one frame of a video or stream, with what was found in it."""
-        ...
-
-    def close(self) -> None:
-        """Finish everything; called once, also after an error."""
-        ...
 
 
 class Sinks:
@@ -79,43 +61,33 @@ def build_sinks(
     formats: Collection[str] = ("jsonl",),
     media: MediaChoice = "all",
     labels: LabelStyle = "score",
-    image_ids: Mapping[str, int] | None = None,
 ) -> Sinks:
     """The sinks of a run; the JSON lines are always among them.
 
     Args:
         output: the folder that receives everything, made if need be; None for JSON lines on standard output, which
             goes without media and other formats.
-        formats: of ``FORMATS``.
+        formats: keys of ``yolofpn.sinks.SINKS``.
         media: which annotated pictures and videos are written.
         labels: what stands beside a box in them.
-        image_ids: the data set's ids by relative path or file name, for the COCO results.
 
     Raises:
         UserError: a format is unknown or needs a folder, or the folder cannot be written.
     """
-    for unknown in set(formats) - set(FORMATS):
-        near = difflib.get_close_matches(unknown, FORMATS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(FORMATS)}"
+    keys = [sink.key for sink in sinks.SINKS]
+    for unknown in set(formats) - set(keys):
+        near = difflib.get_close_matches(unknown, keys, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(keys)}"
         raise UserError(f"format {unknown!r} is unknown: {hint}")
+    chosen = [sink for sink in sinks.SINKS if sink.key in formats and sink is not JsonLinesSink]
     if output is None:
-        if others := [name for name in FORMATS[1:] if name in formats]:
-            raise UserError(f"format {others[0]!r} needs a folder: give one with --output, - takes JSON lines only")
-        return Sinks([JsonLinesSink(StandardOutput())])
+        if chosen:
+            raise UserError(f"format {chosen[0].key!r} needs a folder: give one with --output, - takes JSON lines only")
+        return Sinks([JsonLinesSink(None)])
     with write_errors(output):
         output.mkdir(parents=True, exist_ok=True)
-    lines = JsonLinesSink(AppendFile(output / "detections.jsonl"))
-    sinks: list[Sink] = []
-    if "coco" in formats:
-        sinks.append(CocoSink(output, image_ids))
-    if "csv" in formats:
-        sinks.append(CsvSink(output))
-    if "yolo" in formats:
-        sinks.append(YoloSink(output))
-    if "labels" in formats:
-        sinks.append(DatasetSink(output))
-    if "crops" in formats:
-        sinks.append(CropSink(output))
+    lines = JsonLinesSink(output)
+    others: list[Sink] = [sink(output) for sink in chosen]
     if media != "none":
-        sinks.append(MediaSink(output, media, labels))
-    return Sinks([lines, FreshFrames(sinks)])
+        others.append(MediaSink(output, media, labels))
+    return Sinks([lines, FreshFrames(others)])

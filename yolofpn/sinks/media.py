@@ -1,4 +1,4 @@
-"""Pictures and videos with the boxes drawn on them, and the boxes cut out."""
+"""Images and videos with the boxes drawn on them."""
 
 from __future__ import annotations
 
@@ -7,84 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Literal, TypeAlias
 
-import cv2
-import numpy as np
-
+from yolofpn import sinks
 from yolofpn.drawing import LabelStyle
-from yolofpn.errors import InputError
 from yolofpn.output_files import write_atomically
-from yolofpn.sinks.names import OutputNames, SourceInfo, add_suffix, safe_part, source_stem
-from yolofpn.sinks.records import rows
+from yolofpn.sinks.image_files import encode_image
+from yolofpn.sinks.names import OutputNames, SourceInfo, source_stem
 from yolofpn.structures import Detections, Frame, Image
 from yolofpn.video.writer import VideoWriter
 
 MediaChoice: TypeAlias = Literal["all", "hits", "none"]
-
-JPEG_QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 95]
-QUALITY = {".jpg": JPEG_QUALITY, ".jpeg": JPEG_QUALITY, ".webp": [cv2.IMWRITE_WEBP_QUALITY, 95]}
-WRITABLE = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
-LOSSY = {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".avif", ".heic", ".heif", ".jp2", ""}
-FOLDERS_OF_SINKS = {"crops", "dataset", "labels"}
-
-
-def encode_image(image: Image, suffix: str) -> tuple[bytes, str]:
-    """A picture file's content and suffix: ``suffix`` where it can be written, else ``.jpg`` or the lossless ``.png``.
-
-    Args:
-        image: [H, W, 3] uint8, BGR.
-        suffix: of the file that the picture comes from.
-
-    Raises:
-        InputError: no format takes a picture of this size.
-    """
-    suffix = suffix.lower()
-    if suffix not in WRITABLE:
-        suffix = ".jpg" if suffix in LOSSY else ".png"
-    for attempt in (suffix, ".png"):  # JPEG ends at 65535 pixels a side, WebP at 16383
-        with contextlib.suppress(cv2.error):
-            encoded, data = cv2.imencode(attempt, np.ascontiguousarray(image), QUALITY.get(attempt, []))
-            if encoded:
-                return data.tobytes(), attempt
-    raise InputError(f"a picture of {image.shape[1]}x{image.shape[0]} pixels cannot be written as {suffix} or .png")
-
-
-def crop(image: Image, box: list[float]) -> Image:
-    """The pixels that a box touches, at least one.
-
-    Args:
-        image: [H, W, 3] uint8, BGR.
-        box: xyxy, pixels.
-    """
-    height, width = image.shape[:2]
-    left = min(max(int(np.floor(box[0])), 0), width - 1)
-    top = min(max(int(np.floor(box[1])), 0), height - 1)
-    right = min(max(int(np.ceil(box[2])), left + 1), width)
-    bottom = min(max(int(np.ceil(box[3])), top + 1), height)
-    return image[top:bottom, left:right]
-
-
-class CropSink:
-    """``crops/NAME/STEM_N``: each detection cut out, N counting from the best; without loss where the source has none.
-
-    Args:
-        folder: the run's output folder.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder / "crops"
-        self._names = OutputNames()
-
-    def write(self, source: SourceInfo, frame: Frame, detections: Detections) -> None:
-        """Write the crops of one frame."""
-        stem = self._names.frame_stem(source, frame)
-        lossy = source.kind != "image" or source.relative_path.suffix.lower() in LOSSY
-        for number, (box, _, label, name) in enumerate(rows(detections)):
-            data, suffix = encode_image(crop(frame.image, box), ".jpg" if lossy else ".png")
-            folder = self._folder / (safe_part(name) or str(label))
-            write_atomically(folder / add_suffix(stem, f"_{number}{suffix}"), data)
-
-    def close(self) -> None:
-        """Every file is complete already."""
 
 
 @dataclass
@@ -166,6 +97,6 @@ def _out_of_the_way(source: SourceInfo) -> PurePath:
     """The source's stem, away from the folders that other sinks fill."""
     stem = source_stem(source)
     first = stem.parts[0]
-    if len(stem.parts) > 1 and first.casefold() in FOLDERS_OF_SINKS:
+    if len(stem.parts) > 1 and first.casefold() in {sink.folder for sink in sinks.SINKS}:
         return PurePath(f"{first}-media", *stem.parts[1:])
     return stem

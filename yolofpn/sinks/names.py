@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import unicodedata
 from pathlib import Path, PurePath
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from yolofpn.output_files import write_errors
-from yolofpn.structures import Frame
+
+if TYPE_CHECKING:
+    from yolofpn.structures import Frame
 
 LONGEST_PART = 180  # bytes of one part of a path; file systems take 255, and suffixes and numbers are added
 FORBIDDEN = set('<>:"/\\|?*')  # in a file's name on one system or another

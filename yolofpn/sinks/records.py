@@ -1,19 +1,12 @@
-"""Detections as text: JSON lines and a CSV table."""
+"""Detections as plain values."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from yolofpn.output_files import AppendFile, StandardOutput
-from yolofpn.sinks.names import SourceInfo
-from yolofpn.structures import Detections, Frame
-
-CSV_COLUMNS = ("source", "frame", "time", "width", "height", "x1", "y1", "x2", "y2", "score", "label", "name")
+if TYPE_CHECKING:
+    from yolofpn.structures import Detections, Frame
 
 
 def record(frame: Frame, detections: Detections) -> dict[str, Any]:
@@ -50,48 +43,3 @@ def utc_text(clock: datetime) -> str:
     """ISO 8601 in UTC with milliseconds, such as ``2025-01-31T12:00:00.250Z``; a naive time is taken as UTC."""
     aware = clock.replace(tzinfo=UTC) if clock.tzinfo is None else clock.astimezone(UTC)
     return aware.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-class JsonLinesSink:
-    """``detections.jsonl``: one line per picture or frame, written before the next one begins.
-
-    Args:
-        output: where lines go.
-    """
-
-    def __init__(self, output: AppendFile | StandardOutput) -> None:
-        self._output = output
-        self._ensure_ascii = isinstance(output, StandardOutput)  # whose encoding depends on the terminal
-
-    def write(self, source: SourceInfo, frame: Frame, detections: Detections) -> None:
-        """Add the line of one frame."""
-        self._output.append(json.dumps(record(frame, detections), ensure_ascii=self._ensure_ascii) + "\n")
-
-    def close(self) -> None:
-        """Close the file."""
-        self._output.close()
-
-
-class CsvSink:
-    """``detections.csv``: one row per detection.
-
-    Args:
-        folder: the run's output folder.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._file = AppendFile(folder / "detections.csv", head=",".join(CSV_COLUMNS) + "\n", errors="surrogateescape")
-
-    def write(self, source: SourceInfo, frame: Frame, detections: Detections) -> None:
-        """Add the rows of one frame."""
-        line = record(frame, detections)
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        for found in line["detections"]:
-            frame_columns = [line[key] for key in CSV_COLUMNS[:5]]
-            writer.writerow([*frame_columns, *found["box"], found["score"], found["label"], found["name"]])
-        self._file.append(text.getvalue())
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()

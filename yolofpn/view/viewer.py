@@ -14,7 +14,7 @@ from yolofpn.drawing import LabelStyle
 from yolofpn.errors import UserError
 from yolofpn.inference.pipeline import Result
 from yolofpn.output_files import write_atomically
-from yolofpn.sinks.media import encode_image
+from yolofpn.sinks.image_files import encode_image
 from yolofpn.structures import Image, Limits
 from yolofpn.view.thresholds import ShownThresholds
 from yolofpn.view.window import CLOSED, Window, close_windows

@@ -9,7 +9,7 @@ import torch
 from pycocotools.coco import COCO  # type: ignore[import-untyped]
 
 from tests.inference.fakes import FakeSource, frame_of, nothing_found, picture, two_found, video
-from yolofpn.sinks.coco import CocoSink
+from yolofpn.sinks.coco_results import CocoSink
 from yolofpn.structures import Detections
 
 

@@ -11,7 +11,8 @@ from ruamel.yaml import YAML
 
 from tests.inference.fakes import NAMES, frame_of, noise, nothing_found, picture, two_found, video
 from yolofpn.data.layouts import open_data
-from yolofpn.sinks.labels import DatasetSink, YoloSink, yolo_lines
+from yolofpn.sinks.labelled import DatasetSink
+from yolofpn.sinks.yolo_results import YoloSink, yolo_lines
 from yolofpn.structures import Detections, Image
 
 

@@ -1,62 +1,21 @@
-"""Detections as YOLO text files: with scores beside the results, or as a data set for labelling and training."""
+"""Detections as a data set of YOLO text files, for labelling and training."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, ClassVar
 
-from yolofpn.data.images import exif_orientation, open_picture
 from yolofpn.errors import InputError
 from yolofpn.output_files import write_atomically, write_errors
-from yolofpn.sinks.media import encode_image
-from yolofpn.sinks.names import OutputNames, SourceInfo, add_suffix
-from yolofpn.structures import Detections, Frame
+from yolofpn.sinks.names import OutputNames, add_suffix
+from yolofpn.sinks.yolo_results import yolo_lines
 from yolofpn.text import as_yaml, one_line_names
 from yolofpn.writing import unfinished
 
-
-def yolo_lines(detections: Detections, size: tuple[int, int], *, scores: bool) -> str:
-    """One line ``label cx cy width height [score]`` per detection, lengths as shares of the picture's.
-
-    Args:
-        detections: boxes in pixels; what reaches out of the picture is cut off.
-        size: (height, width) of the picture.
-        scores: whether the score stands at the end of each line; without, boxes of no area are left out too, which
-            labelling tools refuse.
-    """
-    height, width = size
-    boxes = detections.boxes.detach().cpu().double().clone()
-    boxes[:, 0::2] = boxes[:, 0::2].clamp(0, width) / width
-    boxes[:, 1::2] = boxes[:, 1::2].clamp(0, height) / height
-    lines = []
-    for (left, top, right, bottom), score, label in zip(
-        boxes.tolist(), detections.scores.tolist(), detections.labels.tolist(), strict=True
-    ):
-        if not scores and (right <= left or bottom <= top):
-            continue
-        numbers = [(left + right) / 2, (top + bottom) / 2, right - left, bottom - top] + [score] * scores
-        lines.append(" ".join([str(label), *(f"{number:.6f}" for number in numbers)]) + "\n")
-    return "".join(lines)
-
-
-class YoloSink:
-    """``labels/STEM.txt`` for each picture or frame; an empty file where nothing was found.
-
-    Args:
-        folder: the run's output folder.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder / "labels"
-        self._names = OutputNames()
-
-    def write(self, source: SourceInfo, frame: Frame, detections: Detections) -> None:
-        """Write the file of one frame."""
-        path = add_suffix(self._names.frame_stem(source, frame), ".txt")
-        write_atomically(self._folder / path, yolo_lines(detections, frame.size, scores=True).encode())
-
-    def close(self) -> None:
-        """Every file is complete already."""
+if TYPE_CHECKING:
+    from yolofpn.sinks.names import SourceInfo
+    from yolofpn.structures import Detections, Frame
 
 
 class DatasetSink:
@@ -67,11 +26,15 @@ class DatasetSink:
     ``images/``, so a picture ``a/b/dog.jpg`` becomes ``a__b__dog.jpg``.
 
     Args:
-        folder: the run's output folder.
+        output: the run's output folder.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._root = folder / "dataset"
+    key: ClassVar[str] = "labels"
+    help: ClassVar[str] = "dataset/, images and YOLO labels for labelling tools and training"
+    folder: ClassVar[str | None] = "dataset"
+
+    def __init__(self, output: Path) -> None:
+        self._root = output / "dataset"
         self._names = OutputNames()
         self._stems = OutputNames()
         self._classes: tuple[str, ...] | None = None
@@ -90,6 +53,8 @@ class DatasetSink:
 
     def _write_picture(self, stem: PurePath, source: SourceInfo, frame: Frame) -> None:
         """The source's own file where every tool can read it, else the picture anew, without loss if it is one."""
+        from yolofpn.sinks.image_files import encode_image  # OpenCV: not for detect.py --help
+
         folder = self._root / "train" / "images"
         if source.kind == "image" and source.path is not None and _is_plain(source.path):
             path = folder / add_suffix(stem, source.path.suffix.lower())
@@ -120,6 +85,8 @@ class DatasetSink:
 
 def _is_plain(path: Path) -> bool:
     """Whether any tool reads this file as detection did: an 8-bit JPEG or PNG that needs no turning."""
+    from yolofpn.data.images import exif_orientation, open_picture
+
     if path.suffix.lower() not in (".jpg", ".jpeg", ".png"):
         return False
     try:

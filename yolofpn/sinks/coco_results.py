@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from yolofpn.output_files import AppendFile
-from yolofpn.sinks.names import SourceInfo
-from yolofpn.structures import Detections, Frame
+
+if TYPE_CHECKING:
+    from yolofpn.sinks.names import SourceInfo
+    from yolofpn.structures import Detections, Frame
 
 LONGEST_ID = 15  # digits; every integer of that length is exact in every JSON reader
 
@@ -20,13 +22,17 @@ class CocoSink:
     ``images.json`` beside it lists every picture with its id.
 
     Args:
-        folder: the run's output folder.
+        output: the run's output folder.
         image_ids: the data set's ids by relative path or file name.
     """
 
-    def __init__(self, folder: Path, image_ids: Mapping[str, int] | None = None) -> None:
-        self._results = _JsonList(folder / "detections.coco.json")
-        self._images = _JsonList(folder / "images.json")
+    key: ClassVar[str] = "coco"
+    help: ClassVar[str] = "detections.coco.json, COCO results, with images.json"
+    folder: ClassVar[str | None] = None
+
+    def __init__(self, output: Path, image_ids: Mapping[str, int] | None = None) -> None:
+        self._results = _JsonList(output / "detections.coco.json")
+        self._images = _JsonList(output / "images.json")
         self._image_ids = dict(image_ids or {})
         self._used: set[int] = set()
         self._reserved = set(self._image_ids.values())

@@ -1,0 +1,44 @@
+"""The detections cut out of their images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from yolofpn.output_files import write_atomically
+from yolofpn.sinks.names import OutputNames, add_suffix, safe_part
+from yolofpn.sinks.records import rows
+
+if TYPE_CHECKING:
+    from yolofpn.sinks.names import SourceInfo
+    from yolofpn.structures import Detections, Frame
+
+
+class CropSink:
+    """``crops/NAME/STEM_N``: each detection cut out, N counting from the best; without loss where the source has none.
+
+    Args:
+        output: the run's output folder.
+    """
+
+    key: ClassVar[str] = "crops"
+    help: ClassVar[str] = "crops/NAME/, each detection cut out"
+    folder: ClassVar[str | None] = "crops"
+
+    def __init__(self, output: Path) -> None:
+        self._folder = output / "crops"
+        self._names = OutputNames()
+
+    def write(self, source: SourceInfo, frame: Frame, detections: Detections) -> None:
+        """Write the crops of one frame."""
+        from yolofpn.sinks.image_files import LOSSY, crop, encode_image  # OpenCV: not for detect.py --help
+
+        stem = self._names.frame_stem(source, frame)
+        lossy = source.kind != "image" or source.relative_path.suffix.lower() in LOSSY
+        for number, (box, _, label, name) in enumerate(rows(detections)):
+            data, suffix = encode_image(crop(frame.image, box), ".jpg" if lossy else ".png")
+            folder = self._folder / (safe_part(name) or str(label))
+            write_atomically(folder / add_suffix(stem, f"_{number}{suffix}"), data)
+
+    def close(self) -> None:
+        """Every file is complete already."""

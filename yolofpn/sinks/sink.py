@@ -1,0 +1,41 @@
+"""What receives the detections of each image and writes them somewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    from yolofpn.sinks.names import SourceInfo
+    from yolofpn.structures import Detections, Frame
+
+
+class Sink(Protocol):
+    """Receives the images of a run in their order.
+
+    Both methods raise UserError where nothing can be written; what was written before is complete.
+    """
+
+    def write(self, source: SourceInfo, frame: Frame, detections: Detections) -> None:
+        """Take one image, or one frame of a video or stream, with what was found in it."""
+        ...
+
+    def close(self) -> None:
+        """Finish everything; called once, also after an error."""
+        ...
+
+
+class FormatSink(Sink, Protocol):
+    """A sink that ``detect.py --format`` offers.
+
+    Attributes:
+        key: its name in ``--format``.
+        help: what it writes, in a few words.
+        folder: the folder within the output that it fills, which results of other sinks keep out of; None for files.
+    """
+
+    key: ClassVar[str]
+    help: ClassVar[str]
+    folder: ClassVar[str | None]
+
+    def __init__(self, output: Path) -> None: ...
