@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: detect test lint type
+.PHONY: detect test lint type docs
 
 detect: .venv/.runtime
 	$(BIN)/python detect.py
@@ -18,6 +18,10 @@ lint: .venv/.dev
 type: .venv/.dev
 	$(BIN)/mypy
 
+# The site, into site/; a broken link, a page without a place in the navigation, or a wrong docstring is an error.
+docs: .venv/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 # opencv-python comes last: albumentations asks for the headless build of the same version, which would lie over it.
 .venv/.runtime: requirements.txt
 	$(PYTHON) -m venv .venv
@@ -27,4 +31,8 @@ type: .venv/.dev
 
 .venv/.dev: .venv/.runtime pyproject.toml
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	touch $@
+
+.venv/.docs: .venv/.runtime pyproject.toml
+	$(BIN)/python -m pip install --quiet -e '.[docs]'
 	touch $@
