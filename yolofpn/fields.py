@@ -34,6 +34,12 @@ VocCorners = Annotated[
 ]
 """Who wrote a data set's VOC XML, which decides what its corners mean; 'auto' looks."""
 
+Depth = Annotated[
+    Literal["auto", "12", "16", "minmax"],
+    BeforeValidator(lambda depth: str(depth) if type(depth) is int else depth),
+]
+"""Which value is white in images of more than 8 bits: 4095, 65535, or the largest of each; 'auto' looks."""
+
 
 class StrictModel(BaseModel):
     """A section: unknown keys are errors, no number is infinite or NaN, values never change after reading."""

@@ -101,17 +101,15 @@ def test_no_cfg(cfg: Path) -> None:
     ("given", "flag"),
     [
         ({"cfg": Path("small.yaml")}, "--cfg"),
-        ({"data": "d"}, "--data"),
         ({"weights": "none"}, "--weights"),
         ({"overfit": 2}, "--overfit"),
         ({"dry_run": True}, "--dry-run"),
         ({"batch_size": 2}, "--batch-size"),
         ({"img_size": (64, 64)}, "--img-size"),
-        ({"device": "cpu"}, "--device"),
-        ({"workers": 0}, "--workers"),
+        ({"depth": "12"}, "--depth"),
         ({"seed": 0}, "--seed"),
-        ({"output": Path("x")}, "--output"),
-        ({"overrides": ("train.seed=2",)}, "train.seed=2"),
+        ({"overrides": ("data.root=x", "train.seed=2")}, "train.seed=2"),
+        ({"overrides": ("data.voc_corners=cvat",)}, "data.voc_corners=cvat"),
     ],
 )
 def test_a_run_that_goes_on_takes_no_other_flag(cfg: Path, given: dict[str, Any], flag: str) -> None:

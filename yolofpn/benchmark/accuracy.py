@@ -39,7 +39,7 @@ def measure_ap(predictor: Predictor, dataset: DetectionDataset, batch_size: int)
         nms_thresh=EVALUATION_LIMITS.nms_thresh,
         detections_per_img=EVALUATION_LIMITS.detections_per_img,
     )
-    found = run_detector(judged, dataset, match, RunSettings(batch_size, None, 0.001))
+    found = run_detector(judged, replace(dataset, depth=predictor.depth), match, RunSettings(batch_size, None, 0.001))
     values = found.metrics.compute().values
     return {name: values[name] for name in ("AP", "AP50")}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -85,13 +85,15 @@ def open_images(data: str | None, metadata: Metadata, most: int) -> TuneImages:
     match = match_classes(metadata.names, metadata.category_ids, dataset.names, dataset.category_ids)
     if match.how is None:
         raise UserError(f"{data}: has no class in common with the weights, so AP cannot be measured on it")
-    chosen = _read(dataset, most)
+    chosen = _read(dataset, most, metadata)
     if not chosen:
         raise UserError(f"{data}: none of its images can be read")
     targets = [dataset.target(index, (image.shape[0], image.shape[1])) for index, image in chosen]
     images = [image for _, image in chosen]
     has_train = "train" in source.layout.splits
-    calibrating = [image for _, image in _read(source.load("train"), MOST_CALIBRATED)] if has_train else images
+    calibrating = (
+        [image for _, image in _read(source.load("train"), MOST_CALIBRATED, metadata)] if has_train else images
+    )
     notes = [*source.notes, f"{len(images)} images with their objects: AP"]
     return TuneImages(images, metadata, notes, dataset.names, targets, match.mapping, calibrating)
 
@@ -99,7 +101,7 @@ def open_images(data: str | None, metadata: Metadata, most: int) -> TuneImages:
 def _without_labels(folder: str, metadata: Metadata, most: int, reason: str) -> TuneImages:
     images: list[Image] = []
     try:
-        for source in resolve_sources([folder]):
+        for source in resolve_sources([folder], depth=metadata.input.depth):
             for frame in source.frames():
                 images.append(frame.image)
                 break  # one of each image or video
@@ -113,8 +115,9 @@ def _without_labels(folder: str, metadata: Metadata, most: int, reason: str) -> 
     return TuneImages(images[:most], metadata, notes, to_calibrate=images[:MOST_CALIBRATED])
 
 
-def _read(dataset: DetectionDataset, most: int) -> list[tuple[int, Image]]:
+def _read(dataset: DetectionDataset, most: int, metadata: Metadata) -> list[tuple[int, Image]]:
     """Up to ``most`` images that can be read, from all over the data set, with their numbers."""
+    dataset = replace(dataset, depth=metadata.input.depth)
     step = max(1, len(dataset) // most)
     found: list[tuple[int, Image]] = []
     for index in range(0, len(dataset), step):

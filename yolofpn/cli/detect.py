@@ -8,6 +8,8 @@ from pathlib import Path
 from yolofpn import sinks
 from yolofpn.cli.arguments import Parser, comma_list, image_size, image_sizes, positive_int, run_door, unit_float
 
+DEPTHS = ("auto", "12", "16", "minmax")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and detect; the exit code."""
@@ -51,13 +53,6 @@ def build_parser() -> Parser:
     add("--classes", nargs="+", action="extend", metavar="NAME|N", help="only these classes, by name or label")
     add("--batch-size", type=positive_int, default=1, metavar="N", help="pictures that share a pass of the network")
     add("--vid-stride", type=positive_int, default=1, metavar="N", help="use every N-th frame of a video")
-    add(
-        "--depth",
-        choices=("auto", "12", "16", "minmax"),
-        default="auto",
-        help="what is white in images of more than 8 bits: 4095, 65535, or the largest value of each; auto: what the "
-        "file states, else 65535 (floats: 1, 255 or 65535, by their largest)",
-    )
     add("--output", metavar="DIR", help="where results go, - for JSON lines on stdout; default: runs/detect/SOURCE-N")
     keys = [sink.key for sink in sinks.SINKS]
     written = "; ".join(f"{sink.key}: {sink.help}" for sink in sinks.SINKS)
@@ -88,6 +83,12 @@ def add_model_flags(parser: Parser) -> None:
         help="several network inputs, such as 320,416,608: every picture is seen in each size, the results are merged",
     )
     add("--resize", choices=("auto", "letterbox", "stretch", "shortest-edge"), default="auto", help="way to that size")
+    add(
+        "--depth",
+        choices=DEPTHS,
+        help="what is white in images of more than 8 bits: 4095, 65535, or the largest value of each; auto: what the "
+        "file states, else 65535 (floats: 1, 255 or 65535, by their largest); default: as the weights say, else auto",
+    )
     add("--device", default="auto", help="auto, cpu, cuda:N or mps")
     add(
         "--backend",

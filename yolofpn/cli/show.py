@@ -7,6 +7,7 @@ from pathlib import Path
 
 from yolofpn.cli.arguments import DONE, Parser, count, positive_int, run_door
 from yolofpn.cli.data import add_data_flags, take_data
+from yolofpn.cli.detect import DEPTHS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,6 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--split", default="train", help="which part of the data set")
     add("--count", type=positive_int, default=12, help="how many pictures, chosen at random")
     add("--seed", type=count, default=0, help="of the choice: another seed, other pictures")
+    add("--depth", choices=DEPTHS, default="auto", help="what is white in images of more than 8 bits")
     add("--output", type=Path, default=Path("page.png"), metavar="FILE", help="the page, .png or .jpg")
     arguments = parser.parse_args(argv)
 
@@ -29,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.output,
             root=data.root,
             voc_corners=data.voc_corners,
+            depth=arguments.depth,
             split=arguments.split,
             count=arguments.count,
             seed=arguments.seed,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from yolofpn.cli.arguments import Parser, count, image_size, positive_float, positive_int, run_door
+from yolofpn.cli.detect import DEPTHS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,6 +38,8 @@ def build_parser() -> Parser:
     add("--minutes", type=positive_float, help="train as many epochs as fit into so many minutes")
     add("--batch-size", type=positive_int, help="pictures that go through the network together; default: the cfg's")
     add("--img-size", type=image_size, metavar="N|HxW", help="network input; default: the cfg's")
+    depths = "what is white in images of more than 8 bits, kept with the weights for detect.py; default: the cfg's"
+    add("--depth", choices=DEPTHS, help=depths)
     add("--device", help="auto, cpu, cuda:N or mps; default: auto")
     add("--workers", type=count, help="processes that load pictures; default: as fits the machine")
     add("--seed", type=int, help="of all that is random; default: the cfg's")

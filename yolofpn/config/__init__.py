@@ -14,7 +14,7 @@ from yolofpn.config.training import (
     StepConfig,
     TrainConfig,
 )
-from yolofpn.fields import ResizeMode, StrictModel, VocCorners
+from yolofpn.fields import Depth, ResizeMode, StrictModel, VocCorners
 from yolofpn.models.backbones.base import BackboneConfig
 from yolofpn.models.config import (
     AddNeckConfig,
@@ -41,6 +41,7 @@ __all__ = [
     "Config",
     "CosineConfig",
     "DarknetHeader",
+    "Depth",
     "FastRCNNHeadConfig",
     "InputConfig",
     "Metadata",

@@ -82,6 +82,18 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     return validate(Config, tree, str(path))
 
 
+def with_data(section: DataSection | None, overrides: Sequence[str]) -> DataSection:
+    """A section ``data`` with ``data.key=value`` overrides applied.
+
+    Raises:
+        UserError: keys or values are wrong.
+    """
+    tree: dict[str, Any] = {"data": {} if section is None else section.model_dump()}
+    for override in overrides:
+        _apply_override(tree, override)
+    return validate(DataSection, tree["data"], "data")
+
+
 def dump_config(config: Config, path: Path) -> None:
     """Write a config that ``load_config`` reads back.
 

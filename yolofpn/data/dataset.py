@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from yolofpn.data.images import read_image
+from yolofpn.fields import Depth
 from yolofpn.structures import Image, Target
 
 ANY_OBJECT = ("object",)  # the name of the one class where all are one
@@ -129,6 +130,7 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         problems: what was wrong when it was read.
         proposals: of another detector, where one is to start from them.
         notes: lines to print: what was decided when it was read.
+        depth: which value is white in images of more than 8 bits.
         source_ids: the ids of the annotation file, where ``image_ids`` and ``category_ids`` are not the same.
     """
 
@@ -147,6 +149,7 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
     proposals: Proposals | None = None
     notes: tuple[str, ...] = ()
     source_ids: SourceIds | None = None
+    depth: Depth = "auto"
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -167,7 +170,7 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         Raises:
             InputError: it cannot be read.
         """
-        return read_image(Path(self.paths[index]))
+        return read_image(Path(self.paths[index]), depth=self.depth)
 
     def target(self, index: int, image_size: tuple[int, int] | None = None) -> Target:
         """The ground truth of image ``index``, without opening the picture.

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from typing import IO, Any, Literal, TypeAlias
+from typing import IO, Any
 
 import cv2
 import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-Depth: TypeAlias = Literal["auto", "12", "16", "minmax"]
+from yolofpn.fields import Depth
 
 _BITS_PER_SAMPLE, _MAX_SAMPLE_VALUE = 258, 281  # TIFF tags
 _OVERSHOOT = 2  # times the white of floats: resampling goes a little beyond it

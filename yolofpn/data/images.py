@@ -31,9 +31,10 @@ from PIL import ExifTags, ImageSequence
 from PIL.Image import Transpose
 from PIL.PngImagePlugin import PngImageFile
 
-from yolofpn.data.depth import Depth, deep_colour, deep_grey, is_deep_colour, warn_if_flat
+from yolofpn.data.depth import deep_colour, deep_grey, is_deep_colour, warn_if_flat
 from yolofpn.data.image_headers import could_grow, read_header
 from yolofpn.errors import InputError, UserError
+from yolofpn.fields import Depth
 from yolofpn.structures import Image
 
 # fmt: off

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from yolofpn.config import VocCorners
+from yolofpn.config import Depth, VocCorners
 from yolofpn.data.dataset import DetectionDataset
 from yolofpn.data.layouts import open_data
 from yolofpn.drawing import draw_boxes
@@ -28,6 +29,7 @@ def save_page(
     *,
     root: Path | None = None,
     voc_corners: VocCorners | None = None,
+    depth: Depth = "auto",
     split: str = "train",
     count: int = 12,
     seed: int = 0,
@@ -38,6 +40,7 @@ def save_page(
         data: as ``open_data`` takes it.
         output: the picture to write, .png or .jpg.
         voc_corners: how VOC's corners are read, instead of how they look.
+        depth: which value is white in images of more than 8 bits.
         root: the data set's folder, instead of the one that a file names.
         split: which split.
         count: how many pictures, chosen at random among those with boxes, then those without.
@@ -47,7 +50,7 @@ def save_page(
         UserError: the data set cannot be read, none of the chosen pictures can, or the page cannot be written.
     """
     source = open_data(data, root, voc_corners)
-    dataset = source.load(split)
+    dataset = replace(source.load(split), depth=depth)
     images: list[Image] = []
     lines: list[str] = []
     for index in choose_images(dataset, count, seed):

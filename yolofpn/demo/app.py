@@ -159,7 +159,7 @@ class Page:
         async with self._workers.room(upload.pixels):
             if await request.is_disconnected():  # it went away while it waited
                 raise ClientDisconnect
-            frame = await self._workers.run(upload.frame)
+            frame = await self._workers.run(upload.frame, predictor.depth)
             found, seconds = await asyncio.wrap_future(
                 self._queue.submit(request.scope["client_id"], partial(detect, predictor, frame.image))
             )

@@ -14,6 +14,7 @@ from yolofpn.data.image_headers import read_header
 from yolofpn.data.images import open_picture, read_frames, read_image
 from yolofpn.demo.limits import UploadLimits
 from yolofpn.errors import InputError
+from yolofpn.fields import Depth
 from yolofpn.structures import Frame
 from yolofpn.video.frame_pixels import square_width
 from yolofpn.video.reader import probe_video, read_video
@@ -53,13 +54,16 @@ class Upload:
     frame_count: int | None = None
     fps: float | None = None
 
-    def frame(self) -> Frame:
+    def frame(self, depth: Depth = "auto") -> Frame:
         """The picture.
+
+        Args:
+            depth: which value is white in images of more than 8 bits.
 
         Raises:
             InputError: it is damaged.
         """
-        return Frame(read_image(self.path, name=self.name), self.name)
+        return Frame(read_image(self.path, name=self.name, depth=depth), self.name)
 
     def frames(self, limits: UploadLimits) -> Generator[Frame]:
         """The frames of a video or animation.

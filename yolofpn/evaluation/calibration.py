@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 
 from torch import Tensor
@@ -32,6 +33,7 @@ def open_calibration(data: str, metadata: Metadata) -> Calibration:
     """
     source = open_data(data)
     dataset = source.load("all" if "train" in source.layout.splits else "val")
+    dataset = replace(dataset, depth=metadata.input.depth)
     match = match_classes(metadata.names, metadata.category_ids, dataset.names, dataset.category_ids)
     if match.how is None:
         raise UserError(f"{data}: has no class in common with the weights, so AP cannot be measured on it")

@@ -6,11 +6,11 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from yolofpn.config import ResizeMode, VocCorners
+from yolofpn.config import Depth, ResizeMode, VocCorners
 from yolofpn.data.dataset import DetectionDataset, ProblemKind
 from yolofpn.data.layouts import open_data
 from yolofpn.data.names import ClassMatch, match_classes
@@ -56,6 +56,7 @@ class EvaluateOptions:
     img_size: tuple[int, int] | None = None
     pyramid: tuple[tuple[int, int], ...] | None = None
     resize: str = "auto"
+    depth: Depth | None = None
     device: str = "auto"
     backend: str = "auto"
     precision: str = "auto"
@@ -144,6 +145,7 @@ def open_predictor(options: EvaluateOptions) -> Predictor:
         img_size=options.img_size,
         pyramid=options.pyramid,
         resize=resize,
+        depth=options.depth,
         nms_thresh=options.nms_thresh,
         detections_per_img=options.max_det,
         device=options.device,
@@ -167,7 +169,7 @@ def open_split(options: EvaluateOptions, predictor: Predictor) -> tuple[Detectio
         UserError: the data set cannot be read, or has no class of the detector's.
     """
     source = open_data(options.data, options.root, options.voc_corners)
-    dataset = source.load(options.split)
+    dataset = replace(source.load(options.split), depth=predictor.depth)
     print("\n".join(source.notes))
     if isinstance(predictor.detector, ProposalNetwork):
         dataset = dataset.as_one_class()

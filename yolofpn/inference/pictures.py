@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -9,24 +11,26 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from yolofpn.data.images import read_image, to_bgr
+from yolofpn.fields import Depth
 from yolofpn.structures import Image
 
 Picture: TypeAlias = "str | Path | Image | PillowImage.Image"
 
 
-def as_bgr(picture: Picture, *, rgb: bool = False) -> Image:
+def as_bgr(picture: Picture, *, rgb: bool = False, depth: Depth = "auto") -> Image:
     """A path, an array or a Pillow picture -> [H, W, 3] uint8, BGR; transparency is laid over white.
 
     Args:
         picture: arrays are uint8 [H, W], [H, W, 1], [H, W, 3] or [H, W, 4].
         rgb: arrays are RGB or RGBA, not BGR or BGRA.
+        depth: which value is white in files of more than 8 bits.
 
     Raises:
         InputError: a file is no picture or is damaged.
         ValueError: it is none of these, or an array is no picture.
     """
     if isinstance(picture, str | Path):
-        return read_image(picture)
+        return read_image(picture, depth=depth)
     if isinstance(picture, PillowImage.Image):
         return to_bgr(picture)
     if not isinstance(picture, np.ndarray):
@@ -44,3 +48,8 @@ def as_bgr(picture: Picture, *, rgb: bool = False) -> Image:
         return np.ascontiguousarray(array[:, :, ::-1] if rgb else array)
     rgba = array if rgb else array[:, :, [2, 1, 0, 3]]
     return to_bgr(PillowImage.fromarray(np.ascontiguousarray(rgba)))
+
+
+def image_again(picture: Picture, image: Image, depth: Depth) -> Callable[[], Image]:
+    """What gives the image of a picture once more: a file is read again, anything else is kept as ``image``."""
+    return partial(read_image, picture, depth=depth) if isinstance(picture, str | Path) else image.copy

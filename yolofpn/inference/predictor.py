@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, get_args, overload
@@ -13,15 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from yolofpn.config import Metadata, ResizeMode
-from yolofpn.data.images import read_image
+from yolofpn.config import Depth, Metadata, ResizeMode
 from yolofpn.errors import NaNOutputError, UserError
 from yolofpn.hardware import choose_device
 from yolofpn.inference.batches import group_by_size, in_batches, to_batch
 from yolofpn.inference.choose import Workload, choose_backend
 from yolofpn.inference.image_pyramid import merge_detections
 from yolofpn.inference.load import load_for_inference
-from yolofpn.inference.pictures import Picture, as_bgr
+from yolofpn.inference.pictures import Picture, as_bgr, image_again
 from yolofpn.inference.selection import choose_limits
 from yolofpn.models.postprocess import divides_inputs, nms_exponent, postprocess_placed
 from yolofpn.ops.resize import NetworkImage, Placement, resize_for_detection
@@ -46,6 +44,7 @@ class Predictor:
             (shorter, longer) side.
         pyramid: several such sizes in place of one: the detector looks at each picture in all of them.
         resize: the way to that size.
+        depth: which value is white in image files of more than 8 bits: 'auto', '12', '16' or 'minmax'.
         score_thresh: lowest score, one for all classes, in [0, 1].
         nms_thresh: IoU above which the weaker box of a class goes, in [0, 1].
         detections_per_img: most detections of one picture.
@@ -80,6 +79,7 @@ class Predictor:
         img_size: int | tuple[int, int] | None = None,
         pyramid: Sequence[int | tuple[int, int]] | None = None,
         resize: ResizeMode | None = None,
+        depth: Depth | None = None,
         score_thresh: float | None = None,
         nms_thresh: float | None = None,
         detections_per_img: int | None = None,
@@ -100,6 +100,7 @@ class Predictor:
         self.resize: ResizeMode = resize or metadata.input.resize
         if self.resize not in get_args(ResizeMode):
             raise ValueError(f"resize {self.resize!r} is none of {', '.join(get_args(ResizeMode))}")
+        self.depth: Depth = depth or metadata.input.depth
         for size in self.sizes:
             self._check_size(size)
         self.limits = choose_limits(
@@ -254,10 +255,9 @@ class Predictor:
         return finish
 
     def _detect_all(self, pictures: Sequence[Picture], *, rgb: bool) -> list[Detections]:
-        images = [as_bgr(picture, rgb=rgb) for picture in pictures]
+        images = [as_bgr(picture, rgb=rgb, depth=self.depth) for picture in pictures]
         return [
-            # A file is read again if its picture is wanted; anything else is kept.
-            replace(found, load_image=partial(read_image, picture) if isinstance(picture, str | Path) else image.copy)
+            replace(found, load_image=image_again(picture, image, self.depth))
             for picture, image, found in zip(pictures, images, self.predict(images), strict=True)
         ]
 

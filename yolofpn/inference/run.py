@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from yolofpn.concurrency import Background
-from yolofpn.config import ResizeMode
-from yolofpn.data.depth import Depth
+from yolofpn.config import Depth, ResizeMode
 from yolofpn.data.files import describe_unread_files
 from yolofpn.drawing import LabelStyle
 from yolofpn.errors import UserError
@@ -61,7 +60,7 @@ class DetectOptions:
     pad_batches: bool = False
     batch_size: int = 1
     vid_stride: int = 1
-    depth: Depth = "auto"
+    depth: Depth | None = None
     output: str | None = None
     format: tuple[str, ...] = ("jsonl",)
     media: MediaChoice = "all"
@@ -84,7 +83,7 @@ def detect(options: DetectOptions) -> int:
     folders = [Path(spec) for spec in specs if not is_url(spec)]
     if (unread := describe_unread_files(folders, videos=True)) is not None:
         report.say(unread)
-    sources = resolve_sources(specs, vid_stride=options.vid_stride, depth=options.depth)
+    sources = resolve_sources(specs, vid_stride=options.vid_stride, depth=predictor.depth)
     report.start_clock()
     with closing(predictor), closing(_results_of(sources, predictor, report, options.batch_size)) as results:
         first = results.peek()
@@ -111,6 +110,7 @@ def open_predictor(options: DetectOptions, report: Report) -> Predictor:
         img_size=options.img_size,
         pyramid=options.pyramid,
         resize=None if options.resize == "auto" else options.resize,
+        depth=options.depth,
         score_thresh=options.score_thresh,
         nms_thresh=options.nms_thresh,
         detections_per_img=options.max_det,

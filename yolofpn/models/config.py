@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from yolofpn.fields import (
     Channels,
+    Depth,
     InputSide,
     NonNegativeFloat,
     OneOf,
@@ -232,12 +233,14 @@ class InputConfig(StrictModel):
 
     Attributes:
         size: (height, width) of the network's input in pixels.
+        depth: which value is white in images of more than 8 bits.
     """
 
     size: tuple[InputSide, InputSide] = (416, 416)
     resize: ResizeMode = "letterbox"
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (1.0, 1.0, 1.0)
+    depth: Depth = "auto"
 
 
 class PostprocessConfig(StrictModel):

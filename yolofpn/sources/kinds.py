@@ -11,9 +11,9 @@ from pathlib import Path
 from threading import Condition
 from typing import Literal
 
-from yolofpn.data.depth import Depth
 from yolofpn.data.images import VIDEO_SUFFIXES, is_animated, read_frames, read_image, readable_suffixes
 from yolofpn.errors import InputError, UserError
+from yolofpn.fields import Depth
 from yolofpn.sources.live.camera import connect_camera
 from yolofpn.sources.live.capture import Connect, LiveCapture
 from yolofpn.sources.live.network import connect_stream

@@ -15,9 +15,9 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from yolofpn.data.depth import Depth
 from yolofpn.data.images import VIDEO_SUFFIXES, readable_suffixes
 from yolofpn.errors import InputError, UserError
+from yolofpn.fields import Depth
 from yolofpn.reading import ParseError, exists, read_text
 from yolofpn.sources.kinds import Source, camera_source, failed_source, file_source, url_source
 from yolofpn.sources.remote import is_url, shown_url

@@ -64,6 +64,7 @@ class RunFacts:
         device: as asked for: 'auto', or one by name.
         pictures: how many it learns from.
         samples: how many an epoch shows, repeats counted.
+        content: digests of its data, by split (see ``data/fingerprint.py``).
     """
 
     config: Config
@@ -72,6 +73,7 @@ class RunFacts:
     device: str = "auto"
     pictures: int = 0
     samples: int = 0
+    content: dict[str, str] = field(default_factory=dict)
 
 
 class _PlainProgress(StrictModel):
@@ -98,6 +100,7 @@ class _PlainContent(StrictModel):
     device: str = "auto"
     pictures: NonNegativeInt | None = None
     samples: NonNegativeInt | None = None
+    content: dict[str, str] = Field(default_factory=dict)
     progress: _PlainProgress
 
 
@@ -117,6 +120,7 @@ def save_checkpoint(
         "device": facts.device,
         "pictures": facts.pictures,
         "samples": facts.samples,
+        "content": facts.content,
         "progress": asdict(progress),
         **learner.state(),
         "rng": list(random_states),

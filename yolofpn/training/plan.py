@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from yolofpn.config import Config, load_config, validate
+from yolofpn.config.load import with_data
 from yolofpn.errors import UserError
 from yolofpn.reading import ParseError, parse_json
 from yolofpn.text import as_yaml
@@ -32,6 +33,8 @@ OVERFIT_OVERRIDES = (
 EPOCHS_EXPONENT = 0.55
 LEAST_EPOCHS, MOST_EPOCHS = 20, 600
 OVERFIT_EPOCHS = 300
+MAY_CHANGE = ("resume", "epochs", "data", "workers", "device", "output")  # when a run is resumed
+PLACES_OF_DATA = ("data.root=", "data.proposals=")
 OVERFIT_BATCH = 16
 OVERFIT_EVALUATIONS = 10
 
@@ -50,6 +53,7 @@ class TrainOptions:
     minutes: float | None = None
     batch_size: int | None = None
     img_size: tuple[int, int] | None = None
+    depth: str | None = None
     device: str | None = None
     workers: int | None = None
     seed: int | None = None
@@ -90,7 +94,7 @@ def make_plan(options: TrainOptions) -> Plan:
     """
     if options.resume is not None:
         _refuse_changes(options)
-        return resume_plan(options.resume, options.epochs)
+        return resume_plan(options)
     if options.cfg is None:
         raise UserError("name a model with --cfg, such as --cfg cfg/yolofpn-tiny.yaml, or a run with --resume")
     values = {
@@ -98,6 +102,7 @@ def make_plan(options: TrainOptions) -> Plan:
         "train.minutes": options.minutes,
         "train.batch_size": options.batch_size,
         "input.size": options.img_size,
+        "input.depth": options.depth,
         "train.workers": options.workers,
         "train.seed": options.seed,
         "data.source": options.data,
@@ -124,17 +129,18 @@ def make_plan(options: TrainOptions) -> Plan:
     )
 
 
-def resume_plan(run: str, epochs: int | None) -> Plan:
-    """The plan of a run that goes on from its last checkpoint.
+def resume_plan(options: TrainOptions) -> Plan:
+    """The plan of a run that is resumed from its last checkpoint.
 
     Args:
-        run: its folder or the checkpoint in it, empty for the newest unfinished one.
-        epochs: if given, how long it should now be.
+        options: ``resume`` names its folder or the checkpoint in it, and is empty for the newest unfinished one; with
+            how many epochs, from which place of its data, where, with how many workers and into which folder it is
+            resumed, if they are given.
 
     Raises:
         UserError: there is no such run, or it is finished.
     """
-    run_dir = Path(run) if run else newest_unfinished_run()
+    run_dir = Path(options.resume) if options.resume else newest_unfinished_run()
     if run_dir.name == LAST and run_dir.is_file():
         run_dir = run_dir.parent
     checkpoint = run_dir / LAST
@@ -142,12 +148,8 @@ def resume_plan(run: str, epochs: int | None) -> Plan:
         raise UserError(f"{run_dir}: has no {LAST}: the run ended before its first step, so start it anew")
     content = read_checkpoint(checkpoint, only_look=True)
     config = _config_of(content["config"], checkpoint)
-    before = config.train.epochs
-    if epochs is not None:
-        if epochs < before:
-            raise UserError(f"--epochs {epochs}: a run that goes on can only become longer than {before}")
-        config = change_train(config, epochs=epochs)
-    progress = content["progress"]
+    before, progress = config.train.epochs, content["progress"]
+    config = _resumed_config(config, options)
     if config.train.epochs == before and progress["finished"]:
         early = ", as its AP rose no more" if progress["epoch"] < before else ""
         raise UserError(
@@ -155,11 +157,27 @@ def resume_plan(run: str, epochs: int | None) -> Plan:
         )
     return Plan(
         config,
-        output=run_dir,
+        output=options.output or run_dir,
         checkpoint=checkpoint,
         overfit=content["overfit"],
-        device=content.get("device", "auto"),
+        device=options.device or content.get("device", "auto"),
     )
+
+
+def _resumed_config(config: Config, options: TrainOptions) -> Config:
+    """The config of a run that is resumed with other epochs, workers or places of its data."""
+    if options.epochs is not None:
+        if options.epochs < config.train.epochs:
+            raise UserError(
+                f"--epochs {options.epochs}: a run that goes on can only become longer than {config.train.epochs}"
+            )
+        config = change_train(config, epochs=options.epochs)
+    if options.workers is not None:
+        config = change_train(config, workers=options.workers)
+    given = [] if options.data is None else [f"data.source={as_yaml(options.data)}", "data.root=null"]
+    if words := [*given, *options.overrides]:
+        config = with_absolute_paths(config.model_copy(update={"data": with_data(config.data, words)}))
+    return config
 
 
 def _config_of(text: str, checkpoint: Path) -> Config:
@@ -231,8 +249,15 @@ def with_epochs(config: Config, epochs: int, **changes: int | None) -> Config:
 
 def _refuse_changes(options: TrainOptions) -> None:
     for field in fields(options):
-        if field.name not in ("resume", "epochs") and getattr(options, field.name) != field.default:
-            flag = options.overrides[0] if field.name == "overrides" else "--" + field.name.replace("_", "-")
-            raise UserError(
-                f"{flag} cannot be given with --resume: a run goes on as it began, only --epochs may become larger"
-            )
+        if field.name in MAY_CHANGE or getattr(options, field.name) == field.default:
+            continue
+        flag = "--" + field.name.replace("_", "-")
+        if field.name == "overrides":
+            refused = [word for word in options.overrides if not word.startswith(PLACES_OF_DATA)]
+            if not refused:
+                continue
+            flag = refused[0]
+        raise UserError(
+            f"{flag} cannot be given with --resume: a run goes on as it began; --epochs may become larger, and "
+            "--data and data.root (of the same data elsewhere), --workers, --device and --output may change"
+        )

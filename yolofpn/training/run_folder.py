@@ -13,6 +13,7 @@ from yolofpn.output_files import locked_output, write_errors, write_lines
 from yolofpn.sinks.names import next_output_dir
 from yolofpn.training.checkpoint import BEST, LAST, Progress
 from yolofpn.training.plan import RUNS, Plan
+from yolofpn.training.resume import copy_run
 from yolofpn.training.splits import Splits
 from yolofpn.weights import RUN_WEIGHTS
 
@@ -32,6 +33,8 @@ def prepare_run_folder(plan: Plan, config: Config, splits: Splits, locks: ExitSt
         UserError: it cannot be written, or another run writes there.
     """
     run_dir = plan.output or next_output_dir(RUNS, plan.name)
+    if plan.checkpoint is not None and run_dir.resolve() != plan.checkpoint.parent.resolve():
+        copy_run(plan.checkpoint.parent, run_dir, locks)
     with write_errors(run_dir):
         run_dir.mkdir(parents=True, exist_ok=True)
         locks.enter_context(locked_output(run_dir))  # before anything of another run is touched

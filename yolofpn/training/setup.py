@@ -13,7 +13,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
 from yolofpn.config import Config, Metadata, TrainConfig
-from yolofpn.data.dataset import DetectionDataset
+from yolofpn.data.fingerprint import fingerprint
 from yolofpn.data.loader import Loader, Padding
 from yolofpn.data.repeats import repeat_factors
 from yolofpn.errors import UserError
@@ -30,6 +30,7 @@ from yolofpn.training.optim import build_optimizer, freeze
 from yolofpn.training.plan import Plan, change_train, with_epochs_for
 from yolofpn.training.precision import training_dtype
 from yolofpn.training.random_state import restore_random_state
+from yolofpn.training.resume import refuse_other_data
 from yolofpn.training.splits import (
     Splits,
     anchor_warning,
@@ -41,7 +42,6 @@ from yolofpn.training.splits import (
 from yolofpn.training.start import adapt_config, read_starting_weights, take_over
 from yolofpn.training.start_auto import AUTO, choose_start
 from yolofpn.training.validation import Validation
-from yolofpn.weights import parse_metadata
 
 Say = Callable[[str], None]
 
@@ -106,8 +106,9 @@ def set_up(plan: Plan, device: torch.device, ranks: Ranks, say: Say) -> Setup:
     for note in splits.notes:
         say(note)
     samples = repeat_factors(splits.train, plan.config.train.repeat_thresh).samples_per_epoch
+    content = {"train": fingerprint(splits.train), "val": fingerprint(splits.val)}
     if plan.checkpoint is not None:
-        refuse_other_data(plan.checkpoint, splits.train, samples)
+        refuse_other_data(plan.checkpoint, splits.train, samples, content)
     if warning := anchor_warning(plan.config, splits.train):
         say(f"warning: {warning}")
     if plan.checkpoint is None:
@@ -133,37 +134,8 @@ def set_up(plan: Plan, device: torch.device, ranks: Ranks, say: Say) -> Setup:
     if measured is not None:
         say(measured)
         config = change_train(config, precision=precision_name(dtype))  # a resumed run has the same
-    facts = RunFacts(config, metadata, plan.overfit, plan.device, len(splits.train), samples)
+    facts = RunFacts(config, metadata, plan.overfit, plan.device, len(splits.train), samples, content)
     return Setup(plan, splits, model, facts, device, dtype, ranks, say)
-
-
-def refuse_other_data(checkpoint: Path, train: DetectionDataset, samples: int) -> None:
-    """A run goes on with the data that it began with: other classes would be taken for the old ones.
-
-    Args:
-        checkpoint: of the run.
-        train: what it should go on with.
-        samples: of an epoch, repeats counted.
-
-    Raises:
-        UserError: the classes, the number of training pictures or that of samples are not those of the checkpoint.
-    """
-    content = read_checkpoint(checkpoint, only_look=True)
-    names = parse_metadata(content["metadata"], checkpoint).names
-    pictures = len(train) if content["pictures"] is None else content["pictures"]
-    if names != train.names:
-        changed = f"classes {', '.join(names[:10])}; now they are {', '.join(train.names[:10])}"
-    elif pictures != len(train):
-        changed = f"{pictures} training pictures; now there are {len(train)}"
-    elif (before := content["samples"]) not in (None, samples):
-        changed = f"{before} samples per epoch; with its labels of now there are {samples}"
-    else:
-        return
-    run = checkpoint.parent
-    raise UserError(
-        f"{run}: its data have changed: it began with {changed}\n"
-        f"undo that, or begin a new run with its weights: python train.py --cfg ... --weights {run}"
-    )
 
 
 def start_model(plan: Plan, splits: Splits, say: Say) -> tuple[Config, NativeDetector]:

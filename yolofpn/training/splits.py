@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +76,7 @@ def _as_the_head_needs(config: Config, source: DataSource, split: str) -> Detect
         )
     if not isinstance(head, FastRCNNHeadConfig) and data.proposals is not None:
         raise UserError(f"data.proposals: a head of type {head.type} takes none, only one of type fast_rcnn does")
-    dataset = source.load(split)
+    dataset = replace(source.load(split), depth=config.input.depth)
     if isinstance(head, RPNHeadConfig):
         return dataset.as_one_class()
     if data.proposals is not None:
