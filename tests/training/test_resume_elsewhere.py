@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from tests.training.doors import Fault, train
 from tests.training.small import write_cfg, write_pictures
 from tests.training.test_resume import BATCH, OFTEN, assert_equal, load, rows, scalars
 
-DAMAGE = {
+DAMAGE: dict[str, Callable[[Path], object]] = {
     "an image less": lambda data: (data / "images" / "train" / "train3.png").unlink(),
     "another image": lambda data: shutil.copy(data / "images/train/train2.png", data / "images/train/train3.png"),
     "another box": lambda data: _edit(data / "labels" / "train" / "train3.txt", "0 0.5 0.5 0.25 0.25\n"),
