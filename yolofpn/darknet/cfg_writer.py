@@ -9,7 +9,7 @@ from yolofpn.darknet.native import require_darknet_counterpart
 from yolofpn.errors import UserError
 from yolofpn.models.backbones.darknet import Darknet, Darknet19, ResidualBlock
 from yolofpn.models.backbones.yolov3_tiny import PoolInPlace, TinyDarknet
-from yolofpn.models.layers import ConvBNAct
+from yolofpn.models.layers import ConvBNAct, LowRankConvBNAct
 from yolofpn.models.necks.fpn import ConcatFPN, ConcatLevel
 from yolofpn.models.necks.tiny import TinyFPN
 from yolofpn.models.yolo import YOLO
@@ -77,6 +77,8 @@ class _Sections:
         return self.last
 
     def conv(self, module: nn.Module) -> int:
+        if isinstance(module, LowRankConvBNAct):
+            self.conv(module.basis)
         norm = isinstance(module, ConvBNAct)
         conv = module.conv if isinstance(module, ConvBNAct) else module
         assert isinstance(conv, nn.Conv2d)

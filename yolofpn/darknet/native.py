@@ -23,7 +23,7 @@ from yolofpn.darknet.weights import (
 from yolofpn.errors import UserError
 from yolofpn.models.backbones.darknet import Darknet, Darknet19, DarknetClassifier
 from yolofpn.models.backbones.yolov3_tiny import TinyDarknet
-from yolofpn.models.layers import ConvBNAct
+from yolofpn.models.layers import ConvBNAct, LowRankConvBNAct
 from yolofpn.models.necks.fpn import ConcatFPN
 from yolofpn.models.necks.tiny import TinyFPN
 from yolofpn.models.yolo import YOLO
@@ -124,6 +124,8 @@ def load_classifier(model: DarknetClassifier, path: str | Path) -> LoadedLayers:
 def _layers_of(module: nn.Module) -> Iterator[WeightLayer]:
     """Convolutions in the order in which they were made, which is Darknet's, each with its batch norm if it has one."""
     if isinstance(module, ConvBNAct):
+        if isinstance(module, LowRankConvBNAct):
+            yield WeightLayer(module.basis)
         yield WeightLayer(module.conv, module.norm)
     elif isinstance(module, nn.Conv2d):
         yield WeightLayer(module)

@@ -53,7 +53,8 @@ def build_model(
     detector: NativeDetector
     match model.head:
         case YOLOHeadConfig() as config:
-            head = YOLOHead(neck.feature_info, len(config.anchors[0]), num_classes, model.norm_eps, config.channels)
+            anchors, shape = len(config.anchors[0]), (config.channels, config.ranks)
+            head = YOLOHead(neck.feature_info, anchors, num_classes, model.norm_eps, *shape)
             specs = build_map_specs(config, neck.feature_info)
             loss = build_yolo_loss(config.loss, specs)
             detector = YOLO(normalize, backbone, neck, head, specs, num_classes, limits, loss)

@@ -166,6 +166,7 @@ class YOLOHeadConfig(StrictModel):
         xy: 'linear' does without the sigmoid of x and y (YOLOv3, section 4).
         classes: 'softmax' makes them exclude each other (YOLOv3, section 2.2).
         channels: of the 3x3 convolution of each level, the finest level first; by default twice the neck's.
+        ranks: of the same convolutions' kernels, each split in two by a number; null leaves one whole.
     """
 
     type: Literal["yolo"]
@@ -174,6 +175,7 @@ class YOLOHeadConfig(StrictModel):
     xy: Literal["logistic", "linear"] = "logistic"
     classes: Literal["sigmoid", "softmax"] = "sigmoid"
     channels: tuple[PositiveInt, ...] | None = None
+    ranks: tuple[PositiveInt | None, ...] | None = None
     loss: YOLOLossConfig = YOLOLossConfig()
 
     def check_levels(self, levels: Sequence[int]) -> None:
@@ -186,10 +188,12 @@ class YOLOHeadConfig(StrictModel):
             raise ValueError(
                 f"head.anchors has {len(self.anchors)} sets for the {len(levels)} levels {list(levels)} of the neck"
             )
-        if self.channels is not None and len(self.channels) != len(levels):
-            raise ValueError(
-                f"head.channels has {len(self.channels)} values for the {len(levels)} levels {list(levels)} of the neck"
-            )
+        for key in ("channels", "ranks"):
+            values = getattr(self, key)
+            if values is not None and len(values) != len(levels):
+                raise ValueError(
+                    f"head.{key} has {len(values)} values for the {len(levels)} levels {list(levels)} of the neck"
+                )
         if len({len(anchors) for anchors in self.anchors}) > 1:
             raise ValueError("head.anchors: every level needs the same number of anchors")
 

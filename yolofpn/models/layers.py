@@ -46,6 +46,35 @@ class ConvBNAct(nn.Module):
         return out
 
 
+class LowRankConvBNAct(ConvBNAct):
+    """A ``ConvBNAct`` whose kernel has a low rank: ``rank`` filters of its size, and a 1x1 convolution that mixes them.
+
+    What a wide convolution answers to images lies close to a space of far fewer dimensions (arXiv 1505.06798).
+
+    Args:
+        rank: filters of the first convolution, which has a bias as Darknet's have where no batch norm follows.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, rank: int, norm_eps: float = 1e-5
+    ) -> None:
+        super().__init__(rank, out_channels, 1, norm_eps=norm_eps)
+        self.basis = nn.Conv2d(in_channels, rank, kernel_size, padding=kernel_size // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, in_channels, H, W] -> [B, out_channels, H, W]."""
+        return super().forward(self.basis(x))
+
+
+def conv_bn_act(
+    in_channels: int, out_channels: int, kernel_size: int, norm_eps: float, rank: int | None = None
+) -> ConvBNAct:
+    """A ``ConvBNAct`` of stride 1, of low rank if ``rank`` says so."""
+    if rank is None:
+        return ConvBNAct(in_channels, out_channels, kernel_size, norm_eps=norm_eps)
+    return LowRankConvBNAct(in_channels, out_channels, kernel_size, rank, norm_eps)
+
+
 class FrozenBatchNorm2d(nn.Module):
     """Batch norm as a fixed scale and shift per channel: neither statistics nor weights ever change.
 

@@ -41,6 +41,7 @@ from yolofpn.training.splits import (
 )
 from yolofpn.training.start import adapt_config, read_starting_weights, take_over
 from yolofpn.training.start_auto import AUTO, choose_start
+from yolofpn.training.start_low_rank import split_kernels
 from yolofpn.training.validation import Validation
 
 Say = Callable[[str], None]
@@ -167,6 +168,9 @@ def start_model(plan: Plan, splits: Splits, say: Say) -> tuple[Config, NativeDet
         if height % model.size_divisor or width % model.size_divisor:
             raise UserError(f"the network's input of {height}x{width} must be in multiples of {model.size_divisor}")
     if start is not None:
+        start, lines = split_kernels(start, model, dataset, config.input.size, config.input.resize)
+        for line in lines:
+            say(line)
         say(take_over(model, dataset.names, dataset.category_ids, start))
     elif plan.checkpoint is None:
         config = _without_random_freezing(config, model, say)

@@ -24,7 +24,6 @@ from yolofpn.models.two_stage.fast_rcnn import FastRCNN
 from yolofpn.models.two_stage.faster_rcnn import FasterRCNN
 from yolofpn.tensor_files import read_tensors
 from yolofpn.training.start_darknet import darknet_settings, native_state, read_darknet
-from yolofpn.training.start_narrow import narrowed
 from yolofpn.weights import load_weights, weights_kind
 
 _TOLERATED = "model.norm_eps"  # batch norm divides by the root of variance + eps: it matters little beside a variance
@@ -175,7 +174,7 @@ def take_over(model: NativeDetector, names: Sequence[str], category_ids: Sequenc
     """
     match = match_classes(start.names, start.category_ids, names, category_ids) if start.names else None
     own = {name: tensor for name, tensor in model.state_dict().items() if not name.endswith("num_batches_tracked")}
-    state = narrowed(_in_places_of(model, start.state), own)
+    state = _in_places_of(model, start.state)
     whole: dict[str, Tensor] = {}
     in_part: dict[str, Tensor] = {}
     for name, tensor in own.items():

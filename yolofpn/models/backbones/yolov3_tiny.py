@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from yolofpn.fields import PositiveInt
 from yolofpn.models.backbones.base import Backbone, BackboneConfig
-from yolofpn.models.layers import ConvBNAct
+from yolofpn.models.layers import ConvBNAct, conv_bn_act
 from yolofpn.structures import FeatureInfo
 
 _CHANNELS = (16, 32, 64, 128, 256, 512)  # behind each stage; c5 has a second convolution of twice as many
@@ -24,7 +24,7 @@ class TinyDarknet(Backbone):
     Args:
         norm_eps: of batch norm.
         top_level: the stages after c<top_level> are left out.
-        top_channels: of the last convolution; 1024 in yolov3-tiny.cfg.
+        rank: of the last convolution's kernel (see ``LowRankConvBNAct``); by default as any kernel's.
 
     Attributes:
         feature_info: channels and stride of c2, c3 ... c<top_level>; 64, 128, 256 and 1024 channels.
@@ -32,7 +32,7 @@ class TinyDarknet(Backbone):
 
     conv5 = "stages.5"
 
-    def __init__(self, norm_eps: float = 1e-5, top_level: int = 5, top_channels: int = 1024) -> None:
+    def __init__(self, norm_eps: float = 1e-5, top_level: int = 5, rank: int | None = None) -> None:
         super().__init__()
         self.stages = nn.ModuleList()
         self.feature_info: dict[str, FeatureInfo] = {}
@@ -41,8 +41,8 @@ class TinyDarknet(Backbone):
             stage = nn.Sequential(nn.MaxPool2d(2, 2)) if level else nn.Sequential()
             stage.append(ConvBNAct(in_channels, width, 3, norm_eps=norm_eps))
             if level == 5:
-                stage.extend([PoolInPlace(), ConvBNAct(width, top_channels, 3, norm_eps=norm_eps)])
-                width = top_channels
+                stage.extend([PoolInPlace(), conv_bn_act(width, 2 * width, 3, norm_eps, rank)])
+                width *= 2
             self.stages.append(stage)
             in_channels = width
             if level >= 2:
@@ -70,16 +70,16 @@ class TinyDarknetConfig(BackboneConfig):
     """The backbone of yolov3-tiny.cfg: 3x3 convolutions with max-pooling in between.
 
     Attributes:
-        top_channels: of the last convolution, which has by far the most weights.
+        rank: of the last convolution's kernel, which has more than half of all weights; null leaves it whole.
     """
 
     type: Literal["darknet_tiny"]
-    top_channels: PositiveInt = 1024
+    rank: PositiveInt | None = None
 
     def build(self, norm_eps: float, top_level: int) -> TinyDarknet:
         """See ``TinyDarknet``."""
-        return TinyDarknet(norm_eps, top_level, self.top_channels)
+        return TinyDarknet(norm_eps, top_level, self.rank)
 
     def accepts(self, given: BackboneConfig) -> bool:
-        """Of any width: a narrower one keeps the channels that matter most (``training/start_narrow.py``)."""
+        """Of any rank: a lower one is computed from a whole kernel (``training/start_low_rank.py``)."""
         return isinstance(given, TinyDarknetConfig)

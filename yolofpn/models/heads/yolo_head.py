@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from yolofpn.models.layers import ConvBNAct
+from yolofpn.models.layers import conv_bn_act
 from yolofpn.structures import FeatureInfo
 
 
@@ -21,6 +21,7 @@ class YOLOHead(nn.Module):
         num_classes: C.
         norm_eps: of batch norm.
         channels: of the 3x3 convolution of each level; by default twice the neck's.
+        ranks: of the same convolutions' kernels (see ``LowRankConvBNAct``); None is any.
     """
 
     def __init__(
@@ -30,12 +31,14 @@ class YOLOHead(nn.Module):
         num_classes: int,
         norm_eps: float = 1e-5,
         channels: Sequence[int] | None = None,
+        ranks: Sequence[int | None] | None = None,
     ) -> None:
         super().__init__()
         widths = channels or [2 * info.channels for info in feature_info.values()]
-        for (name, info), wide in zip(feature_info.items(), widths, strict=True):
+        ranks = ranks or [None] * len(widths)
+        for (name, info), wide, rank in zip(feature_info.items(), widths, ranks, strict=True):
             level = nn.Sequential()
-            level.add_module("conv", ConvBNAct(info.channels, wide, 3, norm_eps=norm_eps))
+            level.add_module("conv", conv_bn_act(info.channels, wide, 3, norm_eps, rank))
             level.add_module("predict", nn.Conv2d(wide, num_anchors * (5 + num_classes), 1))
             self.add_module(name, level)
         self.num_anchors = num_anchors

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.data.small_dataset import write_dataset
+from yolofpn.config import Config, load_config
+from yolofpn.data.dataset import DetectionDataset
+from yolofpn.data.sampler import SampleKey
+from yolofpn.data.samples import EvaluationSamples
+from yolofpn.models.build import build_yolo
+from yolofpn.models.layers import ConvBNAct, LowRankConvBNAct
+from yolofpn.models.yolo import YOLO
+from yolofpn.training.start import StartingWeights, take_over
+from yolofpn.training.start_low_rank import split, split_kernels
+
+CFG = Path(__file__).parents[2] / "cfg"
+NAMES = ("bright", "dark")
+SIZE = (64, 64)
+
+
+def build(config: Config) -> YOLO:
+    torch.manual_seed(0)
+    return build_yolo(config.model, len(NAMES), config.input, config.postprocess)
+
+
+def with_ranks(backbone: int | None, head: tuple[int | None, int | None]) -> YOLO:
+    config = load_config(CFG / "yolofpn-lite.yaml")
+    model = config.model
+    parts = {
+        "backbone": model.backbone.model_copy(update={"rank": backbone}),
+        "head": model.head.model_copy(update={"ranks": head}),
+    }
+    return build(config.model_copy(update={"model": model.model_copy(update=parts)}))
+
+
+@pytest.fixture(scope="module")
+def whole() -> YOLO:
+    """A network whose batch norms have seen images, as a trained one's have."""
+    network = build(load_config(CFG / "yolov3-tiny.yaml")).train()
+    with torch.no_grad():
+        for seed in range(3):
+            generator = torch.Generator().manual_seed(seed)
+            network.dense(torch.randint(0, 256, (4, 3, *SIZE), dtype=torch.uint8, generator=generator))
+    return network.eval()
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> DetectionDataset:
+    """Six images, the fourth of which is damaged."""
+    found = write_dataset(tmp_path)
+    Path(found.paths[3]).write_bytes(b"no image")
+    return found
+
+
+def test_full_ranks_compute_what_whole_kernels_do(whole: YOLO, dataset: DetectionDataset) -> None:
+    model = with_ranks(None, (256, 512)).eval()
+    start, lines = split_kernels(
+        StartingWeights("w", whole.state_dict(), {}, names=NAMES), model, dataset, SIZE, "letterbox"
+    )
+    assert len(lines) == 1
+    assert "fresh" not in take_over(model, NAMES, (), start)
+    images = torch.randint(0, 256, (2, 3, *SIZE), dtype=torch.uint8)
+    with torch.no_grad():
+        expected, found = whole.dense(images), model.dense(images)
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_principal_components_by_hand() -> None:
+    """Answers (a, a, b) of variances 4 and 1: the first component is (1, 1, 0) / sqrt(2), with 8 of 9."""
+    layer = LowRankConvBNAct(2, 3, 1, rank=1)
+    whole = ConvBNAct(2, 3, 1, norm_eps=0.0)
+    with torch.no_grad():
+        whole.conv.weight.copy_(torch.tensor([[2.0, 0.0], [2.0, 0.0], [0.0, 1.0]]).view(3, 2, 1, 1))
+        whole.norm.bias.copy_(torch.tensor([0.0, 0.0, 5.0]))
+    covariance = torch.tensor([[4.0, 4.0, 0.0], [4.0, 4.0, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
+    tensors, share = split(whole.eval(), layer, (torch.tensor([1.0, 1.0, 7.0], dtype=torch.float64), covariance))
+    assert share == pytest.approx(8 / 9)
+    layer.load_state_dict(tensors, strict=False)
+    x = torch.tensor([3.0, -4.0]).view(1, 2, 1, 1)
+    with torch.no_grad():
+        answer = layer.eval()(x).flatten()
+    # y = (6, 6, 1): kept along (1, 1, 0), and the mean 7 in the third place.
+    torch.testing.assert_close(answer, torch.tensor([6.0, 6.0, 7.0]))
+
+
+def test_images_decide_what_is_kept(whole: YOLO, dataset: DetectionDataset) -> None:
+    """Half of the ranks keep nearly all of the answers to the training images, and more than the kernels' own order."""
+    model = with_ranks(None, (128, 256)).eval()
+    start, _ = split_kernels(
+        StartingWeights("w", whole.state_dict(), {}, names=NAMES), model, dataset, SIZE, "letterbox"
+    )
+    take_over(model, NAMES, (), start)
+    with torch.no_grad():
+        expected, found = (network.dense(dataset_batch(dataset)) for network in (whole, model))
+    for name, tensor in expected.items():
+        assert float((found[name] - tensor).std() / tensor.std()) < 0.2
+
+
+def test_weights_that_are_split_already_stay(whole: YOLO, dataset: DetectionDataset) -> None:
+    model = with_ranks(256, (128, None))
+    start = StartingWeights("w", model.state_dict(), {}, names=NAMES)
+    assert split_kernels(start, model, dataset, SIZE, "letterbox") == (start, [])
+
+
+def test_without_a_readable_image_the_kernels_decide(whole: YOLO, dataset: DetectionDataset) -> None:
+    for path in map(Path, dataset.paths):
+        path.write_bytes(b"no image")
+    model = with_ranks(None, (256, None))
+    start, _ = split_kernels(
+        StartingWeights("w", whole.state_dict(), {}, names=NAMES), model, dataset, SIZE, "letterbox"
+    )
+    assert all(tensor.isfinite().all() for tensor in start.state.values())
+
+
+def dataset_batch(dataset: DetectionDataset) -> Tensor:
+    samples = EvaluationSamples(dataset, "letterbox")
+    return torch.stack([samples[SampleKey(index, 0, SIZE)].image for index in (0, 1, 2, 4)])
