@@ -61,6 +61,32 @@ def test_a_later_gif_frame_beyond_the_screen_widens_the_canvas_as_in_pillow() ->
         assert image.size == (35, 9)
 
 
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        *(b"!\1\0\3!\1\x40\0", b"!\xf9\0\3!\1\x40\0", b"!\xff\0\3!\1\x40\0"),
+        *(b"!\xff\5NETSC\0", b"!\xff\x0bNETSCAPE2.0\3\1\0\0\0", b"!\xfe\0", b"!\xfe\2!,\0"),
+    ],
+    ids=lambda extension: extension.hex(),
+)
+def test_a_gif_frame_behind_an_odd_extension_counts_as_in_pillow(hidden: bytes) -> None:
+    """Of most extensions Pillow reads on where the first block is empty."""
+    data = animated("GIF")[:-1] + hidden + gif_frame(5, 2, 30, 7) + bytes(80) + b";"
+    header = read_header(data)
+    with PillowImage.open(io.BytesIO(data)) as image:
+        image.seek(3)
+        assert header is not None and (header.width, header.height) == image.size == (35, 9)
+
+
+def test_a_netscape_extension_of_the_first_frame_has_two_blocks_as_in_pillow() -> None:
+    start = b"GIF89a" + struct.pack("<HHBBB", 4, 4, 0x80, 0, 0) + bytes(6)
+    extension = b"!\xff\x0bNETSCAPE2.0\0" + b"\3!\1\x40\0"
+    data = start + extension + gif_frame(5, 2, 30, 7) + bytes(80) + b";"
+    header = read_header(data)
+    with PillowImage.open(io.BytesIO(data)) as image:
+        assert header is not None and (header.width, header.height) == image.size == (35, 9)
+
+
 def test_a_later_size_chunk_of_a_png_counts() -> None:
     png = encoded("PNG")
     ihdr = struct.pack(">IIBBBBB", 700, 30, 8, 2, 0, 0, 0)
@@ -84,10 +110,23 @@ def test_formats_whose_size_pillow_states_are_left_to_it(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "ICO", "JPEG2000"])
-def test_files_cut_off_anywhere_are_no_error(kind: str) -> None:
-    data = encoded(kind)
-    for length in range(len(data)):
-        read_header(data[:length])
+def test_a_file_cut_off_anywhere_states_its_size_or_less(kind: str) -> None:
+    is_animation = kind in ("GIF", "PNG", "WEBP")
+    data = animated(kind) if is_animation else encoded(kind)
+    whole = read_header(data)
+    assert whole is not None
+    found = [read_header(data[:length]) for length in range(len(data))]
+    assert found[:4] == [None] * 4
+    headers = [header for header in found if header is not None]
+    assert headers[-1] == whole, "the last byte says nothing of the size"
+    assert {header.format for header in headers} == {kind}
+    assert max(header.pixels for header in headers) == whole.pixels, "less only where the size itself is cut off"
+    size_at = next(length for length, header in enumerate(found) if header and header.pixels == whole.pixels)
+    assert size_at < 60 or kind in ("ICO", "JPEG2000")
+    assert {header.pixels for header in found[size_at:] if header} == {whole.pixels}
+    frames = [header.frames for header in headers]
+    assert frames == sorted(frames)
+    assert set(frames) == ({1, 2, 3} if is_animation else {1})
 
 
 def test_a_file_of_endless_chunks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

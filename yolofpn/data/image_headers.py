@@ -67,21 +67,36 @@ def read_header(data: bytes) -> ImageHeader | None:
 
 
 def _read_gif(data: bytes) -> ImageHeader:
-    """Walk over all blocks; the canvas holds the screen and every frame, as Pillow lets it grow."""
+    """Walk over all blocks as Pillow does; the canvas holds the screen and every frame, as Pillow lets it grow."""
     width, height, flags = struct.unpack_from("<HHB", data, 6)
     position = 13 + _palette_bytes(flags)
     frames = 0
     while position < len(data) and data[position] != 0x3B:  # the trailer
         kind = data[position]
         position += 1
-        if kind == 0x21:  # an extension: its label, then blocks
-            position = _after_blocks(data, position + 1)
+        if kind == 0x21:
+            position = _after_extension(data, position, is_first_frame=frames == 0)
         elif kind == 0x2C and position + 9 < len(data):
             left, top, frame_width, frame_height, flags = struct.unpack_from("<HHHHB", data, position)
             width, height = max(width, left + frame_width), max(height, top + frame_height)
             position = _after_blocks(data, position + 9 + _palette_bytes(flags) + 1)
             frames += 1
     return ImageHeader("GIF", height, width, max(1, frames))
+
+
+def _after_extension(data: bytes, position: int, *, is_first_frame: bool) -> int:
+    """Where an extension ends whose label is at ``position``.
+
+    Of most kinds Pillow reads one block and then all up to an empty one, even where that first block is empty; of
+    Netscape's, before the first frame, it reads two.
+    """
+    label, position = data[position], position + 1
+    if label == 0xFE:  # a comment
+        return _after_blocks(data, position)
+    is_loop = label == 0xFF and is_first_frame and data[position + 1 : position + 12] == b"NETSCAPE2.0"
+    if is_loop and data[position] >= 11:
+        position += data[position] + 1
+    return _after_blocks(data, position + data[position] + 1)
 
 
 def _palette_bytes(flags: int) -> int:

@@ -74,7 +74,7 @@ class Upload:
         if self.kind == "video":
             frames: Iterator[Frame] = read_video(self.path, self.name, max_pixels=limits.video_pixels, threads=1)
         else:
-            shown = enumerate(read_frames(self.path, name=self.name))
+            shown = enumerate(read_frames(self.path, name=self.name, max_pixels=limits.video_pixels))
             frames = (
                 Frame(image, self.name, index, time, duration=duration) for index, (image, time, duration) in shown
             )
