@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from yolofpn import reading
 from yolofpn.errors import UserError
 from yolofpn.reading import (
     MAX_CLASSES,
@@ -62,6 +63,20 @@ def test_nested_aliases_are_refused_before_they_are_written_out() -> None:
         parse_yaml(NESTED_ALIASES)
     assert time.process_time() - start < 2
     assert error.value.line is not None and error.value.line > 5
+
+
+@pytest.mark.parametrize(
+    "text", ["a: [\n" + "x,\n" * 60 + "]", "- a\n" * 60, "&a x: [\n" + "*a,\n" * 60 + "]", "[],\n" * 60]
+)
+def test_the_number_of_yaml_values_is_limited(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "MAX_WRITTEN_NODES", 50)
+    with pytest.raises(ParseError, match="50 values") as error:
+        parse_yaml(text if text[0] != "[" else f"[{text}]")
+    assert error.value.line is not None and 40 < error.value.line < 60
+
+
+def test_as_many_classes_as_are_possible_can_be_written_in_yaml() -> None:
+    assert reading.MAX_WRITTEN_NODES > 2 * MAX_CLASSES + 1000, "a number and a name for each, and other keys"
 
 
 def test_ordinary_aliases_and_merge_keys_stay() -> None:

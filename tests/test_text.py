@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import sys
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from tqdm import tqdm
 
 from yolofpn.reading import parse_yaml
-from yolofpn.text import as_yaml, one_line_names, printable, printable_output
+from yolofpn.text import as_yaml, bar_stream, from_list_line, list_line, one_line_names, printable, printable_output
 
 RED = "\x1b[31mred\x9b0m\x7f\x08"
 
@@ -34,13 +35,62 @@ def test_output_of_a_command_holds_none(capsys: pytest.CaptureFixture[str]) -> N
     assert printed.err == "a\\u000db\n"
 
 
+@pytest.mark.parametrize("text", ["\rspoofed", "\r\r", "\n\x1b[A", "\x1b[A\x1b[A"])
+def test_what_only_bars_may_write_is_escaped_in_any_other_line(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with printable_output(), tqdm(total=2, file=bar_stream(sys.stderr)):
+        capsys.readouterr()
+        sys.stdout.write(text)
+        sys.stderr.write(text)
+        printed = capsys.readouterr()
+    assert printed.out == printed.err == printable(text)
+    assert "\r" not in printed.out and "\x1b" not in printed.out
+
+
 def test_bars_still_move(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = io.StringIO()
     monkeypatch.setattr("sys.stderr", terminal)
-    with printable_output(), tqdm(total=2, desc="a\x1b]0;title\x07", mininterval=0) as bar:
+    with printable_output(), tqdm(desc="a\x1b]0;t\x07\rb", total=2, mininterval=0, file=bar_stream(sys.stderr)) as bar:
         bar.update()
-    assert "\r" in terminal.getvalue()
-    assert "\x1b" not in terminal.getvalue() and "\x07" not in terminal.getvalue()
+        with tqdm.external_write_mode(file=sys.stderr):
+            print("a line", file=sys.stderr)
+    shown = terminal.getvalue()
+    assert shown.count("\r") >= 3
+    assert "\r" + 10 * " " in shown, "the bar makes room for the line"
+    assert "\rb" not in shown and "\x1b" not in shown and "\x07" not in shown
+
+
+def test_several_bars_share_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr("sys.stderr", terminal)
+    with printable_output(), tqdm(total=1, file=bar_stream(sys.stderr)), tqdm(total=1, file=bar_stream(sys.stderr)):
+        pass
+    assert "\n\r" in terminal.getvalue() and "\x1b[A" in terminal.getvalue()
+
+
+def test_closed_streams_take_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", None)
+    monkeypatch.setattr("sys.stderr", None)
+    with printable_output():
+        print("a")
+        print("b", file=sys.stderr)
+        assert not sys.stderr.isatty()
+    assert sys.stdout is None and sys.stderr is None
+
+
+@settings(max_examples=60)
+@given(st.text(st.characters(exclude_characters="\0"), min_size=1, max_size=12))
+def test_every_name_is_one_line_of_a_list(name: str) -> None:
+    line = list_line(name)
+    assert len(re.split(r"[\r\n]", line)) == 1
+    assert from_list_line(line.strip()) == name
+
+
+def test_plain_names_stay_as_they_are_in_lists() -> None:
+    for name in ("a/b c.png", "caf\udce9.png", "犬.png", 'a "b".png', '"'):
+        assert from_list_line(list_line(name)) == name
+    assert list_line("caf\udce9 犬.png") == "caf\udce9 犬.png"
+    assert list_line("#a\nb") == '"#a\\nb"'
+    assert from_list_line('"not JSON') == '"not JSON'
 
 
 @settings(max_examples=40)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from yolofpn.errors import UserError
+from yolofpn.text import list_line
 from yolofpn.writing import replace_file
 
 SYNC_SECONDS = 1.0  # what a power cut may cost
@@ -92,6 +93,8 @@ class StandardOutput:
         Raises:
             UserError: whoever read the output has gone, or it leads to a full disk.
         """
+        if sys.__stdout__ is None:  # the shell's >&-, or a program without a console
+            raise UserError("standard output: is closed: give --output a folder")
         try:
             sys.stdout.write(text)
             sys.stdout.flush()
@@ -120,13 +123,13 @@ def write_atomically(path: Path, data: bytes, *, sync: bool = False) -> None:
         replace_file(path, data, sync=sync)
 
 
-def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Write a whole text file; names of files that are not UTF-8 keep their bytes.
+def write_list(path: Path, names: Iterable[str]) -> None:
+    """Write a list of files, one on each line; names that are not UTF-8 keep their bytes.
 
     Raises:
         UserError: it cannot be written.
     """
-    write_atomically(path, "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))
+    write_atomically(path, "".join(f"{list_line(name)}\n" for name in names).encode("utf-8", "surrogateescape"))
 
 
 @contextlib.contextmanager

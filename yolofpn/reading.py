@@ -25,6 +25,7 @@ from ruamel.yaml.events import (
 from ruamel.yaml.parser import Parser
 
 from yolofpn.errors import UserError
+from yolofpn.regular_files import open_regular_file
 
 MAX_CLASSES = 100_000
 MAX_SIDE = 2**20  # pixels of an annotated image's side
@@ -33,6 +34,8 @@ MAX_YAML_BYTES = 4_000_000
 MAX_XML_BYTES = 16_000_000
 MAX_TEXT_BYTES = 256_000_000  # of a list of images, class names or labels
 MAX_DEPTH = 64  # of nested YAML collections
+MAX_FOLDER_DEPTH = 64  # of folders within each other
+MAX_WRITTEN_NODES = 250_000  # of a YAML file, which takes its parser a minute; 100,000 numbered names are 200,000
 MAX_NODES = 1_000_000  # of a YAML file, with every alias written out
 
 
@@ -62,10 +65,10 @@ def read_bounded(path: Path, limit: int) -> bytes:
     """The content of a regular file of at most ``limit`` bytes.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: it cannot be read, or is no regular file.
         ParseError: it is larger.
     """
-    with path.open("rb") as file:
+    with open_regular_file(path) as file:
         data = file.read(limit + 1)
     if len(data) > limit:
         raise ParseError(f"is larger than the limit of {limit:,} bytes")
@@ -168,8 +171,8 @@ def parse_yaml(text: str) -> Any:  # noqa: ANN401
     """YAML 1.2 text as plain Python values.
 
     Raises:
-        ParseError: it is not valid YAML, nested deeper than ``MAX_DEPTH``, larger than ``MAX_NODES`` with its aliases
-            written out, or holds values that have no Python type.
+        ParseError: it is not valid YAML, nested deeper than ``MAX_DEPTH``, larger than ``MAX_WRITTEN_NODES``,
+            or than ``MAX_NODES`` with its aliases written out, or holds values that have no Python type.
     """
     yaml = YAML(typ="safe", pure=True)
     yaml.Parser = _BoundedParser
@@ -207,6 +210,7 @@ class _BoundedParser(Parser):
         super().__init__(loader)
         self._open: list[tuple[str | None, int]] = []  # anchor and node count before, of each open collection
         self._nodes = 0
+        self._written = 0  # with an alias counted once
         self._sizes: dict[str, int] = {}  # nodes below each anchor
 
     def get_event(self) -> Any:  # noqa: ANN401
@@ -237,6 +241,9 @@ class _BoundedParser(Parser):
             self._note(anchor, self._nodes - before)
         if len(self._open) > MAX_DEPTH:
             raise ParseError(f"nested deeper than {MAX_DEPTH} levels", line)
+        self._written += not isinstance(event, CollectionEndEvent)
+        if self._written > MAX_WRITTEN_NODES:
+            raise ParseError(f"more than {MAX_WRITTEN_NODES:,} values", line)
         if self._nodes > MAX_NODES:
             raise ParseError(f"more than {MAX_NODES:,} values, aliases written out", line)
 

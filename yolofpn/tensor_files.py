@@ -25,6 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from yolofpn.reading import ParseError, is_encodable
+from yolofpn.regular_files import open_regular_file, require_regular_file
 
 MAX_PICKLE_BYTES = 4_000_000  # names, shapes and numbers of all tensors; YOLOv3's take 100 kB with its optimiser
 _MAX_NESTING = 32
@@ -46,6 +47,7 @@ def read_safetensors(path: Path, *, only_look: bool = False) -> tuple[dict[str, 
         ParseError: it is missing, damaged, cut short, or no such file.
     """
     try:
+        require_regular_file(path)
         with encodable_path(path) as readable, safe_open(readable, "pt") as file:
             names = [] if only_look else file.keys()
             return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
@@ -97,6 +99,7 @@ def read_pickle(path: Path) -> Any:  # noqa: ANN401
         CodeError: it holds more than tensors and plain values.
         ParseError: it is damaged, compressed, or says to be larger than it is.
     """
+    require_regular_file(path)
     if zipfile.is_zipfile(path):
         return read_archive(path)
     size = path.stat().st_size
@@ -157,7 +160,7 @@ def _load(path: Path, *, mmap: bool) -> Any:  # noqa: ANN401
 
 def _check_zip(path: Path, size: int) -> None:
     """Torch's own archives are stored, not compressed: nothing in them grows when it is read."""
-    with path.open("rb") as file:
+    with open_regular_file(path) as file:
         if file.read(2) not in (b"PK", b""):
             raise CodeError("is a pickle outside of an archive")
     try:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TextIO, cast
 
 # C0 except tab and newline, DEL and C1: a terminal takes them for commands. The last ones turn the reading direction.
@@ -14,7 +15,7 @@ _CONTROLS = [*(code for code in range(32) if code not in (9, 10)), *range(0x7F, 
 _CONTROLS += [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]
 _ESCAPES = {code: f"\\u{code:04x}" for code in _CONTROLS}
 _UNPRINTABLE_IN_YAML = _ESCAPES | {code: f"\\u{code:04x}" for code in (*range(0xD800, 0xE000), 0xFEFF, 0xFFFE, 0xFFFF)}
-_CURSOR_UP = re.compile(r"(?:\x1b\[A)+")
+_CURSOR_UP = re.compile(r"\n*(?:\x1b\[A)+")
 
 
 def printable(text: str) -> str:
@@ -29,6 +30,23 @@ def as_yaml(value: object) -> str:
     are not UTF-8 is escaped.
     """
     return json.dumps(value, ensure_ascii=False).translate(_UNPRINTABLE_IN_YAML)
+
+
+def list_line(name: str) -> str:
+    """A file's name as a line of a list; in quotes, with JSON's escapes, where it would not be read back as it is."""
+    if "\n" in name or "\r" in name or name.strip() != name or name.startswith(('"', "#")):
+        return json.dumps(name, ensure_ascii=False).translate(_ESCAPES)
+    return name
+
+
+def from_list_line(line: str) -> str:
+    """The name that a line of a list stands for: see ``list_line``; without quotes it is the line itself."""
+    if len(line) > 2 and line[0] == line[-1] == '"':
+        with suppress(ValueError):
+            name = json.loads(line)
+            if isinstance(name, str) and "\0" not in name:
+                return name
+    return line
 
 
 def one_line_names(names: Sequence[str]) -> list[str]:
@@ -52,11 +70,8 @@ class _PrintableStream:
         return hash(self._wrapped)
 
     def write(self, text: str) -> int:
-        """Write ``text``; a carriage return at its start, and cursor movements of several bars, are tqdm's."""
-        if _CURSOR_UP.fullmatch(text) and _several_bars():
-            return self._wrapped.write(text)
-        bare = text.lstrip("\r")
-        return self._wrapped.write(text[: len(text) - len(bare)] + printable(bare))
+        """Write ``text`` with its control characters escaped."""
+        return self._wrapped.write(printable(text))
 
     def writelines(self, lines: Sequence[str]) -> None:
         """Write each of ``lines``."""
@@ -64,17 +79,31 @@ class _PrintableStream:
             self.write(line)
 
 
-def _several_bars() -> bool:
-    tqdm = sys.modules.get("tqdm")
-    return tqdm is not None and len(getattr(tqdm.tqdm, "_instances", ())) > 1
+class _BarStream(_PrintableStream):
+    """What a progress bar writes to: its own movements of the cursor stay, what it shows is escaped."""
+
+    def write(self, text: str) -> int:
+        """Write ``text``, in which a carriage return at the start, or cursor movements alone, are the bar's."""
+        if _CURSOR_UP.fullmatch(text):
+            return self._wrapped.write(text)
+        start = "\r" if text.startswith("\r") else ""
+        return self._wrapped.write(start + printable(text.removeprefix("\r")))
+
+
+def bar_stream(stream: TextIO) -> TextIO:
+    """``stream`` for a progress bar, which moves the cursor; other control characters are escaped as ever."""
+    return cast(TextIO, _BarStream(getattr(stream, "_wrapped", stream)))
 
 
 @contextmanager
 def printable_output() -> Iterator[None]:
-    """Standard output and error escape control characters within this context."""
+    """Standard output and error escape control characters within this context; closed ones take and drop all."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (cast(TextIO, _PrintableStream(stream)) for stream in before)
-    try:
-        yield
-    finally:
-        sys.stdout, sys.stderr = before
+    with ExitStack() as opened:
+        # Also keeps the handles 1 and 2 from files that are opened later, which would receive what libraries print.
+        streams = [stream or opened.enter_context(open(os.devnull, "w")) for stream in before]  # noqa: PTH123
+        sys.stdout, sys.stderr = (cast(TextIO, _PrintableStream(stream)) for stream in streams)
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = before

@@ -23,6 +23,7 @@ from yolofpn.data.names import coco_category_ids, read_names
 from yolofpn.errors import UserError
 from yolofpn.models.build import NativeDetector, build_limits, build_model
 from yolofpn.reading import ParseError, parse_json, short
+from yolofpn.regular_files import open_regular_file, special_kind
 from yolofpn.runtimes.exported import SUFFIXES
 from yolofpn.shipped import default_weights
 from yolofpn.tensor_files import CodeError, read_archive, read_safetensors, write_safetensors
@@ -176,6 +177,8 @@ def _resolve(spec: str | Path) -> tuple[Path, list[str]]:
             return _weights_of_run(path), []
     except OSError as error:
         raise UserError(f"{spec}: cannot be read ({error.strerror})") from None
+    if kind := special_kind(path):
+        raise UserError(f"{path}: is {kind}, not a file: give a weights file or a run folder")
     if str(spec) == "auto":
         default = default_weights()
         return default, [f"weights: {default} (the project's own; sha256 checked)"]
@@ -212,7 +215,7 @@ def weights_kind(path: Path) -> Literal["darknet", "safetensors", "pickle"]:
     """By content, since Darknet's files have all kinds of names (yolov3.weights, yolov3.backup, darknet53.conv.74)."""
     try:
         size = path.stat().st_size
-        with path.open("rb") as file:
+        with open_regular_file(path) as file:
             head = file.read(16)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
+import subprocess
+import sys
 from contextlib import chdir
 from pathlib import Path
 
@@ -84,3 +88,42 @@ def test_a_card_moves_no_cursor(folder: Path, capsys: pytest.CaptureFixture[str]
     assert r"good \u001b[2J\u009b31m weights" in shown.out
     with safe_open(path, "pt") as file:
         assert "good" in file.metadata()["yolofpn"]
+
+
+@pytest.mark.parametrize(
+    ("key", "text"), [("card", "\\ud800"), ("darknet_cfg", "[net]\\udcff"), ("names.0", "\\udfff")]
+)
+def test_metadata_that_could_not_be_saved_again_is_refused(
+    folder: Path, key: str, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = folder / "w.safetensors"
+    assert call(convert.main, capsys, folder / "tiny.weights", path).code == 0
+    tensors, metadata = read_safetensors(path)
+    tree = json.loads(metadata["yolofpn"])
+    if key == "names.0":
+        tree["names"][0] = "TEXT"
+    else:
+        tree[key] = "TEXT"
+    write_safetensors(path, tensors, {"yolofpn": json.dumps(tree).replace("TEXT", text)})
+    for command, words in ((summary.main, [path]), (convert.main, [path, folder / "again.safetensors"])):
+        refused = call(command, capsys, *words)
+        assert refused.code == 2
+        assert f"{path}: {key.split('.')[0]}" in refused.err and "UTF-8" in refused.err
+        assert refused.err.count("\n") == 1
+    assert not (folder / "again.safetensors").exists()
+
+
+def test_commands_run_with_closed_streams(folder: Path) -> None:
+    """As a service has it, or the shell's ``<&- >&- 2>&-``."""
+    words = ["images/a.png", "--weights", "tiny.weights", "--media", "none", "--output", "out", "--backend", "torch"]
+    program = "import sys; from yolofpn.cli.detect import main; raise SystemExit(main(sys.argv[1:]))"
+    shell = f"exec {sys.executable} -c {shlex.quote(program)} {shlex.join(words)}"
+    root = str(Path(__file__).parents[2])
+    environment = os.environ | {"PYTHONPATH": root}
+    assert subprocess.run(["sh", "-c", f"{shell} <&- >&- 2>&-"], cwd=folder, env=environment).returncode == 0
+    assert json.loads((folder / "out" / "detections.jsonl").read_text())["source"] == "images/a.png"
+    to_nobody = subprocess.run(
+        ["sh", "-c", f"{shell} --output - >&-"], cwd=folder, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    assert to_nobody.returncode == 2
+    assert "standard output: is closed" in to_nobody.stderr and "Traceback" not in to_nobody.stderr

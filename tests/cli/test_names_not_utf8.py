@@ -67,3 +67,31 @@ def test_train_resume_evaluate_and_detect(data: Path, capsys: pytest.CaptureFixt
     with (root / "found" / "detections.csv").open(errors="surrogateescape", newline="") as file:
         assert {row["source"] for row in csv.DictReader(file)} == {str(image) for image in images}
     assert call(check.main, capsys, root / "found" / "dataset").code == 0
+
+
+def test_a_name_with_a_line_break_is_one_line_of_every_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What training holds out is written to ``val.txt``, which check and detect read."""
+    data = write_pictures(tmp_path, count=3)
+    shutil.rmtree(tmp_path / "images" / "val")
+    for image in sorted((tmp_path / "images" / "train").iterdir()):
+        label = tmp_path / "labels" / "train" / f"{image.stem}.txt"
+        label.rename(label.with_stem(f"#{image.stem}\r\n\x1b[2J b"))
+        image.rename(image.with_stem(f"#{image.stem}\r\n\x1b[2J b"))
+    data.write_text("format: yolo\nsplits:\n  train: {images: images/train}\nnames: [bright, dark]\n")
+    run = tmp_path / "run"
+    words = ("--cfg", write_cfg(tmp_path), "--data", data, "--output", run, "--epochs", 1, "--device", "cpu")
+    begun = call(train.main, capsys, *words)
+    assert begun.code == 0, begun.err
+    assert "\x1b" not in begun.out + begun.err and "\r" not in begun.out + begun.err
+    listed = (run / "val.txt").read_bytes()
+    assert listed.count(b"\n") == 1 and b"\x1b" not in listed and b"\r" not in listed
+
+    data.write_text(f"format: yolo\nsplits:\n  val: {{images: {run}/val.txt}}\nnames: [bright, dark]\n")
+    checked = call(check.main, capsys, data, "--split", "val")
+    assert checked.code == 0, checked.out
+    assert "1 pictures" in checked.out and "2 boxes" in checked.out
+    flags = ("--weights", run, "--device", "cpu", "--media", "none", "--output", tmp_path / "found")
+    found = call(detect.main, capsys, run / "val.txt", *flags)
+    assert found.code == 0, found.err
+    (line,) = (tmp_path / "found" / "detections.jsonl").read_text().splitlines()
+    assert Path(json.loads(line)["source"]).parent == tmp_path / "images" / "train"

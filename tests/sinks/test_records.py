@@ -88,3 +88,13 @@ def test_csv_of_nothing_still_has_its_head(tmp_path: Path) -> None:
     CsvSink(tmp_path).close()
     head = "source,frame,time,width,height,x1,y1,x2,y2,score,label,name\n"
     assert (tmp_path / "detections.csv").read_text() == head
+
+
+@pytest.mark.parametrize("name", ["a\rb.png", "a\nb.png", "a\r\nb.png", 'a"b,c.png', "\x1b[31m.png"])
+def test_a_name_with_line_breaks_is_read_back_from_csv(tmp_path: Path, name: str) -> None:
+    sink = CsvSink(tmp_path)
+    sink.write(video(), Frame(noise(), name), two_found())
+    sink.close()
+    with (tmp_path / "detections.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["source"] for row in rows] == [name, name]

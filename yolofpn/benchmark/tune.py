@@ -31,6 +31,7 @@ from yolofpn.runtimes.second_stage import has_second_stage, prepare_postprocess
 from yolofpn.runtimes.timing import seconds_per_pass
 from yolofpn.runtimes.tuned import Tuned, write_tuned
 from yolofpn.structures import Detections, Image
+from yolofpn.text import bar_stream
 
 ENOUGH_AGREEMENT = 0.97  # where there are no labels to measure AP with
 SCORE_THRESH = 0.001
@@ -234,4 +235,5 @@ def _average_precision(images: TuneImages, found: Sequence[Detections]) -> float
 
 
 def _progress(images: Sequence[Image], label: str) -> Iterable[Image]:
-    return tqdm(images, desc=label, unit="image", disable=not sys.stderr.isatty(), leave=False)
+    stream = bar_stream(sys.stderr)
+    return tqdm(images, desc=label, unit="image", disable=not stream.isatty(), leave=False, file=stream)

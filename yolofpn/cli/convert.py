@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 
 from yolofpn.cli.arguments import Parser, run_door
 from yolofpn.errors import UserError
+from yolofpn.reading import ParseError, read_bounded
 
 if TYPE_CHECKING:
     from yolofpn.weights import LoadedWeights
+
+_MAX_CARD_BYTES = 1_000_000
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -134,8 +137,8 @@ def read_card(path: Path) -> str:
         UserError: it cannot be read.
     """
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return read_bounded(path, _MAX_CARD_BYTES).decode("utf-8")
+    except (OSError, ParseError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error}): --card takes a text file") from None
 
 

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from yolofpn.fields import NonNegativeInt, StrictModel
 from yolofpn.models.config import InputConfig, ModelConfig, PostprocessConfig
-from yolofpn.reading import MAX_CLASSES, is_encodable
+from yolofpn.reading import MAX_CLASSES, is_encodable, short
 
 
 class DarknetHeader(StrictModel):
@@ -45,8 +45,9 @@ class Metadata(StrictModel):
     def _consistent(self) -> Metadata:
         if (self.model is None) == (self.darknet_cfg is None):
             raise ValueError("exactly one of model and darknet_cfg must be given")
-        if not all(map(is_encodable, self.names)):
-            raise ValueError("names: a class name cannot be encoded as UTF-8")
+        for key, text in [("darknet_cfg", self.darknet_cfg), ("card", self.card), *(("names", n) for n in self.names)]:
+            if text and not is_encodable(text):
+                raise ValueError(f"{key}: {short(text)} cannot be encoded as UTF-8")
         if self.category_ids and len(self.category_ids) != len(self.names):
             raise ValueError(f"{len(self.category_ids)} category ids for {len(self.names)} names")
         thresh = self.postprocess.score_thresh

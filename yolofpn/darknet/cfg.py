@@ -10,6 +10,7 @@ from yolofpn.darknet.options import Options
 from yolofpn.darknet.schema import SECTIONS, read_net, read_section
 from yolofpn.darknet.sections import Net, Section
 from yolofpn.errors import UserError
+from yolofpn.reading import ParseError, read_bounded
 
 _ALIASES = {
     "network": "net",
@@ -64,12 +65,11 @@ def read_cfg(path: str | Path) -> DarknetCfg:
         UserError: it cannot be read, or ``parse_cfg`` refuses it.
     """
     try:
-        with Path(path).open("rb") as file:
-            data = file.read(MAX_CFG_BYTES + 1)
+        data = read_bounded(Path(path), MAX_CFG_BYTES)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}: give the path of a Darknet cfg file") from None
-    if len(data) > MAX_CFG_BYTES:
-        raise UserError(f"{path}: holds more than {MAX_CFG_BYTES:,} bytes, so it is no Darknet cfg file")
+    except ParseError as error:
+        raise UserError(f"{path}: {error}, so it is no Darknet cfg file") from None
     if b"\0" in data:
         raise UserError(f"{path}: not a text file, so not a Darknet cfg file")
     # Only comments hold anything but ASCII, in whatever encoding their author used.

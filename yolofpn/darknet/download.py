@@ -23,6 +23,7 @@ from tqdm import tqdm
 from yolofpn.darknet.weights import open_weights
 from yolofpn.errors import UserError
 from yolofpn.models.backbones.darknet import DARKNET53_CHANNELS, DARKNET53_DEPTHS
+from yolofpn.text import bar_stream
 
 ORIGINAL_SITE = "https://pjreddie.com/media/files/"
 CACHE_VARIABLE = "YOLOFPN_CACHE"
@@ -259,7 +260,9 @@ def _transfer_errors() -> Iterator[None]:
 @contextmanager
 def _progress(weights: NamedWeights, start: int) -> Iterator[Callable[[int], object]]:
     """A bar where there is a terminal."""
-    bar = tqdm(total=weights.size, initial=start, unit="B", unit_scale=True, desc=weights.file_name, disable=None)
+    file = bar_stream(sys.stderr)
+    name = weights.file_name
+    bar = tqdm(total=weights.size, initial=start, unit="B", unit_scale=True, desc=name, disable=None, file=file)
     with bar:
         yield bar.update
 

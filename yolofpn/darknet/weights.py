@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from yolofpn.config import DarknetHeader
 from yolofpn.errors import UserError
+from yolofpn.regular_files import open_regular_file
 
 _MODERN_REVISION = 5  # written by AlexeyAB's and hank-ai's Darknet; pjreddie's writes 0
 NEW_HEADER = DarknetHeader(major=0, minor=2, revision=_MODERN_REVISION, seen=0)
@@ -222,7 +223,7 @@ def _has_long_seen(major: int, minor: int) -> bool:
 
 def _read_head(path: Path, origin: str) -> tuple[int, bytes]:
     try:
-        with path.open("rb") as file:
+        with open_regular_file(path) as file:
             return path.stat().st_size, file.read(20)
     except OSError as error:
         raise UserError(f"{origin}: {error.strerror}: give the path of a Darknet .weights file") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from yolofpn.data.dataset import DetectionDataset, Problem, ProblemKind
 from yolofpn.data.layouts import open_data
 from yolofpn.data.near_identical import HASH_BYTES, MAX_DISTANCE, difference_hash, nearest
 from yolofpn.errors import InputError
+from yolofpn.text import bar_stream
 
 SMALL_AREA, LARGE_AREA = 32**2, 96**2  # COCO's limits, in pixels of the picture
 _BAR = 30
@@ -154,8 +156,9 @@ def _scan(dataset: DetectionDataset, progress: bool) -> _Scan:
     problems: list[Problem] = []
     indices: list[int] = []
     hashes = np.zeros((len(dataset), HASH_BYTES), dtype=np.uint8)
+    looked_at, count, file = _looked_at(dataset), len(dataset), bar_stream(sys.stderr)
     for index, result in tqdm(
-        _looked_at(dataset), total=len(dataset), desc="reading pictures", unit="img", disable=not progress
+        looked_at, total=count, desc="reading pictures", unit="img", disable=not progress, file=file
     ):
         if isinstance(result, Problem):
             problems.append(result)

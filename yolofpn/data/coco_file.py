@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from yolofpn.data.shapes import NO_BOX, segmentation_box
 from yolofpn.errors import UserError
 from yolofpn.reading import MAX_YAML_BYTES, ParseError, check_class_names, parse_json, short
+from yolofpn.regular_files import open_regular_file, read_whole
 
 Id: TypeAlias = int | str
 
@@ -120,7 +121,7 @@ def parse_coco(path: Path) -> CocoFile:
     """
     collector = _Collector()
     try:
-        tree = parse_json(path.read_bytes(), collector)
+        tree = parse_json(read_whole(path), collector)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}: expected COCO annotations (JSON)") from None
     except ParseError as error:
@@ -153,7 +154,7 @@ def listed_categories(path: Path) -> list[Category] | None:
     """
     key = b'"categories"'
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        with open_regular_file(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             start = content.rfind(key)
             text = content[start + len(key) : start + MAX_YAML_BYTES].decode("utf-8", "replace") if start >= 0 else ""
         written, _ = json.JSONDecoder().raw_decode(text[text.index("[") :])

@@ -14,7 +14,8 @@ from yolofpn.config import VocCorners
 from yolofpn.data.dataset import Problem, ProblemKind
 from yolofpn.data.images import HEIF_SUFFIXES, VIDEO_SUFFIXES, readable_suffixes
 from yolofpn.errors import UserError
-from yolofpn.reading import ParseError, exists, read_text
+from yolofpn.reading import MAX_FOLDER_DEPTH, ParseError, exists, read_text
+from yolofpn.text import from_list_line
 
 _MOST_PARTS = 100  # of a path whose name is looked for in another form
 SPLIT_FOLDERS = ("train", "valid", "val", "validation", "test")
@@ -89,9 +90,13 @@ def image_folders(folder: Path, subset: str) -> Iterator[Path]:
 
 
 def list_pictures(folder: Path) -> list[Path]:
-    """All images of a folder and its subfolders, in a fixed order; hidden files and folders are left out."""
+    """All images of a folder and its subfolders, in a fixed order; hidden files and folders are left out.
+
+    Raises:
+        UserError: folders are nested deeper than ``MAX_FOLDER_DEPTH``.
+    """
     suffixes = readable_suffixes()
-    return [path for path in _list_files(folder) if path.suffix.lower() in suffixes]
+    return [path for path in list_files(folder) if path.suffix.lower() in suffixes]
 
 
 def describe_unread_files(folders: Iterable[Path], *, videos: bool = False) -> str | None:
@@ -102,7 +107,7 @@ def describe_unread_files(folders: Iterable[Path], *, videos: bool = False) -> s
         videos: whether videos are read, too.
     """
     suffixes = readable_suffixes() | (VIDEO_SUFFIXES if videos else frozenset())
-    found = {path for folder in folders if _is_dir(folder) for path in _list_files(folder)}
+    found = {path for folder in folders if _is_dir(folder) for path in list_files(folder, skip_deep=True)}
     kinds = Counter(path.suffix.lower() for path in found)
     unread = {suffix: count for suffix, count in kinds.items() if suffix not in suffixes and suffix not in _NO_IMAGES}
     if not unread:
@@ -113,18 +118,47 @@ def describe_unread_files(folders: Iterable[Path], *, videos: bool = False) -> s
     return beside + ("; pip install pillow-heif to read HEIC" if HEIF_SUFFIXES & unread.keys() else "")
 
 
-def _list_files(folder: Path) -> list[Path]:
+def list_files(folder: Path, *, skip_deep: bool = False) -> list[Path]:
+    """All files of a folder and its subfolders, in a fixed order; hidden ones are left out.
+
+    Args:
+        folder: the uppermost one; a link back up is not followed twice.
+        skip_deep: leave out what lies deeper than ``MAX_FOLDER_DEPTH``, instead of an error.
+
+    Raises:
+        UserError: folders are nested deeper than that.
+    """
     found: list[Path] = []
-    visited: set[str] = set()  # a link may lead back up
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in visited:
-            folders.clear()
+    visited: set[tuple[int, int]] = set()  # a link may lead back up
+    waiting = [(str(folder), 0)]
+    while waiting:
+        parent, depth = waiting.pop()
+        try:
+            status = os.stat(parent)  # noqa: PTH116 a Path for each folder takes longer than reading it
+            if (status.st_dev, status.st_ino) in visited:
+                continue
+            with os.scandir(parent) as entries:
+                shown = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda e: e.name)
+        except (OSError, ValueError):  # it cannot be read, or no folder can have its name
             continue
-        visited.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(parent, name) for name in sorted(files) if not name.startswith(".")]
+        if depth == MAX_FOLDER_DEPTH:
+            if skip_deep:
+                continue
+            name = f"{parent[:100]}...{parent[-80:]}" if len(parent) > 200 else parent
+            raise UserError(f"{name}: folders are nested deeper than {MAX_FOLDER_DEPTH} here: move its files up")
+        visited.add((status.st_dev, status.st_ino))
+        folders = [entry.path for entry in shown if _is_folder(entry)]
+        inside = set(folders)
+        found += [Path(entry.path) for entry in shown if entry.path not in inside]
+        waiting += [(path, depth + 1) for path in reversed(folders)]
     return found
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # links in a circle
+        return False
 
 
 def _is_dir(path: Path) -> bool:
@@ -187,7 +221,7 @@ def read_lines(path: Path) -> list[str]:
     except ParseError as error:
         raise UserError(f"{path}: {error}: expected a list of pictures, one per line") from None
     # Not splitlines: it also ends lines at characters that a file's name may hold.
-    return [line.strip(" \t") for line in re.split(r"[\r\n]+", text) if line.strip(" \t")]
+    return [from_list_line(line.strip(" \t")) for line in re.split(r"[\r\n]+", text) if line.strip(" \t")]
 
 
 @dataclass

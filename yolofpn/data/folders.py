@@ -15,6 +15,7 @@ from yolofpn.data.files import (
     Part,
     composed,
     image_folders,
+    list_files,
     list_pictures,
     split_folders_in,
     split_name,
@@ -94,8 +95,9 @@ def _format_beside(place: Path) -> type[LabelFormat] | None:
     if place.parent.name == "images":
         folders.append(place.parent.parent / "labels" / place.name)
     stems = {composed(path.stem) for path in list_pictures(part.images)}
+    beside = [path for parent in folders for path in list_files(parent)]
     for label_format in formats.FORMATS:
-        files = (path for parent in folders for path in parent.rglob(f"*{label_format.suffix}"))
+        files = (path for path in beside if path.suffix == label_format.suffix)
         if not label_format.one_file and label_format.matches(files, stems):
             return label_format
     return None

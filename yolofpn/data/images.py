@@ -35,6 +35,7 @@ from yolofpn.data.depth import deep_colour, deep_grey, is_deep_colour, warn_if_f
 from yolofpn.data.image_headers import could_grow, read_header
 from yolofpn.errors import InputError, UserError
 from yolofpn.fields import Depth
+from yolofpn.regular_files import open_regular_file
 from yolofpn.structures import Image
 
 # fmt: off
@@ -96,7 +97,9 @@ def read_image(source: str | Path | bytes, *, name: str | None = None, depth: De
         return _to_bgr(picture, name, depth)
 
 
-def read_frames(source: str | Path | bytes, *, name: str | None = None) -> Iterator[tuple[Image, float, float]]:
+def read_frames(
+    source: str | Path | bytes, *, name: str | None = None, max_pixels: int = MAX_FRAME_PIXELS
+) -> Iterator[tuple[Image, float, float]]:
     """The frames of an animated GIF, WebP, PNG or AVIF, each with its time from the start and duration in seconds.
 
     Durations are those that browsers show: 0.1 s in the place of any up to 0.01 s.
@@ -104,6 +107,7 @@ def read_frames(source: str | Path | bytes, *, name: str | None = None) -> Itera
     Args:
         source: path of the file, or its content.
         name: what error messages call it; by default the path.
+        max_pixels: of the canvas over all frames.
 
     Raises:
         InputError: as ``read_image``; frames before a damaged one are given first.
@@ -111,8 +115,10 @@ def read_frames(source: str | Path | bytes, *, name: str | None = None) -> Itera
     name = name or _name_of(source)
     time = 0.0  # of the frame, in milliseconds
     end = 0.0  # of the frame by the file's own account
-    with open_picture(source, name=name, max_pixels=MAX_FRAME_PIXELS) as picture:
+    with open_picture(source, name=name, max_pixels=max_pixels) as picture:
         for frame in ImageSequence.Iterator(picture):
+            # A frame may enlarge the canvas; should the headers have been read otherwise than here, it ends here.
+            _check_pixels(frame.width * frame.height, name, max_pixels)
             image = _to_bgr(frame, name)
             stated = float(frame.info.get("duration", 0))
             # Where Pillow rounds durations to milliseconds, it rounds the frames' times too, and these do not drift.
@@ -218,14 +224,14 @@ def _open_stream(source: str | Path | bytes, name: str) -> IO[bytes]:
     try:
         if path.is_dir():
             raise InputError(f"{name}: a folder, not a picture; name a picture in it")
-        stream = path.open("rb")
+        stream = open_regular_file(path)
     except FileNotFoundError:
         raise InputError(f"{name}: no such file; check the path") from None
     except PermissionError:
         raise InputError(f"{name}: permission denied; make the file readable, e.g. with chmod a+r") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{name}: cannot be opened ({error}); check the path") from None
-    return stream if stream.seekable() else io.BytesIO(stream.read())
+    return stream
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import ClassVar, Protocol
 from yolofpn.data.dataset import DetectionDataset, Problem
 from yolofpn.data.files import Layout, NameFinder, Part, label_candidates, pictures_of
 from yolofpn.errors import UserError
+from yolofpn.regular_files import open_regular_file
 
 
 @dataclass
@@ -156,7 +157,7 @@ class LabelFormat(Protocol):
 def has_words(path: Path, *words: str) -> bool:
     """Whether a file, however large, has all these words: enough to tell formats apart before one is parsed."""
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        with open_regular_file(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             return all(content.find(word.encode()) >= 0 for word in words)
     except (OSError, ValueError):  # it is empty, or no file
         return False

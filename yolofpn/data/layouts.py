@@ -21,6 +21,7 @@ from yolofpn.data.formats import format_named
 from yolofpn.data.images import image_size
 from yolofpn.data.readers import Reader
 from yolofpn.errors import InputError, UserError
+from yolofpn.regular_files import special_kind
 from yolofpn.shipped import find_config
 
 HELD_OUT_SHARE = 0.1
@@ -40,6 +41,8 @@ def recognise(data: str | Path, root: Path | None = None) -> Layout:
     path = find_config(data)
     if path.is_dir():
         return layout_of_folder(path)
+    if kind := special_kind(path):
+        raise UserError(f"{path}: is {kind}: give a file or folder")
     if not path.is_file():
         raise UserError(f"{path}: no such file or folder: give a data YAML such as cfg/data/coco.yaml, or a folder")
     match path.suffix.lower():

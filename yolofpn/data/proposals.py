@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from yolofpn.data.dataset import DetectionDataset, Proposals
 from yolofpn.errors import InputError, UserError
 from yolofpn.reading import ParseError, parse_json, short
+from yolofpn.regular_files import read_whole
 from yolofpn.structures import Target
 
 HOW_TO_WRITE = "evaluate.py --split {split} --save-proposals FILE writes them"  # of any detector
@@ -119,7 +120,7 @@ def _read(path: Path, dataset: DetectionDataset, split: str) -> tuple[NDArray[np
     index_of |= {number: index for index, number in enumerate(ids)}
     collector = _Collector(index_of)
     try:
-        items = parse_json(path.read_bytes(), collector)
+        items = parse_json(read_whole(path), collector)
     except OSError as error:
         remedy = HOW_TO_WRITE.format(split=split)
         raise UserError(f"{path}: {error.strerror}: expected proposals (JSON): {remedy}") from None

@@ -23,6 +23,7 @@ from yolofpn.inference.predictor import Predictor
 from yolofpn.models.two_stage.proposals import PROPOSAL_LIMITS
 from yolofpn.runtimes.network_errors import network_errors
 from yolofpn.structures import Detections, Limits
+from yolofpn.text import bar_stream
 
 SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal that a bar could be drawn on
 
@@ -142,7 +143,8 @@ def _limits(predictor: Predictor, match: ClassMatch, score_thresh: float) -> Lim
 
 def _with_progress(loader: Loader, total: int) -> Iterator[Batch]:
     """The loader's batches, with a bar on a terminal, else with a line from time to time."""
-    with tqdm(total=total, unit="picture", disable=not sys.stderr.isatty(), leave=False) as bar:
+    stream = bar_stream(sys.stderr)
+    with tqdm(total=total, unit="picture", disable=not stream.isatty(), leave=False, file=stream) as bar:
         done, last_line = 0, time.perf_counter()
         for batch in loader:
             yield batch

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from yolofpn.sources.live.capture import Counters
 from yolofpn.sources.resolve import Source
 from yolofpn.structures import Detections, Frame
+from yolofpn.text import bar_stream
 
 PICTURES_BY_LINE = 20
 SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal that a bar could be drawn on
@@ -159,7 +160,8 @@ class Progress:
         self._bar: tqdm[NoReturn] | None = None
         if stream.isatty():
             total = source.frame_count if source else None
-            self._bar = tqdm(total=total, desc=self._name, unit=self._unit, file=stream, dynamic_ncols=True)
+            file = bar_stream(stream)
+            self._bar = tqdm(total=total, desc=self._name, unit=self._unit, file=file, dynamic_ncols=True)
 
     def advance(self, detections: Detections) -> None:
         """One more is done."""

@@ -34,12 +34,15 @@ class CsvSink:
     def write(self, source: SourceInfo, frame: Frame, detections: Detections) -> None:
         """Add the rows of one frame."""
         line = record(frame, detections)
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
+        rows = io.StringIO()
         for found in line["detections"]:
             frame_columns = [line[key] for key in CSV_COLUMNS[:5]]
-            writer.writerow([*frame_columns, *found["box"], found["score"], found["label"], found["name"]])
-        self._file.append(text.getvalue())
+            row = io.StringIO()  # csv puts quotes only around those line breaks that end its rows: here both kinds
+            csv.writer(row, lineterminator="\r\n").writerow(
+                [*frame_columns, *found["box"], found["score"], found["label"], found["name"]]
+            )
+            rows.write(row.getvalue().removesuffix("\r\n") + "\n")
+        self._file.append(rows.getvalue())
 
     def close(self) -> None:
         """Close the file."""

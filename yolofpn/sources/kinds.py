@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,6 +13,7 @@ from typing import Literal
 from yolofpn.data.images import VIDEO_SUFFIXES, is_animated, read_frames, read_image, readable_suffixes
 from yolofpn.errors import InputError, UserError
 from yolofpn.fields import Depth
+from yolofpn.regular_files import special_kind
 from yolofpn.sources.live.camera import connect_camera
 from yolofpn.sources.live.capture import Connect, LiveCapture
 from yolofpn.sources.live.network import connect_stream
@@ -74,7 +74,8 @@ class Source:
 def file_source(path: Path, relative_path: Path, vid_stride: int = 1, depth: Depth = "auto") -> Source:
     """A picture, an animation or a video: by suffix where that is enough, else by what the file holds."""
     name = str(path)
-    if kind := _special_kind(path):
+    if kind := special_kind(path):  # opening it might wait for ever
+        kind += " (cameras: by number)" if kind == "a device" else ""
         return failed_source(name, f"{name}: {kind}, which cannot be read as a source; give a file")
     match _content_of(path):
         case "video":
@@ -150,18 +151,6 @@ def _video_source(target: Path | str, name: str, relative_path: Path, vid_stride
     read = partial(read_video, target, name, vid_stride)
     path = target if isinstance(target, Path) else None
     return Source(name, "video", relative_path, read, path, count and -(-count // vid_stride), fps)
-
-
-def _special_kind(path: Path) -> str | None:
-    """What a path is that is no file: opening it might wait for ever."""
-    try:
-        mode = path.stat().st_mode
-    except (OSError, ValueError):  # told when it is read
-        return None
-    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
-        return None
-    kinds = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISCHR, "a device (cameras: by number)"))
-    return next((kind for is_kind, kind in kinds if is_kind(mode)), "a device")
 
 
 def _content_of(path: Path) -> Literal["picture", "animation", "video"]:

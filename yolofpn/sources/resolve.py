@@ -18,12 +18,12 @@ from pathlib import Path
 from yolofpn.data.images import VIDEO_SUFFIXES, readable_suffixes
 from yolofpn.errors import InputError, UserError
 from yolofpn.fields import Depth
-from yolofpn.reading import ParseError, exists, read_text
+from yolofpn.reading import MAX_FOLDER_DEPTH, ParseError, exists, read_text
 from yolofpn.sources.kinds import Source, camera_source, failed_source, file_source, url_source
 from yolofpn.sources.remote import is_url, shown_url
+from yolofpn.text import from_list_line
 
 __all__ = ["Source", "resolve_sources"]
-DEEPEST = 64  # folders within each other
 
 
 def resolve_sources(specs: Sequence[str], *, vid_stride: int = 1, depth: Depth = "auto") -> Iterator[Source]:
@@ -137,9 +137,10 @@ def _walk(folder: Path, root: Path, reading: _Reading, above: frozenset[tuple[in
             str(folder), f"{folder}: this folder cannot be read ({error.strerror}); check its permissions"
         )
         return
-    if len(above) == DEEPEST:
+    if len(above) == MAX_FOLDER_DEPTH:
         name = _shortened(folder)
-        yield failed_source(name, f"{name}: skipped, folders are nested deeper than {DEEPEST}; name it as a source")
+        reason = f"skipped, folders are nested deeper than {MAX_FOLDER_DEPTH}; name it as a source"
+        yield failed_source(name, f"{name}: {reason}")
         return
     for entry in entries:
         if entry.name.startswith("."):
@@ -179,9 +180,10 @@ def _from_pattern(pattern: str, reading: _Reading) -> Iterator[Source]:
 
 def _from_list(lines: Iterable[str], folder: Path, reading: _Reading) -> Iterator[Source]:
     for line in lines:
-        spec = line.strip()
-        if not spec or spec.startswith("#"):
+        line = line.strip()
+        if not line or line.startswith("#"):
             continue
+        spec = from_list_line(line)
         if spec == "-" or (spec.lower().endswith(".txt") and not is_url(spec)):
             yield failed_source(spec, f"{spec}: a list cannot name another list; name both on the command line")
             continue
@@ -193,7 +195,11 @@ def _from_list(lines: Iterable[str], folder: Path, reading: _Reading) -> Iterato
 def _beside_list(spec: str, folder: Path) -> str:
     """``spec`` as seen from the list's folder if something is there, else as written."""
     there = str(folder / spec)
-    return there if glob.glob(there, recursive=True) or exists(Path(there)) else spec  # noqa: PTH207 as above
+    try:
+        found = exists(Path(there)) or bool(glob.glob(there, recursive=True))  # noqa: PTH207 as above
+    except RecursionError:  # folders nested hundreds deep
+        found = False
+    return there if found else spec
 
 
 def _is_number(spec: str) -> bool:

@@ -20,7 +20,7 @@ from yolofpn.data.sampler import TrainBatchSampler
 from yolofpn.errors import UserError
 from yolofpn.evaluation.metrics import Metrics
 from yolofpn.memory_errors import is_out_of_memory
-from yolofpn.output_files import write_lines
+from yolofpn.output_files import write_list
 from yolofpn.training.checkpoint import BEST, LAST, Progress, RunFacts, save_checkpoint
 from yolofpn.training.distributed import Ranks, from_main, gather, mean_over_ranks, take_from_main
 from yolofpn.training.durations import describe_time
@@ -182,7 +182,7 @@ class Trainer:
         names = sorted(set().union(*gather(own)))
         path = self.run_dir / "bad_batch.txt"
         if self.ranks.is_main:
-            write_lines(path, names)
+            write_list(path, names)
         return UserError(
             f"{what} is not finite at epoch {self.progress.epoch + 1}, step {self.progress.step + 1}; "
             f"the {len(names)} files of this step are listed in {path}\n"

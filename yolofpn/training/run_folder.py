@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from yolofpn.config import Config, dump_config
-from yolofpn.output_files import locked_output, write_errors, write_lines
+from yolofpn.output_files import locked_output, write_errors, write_list
 from yolofpn.sinks.names import next_output_dir
 from yolofpn.training.checkpoint import BEST, LAST, Progress
 from yolofpn.training.plan import RUNS, Plan
@@ -46,7 +46,7 @@ def prepare_run_folder(plan: Plan, config: Config, splits: Splits, locks: ExitSt
         with (run_dir / "command.txt").open("ab" if goes_on else "wb") as file:
             file.write(os.fsencode(shlex.join(["python", *sys.argv]) + "\n"))
     if splits.held_out:
-        write_lines(run_dir / "val.txt", splits.val.paths)
+        write_list(run_dir / "val.txt", splits.val.paths)
     return run_dir
 
 

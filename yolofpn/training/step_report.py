@@ -8,6 +8,7 @@ from typing import Never, TextIO
 
 from tqdm import tqdm
 
+from yolofpn.text import bar_stream
 from yolofpn.training.durations import describe_time
 
 FIRST_LINE_SECONDS = 10.0
@@ -42,8 +43,9 @@ class StepReport:
         if self._stream is not None and self._stream.isatty():
             title = f"epoch {epoch}/{epochs}"
             # mininterval 0: a step is long enough to be shown.
+            file = bar_stream(self._stream)
             bar: tqdm[Never] = tqdm(
-                total=steps, initial=done, desc=title, unit="step", leave=False, mininterval=0, file=self._stream
+                total=steps, initial=done, desc=title, unit="step", leave=False, mininterval=0, file=file
             )
             self._bar = bar
 

@@ -12,13 +12,14 @@ import numpy as np
 
 from yolofpn.data.assemble import BoxRows, Pictures, assemble, image_size_that_fits
 from yolofpn.data.dataset import DetectionDataset, Problem, ProblemKind
-from yolofpn.data.files import Layout, NameFinder, Part
+from yolofpn.data.files import Layout, NameFinder, Part, list_files
 from yolofpn.data.images import image_size
 from yolofpn.data.label_format import DataFiles, has_words
 from yolofpn.data.names import normalise_name
 from yolofpn.data.shapes import NO_BOX, Box, points_box
 from yolofpn.errors import InputError
 from yolofpn.reading import ParseError, as_side, parse_json
+from yolofpn.regular_files import read_whole
 
 _LOOKED_AT = 20  # JSON files of a folder, to see whether they are labelme's
 
@@ -62,7 +63,7 @@ class LabelmeJson:
         taken = set(labels)
         named = {
             path.resolve(): file
-            for file in sorted(folder.rglob("*.json") if folder.is_dir() else ())
+            for file in sorted(path for path in list_files(folder) if path.suffix == ".json")
             if file not in taken and (path := labelme_image(file, self._files.finder)) is not None
         }
         labels = [
@@ -168,7 +169,7 @@ def _shapes(tree: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _parse(path: Path, problems: list[Problem]) -> dict[str, Any] | None:
     try:
-        tree = parse_json(path.read_bytes())
+        tree = parse_json(read_whole(path))
     except FileNotFoundError:
         return None
     except (ParseError, OSError) as error:
