@@ -173,7 +173,7 @@ def locked_output(folder: Path) -> Iterator[None]:
         place = folder / ".lock" if sys.platform == "win32" else folder
         handle = os.open(place, os.O_RDWR | os.O_CREAT if sys.platform == "win32" else os.O_RDONLY)
     try:
-        if not _try_lock(handle):
+        if not _try_lock(handle, folder):
             raise UserError(f"{folder}: another run writes there: wait for its end, or choose another --output")
         _locks.add(handle)
         yield
@@ -183,7 +183,7 @@ def locked_output(folder: Path) -> Iterator[None]:
             os.close(handle)
 
 
-def _try_lock(handle: int) -> bool:
+def _try_lock(handle: int, folder: Path) -> bool:
     try:
         if sys.platform == "win32":
             import msvcrt
@@ -194,5 +194,8 @@ def _try_lock(handle: int) -> bool:
 
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK)  # others: no locks on this disk
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK):
+            return False
+        reason = error.strerror or error
+        print(f"warning: {folder}: its disk has no locks ({reason}): let no other run write there", file=sys.stderr)
     return True

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -54,6 +56,39 @@ def test_a_lock_ends_with_its_run(tmp_path: Path) -> None:
         pass
     if sys.platform != "win32":
         assert list(tmp_path.iterdir()) == []
+
+
+def test_two_processes_never_hold_one_folder(tmp_path: Path) -> None:
+    """The lock of a process that is killed is free at once."""
+    program = (
+        "import sys, time; from pathlib import Path; from yolofpn.output_files import locked_output\n"
+        "with locked_output(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, tmp_path], stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout is not None and other.stdout.readline() == "held\n"
+            with pytest.raises(UserError, match="another run"), locked_output(tmp_path):
+                pass
+        finally:
+            other.kill()
+        other.wait()
+        with locked_output(tmp_path):
+            pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="flock is POSIX's")
+def test_a_disk_without_locks_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", none)
+    with locked_output(tmp_path):
+        pass
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1
+    assert str(tmp_path) in printed and "no locks" in printed
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows limits no file's size")

@@ -242,7 +242,7 @@ def test_headers_are_bounded_however_they_arrive(port: int) -> None:
 
 def test_faults_of_clients_are_one_line_a_minute_and_others_all() -> None:
     now = 0.0
-    lines = FewLines(lambda: now)
+    lines = FewLines(60.0, lambda: now)
 
     def logged(text: str) -> bool:
         return lines.filter(logging.makeLogRecord({"msg": text}))

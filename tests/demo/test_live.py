@@ -19,11 +19,10 @@ from tests.demo.serving import Client, demo_server, look, png
 from tests.inference.live_fakes import until
 from tests.tiny_detector import BLACK, GREEN, RED, quarters
 from tests.videos import write_video
-from yolofpn.demo import live, serve
+from yolofpn.demo import live
 from yolofpn.demo.answers import FAULT, detect
 from yolofpn.demo.cameras import Camera, open_cameras
-from yolofpn.demo.limits import ConnectionLimits, Limits
-from yolofpn.demo.serve import PONG_SECONDS
+from yolofpn.demo.limits import ConnectionLimits, Limits, WorkLimits
 from yolofpn.errors import InputError, UserError
 
 RED_AND_GREEN = png(quarters(RED, BLACK, BLACK, GREEN))
@@ -143,12 +142,14 @@ def number_of(camera: Camera) -> int:
         return 0
 
 
-def test_a_silent_camera_is_told(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "FRAME_SECONDS", 1.0)
-    with client.live("?camera=0") as socket:
-        with monkeypatch.context() as silence:
-            silence.setattr(Camera, "newer", lambda *_: None)
-            assert look(socket)[0] == {"error": "street.mp4: no picture for 1 s"}
+def test_a_silent_camera_is_told(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = write_video(tmp_path / "street.mp4", [quarters(RED)] * 5)
+    limits = Limits(work=WorkLimits(camera_seconds=1.0))
+    newer = Camera.newer
+    with demo_server([tiny], sources=[str(clip)], limits=limits) as port, Client(port).live("?camera=0") as socket:
+        monkeypatch.setattr(Camera, "newer", lambda *_: None)
+        assert look(socket)[0] == {"error": "street.mp4: no picture for 1 s"}
+        monkeypatch.setattr(Camera, "newer", newer)
         assert look(socket)[0]["detections"]
 
 
@@ -192,10 +193,9 @@ def test_a_fault_in_the_program_is_told_and_the_picture_goes_on(
 
 
 @pytest.fixture
-def pinging_port(request: pytest.FixtureRequest, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    monkeypatch.setattr(serve, "PING_SECONDS", 0.05)
-    monkeypatch.setattr(serve, "PONG_SECONDS", request.param)
-    with demo_server([tiny]) as port:
+def pinging_port(request: pytest.FixtureRequest, tiny: Path) -> Iterator[int]:
+    limits = Limits(connection=ConnectionLimits(ping_seconds=0.05, pong_seconds=request.param))
+    with demo_server([tiny], limits=limits) as port:
         yield port
 
 
@@ -215,7 +215,8 @@ def test_a_long_turn_does_not_end_the_connection(pinging_port: int, monkeypatch:
         socket.send("{}")
         assert isinstance(socket.recv(timeout=60), bytes)
         assert look(socket, RED_AND_GREEN)[0]["detections"]
-    assert serve.PONG_SECONDS < live.FRAME_SECONDS < PONG_SECONDS / 2, "a silent camera is no vanished page"
+    limits = Limits()
+    assert limits.work.camera_seconds < limits.connection.pong_seconds / 2, "a silent camera is no vanished page"
 
 
 @pytest.mark.parametrize("pinging_port", [0.5], indirect=True)

@@ -70,12 +70,12 @@ def test_only_a_key_that_was_given_out_is_a_session() -> None:
     ],
 )
 def test_the_cookie_is_found(headers: list[str], value: str) -> None:
-    assert read_cookie(headers, "yolo") == value
+    assert read_cookie(headers, "yolo", 8192) == value
 
 
 def test_cookies_are_read_in_no_time() -> None:
     start = time.process_time()
-    read_cookie(['a="' + "\\a" * 100_000] * 10, "yolo")
+    read_cookie(['a="' + "\\a" * 100_000] * 10, "yolo", 8192)
     assert time.process_time() - start < 1
 
 

@@ -8,6 +8,7 @@ import pytest
 from tests.tiny_detector import RED, quarters, write_tiny
 from yolofpn.cli import export
 from yolofpn.demo import shelf as shelf_module
+from yolofpn.demo.limits import WorkLimits
 from yolofpn.demo.settings import Settings
 from yolofpn.demo.shelf import Shelf
 from yolofpn.errors import InputError, UserError
@@ -83,6 +84,6 @@ def test_weights_not_used_lately_leave_the_memory_and_come_back(tmp_path: Path, 
     assert len({choice.title for choice in shelf.choices()}) == 5
     for key in "01234":
         shelf.predictor(Settings(weights=key))
-    assert len(shelf._loaded) == shelf_module.MOST_LOADED
+    assert len(shelf._loaded) == WorkLimits().loaded_weights
     assert {key for key, _ in shelf._predictors} == set(shelf._loaded)
     assert shelf.predictor(Settings(weights="0")).names == ("red", "potted plant")

@@ -141,7 +141,7 @@ class AuthMiddleware:
         return JSONResponse({"error": "log in first: reload the page"}, 401)
 
     def _session(self, headers: Headers) -> str | None:
-        key = read_cookie(headers.getlist("cookie"), self._cookie)
+        key = read_cookie(headers.getlist("cookie"), self._cookie, self._limits.cookie_chars)
         return key if key and self._sessions.use(key) else None
 
     async def _log_in(self, request: Request, address: str) -> Response:

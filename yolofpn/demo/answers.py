@@ -15,7 +15,6 @@ from yolofpn.inference.predictor import Predictor
 from yolofpn.sinks.records import record
 from yolofpn.structures import Detections, Frame, Image
 
-LARGEST_SHOWN = 1600  # pixels of the longer side of a picture that goes back to the browser
 FAULT = "something went wrong here; the server's log says what"  # of what is no user's mistake
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 85]
 
@@ -38,10 +37,10 @@ def describe(frame: Frame, found: Detections, seconds: float) -> dict[str, Any]:
     return {**record(frame, found), "milliseconds": round(seconds * 1000, 1)}
 
 
-def drawn_jpeg(image: Image, found: Detections) -> bytes:
-    """The picture with its boxes, shrunk to ``LARGEST_SHOWN`` first, so that lines and letters keep their size."""
+def drawn_jpeg(image: Image, found: Detections, most_side: int) -> bytes:
+    """The image with its boxes, shrunk to ``most_side`` pixels first, so that lines and letters keep their size."""
     height, width = image.shape[:2]
-    scale = min(1.0, LARGEST_SHOWN / max(height, width))
+    scale = min(1.0, most_side / max(height, width))
     if scale < 1:
         size = max(1, round(width * scale)), max(1, round(height * scale))
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(image.dtype, copy=False)

@@ -37,8 +37,6 @@ from yolofpn.errors import InputError, UserError
 from yolofpn.inference.predictor import Predictor
 
 STATIC = Path(__file__).parent / "static"
-SWEEP_SECONDS = 30.0  # between two looks for what nobody asks for any more
-FILE_THREADS = 4  # that read the files of answers
 
 
 class Page:
@@ -81,7 +79,7 @@ class Page:
 
     @asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
-        anyio.to_thread.current_default_thread_limiter().total_tokens = FILE_THREADS
+        anyio.to_thread.current_default_thread_limiter().total_tokens = self._limits.work.file_threads
         with tempfile.TemporaryDirectory(prefix="yolofpn-demo-", ignore_cleanup_errors=True) as folder:
             self._folder = Path(folder)
             sweeper = asyncio.create_task(self._sweep())
@@ -95,7 +93,7 @@ class Page:
 
     async def _sweep(self) -> None:
         while True:
-            await asyncio.sleep(SWEEP_SECONDS)
+            await asyncio.sleep(self._limits.work.sweep_seconds)
             self._videos.drop_forgotten()
             await self._workers.run(give_back_memory)
 
@@ -163,7 +161,7 @@ class Page:
             found, seconds = await asyncio.wrap_future(
                 self._queue.submit(request.scope["client_id"], partial(detect, predictor, frame.image))
             )
-            jpeg = await self._workers.run(drawn_jpeg, frame.image, found)
+            jpeg = await self._workers.run(drawn_jpeg, frame.image, found, self._limits.settings.shown_side)
         return {"found": describe(frame, found, seconds), "picture": as_data_url(jpeg)}
 
     async def _video_status(self, request: Request) -> Response:

@@ -11,11 +11,11 @@ from itertools import islice
 from threading import Condition, Thread
 
 from yolofpn.demo.answers import FAULT
+from yolofpn.demo.limits import WorkLimits
 from yolofpn.errors import InputError, UserError
 from yolofpn.sources.resolve import Source, resolve_sources
 from yolofpn.structures import Frame
 
-MOST_SOURCES = 32
 _RETRY_SECONDS = 2.0  # between attempts to open a source that failed
 
 
@@ -102,17 +102,17 @@ class Camera:
             return self._viewers > 0
 
 
-def open_cameras(specs: Sequence[str]) -> list[Camera]:
+def open_cameras(specs: Sequence[str], most: int = WorkLimits.cameras) -> list[Camera]:
     """One camera for each source that ``specs`` name.
 
     Raises:
-        UserError: one of them is not there, or there are more than ``MOST_SOURCES``.
+        UserError: one of them is not there, or there are more than ``most``.
     """
     if not specs:
         return []
-    sources = list(islice(resolve_sources(specs), MOST_SOURCES + 1))
-    if len(sources) > MOST_SOURCES:
-        raise UserError(f"--source names more than {MOST_SOURCES} sources: name cameras, streams or single videos")
+    sources = list(islice(resolve_sources(specs), most + 1))
+    if len(sources) > most:
+        raise UserError(f"--source names more than {most} sources: name cameras, streams or single videos")
     for source in sources:
         if source.kind == "failed":
             next(source.frames())  # raises what is wrong with it

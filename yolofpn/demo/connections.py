@@ -18,7 +18,6 @@ from yolofpn.demo.limits import ConnectionLimits
 from yolofpn.demo.sessions import address_key
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
-TOLD_EVERY = 60.0  # seconds between two lines about the same fault of clients
 _ACCEPTED_AT_ONCE = 64  # before other connections get their turn
 _FILES_BESIDE = 100  # that the process needs for weights, videos and libraries
 
@@ -41,7 +40,8 @@ class BoundedListener(socket.socket):
         self._proxies = proxies
         self._connections: list[tuple[str, socket.socket]] = []
         self._refused = 0
-        self._told = -TOLD_EVERY
+        self._log_seconds = limits.log_seconds
+        self._told = -limits.log_seconds
 
     def accept(self) -> tuple[socket.socket, Any]:
         """The next connection within the limits.
@@ -69,7 +69,7 @@ class BoundedListener(socket.socket):
 
     def _tell_refused(self) -> None:
         self._refused += 1
-        if time.monotonic() - self._told >= TOLD_EVERY:
+        if time.monotonic() - self._told >= self._log_seconds:
             logger.warning(
                 "%d connections refused: more than %d in all, or %d of one address",
                 self._refused,
@@ -90,12 +90,20 @@ def is_proxy(host: str, proxies: Sequence[Network]) -> bool:
 
 
 class EventLoop(asyncio.SelectorEventLoop):
-    """asyncio's own, on every system the one that takes connections from ``BoundedListener.accept``."""
+    """asyncio's own, on every system the one that takes connections from ``BoundedListener.accept``.
+
+    Args:
+        limits: of connections.
+    """
+
+    def __init__(self, limits: ConnectionLimits) -> None:
+        super().__init__()
+        self._limits = limits
 
     async def create_server(self, *arguments: Any, **options: Any) -> asyncio.Server:  # noqa: ANN401
         """As everywhere, but a TLS handshake has to be done in time."""
         if options.get("ssl") is not None:
-            options["ssl_handshake_timeout"] = ConnectionLimits().head_seconds
+            options["ssl_handshake_timeout"] = self._limits.head_seconds
         return await super().create_server(*arguments, **options)
 
 
@@ -245,8 +253,9 @@ class FewLines(logging.Filter):
         "opening handshake",
     )
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
+        self._seconds = seconds
         self._clock = clock
         self._told: dict[str, float] = {}
 
@@ -259,7 +268,7 @@ class FewLines(logging.Filter):
             return True
         record.exc_info = record.exc_text = None
         now = self._clock()
-        if now - self._told.get(fault, -TOLD_EVERY) < TOLD_EVERY:
+        if now - self._told.get(fault, -self._seconds) < self._seconds:
             return False
         self._told[fault] = now
         return True

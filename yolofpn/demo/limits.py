@@ -42,6 +42,7 @@ class SettingLimits:
         classes: that can be asked for.
         class_name: characters of each.
         text: characters of all settings together, before they are read.
+        shown_side: longer side of an annotated image that goes back to the browser, in pixels; larger ones are shrunk.
     """
 
     img_size: int = 1280
@@ -49,6 +50,7 @@ class SettingLimits:
     classes: int = 2000
     class_name: int = 200
     text: int = 65_536
+    shown_side: int = 1600
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,13 @@ class WorkLimits:
         kept_videos: on the server's disk.
         message_bytes: of one message of a page with a moving image.
         webcam_pixels: of a webcam frame.
+        cameras: of the server, that its sources name.
+        camera_seconds: that one of them may be silent.
+        forgotten_seconds: without a question about a video, after which it is removed: its page was closed.
+        sweep_seconds: between two looks for those.
+        loaded_weights: that stay in memory.
+        predictors: of these weights, for different image sizes.
+        file_threads: that read the files of answers.
     """
 
     threads: int = 4
@@ -82,6 +91,13 @@ class WorkLimits:
     kept_videos: int = 32
     message_bytes: int = 4 * MIB
     webcam_pixels: int = 4_000_000
+    cameras: int = 32
+    camera_seconds: float = 20.0
+    forgotten_seconds: float = 300.0
+    sweep_seconds: float = 30.0
+    loaded_weights: int = 3
+    predictors: int = 8
+    file_threads: int = 4
 
 
 @dataclass(frozen=True)
@@ -98,6 +114,12 @@ class ConnectionLimits:
         viewer_idle_seconds: that a page with a moving image may ask for nothing.
         form_bytes: of a log-in form.
         form_seconds: that sending it may take.
+        cookie_chars: of a Cookie header that are looked at; those of other ports of a computer come along.
+        ping_seconds: between two looks whether a page with a moving image is still there.
+        pong_seconds: that it may take to answer; busy computers are late, and once a page has sent settings while it
+            waits for its image its answer is not even read before that image is done.
+        goodbye_seconds: that open connections may take when the server ends.
+        log_seconds: between two lines about the same fault of clients.
     """
 
     connections: int = 256
@@ -109,6 +131,11 @@ class ConnectionLimits:
     viewer_idle_seconds: float = 900.0
     form_bytes: int = 4096
     form_seconds: float = 10.0
+    cookie_chars: int = 8192
+    ping_seconds: float = 20.0
+    pong_seconds: float = 120.0
+    goodbye_seconds: int = 3
+    log_seconds: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -121,6 +148,7 @@ class SessionLimits:
         idle_seconds: without a request, after which a session ends.
         seconds: after which it ends in any case.
         wrong_password_seconds: that an address waits after a wrong password before it may try again.
+        password_chars: of the shortest password.
     """
 
     sessions: int = 10_000
@@ -128,6 +156,7 @@ class SessionLimits:
     idle_seconds: float = 12 * 3600.0
     seconds: float = 7 * 24 * 3600.0
     wrong_password_seconds: float = 1.0
+    password_chars: int = 8
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,6 @@ from yolofpn.errors import InputError, UserError
 from yolofpn.inference.predictor import Predictor
 from yolofpn.structures import Frame
 
-FRAME_SECONDS = 20.0  # that a camera of the server may be silent
 LOOK_EVERY = 0.015  # seconds; pages that wait for a camera must not fill the threads that decode for others
 _FORMATS = frozenset({"JPEG", "PNG", "WEBP"})
 
@@ -114,14 +113,15 @@ class Viewer:
     async def _found(self, predictor: Predictor, frame: Frame) -> bytes:
         job = self._queue.submit(self._client, partial(detect, predictor, frame.image))
         found, seconds = await asyncio.wrap_future(job)
-        jpeg = await self._workers.run(drawn_jpeg, frame.image, found)
+        jpeg = await self._workers.run(drawn_jpeg, frame.image, found, self._limits.settings.shown_side)
         return pack(describe(frame, found, seconds), jpeg)
 
     async def _newest(self, camera: Camera) -> Frame:
-        deadline = time.monotonic() + FRAME_SECONDS
+        patience = self._limits.work.camera_seconds
+        deadline = time.monotonic() + patience
         while (newer := camera.newer(self._index)) is None:
             if time.monotonic() > deadline:
-                raise InputError(f"{camera.name}: no picture for {FRAME_SECONDS:.0f} s")
+                raise InputError(f"{camera.name}: no picture for {patience:.0f} s")
             await asyncio.sleep(LOOK_EVERY)
         self._index, frame = newer
         return frame

@@ -19,19 +19,12 @@ from PIL import AvifImagePlugin
 from yolofpn.demo.access import AuthMiddleware, is_loopback
 from yolofpn.demo.app import Page
 from yolofpn.demo.cameras import open_cameras
-from yolofpn.demo.connections import BoundedListener, FewLines, HttpProtocol, Network, WebSocketProtocol
+from yolofpn.demo.connections import BoundedListener, EventLoop, FewLines, HttpProtocol, Network, WebSocketProtocol
 from yolofpn.demo.limits import Limits
 from yolofpn.demo.memory import keep_memory_small
 from yolofpn.demo.settings import Settings
 from yolofpn.demo.shelf import Shelf
 from yolofpn.errors import UserError
-
-SHORTEST_PASSWORD = 8
-PING_SECONDS = 20.0  # between two looks whether a page with a moving picture is still there
-# That it may take to answer: busy computers are late, and once a page has sent settings while it waits for its picture
-# its answer is not even read before that picture is done.
-PONG_SECONDS = 120.0
-GOODBYE_SECONDS = 3  # that open connections may take to end
 
 
 @dataclass(frozen=True)
@@ -55,17 +48,19 @@ def serve(options: DemoOptions) -> int:
     Raises:
         UserError: the weights are missing, a source is not there, the password is too short, the port is taken.
     """
-    if options.password is not None and len(options.password) < SHORTEST_PASSWORD:
-        raise UserError(f"the password is shorter than {SHORTEST_PASSWORD} characters: choose a longer one")
+    limits = Limits()
+    least = limits.session.password_chars
+    if options.password is not None and len(options.password) < least:
+        raise UserError(f"the password is shorter than {least} characters: choose a longer one")
     if options.tls_cert is not None:
         _check_certificate(options.tls_cert, options.tls_key)
     keep_memory_small()
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # of each image that is open; the pool has threads for several images
-    shelf = Shelf(options.weights, device=options.device)
+    shelf = Shelf(options.weights, device=options.device, limits=limits.work)
     shelf.predictor(Settings())  # bad weights are told now, and not to the first visitor
-    page = Page(shelf, open_cameras(options.source))
+    page = Page(shelf, open_cameras(options.source, limits.work.cameras), limits)
     local_only = is_loopback(options.host)
-    with listen(options.host, options.port, proxies=options.trusted_proxy) as listener:
+    with listen(options.host, options.port, proxies=options.trusted_proxy, limits=limits) as listener:
         port = listener.getsockname()[1]
         app = AuthMiddleware(
             page.app(),
@@ -74,8 +69,9 @@ def serve(options: DemoOptions) -> int:
             secure=options.tls_cert is not None,
             port=port,
             behind_proxy=bool(options.trusted_proxy),
+            limits=limits,
         )
-        config = server_config(app, options.tls_cert, options.tls_key, proxies=options.trusted_proxy)
+        config = server_config(app, options.tls_cert, options.tls_key, proxies=options.trusted_proxy, limits=limits)
         gc.collect()
         gc.freeze()  # what is loaded now stays: it need not be looked through again and again
         _announce(options, port, local_only)
@@ -96,8 +92,8 @@ def server_config(
     limits = limits or Limits()
     config = uvicorn.Config(
         app,
-        loop="yolofpn.demo.connections:EventLoop",
-        http=partial(HttpProtocol, limits.connection),  # type: ignore[arg-type]  # called, and no more
+        loop=partial(EventLoop, limits.connection),  # type: ignore[arg-type]  # called, and no more
+        http=partial(HttpProtocol, limits.connection),  # type: ignore[arg-type]
         ws=partial(WebSocketProtocol, limits.connection),  # type: ignore[arg-type]
         log_level="warning",
         access_log=False,
@@ -107,14 +103,14 @@ def server_config(
         h11_max_incomplete_event_size=limits.connection.head_bytes,
         timeout_keep_alive=limits.connection.idle_seconds,
         ws_max_size=limits.work.message_bytes,
-        ws_ping_interval=PING_SECONDS,
-        ws_ping_timeout=PONG_SECONDS,
+        ws_ping_interval=limits.connection.ping_seconds,
+        ws_ping_timeout=limits.connection.pong_seconds,
         ws_per_message_deflate=False,
-        timeout_graceful_shutdown=GOODBYE_SECONDS,
+        timeout_graceful_shutdown=limits.connection.goodbye_seconds,
         ssl_certfile=tls_cert,
         ssl_keyfile=tls_key,
     )
-    logging.getLogger("uvicorn.error").addFilter(FewLines())
+    logging.getLogger("uvicorn.error").addFilter(FewLines(limits.connection.log_seconds))
     return config
 
 

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 
 from yolofpn.demo.limits import SessionLimits
 
-_LONGEST_COOKIE = 8192  # characters of all cookies together; those of other ports of a computer come along
-
 
 @dataclass
 class _Session:
@@ -71,17 +69,18 @@ class Sessions:
         return len(self._sessions)
 
 
-def read_cookie(headers: Iterable[str], name: str) -> str:
+def read_cookie(headers: Iterable[str], name: str, most_chars: int) -> str:
     """The value of a cookie, empty if it is not there.
 
     ``http.cookies`` is not used: before Python 3.11.10 its time grows with the square of a hostile header's length.
 
     Args:
-        headers: the values of all ``Cookie`` headers of a request; what is too long is ignored.
+        headers: the values of all ``Cookie`` headers of a request.
         name: of the cookie.
+        most_chars: of a header; what lies behind is ignored.
     """
     for header in headers:
-        for part in header[:_LONGEST_COOKIE].split(";"):
+        for part in header[:most_chars].split(";"):
             key, _, value = part.strip().partition("=")
             if key == name:
                 return value

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
+from yolofpn.demo.limits import WorkLimits
 from yolofpn.demo.settings import Settings
 from yolofpn.errors import InputError, UserError
 from yolofpn.inference.load import LoadedDetector, load_for_inference
@@ -17,9 +18,6 @@ from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.selection import choose_limits
 from yolofpn.shipped import default_weights
 from yolofpn.weights import RUN_WEIGHTS
-
-MOST_LOADED = 3  # weights that stay in memory
-MOST_PREDICTORS = 8  # of these weights, in different image sizes
 
 
 @dataclass(frozen=True)
@@ -38,12 +36,21 @@ class Shelf:
         given: weights of the command line; the first is what the page starts with. Without any it is the default.
         runs: the folder where training leaves its runs, which may grow meanwhile.
         device: where detectors run.
+        limits: of what stays in memory.
 
     Raises:
         UserError: no weights are given, and there is no default.
     """
 
-    def __init__(self, given: Sequence[str], *, runs: Path = Path("runs/train"), device: str = "auto") -> None:
+    def __init__(
+        self,
+        given: Sequence[str],
+        *,
+        runs: Path = Path("runs/train"),
+        device: str = "auto",
+        limits: WorkLimits | None = None,
+    ) -> None:
+        self._limits = limits or WorkLimits()
         self._runs = runs
         self._device = device
         self._choices: dict[str, Choice] = {}
@@ -105,7 +112,7 @@ class Shelf:
             predictor = Predictor(loaded.detector, loaded.metadata, img_size=img_size, device=self._device)
         with self._lock:
             self._predictors[choice.key, img_size] = predictor
-            if len(self._predictors) > MOST_PREDICTORS:
+            if len(self._predictors) > self._limits.predictors:
                 self._predictors.popitem(last=False)
         return predictor
 
@@ -118,7 +125,7 @@ class Shelf:
             loaded = load_for_inference(choice.spec)
         with self._lock:
             self._loaded[choice.key] = loaded
-            while len(self._loaded) > MOST_LOADED:
+            while len(self._loaded) > self._limits.loaded_weights:
                 self._forget(next(iter(self._loaded)))
         return loaded
 

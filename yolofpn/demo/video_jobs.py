@@ -23,8 +23,6 @@ from yolofpn.inference.predictor import Predictor
 from yolofpn.structures import Detections, Frame
 from yolofpn.video.writer import VideoWriter
 
-FORGOTTEN_AFTER = 300.0  # seconds without a question about it: its page was closed
-
 
 class VideoJob:
     """One upload and its results, in a folder of its own.
@@ -208,7 +206,7 @@ class VideoJobs:
 
     def drop_forgotten(self) -> None:
         """Stop and remove the videos that nobody asks for any more."""
-        limit = time.monotonic() - FORGOTTEN_AFTER
+        limit = time.monotonic() - self._limits.work.forgotten_seconds
         self._drop(lambda job: job.asked < limit)
 
     async def __aenter__(self) -> VideoJobs:

@@ -74,12 +74,23 @@ def _open(url: str, name: str, patience: Patience) -> Iterator[tuple[InputContai
             if mjpeg is None:
                 stream = av.open(url, options=options, metadata_errors="replace", timeout=timeouts)
                 opened: tuple[InputContainer, Body | None] = stack.enter_context(stream), None
+                _refuse_unbounded(opened[0])
             else:
                 opened = mjpeg
         except Exception as error:  # PyAV raises more than its own kinds
             hint = f"check the address{password_hint(url)}"
             raise InputError(f"{name}: cannot be opened as a video ({reason_of(error)}); {hint}") from None
         yield opened
+
+
+def _refuse_unbounded(container: InputContainer) -> None:
+    """FFmpeg takes frames of any number of bytes from a multipart answer; ``open_mjpeg`` has a limit.
+
+    Raises:
+        InputError: the answer is one all the same: it came the second time, or under the name of another format.
+    """
+    if "mpjpeg" in container.format.name.split(","):
+        raise InputError("MJPEG where another format was expected: give an address that always sends it")
 
 
 def _video_of(container: InputContainer, name: str) -> VideoStream:
