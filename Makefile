@@ -2,14 +2,18 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: detect test lint type docs
+.PHONY: detect test test-fast lint type docs
 
 detect: .venv/.runtime
 	$(BIN)/python detect.py
 
 # Two processes with one thread each: the networks in the tests are too small for more.
 test: lint type
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+# Without the tests that train, convert, start processes or take a second.
+test-fast: .venv/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" -q
 
 lint: .venv/.dev
 	$(BIN)/ruff format --check .

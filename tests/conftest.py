@@ -10,15 +10,17 @@ from pathlib import Path
 import cv2
 import pytest
 from hypothesis import settings
+from matplotlib.figure import Figure
 
 from tests.machine import small_disk, virtual_display
+from tests.plots import SAVE_FIGURE, save_blank
 from tests.tiny_detector import RED, quarters, write_tiny
 from tests.videos import shades, write_video
 
 __all__ = ["small_disk", "virtual_display"]  # fixtures
 
 # A busy machine makes single examples slow; how long one takes says nothing of whether it is right.
-settings.register_profile("yolofpn", deadline=None)
+settings.register_profile("yolofpn", deadline=None, max_examples=50)
 settings.load_profile("yolofpn")
 
 
@@ -33,6 +35,20 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("YOLOFPN_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def blank_plots() -> Iterator[None]:
+    """No test waits for curves that it does not look at."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", save_blank)
+        yield
+
+
+@pytest.fixture
+def drawn_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that look at them."""
+    monkeypatch.setattr(Figure, "savefig", SAVE_FIGURE)
 
 
 @pytest.fixture(scope="session")

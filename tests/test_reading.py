@@ -50,6 +50,7 @@ def test_whatever_the_yaml_parser_raises_is_a_parse_error(text: str) -> None:
     assert len(str(error.value)) < 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["[" * 3000, "- " * 3000, "{a: " * 3000, "? " * 3000])
 def test_deep_yaml_is_refused_at_its_line(text: str) -> None:
     with pytest.raises(ParseError, match="deeper") as error:

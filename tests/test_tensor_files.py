@@ -56,6 +56,7 @@ def test_a_tensor_larger_than_its_file_is_refused(tmp_path: Path, old: bool) -> 
         read_pickle(path)
 
 
+@pytest.mark.slow
 def test_a_long_list_of_nothing_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.pt", {"a": list(range(1_500_000))})
     with pytest.raises(ParseError, match="far more"):

@@ -18,6 +18,8 @@ from yolofpn.training.distributed import Ranks
 from yolofpn.training.validation import Validation
 from yolofpn.weights import build_detector, save_weights
 
+pytestmark = pytest.mark.slow
+
 MODEL = ModelConfig.model_validate(
     {
         "backbone": {"type": "darknet", "width": 0.0625, "depth": 0.1},

@@ -21,6 +21,8 @@ from yolofpn.models.build import build_model
 from yolofpn.models.two_stage.faster_rcnn import FasterRCNN
 from yolofpn.weights import load_weights, save_weights
 
+pytestmark = pytest.mark.slow
+
 HEAD = """{type: rcnn, channels: 8, anchors: {sizes: [[16], [32], [64]]}, rpn: {post_nms_top_n: [50, 50]},
     roi: {width: 16}}"""
 CFG = f"""
@@ -89,7 +91,7 @@ def test_detect_on_a_picture_and_a_video(
     ("words", "tolerance"),
     [
         (("--backend", "torch", "--precision", "bf16"), 0.05),
-        pytest.param(("--backend", "openvino"), 0.05, marks=pytest.mark.slow),
+        pytest.param(("--backend", "openvino"), 0.05),
     ],
     ids=["bf16", "openvino"],
 )

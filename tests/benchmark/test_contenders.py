@@ -15,6 +15,8 @@ from yolofpn.errors import UserError
 from yolofpn.inference.predictor import Predictor, load_detector
 from yolofpn.runtimes.backend import Wait
 
+pytestmark = pytest.mark.slow
+
 PICTURES = [quarters(RED, GREEN), quarters(GREEN, GREEN, RED, height=96, width=96)]
 
 

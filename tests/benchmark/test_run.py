@@ -20,6 +20,8 @@ from yolofpn.benchmark.stages import DECODE, DRAW, ENCODE, JSON, Stages
 from yolofpn.cli.benchmark import build_parser, main
 from yolofpn.cli.evaluate import main as evaluate
 
+pytestmark = pytest.mark.slow
+
 TORCH = ("--backend", "torch", "--precision", "fp32", "--device", "cpu", "--rounds", "1")
 
 
@@ -111,6 +113,7 @@ def test_tables_are_printed_and_printed_again(
     assert outcome.out.endswith("\n" + again.out)
 
 
+@pytest.mark.usefixtures("drawn_plots")
 def test_ap_is_that_of_evaluate_and_is_plotted(
     finder: Path, scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,8 @@ from yolofpn.data.loader import Batch, Loader
 from yolofpn.data.sampler import TrainBatchSampler
 from yolofpn.data.training_samples import TrainingSamples
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:

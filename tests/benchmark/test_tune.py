@@ -20,6 +20,8 @@ from yolofpn.cli import tune
 from yolofpn.runtimes.build import BackendBuilder
 from yolofpn.weights import save_weights
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:

@@ -150,6 +150,7 @@ def test_detectors_and_damaged_weights_are_refused(
     assert classify(capsys, "x.png", "--weights", "missing.weights").code == 2
 
 
+@pytest.mark.slow
 def test_darknet19_is_recognised_by_its_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.manual_seed(0)
     model = DarknetClassifier(Darknet19(norm_eps=1e-6))

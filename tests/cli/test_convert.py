@@ -48,6 +48,7 @@ def convert(*arguments: str | Path) -> int:
     return main([str(argument) for argument in arguments])
 
 
+@pytest.mark.slow
 def test_there_and_back(yolov3: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     there, back = tmp_path / "there.safetensors", tmp_path / "back.weights"
     assert convert(yolov3, there) == 0
@@ -56,6 +57,7 @@ def test_there_and_back(yolov3: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert back.read_bytes() == yolov3.read_bytes()
 
 
+@pytest.mark.slow
 def test_there_and_back_through_the_native_model(yolov3: Path, quarter_yaml: Path, tmp_path: Path) -> None:
     there, back = tmp_path / "native.safetensors", tmp_path / "back.weights"
     assert convert(yolov3, there, "--cfg", quarter_yaml) == 0
@@ -67,6 +69,7 @@ def test_there_and_back_through_the_native_model(yolov3: Path, quarter_yaml: Pat
     assert back.read_bytes() == yolov3.read_bytes()
 
 
+@pytest.mark.slow
 def test_the_native_model_gives_the_same_output(yolov3: Path, quarter_yaml: Path, tmp_path: Path) -> None:
     path = tmp_path / "native.safetensors"
     assert convert(yolov3, path, "--cfg", quarter_yaml) == 0
@@ -77,6 +80,7 @@ def test_the_native_model_gives_the_same_output(yolov3: Path, quarter_yaml: Path
         torch.testing.assert_close(own, other, rtol=0, atol=1e-5 * float(other.abs().max()))
 
 
+@pytest.mark.slow
 def test_half_of_the_space_and_a_card(
     yolov3: Path, quarter_yaml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,6 +16,8 @@ from tests.tiny_detector import write_tiny
 from yolofpn.cli.demo import main
 from yolofpn.demo.access import is_loopback
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:

@@ -25,6 +25,8 @@ from yolofpn.runtimes.parity import Parity
 from yolofpn.structures import Image
 from yolofpn.weights import load_weights, save_weights
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -245,10 +247,15 @@ def test_graphs_that_are_not_what_they_say_are_refused(
 
 
 @pytest.mark.parametrize("kind", ["onnx", "openvino"])
-def test_a_full_disk_leaves_nothing_half(weights: Path, tmp_path: Path, kind: str, capsys: Any) -> None:
+def test_a_full_disk_leaves_nothing_half(
+    weights: Path, graphs: dict[str, Path], tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
     output = tmp_path / "out" / ("x.onnx" if kind == "onnx" else "x.xml")
+    monkeypatch.setattr(convert, "to_onnx", lambda *_: import_extra("onnx").load(graphs["onnx"]))
+    monkeypatch.setattr(convert, "to_openvino", lambda *_: import_extra("openvino").Core().read_model(graphs[kind]))
+    batch = ["--batch", "2"] if kind == "onnx" else []
     with room_for(100_000):
-        outcome = call(main, capsys, "--weights", weights, "--format", kind, output)
+        outcome = call(main, capsys, "--weights", weights, "--format", kind, *batch, output)
     assert outcome.code == 2
     assert f"{output}: cannot be written" in outcome.err and len(outcome.err.splitlines()) <= 2
     assert list((tmp_path / "out").iterdir()) == []

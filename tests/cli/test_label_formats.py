@@ -427,6 +427,7 @@ def test_heic_is_read_where_pillow_heif_is_installed(
     assert "not read" not in outcome.out
 
 
+@pytest.mark.slow
 def test_one_image_trains_to_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = beside(tmp_path / "data", [INSIDE], scenes.voc("devkit", INCLUSIVE))
     write_cfg(tmp_path)
@@ -438,6 +439,7 @@ def test_one_image_trains_to_the_end(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert call(yolofpn, capsys, "check", data).out.splitlines()[-1] == "no problems found"
 
 
+@pytest.mark.slow
 def test_training_says_how_labels_were_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = beside(tmp_path / "data", BOTH, scenes.voc("labelimg", ZERO, scale=2))
     write_cfg(tmp_path)

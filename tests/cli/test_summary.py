@@ -29,6 +29,7 @@ def test_yolov3(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[1].split() == ["backbone.stem", "Convolutional", "32", "3x3/1", "416x416x32", "992", "0.299"]
 
 
+@pytest.mark.slow
 def test_cfg_and_weights_and_yaml_of_the_same_network(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     cfg = REPOSITORY / "yolofpn" / "darknet" / "cfgs" / "yolov3.cfg"
     from_cfg = summary(capsys, cfg, "--img-size", "96x64").out.splitlines()

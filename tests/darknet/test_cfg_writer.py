@@ -34,6 +34,7 @@ def model_of(*overrides: str, cfg: str = "yolofpn-tiny") -> tuple[YOLO, str]:
     return model, write_cfg(model, config.input)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [

@@ -17,7 +17,7 @@ from yolofpn.darknet.cfg import read_cfg
 from yolofpn.darknet.network import load_darknet_network
 from yolofpn.inference.predictor import load_detector
 
-pytestmark = pytest.mark.usefixtures("in_own_folder")
+pytestmark = [pytest.mark.usefixtures("in_own_folder"), pytest.mark.slow]
 
 
 def write_image(path: Path, height: int, width: int, channels: int = 3) -> Path:

@@ -22,6 +22,8 @@ from yolofpn.models.backbones.darknet import Darknet, Darknet19, DarknetClassifi
 from yolofpn.models.build import build_yolo
 from yolofpn.models.yolo import YOLO
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[2]
 YOLOV3_CFG = REPOSITORY / "yolofpn" / "darknet" / "cfgs" / "yolov3.cfg"
 HEADER = DarknetHeader(major=0, minor=2, revision=5, seen=32_013_312)
@@ -86,7 +88,6 @@ def compare_detectors(model: YOLO, cfg_text: str, path: Path, size: tuple[int, i
         assert model.specs[name] == network.specs[other]
 
 
-@pytest.mark.slow
 def test_native_and_cfg_built_yolov3_agree(tmp_path: Path) -> None:
     path = tmp_path / "yolov3.weights"
     compare_detectors(native(yolov3_config()), with_side(YOLOV3_CFG, 64), path, (64, 96))
@@ -191,7 +192,6 @@ def test_darknet19_agrees_with_its_cfg(data_dir: Path, tmp_path: Path) -> None:
     assert ours == theirs
 
 
-@pytest.mark.slow
 def test_darknet53_agrees_with_its_cfg(data_dir: Path, tmp_path: Path) -> None:
     text = with_side(data_dir / "darknet" / "cfg" / "darknet53.cfg", 64)
     ours, theirs = classes_of_both(darknet53(norm_eps=1e-6), text, tmp_path / "darknet53.weights", 64)

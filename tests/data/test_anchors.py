@@ -109,6 +109,7 @@ def test_only_anchors_that_fit_badly_are_warned_of() -> None:
     assert "best possible recall 0.000" in warning
 
 
+@pytest.mark.slow
 def test_anchors_of_bccd(data_dir: Path) -> None:
     root = data_dir / "bccd" / "BCCD"
     lines = fit_anchors(root, num_anchors=6, num_levels=2, current=[[(10, 14), (23, 27)], [(37, 58), (81, 82)]])

@@ -125,6 +125,7 @@ def test_a_data_set_without_the_split_is_a_user_error(tmp_path: Path) -> None:
         check_data(write_set(tmp_path), splits=("holdout",))
 
 
+@pytest.mark.slow
 def test_bccd_has_two_boxes_without_area_and_one_field_in_both_splits(data_dir: Path) -> None:
     report = check_data(data_dir / "bccd" / "BCCD")
     reported = {Path(p.file).stem for split in report.splits for p in split.problems}

@@ -267,10 +267,10 @@ def resident_bytes(process_id: int | None) -> int:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_workers_do_not_grow_over_epochs(dataset: DetectionDataset) -> None:
-    many = dataset.subset([0, 1, 2, 3, 4, 5] * 20)
+    many = dataset.subset([0, 1, 2, 3, 4, 5] * 10)
     loader = training(many, workers=2)
     memory = []
-    for epoch in range(6):
+    for epoch in range(5):
         batches_of(loader, epoch)
         memory.append(sum(resident_bytes(child.pid) for child in multiprocessing.active_children()))
     assert memory[0] > 0
@@ -299,6 +299,7 @@ class Collecting:
         return self.samples[key]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing is inherited without fork")
 def test_a_forked_worker_frees_nothing_of_its_parent(dataset: DetectionDataset, tmp_path: Path) -> None:
     gc.collect()

@@ -46,6 +46,7 @@ def test_flips_take_the_boxes_along(changes: dict[str, float], expected: list[fl
     assert result.target.boxes.flatten().tolist() == pytest.approx(expected, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_two_transforms_of_probability_one_half_are_independent() -> None:
     view = RandomView(varied(flip=0.5, vertical_flip=0.5), move=False)
     picture = bright_boxes((16, 16), make_target([[0, 0, 4, 4]]))

@@ -101,7 +101,8 @@ def test_equals_pycocotools_with_fractions_of_pixels(seed: int) -> None:
     assert_equals_pycocotools(random_scene(seed, Style(whole_pixels=False, score_steps=10**6, largest=300)), 4)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
 def test_equals_pycocotools_in_dense_images(seed: int) -> None:
     style = Style(images=3, classes=2, objects=60, detections=400, largest=60)
     scene = random_scene(seed, style)
@@ -140,9 +141,10 @@ def test_equals_pycocotools_at_the_borders_of_the_area_ranges() -> None:
     assert_equals_pycocotools(scene, 1)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
 def test_class_agnostic_recall_equals_pycocotools(seed: int) -> None:
-    style = Style(images=3, objects=60, detections=1200, largest=60) if seed % 2 else Style()
+    style = Style(images=1, objects=25, detections=1200, largest=60) if seed == 1 else Style()
     scene = random_scene(seed, style)
     limits = (1, 100, 1000)
     recall = pycocotools(scene, 4, max_detections=limits, use=False).eval["recall"]  # [T, 1, A, 3]
@@ -185,6 +187,7 @@ def test_interpolated_precision_by_hand() -> None:
     assert precision[51:] == pytest.approx(0.0)
 
 
+@pytest.mark.slow
 def test_real_annotations_detect_themselves(data_dir: Any) -> None:
     """Each object of coco128 as its own detection: what is annotated is found, crowds are no mistakes."""
     annotations = next((data_dir / "coco128" / "annotations").glob("*.json"))
@@ -192,7 +195,7 @@ def test_real_annotations_detect_themselves(data_dir: Any) -> None:
         coco = COCO(annotations)
     labels = {category: label for label, category in enumerate(sorted(coco.getCatIds()))}
     scene: Scene = []
-    for image_id in coco.getImgIds():
+    for image_id in coco.getImgIds()[::3]:
         rows = coco.loadAnns(coco.getAnnIds(imgIds=image_id))
         boxes = torch.tensor([row["bbox"] for row in rows]).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]

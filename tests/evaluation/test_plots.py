@@ -18,6 +18,7 @@ from yolofpn.evaluation.confusion import confusion_matrix
 from yolofpn.evaluation.operating_point import f1_over_thresholds, match_darknet
 from yolofpn.evaluation.plots import plot_confusion, plot_f1, plot_precision_recall
 
+pytestmark = pytest.mark.usefixtures("drawn_plots")
 THRESHOLDS = np.linspace(0, 1, 101)
 
 

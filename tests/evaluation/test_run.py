@@ -66,6 +66,7 @@ def run(tmp_path: Path, data: Path, weights: Path, **changes: Any) -> tuple[int,
     return code, json.loads((tmp_path / "numbers.json").read_text())
 
 
+@pytest.mark.slow
 def test_the_numbers_are_those_worked_out_by_hand(
     scene: Path, finder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -247,6 +248,8 @@ def test_darknet_weights(scene: Path, tmp_path: Path) -> None:
     assert numbers["AP"] == pytest.approx((2 / 3 + 51 / 101) / 2)
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("drawn_plots")
 def test_writes_curves_numbers_and_the_worst_images(scene: Path, finder: Path, tmp_path: Path) -> None:
     _, numbers = run(tmp_path, scene, finder)
     output = tmp_path / "out"

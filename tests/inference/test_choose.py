@@ -21,6 +21,8 @@ from yolofpn.runtimes.parity import Parity
 from yolofpn.runtimes.takeover import Takeover
 from yolofpn.runtimes.tuned import Tuned, write_tuned
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 SIZE = (64, 96)
 
@@ -56,7 +58,6 @@ def assert_same_maps(backend: Backend) -> None:
         torch.testing.assert_close(raw, expected[name], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.slow
 def test_pytorch_runs_until_a_graph_is_made_in_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """And the next run that is long begins with it."""
     monkeypatch.setattr(takeover, "PATIENCE", 0.0)

@@ -181,6 +181,7 @@ def test_size_of_the_network(weights: Path) -> None:
         load_detector(weights, img_size=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resize", ["letterbox", "stretch", "shortest-edge"])
 def test_batches_of_mixed_sizes_give_what_single_pictures_give(
     resize: Literal["letterbox", "stretch", "shortest-edge"], data_dir: Path
@@ -282,6 +283,7 @@ def test_weights_of_training_know_everything(tmp_path: Path, monkeypatch: pytest
     assert found.category_ids == (3, 7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_finds_the_same(weights: Path, precision: str) -> None:
     detector = load_detector(weights, precision=precision, device="cpu")
@@ -349,6 +351,7 @@ def test_several_passes_in_flight_give_what_each_gives_alone(weights: Path) -> N
     assert [len(found) for found in alone[0]] == [1, 2]
 
 
+@pytest.mark.slow
 def test_real_weights_see_a_dog_a_bicycle_and_a_car(data_dir: Path) -> None:
     detector = load_detector(data_dir / "darknet" / "yolo-fastest-1.1-xl.weights")
     found = detector(data_dir / "pictures" / "dog.jpg")

@@ -24,7 +24,7 @@ from yolofpn.cli import detect as door
 MILLISECONDS = [0, 40, 90, 300, 310, 900, 1000]
 
 
-pytestmark = pytest.mark.usefixtures("in_own_folder")
+pytestmark = [pytest.mark.usefixtures("in_own_folder"), pytest.mark.slow]
 
 
 @pytest.fixture
@@ -90,7 +90,6 @@ def start_detect(video: str, weights: Path, *words: str) -> subprocess.Popen[byt
     )
 
 
-@pytest.mark.slow
 def test_a_killed_run_leaves_whole_lines_and_a_playable_video(weights: Path) -> None:
     write_video(Path("clip.mp4"), [quarters(RED)] * 1500, codec="mpeg4")
     process = start_detect("clip.mp4", weights)
@@ -116,7 +115,6 @@ def peak_memory(video: str, weights: Path) -> int:
     return usage.ru_maxrss * 1024
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems count memory in other units")
 def test_memory_does_not_grow_with_the_length_of_a_video(weights: Path) -> None:
     shade = np.arange(160, dtype=np.uint8)[None, :, None] + np.zeros((120, 1, 3), np.uint8)

@@ -15,6 +15,8 @@ from yolofpn.structures import Detections, Limits
 from yolofpn.training.start_torchvision import torchvision_detector
 from yolofpn.weights import build_detector, check_state
 
+pytestmark = pytest.mark.slow
+
 REASON = "compares with torchvision, which is no requirement of this project: pip install torchvision"
 detection: Any = pytest.importorskip("torchvision.models.detection", reason=REASON)
 backbone_utils: Any = pytest.importorskip("torchvision.models.detection.backbone_utils", reason=REASON)

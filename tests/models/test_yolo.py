@@ -136,6 +136,7 @@ def learn(model: YOLO, images: Tensor, targets: list[Target], steps: int) -> lis
 PAPER = {"assigner": {"type": "best_anchor"}, "iou_aware_classes": False, "box_weight": 1.0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("neck", "head", "left"),
     [
@@ -150,7 +151,7 @@ PAPER = {"assigner": {"type": "best_anchor"}, "iou_aware_classes": False, "box_w
 )
 def test_one_picture_is_learned_by_heart(neck: dict[str, Any], head: dict[str, Any], left: float) -> None:
     model = small_model(small_config(neck, head))
-    history = learn(model, scene(), [SCENE], 80)
+    history = learn(model, scene(), [SCENE], 60)
     assert history[-1] < left * history[0]
     # In training mode: of the nine cells of p5 the running variance (n - 1) is another one than the batch's (n).
     with torch.no_grad():

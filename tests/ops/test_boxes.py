@@ -163,6 +163,7 @@ def test_unknown_kind_is_refused() -> None:
         elementwise_iou(torch.zeros(1, 4), torch.zeros(1, 4), "siou")  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @given(st.lists(st.tuples(xywh, xywh), min_size=1, max_size=20))
 @settings(max_examples=50)
@@ -179,6 +180,7 @@ def test_family_is_symmetric_and_in_range(
         assert torch.equal(box_iou(boxes1, boxes2), box_iou(boxes2, boxes1).T)
 
 
+@pytest.mark.slow
 @given(xywh, xywh, st.sampled_from([0.125, 2.0, 1024.0]), coordinate)
 def test_family_does_not_depend_on_scale_and_place(
     first: tuple[float, ...], second: tuple[float, ...], scale: float, offset: float
@@ -218,6 +220,7 @@ def test_gradients_are_finite(kind: IoUKind, dtype: torch.dtype, pair: tuple[tup
         assert gradient.isfinite().all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["giou", "diou", "ciou"])
 def test_descent_brings_a_disjoint_box_to_its_target(kind: IoUKind) -> None:
     target = boxes_of((20, 30, 40, 44))

@@ -114,8 +114,9 @@ def test_equal_scores_go_by_index() -> None:
     assert nms(boxes.flip(0), torch.full((3,), 0.5), 0.5).tolist() == [0, 1]
 
 
-@pytest.mark.parametrize("nms_thresh", [0.0, 0.3, 0.45, 0.7, 1.0])
-@pytest.mark.parametrize(("count", "num_classes"), [(30, 3), (400, 80), (700, 4), (500, 1)])
+@pytest.mark.slow
+@pytest.mark.parametrize("nms_thresh", [0.0, 0.45, 0.7, 1.0])
+@pytest.mark.parametrize(("count", "num_classes"), [(30, 3), (400, 80), (500, 4), (300, 1)])
 def test_agrees_with_reference(count: int, num_classes: int, nms_thresh: float) -> None:
     boxes, scores, labels = clusters(count, num_classes, seed=count)
     kept = batched_nms(boxes, scores, labels, nms_thresh)
@@ -134,13 +135,14 @@ grid = st.integers(0, 6)
 candidate = st.tuples(st.tuples(grid, grid, grid, grid), st.integers(0, 3), st.integers(0, 2))
 
 
+@pytest.mark.slow
 @given(
     candidates=st.lists(candidate, max_size=40),
     nms_thresh=st.sampled_from([0.0, 1 / 3, 0.45, 0.5, 1.0]),
     scale=st.sampled_from([1.0, 0.1, 1e30]),
     front=st.integers(1, 5),
 )
-@settings(max_examples=150)
+@settings(max_examples=80)
 def test_agrees_with_reference_in_small_rounds(
     candidates: list[tuple[tuple[int, int, int, int], int, int]], nms_thresh: float, scale: float, front: int
 ) -> None:

@@ -188,6 +188,7 @@ def test_max_pool_by_hand(box: tuple[float, ...], expected: list[float]) -> None
     assert pooled[0, 0, 0].tolist() == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("aligned", [False, True])
 @pytest.mark.parametrize("ratio", [2, 0])
 def test_gradients_of_align(ratio: int, aligned: bool) -> None:

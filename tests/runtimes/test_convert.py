@@ -19,6 +19,8 @@ from yolofpn.runtimes.openvino_graph import OpenVINOGraph
 from yolofpn.structures import Detector
 from yolofpn.weights import load_weights
 
+pytestmark = pytest.mark.slow
+
 SIZE = (64, 96)
 
 
@@ -100,7 +102,6 @@ def test_batches_in_flight_do_not_mix(graphs: dict[str, Path]) -> None:
             torch.testing.assert_close(raw, expected[name], rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["openvino", "onnx"])
 @pytest.mark.parametrize("name", ["MobileNetV2-YOLO-Fastest-voc-v2", "yoloface-500k"])
 def test_networks_of_a_darknet_cfg_convert(data_dir: Path, tmp_path: Path, kind: str, name: str) -> None:

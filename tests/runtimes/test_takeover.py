@@ -16,6 +16,8 @@ from yolofpn.runtimes import takeover
 from yolofpn.runtimes.backend import Wait
 from yolofpn.runtimes.takeover import Preparation, Takeover
 
+pytestmark = pytest.mark.slow
+
 BATCH = torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
 
 

@@ -42,6 +42,8 @@ def output(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("drawn_plots")
 def test_means_and_spreads_beside_the_paper(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for seed, ap in ((0, 0.30), (1, 0.34), (10, 0.35)):  # mean .33, deviations -.03, .01, .02: sqrt(.0014 / 2) = .0265
         write_result(output, "plain", seed, numbers(ap))

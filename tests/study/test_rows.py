@@ -34,6 +34,7 @@ def test_every_model_is_built_and_explained(path: Path) -> None:
     assert config.data is None or Path(config.data.source).is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_every_row_of_every_study_is_built(path: Path) -> None:
     study = load_study(path)

@@ -24,6 +24,8 @@ from yolofpn.study.run import StudyOptions, evaluation_command, make_job, traini
 from yolofpn.training.checkpoint import LAST
 from yolofpn.training.engine import Trainer
 
+pytestmark = pytest.mark.slow
+
 STUDY = """
 title: Small
 tables: [rpn, faster_rcnn]

@@ -15,6 +15,8 @@ from yolofpn.config import load_config
 from yolofpn.study.plan import choose_rows, load_study
 from yolofpn.study.run import make_job
 
+pytestmark = pytest.mark.slow
+
 STUDY = """
 title: Stages
 tables: [rpn, fast_rcnn]

@@ -75,6 +75,9 @@ def _run(
     function: Callable[..., int], arguments: tuple[Any, ...], folder: Path, output: Path, environment: dict[str, str]
 ) -> None:
     import torch
+    from matplotlib.figure import Figure
+
+    from tests.plots import save_blank
 
     os.chdir(folder)
     os.environ.update(environment)
@@ -83,6 +86,7 @@ def _run(
         os.dup2(file.fileno(), 2)
         sys.stdout = sys.stderr = file
         torch.set_num_threads(1)
+        Figure.savefig = save_blank  # type: ignore[method-assign, assignment]
         multiprocessing.set_start_method("fork", force=True)  # the system's own, for workers that load pictures
         raise SystemExit(function(*arguments))
 

@@ -16,6 +16,8 @@ from yolofpn.weights import save_weights
 
 from .small import write_cfg, write_pictures
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("bright", "dark")
 
 

@@ -11,6 +11,8 @@ import torch
 from tests.training.doors import run_ranks, train
 from tests.training.small import write_cfg, write_pictures
 
+pytestmark = pytest.mark.slow
+
 PICTURES = 12
 
 

@@ -15,6 +15,8 @@ from yolofpn.training.plan import TrainOptions, make_plan, with_epochs_for
 
 from .small import write_cfg, write_pictures
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,7 +25,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rehearsal, "CLOSING_SECONDS", 1.0)
 
 
-@pytest.mark.slow
 def test_a_run_takes_the_time_that_it_was_given(
     tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]
 ) -> None:

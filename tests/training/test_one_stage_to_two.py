@@ -21,6 +21,8 @@ from yolofpn.structures import Target
 from yolofpn.training.start import take_over
 from yolofpn.weights import load_weights
 
+pytestmark = pytest.mark.slow
+
 ONE_STAGE = """
 model:
   backbone: {type: darknet, width: 0.0625, depth: 0.1}

@@ -15,6 +15,8 @@ from torch import Tensor
 from tests.training.doors import Fault, train
 from tests.training.small import make_dark_rare, write_cfg, write_pictures
 
+pytestmark = pytest.mark.slow
+
 OFTEN = "train.checkpoint_minutes=1e-9"  # a checkpoint after every step
 BATCH = ("yolofpn.data.loader", "Batch.to")
 FSYNC = ("os", "fsync")
@@ -84,7 +86,6 @@ def test_a_kill_among_repeated_pictures_changes_nothing(tmp_path: Path) -> None:
     assert [row["step"] for row in rows(killed)] == ["4", "8"]
 
 
-@pytest.mark.slow
 def test_kills_change_nothing_with_scaler_workers_and_sizes(files: Path, tmp_path: Path) -> None:
     assert train(begin(tmp_path / "whole", ADAMW_SCALER_WORKER), files).code == 0
     killed = kill_again_and_again(files, tmp_path / "killed", ADAMW_SCALER_WORKER, KILLS[1::2])

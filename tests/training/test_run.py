@@ -24,6 +24,8 @@ from yolofpn.training.plan import TrainOptions, make_plan
 from yolofpn.training.setup import set_up
 from yolofpn.weights import load_weights
 
+pytestmark = pytest.mark.slow
+
 FLAGS = ["--cfg", "small.yaml", "--data", "data/data.yaml", "--device", "cpu"]
 
 
@@ -35,6 +37,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.usefixtures("drawn_plots")
 def test_a_run_folder_tells_its_story(
     files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,7 +134,7 @@ def test_pictures_of_a_rare_class_come_more_often(files: Path, capsys: pytest.Ca
 
 
 def test_overfit_learns_its_pictures(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*FLAGS, "--overfit", "2", "--epochs", "60", "--output", "run"]) == 0
+    assert main([*FLAGS, "--overfit", "2", "--epochs", "40", "--output", "run"]) == 0
     said = capsys.readouterr().out
     found = re.findall(r"^overfit: AP (\d\.\d{3}) AP50 (\d\.\d{3})$", said, re.MULTILINE)
     assert len(found) == 1

@@ -21,6 +21,8 @@ from yolofpn.config import load_config
 from yolofpn.inference.predictor import load_detector
 from yolofpn.structures import Detections
 
+pytestmark = pytest.mark.slow
+
 CFG = """
 model:
   backbone: {type: strided, width: 4}

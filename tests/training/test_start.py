@@ -236,6 +236,7 @@ def test_a_truncated_darknet_file(tmp_path: Path) -> None:
         read_starting_weights(str(path), config.model)
 
 
+@pytest.mark.slow
 def test_darknet53_conv_74_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only its first layers are random here, the rest is constant: the real file has 162 MB."""
     import numpy as np

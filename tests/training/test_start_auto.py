@@ -19,6 +19,8 @@ from yolofpn.weights import load_weights, save_weights
 
 from .small import write_cfg, write_pictures
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 LITE = "{type: efficientnet_lite, variant: 0}"
 

@@ -14,6 +14,8 @@ from yolofpn.models.build import build_yolo
 from yolofpn.training.start import adapt_config, read_starting_weights, take_over
 from yolofpn.weights import save_weights
 
+pytestmark = pytest.mark.slow
+
 SMALL = """
 model:
   backbone: {type: darknet, width: 0.0625, depth: 0.1}

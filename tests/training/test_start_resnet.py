@@ -16,6 +16,8 @@ from yolofpn.models.backbones.resnet import ResNet, ResNetDepth
 from yolofpn.models.build import build_model
 from yolofpn.training.start import adapt_config, kernel_of, read_starting_weights, take_over
 
+pytestmark = pytest.mark.slow
+
 TINY = """
 model:
   backbone: {type: resnet, depth: 18, norm: NORM}
@@ -44,8 +46,10 @@ def imagenet_state(depth: ResNetDepth = 18) -> dict[str, Tensor]:
     return {**state, "fc.weight": torch.rand(1000, width), "fc.bias": torch.rand(1000)}
 
 
-@pytest.mark.parametrize("norm", ["live", "frozen"])
-@pytest.mark.parametrize("kind", ["safetensors", "pth", "nested", "without counters"])
+@pytest.mark.parametrize(
+    ("kind", "norm"),
+    [("safetensors", "live"), ("pth", "frozen"), ("nested", "frozen"), ("without counters", "live")],
+)
 def test_every_tensor_of_the_backbone_is_taken(tmp_path: Path, kind: str, norm: str) -> None:
     config, state = tiny(tmp_path, norm), imagenet_state()
     path = tmp_path / ("resnet18.safetensors" if kind == "safetensors" else "resnet18.pth")

@@ -15,6 +15,8 @@ from yolofpn.errors import UserError
 from yolofpn.training.start_torchvision import is_torchvision_detector, torchvision_detector
 from yolofpn.weights import load_weights
 
+pytestmark = pytest.mark.slow
+
 CFG = """
 model:
   backbone: {type: resnet, depth: 18, norm: frozen}

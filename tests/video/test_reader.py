@@ -115,6 +115,7 @@ def test_frames_are_what_opencv_reads(data_dir: Path) -> None:
     capture.release()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("suffix", "codec", "flags"),
     [

@@ -174,6 +174,7 @@ def test_nothing_written_leaves_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_killed_writer_leaves_a_playable_file(tmp_path: Path) -> None:
     program = f"""
 import time

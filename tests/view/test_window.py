@@ -99,6 +99,7 @@ def test_opencv_without_windows_is_explained(monkeypatch: pytest.MonkeyPatch) ->
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_window_on_a_real_display(virtual_display: str) -> None:
     script = """
 import cv2, numpy as np

@@ -105,6 +105,7 @@ def test_class_names_are_collected_once_each(tmp_path: Path) -> None:
     assert survey_voc([one, two, tmp_path / "none.xml"]).names == ("ant", "Boat", "sofa")
 
 
+@pytest.mark.slow
 def test_bccd_has_two_boxes_without_area(data_dir: Path) -> None:
     source = open_data(CONFIGS / "bccd.yaml", data_dir / "bccd" / "BCCD")
     train, val = source.load("train"), source.load("val")
@@ -116,6 +117,7 @@ def test_bccd_has_two_boxes_without_area(data_dir: Path) -> None:
     assert len(train.boxes) + len(val.boxes) == every.count("<object>") - 2
 
 
+@pytest.mark.slow
 def test_the_voc_subset_reads_without_a_problem(data_dir: Path) -> None:
     source = open_data(CONFIGS / "voc.yaml", data_dir / "voc")
     train, val = source.load("train"), source.load("val")

@@ -41,6 +41,7 @@ def with_statistics(network: Any) -> Any:
     return network
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(64, 64), (65, 97), (96, 66)], ids=["even", "odd", "mixed"])
 @pytest.mark.parametrize("variant", VARIANTS)
 @torch.inference_mode()
@@ -54,6 +55,7 @@ def test_logits_are_those_of_the_public_network(variant: EfficientNetLiteVariant
     assert torch.allclose(own(images), public((images.float() - 127) / 128), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 @torch.inference_mode()
 def test_feature_maps_are_those_of_the_public_network(variant: EfficientNetLiteVariant) -> None:

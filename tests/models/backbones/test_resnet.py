@@ -74,6 +74,7 @@ def test_names_and_shapes_are_torchvisions(depth: ResNetDepth) -> None:
     assert frozen == {name: shape for name, shape in published.items() if not name.endswith("num_batches_tracked")}
 
 
+@pytest.mark.slow
 @depths
 def test_maps_by_table_1_of_the_paper(depth: ResNetDepth) -> None:
     maps = on_meta(depth).eval()(torch.zeros(1, 3, 224, 320, device="meta"))
@@ -114,6 +115,7 @@ def forward_by_the_paper(state: dict[str, Tensor], depth: int, x: Tensor, eps: f
     return maps
 
 
+@pytest.mark.slow
 @norms
 @pytest.mark.parametrize("depth", [18, 50])
 def test_the_forward_pass_by_the_papers_figures(depth: ResNetDepth, norm: NormKind) -> None:
@@ -193,6 +195,7 @@ def test_a_resnet_may_end_early() -> None:
     assert left_out == {name for name in whole.state_dict() if name.startswith("layer4.")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [18, 50])
 def test_a_stage_alone_is_that_of_the_whole(depth: ResNetDepth) -> None:
     """As the second stage's head on c4 uses conv5."""

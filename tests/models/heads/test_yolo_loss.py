@@ -217,6 +217,7 @@ def test_without_boxes_there_is_no_box_and_no_class_loss(
         assert gradient.any()
 
 
+@pytest.mark.slow
 @every_assigner
 @every_box_loss
 def test_a_batch_is_the_mean_of_its_images_weighted_by_their_positives(

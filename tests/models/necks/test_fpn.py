@@ -122,6 +122,7 @@ def test_three_levels_are_a_strict_part_of_four(build: Build) -> None:
     assert {name.split(".")[0] for name in four.keys() - three.keys()} == {"p2"}
 
 
+@pytest.mark.slow
 def test_the_add_fusion_by_the_papers_words() -> None:
     """1x1 laterals to d channels, upsampled by 2 and added, then 3x3 on each merged map; no activation."""
     maps, neck = features(), add()

@@ -80,6 +80,7 @@ def whole_backbone(detector: FasterRCNN, model: ModelConfig) -> nn.Module:
     return backbone.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("backbone", "place"), BACKBONES, ids=lambda value: str(value))
 def test_the_stage_leaves_the_backbone_and_is_the_rest_of_it(backbone: dict[str, object], place: str) -> None:
     model = config(backbone)
@@ -130,6 +131,7 @@ def test_detections_against_a_loop_over_the_regions(at_once: int, monkeypatch: p
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", [RESNET, DARKNET], ids=str)
 def test_all_of_it_learns_without_nan(backbone: dict[str, object]) -> None:
     detector = make(config(backbone, batch_size_per_img=16)).train()
@@ -141,6 +143,7 @@ def test_all_of_it_learns_without_nan(backbone: dict[str, object]) -> None:
         assert parameter.grad is not None and parameter.grad.isfinite().all() and parameter.grad.any(), name
 
 
+@pytest.mark.slow
 def test_imagenet_layer4_goes_into_the_head(tmp_path: Path) -> None:
     state = ResNet(18).state_dict()
     for tensor in state.values():
