@@ -186,7 +186,7 @@ def test_the_folder_is_named_as_seen_from_the_working_folder(tmp_path: Path, mon
 def test_no_sample_pictures_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shipped, "_PICTURES", tmp_path)
     assert sample_pictures() == []
-    with pytest.raises(UserError, match="name a picture, folder or video of your own"):
+    with pytest.raises(UserError, match="folder"):
         default_sources()
 
 

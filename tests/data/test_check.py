@@ -121,7 +121,7 @@ def test_of_many_classes_without_boxes_the_first_are_named(tmp_path: Path) -> No
 
 
 def test_a_data_set_without_the_split_is_a_user_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="has no split 'holdout'"):
+    with pytest.raises(UserError, match="holdout"):
         check_data(write_set(tmp_path), splits=("holdout",))
 
 
@@ -167,5 +167,5 @@ def test_nearest_equals_a_slow_count_of_bits() -> None:
     slow = np.array([[np.unpackbits(a ^ b).sum() for b in others] for a in hashes])
     assert np.array_equal(distance, slow.min(axis=1))
     assert np.array_equal(index, slow.argmin(axis=1))
-    with pytest.raises(ValueError, match="nothing to compare"):
+    with pytest.raises(ValueError, match="nothing"):
         nearest(hashes, others[:0])

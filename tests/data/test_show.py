@@ -30,7 +30,7 @@ def test_a_page_holds_every_picture_in_a_cell() -> None:
     assert sheet.shape[0] == sheet.shape[1]  # 2 x 2 cells
     for shape, colour in zip(shapes, colours, strict=True):
         assert int((sheet == colour).all(axis=2).sum()) == shape[0] * shape[1]
-    with pytest.raises(ValueError, match="larger than a cell"):
+    with pytest.raises(ValueError, match="larger"):
         page([np.zeros((CELL + 1, 5, 3), dtype=np.uint8)])
     with pytest.raises(ValueError, match="needs a picture"):
         page([])
@@ -86,5 +86,5 @@ def test_a_page_is_written_without_the_pictures_that_cannot_be_read(tmp_path: Pa
 def test_a_page_that_cannot_be_written_is_a_user_error(tmp_path: Path, name: str) -> None:
     folder = write_set(tmp_path / "set")
     write(tmp_path / "file", "")
-    with pytest.raises(UserError, match="cannot be written"):
+    with pytest.raises(UserError, match="written"):
         save_page(folder, tmp_path / name)

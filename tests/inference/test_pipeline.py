@@ -165,7 +165,7 @@ def test_what_was_read_before_a_reader_broke_is_finished() -> None:
 def test_a_network_that_breaks_ends_it_after_what_was_found_before() -> None:
     results = run(FakePredictor(slots=3, breaks_at=4), source("a", 50))
     found = [next(results).frame.index for _ in range(4)]
-    with pytest.raises(UserError, match="the network broke"):
+    with pytest.raises(UserError, match="network"):
         next(results)
     assert found == [0, 1, 2, 3]
     results.close()
@@ -185,7 +185,7 @@ def test_a_full_disk_reaches_the_consumer_after_what_was_written() -> None:
     results = run(FakePredictor(), source("a", 50))
     done = written(results, Sinks([recorder]), Report(io.StringIO()))
     assert [next(done).frame.index for _ in range(3)] == [0, 1, 2] == recorder.taken
-    with pytest.raises(UserError, match="cannot be written"):
+    with pytest.raises(UserError, match="written"):
         next(done)
     results.close()
 

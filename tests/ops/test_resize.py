@@ -193,7 +193,7 @@ def test_other_arrays_are_refused(image: Image) -> None:
 
 
 def test_other_sizes_and_modes_are_refused() -> None:
-    with pytest.raises(ValueError, match="size must be positive"):
+    with pytest.raises(ValueError, match="positive"):
         resize_image(blank(4, 4), (32, 0), "letterbox")
     with pytest.raises(ValueError, match="pad"):
         resize_image(blank(4, 4), (32, 32), "pad")  # type: ignore[arg-type]

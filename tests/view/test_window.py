@@ -94,7 +94,7 @@ def test_no_display_is_one_line_and_exit_2(
 
 def test_opencv_without_windows_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cv2, "getBuildInformation", lambda: "  Media:\n  GUI:                           NONE\n")
-    with pytest.raises(UserError, match=r"this OpenCV has no windows .*: use python demo\.py") as error:
+    with pytest.raises(UserError, match="windows") as error:
         check_display()
     assert "\n" not in str(error.value)
 

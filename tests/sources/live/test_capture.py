@@ -121,7 +121,7 @@ def test_pauses_grow_to_a_bound() -> None:
 
 def test_a_source_that_never_answers_fails_after_its_attempts() -> None:
     camera = FakeCamera("cam: refused", "cam: refused", "cam: still refused")
-    with camera.capture() as capture, pytest.raises(InputError, match="cam: still refused"):
+    with camera.capture() as capture, pytest.raises(InputError, match="refused"):
         list(capture)
     assert camera.opened >= 3
 
