@@ -134,7 +134,7 @@ def test_pictures_of_a_rare_class_come_more_often(files: Path, capsys: pytest.Ca
 
 
 def test_overfit_learns_its_pictures(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*FLAGS, "--overfit", "2", "--epochs", "40", "--output", "run"]) == 0
+    assert main([*FLAGS, "--overfit", "2", "--epochs", "60", "--output", "run"]) == 0
     said = capsys.readouterr().out
     found = re.findall(r"^overfit: AP (\d\.\d{3}) AP50 (\d\.\d{3})$", said, re.MULTILINE)
     assert len(found) == 1
