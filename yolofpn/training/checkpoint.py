@@ -134,7 +134,7 @@ def save_checkpoint(
         unfinished.replace(path)
     except (OSError, RuntimeError) as error:  # torch's zip writer turns a full disk into a RuntimeError
         unfinished.unlink(missing_ok=True)
-        reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]  # not every OSError has a number
         raise UserError(
             f"{path}: cannot be written ({reason}): make room on the disk\n"
             f"the checkpoint before it is whole: go on with python train.py --resume {path.parent}"
