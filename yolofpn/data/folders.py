@@ -97,7 +97,7 @@ def _format_beside(place: Path) -> type[LabelFormat] | None:
     stems = {composed(path.stem) for path in list_pictures(part.images)}
     beside = [path for parent in folders for path in list_files(parent)]
     for label_format in formats.FORMATS:
-        files = (path for path in beside if path.suffix == label_format.suffix)
+        files = (path for path in beside if path.suffix == label_format.suffixes[0])
         if not label_format.one_file and label_format.matches(files, stems):
             return label_format
     return None
@@ -107,7 +107,7 @@ def _any_file(folder: Path, label_format: type[LabelFormat]) -> Layout | None:
     """One file for each split by whatever name: train.json, labels_val.json, annotations/voc_train.json."""
     splits: dict[str, tuple[Part, ...]] = {}
     for path in sorted(path for place in (folder, folder / "annotations") for path in place.glob("*")):
-        if path.suffix.lower() != label_format.suffix or not label_format.matches([path], ()):
+        if path.suffix.lower() not in label_format.suffixes or not label_format.matches([path], ()):
             continue
         words = re.findall("[a-z]+", path.stem.lower())
         split = next((split_name(word) for word in words if word in SPLIT_FOLDERS), "train")

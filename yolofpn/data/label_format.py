@@ -100,14 +100,14 @@ class LabelFormat(Protocol):
     Attributes:
         key: its name in a data YAML.
         title: what a data set of it is called, for people.
-        suffix: of its label files, with the dot.
+        suffixes: of its label files, in lower case with the dot; where each image has its own file, one.
         one_file: whether a file holds the labels of all images of a part; else each image has a file of its own.
         has_sizes: whether labels tell the size of their image, so that one that was resized since is noticed.
     """
 
     key: ClassVar[str]
     title: ClassVar[str]
-    suffix: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]]
     one_file: ClassVar[bool]
     has_sizes: ClassVar[bool]
 
@@ -124,7 +124,7 @@ class LabelFormat(Protocol):
 
     @classmethod
     def matches(cls, files: Iterable[Path], stems: Collection[str]) -> bool:
-        """Whether some of these files, all with ``suffix``, are labels of this format.
+        """Whether some of these files, all with one of ``suffixes``, are labels of this format.
 
         Args:
             files: candidates, in no particular order.

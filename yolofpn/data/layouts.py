@@ -150,7 +150,7 @@ class DataSource:
             )
         part = self.layout.splits[stored][0]
         pictures = [Path(path) for path in dataset.paths[:2]]
-        looked = [place for picture in pictures for place in label_candidates(picture, part, self._format.suffix)]
+        looked = [place for picture in pictures for place in label_candidates(picture, part, self._format.suffixes[0])]
         return (
             f"{self.layout.origin}: none of the {len(dataset)} pictures of {stored!r} has a label file\n"
             f"looked for {' and '.join(str(place) for place in looked[:2])}"

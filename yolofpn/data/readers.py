@@ -29,7 +29,7 @@ class Reader:
 
     def __post_init__(self) -> None:
         label_format = format_named(self.layout.format)
-        self._files = DataFiles(self.layout, label_format.suffix, self.notes)
+        self._files = DataFiles(self.layout, label_format.suffixes[0], self.notes)
         self._format = label_format(self._files)
 
     def read(self, part: Part) -> DetectionDataset:

@@ -33,7 +33,7 @@ class CocoJson:
 
     key: ClassVar[str] = "coco"
     title: ClassVar[str] = "COCO data set"
-    suffix: ClassVar[str] = ".json"
+    suffixes: ClassVar[tuple[str, ...]] = (".json",)
     one_file: ClassVar[bool] = True
     has_sizes: ClassVar[bool] = True
 

@@ -3,38 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar
 from xml.etree import ElementTree
 
 import numpy as np
 
-from yolofpn.data.assemble import BoxRows, Pictures, assemble, image_size_that_fits
-from yolofpn.data.dataset import DetectionDataset, Problem, ProblemKind
-from yolofpn.data.files import SPLIT_FOLDERS, FileIndex, Layout, Part, split_name
-from yolofpn.data.images import image_size
-from yolofpn.data.label_format import DataFiles, has_words
-from yolofpn.data.names import normalise_name
-from yolofpn.data.shapes import NO_BOX, Box, points_box, runs_box, turned_box
-from yolofpn.errors import InputError, UserError
-from yolofpn.reading import ParseError, as_side, check_class_names, parse_xml
+from yolofpn.data.files import SPLIT_FOLDERS, Layout, Part, split_name
+from yolofpn.data.label_format import has_words
+from yolofpn.data.labelled_images import ImageLabels, ListedFormat, ObjectLabel, number_or_zero
+from yolofpn.data.shapes import NO_BOX, Box, points_box, runs_box
+from yolofpn.errors import UserError
+from yolofpn.reading import ParseError, check_class_names, parse_xml
 
 _OBJECTS = frozenset({"box", "polygon", "polyline", "ellipse", "mask", "cuboid"})
 
 
-class CvatXml:
-    """CVAT's own XML."""
+class CvatXml(ListedFormat):
+    """CVAT's own XML: the box around each shape; points are no objects."""
 
     key: ClassVar[str] = "cvat"
     title: ClassVar[str] = "CVAT for images"
-    suffix: ClassVar[str] = ".xml"
-    one_file: ClassVar[bool] = True
-    has_sizes: ClassVar[bool] = True
-
-    def __init__(self, files: DataFiles) -> None:
-        self._files = files
+    suffixes: ClassVar[tuple[str, ...]] = (".xml",)
+    item: ClassVar[str] = "shape"
 
     @classmethod
     def recognise(cls, folder: Path) -> Layout | None:
@@ -52,106 +44,49 @@ class CvatXml:
         return any(has_words(path, "<annotations", "<image") for path in files)
 
     def class_names(self) -> tuple[str, ...]:
-        """The labels of all files that are there."""
-        files = [self._files.annotations(part) for part in self._files.parts]
-        return tuple(dict.fromkeys(name for file in files if file.is_file() for name in parse_cvat(file).names))
+        """The labels of all tasks in their order, and those that are used without being listed."""
+        paths = dict.fromkeys(self._files.annotations(part) for part in self._files.parts)
+        return tuple(dict.fromkeys(name for path in paths if path.is_file() for name in _label_names(path)))
 
-    def read(self, part: Part, names: tuple[str, ...]) -> DetectionDataset:
-        """The box around each shape."""
-        return read_cvat(self._files.annotations(part), part.images, names)
-
-
-@dataclass(frozen=True)
-class CvatFile:
-    """A parsed file.
-
-    Attributes:
-        path: where it lies.
-        names: its labels, in the order of the task; without that list, of those used.
-        images: its ``image`` elements.
-    """
-
-    path: Path
-    names: tuple[str, ...]
-    images: list[ElementTree.Element]
+    def parse(self, path: Path) -> list[tuple[str, ImageLabels]]:
+        """The shapes of all images."""
+        return [(image.get("name", ""), _labels(image)) for image in _root(path).findall("image")]
 
 
-def parse_cvat(path: Path) -> CvatFile:
-    """Read a file.
-
-    Raises:
-        UserError: it is missing, no XML, or not of "CVAT for images".
-    """
+def _root(path: Path) -> ElementTree.Element:
     try:
         root = parse_xml(path)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}: expected annotations of CVAT (XML)") from None
     except ParseError as error:
         raise UserError(f"{path}: not readable as XML ({error}): export the annotations again") from None
-    images = root.findall("image")
-    if root.tag != "annotations" or not images:
+    if root.tag != "annotations" or root.find("image") is None:
         raise UserError(f'{path}: has no <image>: export from CVAT as "CVAT for images" (not video), or as COCO')
+    return root
+
+
+def _label_names(path: Path) -> tuple[str, ...]:
+    root = _root(path)
     listed = [(element.findtext("name") or "").strip() for element in root.iterfind("meta//labels/label")]
-    used = sorted({element.get("label", "") for image in images for element in image if element.tag in _OBJECTS})
+    shapes = (shape for image in root.iterfind("image") for shape in image)
+    used = sorted({shape.get("label", "") for shape in shapes if shape.tag in _OBJECTS})
     names = tuple(dict.fromkeys(name for name in (*listed, *used) if name))
     check_class_names(names, path)
-    return CvatFile(path, names, images)
+    return names
 
 
-def read_cvat(annotations: Path, images: Path, names: Sequence[str] | None = None) -> DetectionDataset:
-    """The data set of one file: the box around each shape; points are no objects.
-
-    Args:
-        annotations: the XML file.
-        images: the folder that its file names are relative to.
-        names: the classes wanted, in the order of their labels; by default all of the file.
-
-    Raises:
-        UserError: as ``parse_cvat``, or none of its images exists.
-    """
-    cvat = parse_cvat(annotations)
-    names = cvat.names if names is None else names
-    label_of = {normalise_name(name): label for label, name in enumerate(names)}
-    kept, rows, problems, index = Pictures(), BoxRows(), list[Problem](), FileIndex(images)
-    for image in cvat.images:
-        name = image.get("name", "")
-        path = index.find(name)
-        if path is None:
-            reason = f"listed in {annotations.name} but not on disk: left out"
-            problems.append(Problem(ProblemKind.MISSING_PICTURE, str(images / name), reason))
-            continue
-        shapes = list(_read_shapes(image, cvat.path, label_of, problems))
-        size = _size(image, [box for _, _, box, _ in shapes], path, problems)
-        if size is None:
-            continue
-        for number, label, box, rotation in shapes:
-            rows.add(len(kept.paths), number, label, box, placed=turned_box(box, rotation, size) if rotation else None)
-        kept.paths.append(path)
-        kept.sizes.append(size)
-        kept.labelled.append(True)
-    if not kept.paths:
-        raise UserError(f"{images}: has none of the {len(cvat.images)} images that {annotations.name} lists")
-    return assemble(names, kept, rows, problems, file_of=lambda image: str(kept.paths[image]), item="shape")
+def _labels(image: ElementTree.Element) -> ImageLabels:
+    objects = list(_objects(image))
+    return ImageLabels(objects, _number(image, "height"), _number(image, "width"))
 
 
-def _read_shapes(
-    image: ElementTree.Element, path: Path, label_of: dict[str, int], problems: list[Problem]
-) -> Iterator[tuple[int, int, Box, float]]:
-    """(number, label, box before it is turned, rotation in degrees) of each shape that is an object."""
-    for number, shape in enumerate(image, start=1):
-        if shape.tag not in _OBJECTS:
-            if shape.tag in ("points", "skeleton"):
-                reason = f"{image.get('name')}: shape {number}: {shape.tag} have no box: dropped"
-                problems.append(Problem(ProblemKind.MALFORMED, str(path), reason))
-            continue
+def _objects(image: ElementTree.Element) -> Iterator[ObjectLabel]:
+    for shape in image:
         name = shape.get("label", "")
-        label = label_of.get(normalise_name(name))
-        if label is None:
-            reason = f"{image.get('name')}: shape {number}: class {name!r} is not among the names: dropped"
-            problems.append(Problem(ProblemKind.UNKNOWN_CLASS, str(path), reason))
-            continue
-        rotation = _number(shape, "rotation")
-        yield number, label, _shape_box(shape), rotation if math.isfinite(rotation) else 0.0
+        if shape.tag in _OBJECTS:
+            yield ObjectLabel(name, _shape_box(shape), number_or_zero(shape.get("rotation")))
+        elif shape.tag in ("points", "skeleton"):
+            yield ObjectLabel(name, NO_BOX, dropped=f"{shape.tag} have no box")
 
 
 def _shape_box(shape: ElementTree.Element) -> Box:
@@ -193,17 +128,3 @@ def _number(element: ElementTree.Element, key: str) -> float:
         return float(element.get(key, ""))
     except ValueError:
         return math.nan
-
-
-def _size(
-    image: ElementTree.Element, boxes: Sequence[Box], path: Path, problems: list[Problem]
-) -> tuple[int, int] | None:
-    """(height, width) as annotated, else of the image; None if that cannot be read."""
-    try:
-        height, width = (as_side(_number(image, side)) for side in ("height", "width"))
-        if not height or not width:
-            return image_size(path, name=path.name)
-        return image_size_that_fits((height, width), np.array(boxes, dtype=np.float64).reshape(-1, 4), path)
-    except (ParseError, InputError) as error:
-        problems.append(Problem(ProblemKind.UNREADABLE_PICTURE, str(path), f"{error}: left out"))
-        return None

@@ -29,7 +29,7 @@ class LabelmeJson:
 
     key: ClassVar[str] = "labelme"
     title: ClassVar[str] = "labelme JSON files"
-    suffix: ClassVar[str] = ".json"
+    suffixes: ClassVar[tuple[str, ...]] = (".json",)
     one_file: ClassVar[bool] = False
     has_sizes: ClassVar[bool] = True
 

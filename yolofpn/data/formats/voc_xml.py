@@ -30,7 +30,7 @@ class VocXml:
 
     key: ClassVar[str] = "voc"
     title: ClassVar[str] = "VOC XML files"
-    suffix: ClassVar[str] = ".xml"
+    suffixes: ClassVar[tuple[str, ...]] = (".xml",)
     one_file: ClassVar[bool] = False
     has_sizes: ClassVar[bool] = True
 

@@ -37,7 +37,7 @@ class YoloTxt:
 
     key: ClassVar[str] = "yolo"
     title: ClassVar[str] = "YOLO text files"
-    suffix: ClassVar[str] = ".txt"
+    suffixes: ClassVar[tuple[str, ...]] = (".txt",)
     one_file: ClassVar[bool] = False
     has_sizes: ClassVar[bool] = False
 
