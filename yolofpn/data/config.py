@@ -14,8 +14,8 @@ class PartConfig(StrictModel):
 
     Attributes:
         images: a folder of pictures (with subfolders), or a text file that lists pictures.
-        annotations: the file with the labels of all images (coco, cvat), or the folder of the label files of each
-            (voc, yolo, labelme): by default ``labels`` for ``images``, else beside the images.
+        annotations: the file with the labels of all images (coco, cvat, ...), or the folder of the label files of each
+            (voc, yolo, labelme, kitti): by default ``labels`` for ``images``, else beside the images.
         list: a text file with the names of the pictures that belong to the split; by default all do.
     """
 

@@ -177,15 +177,25 @@ class FileIndex:
         self._by_path = {composed(str(path)[prefix:].replace(os.sep, "/")): path for path in paths}
         counts = Counter(composed(path.name) for path in paths)
         self._by_name = {composed(path.name): path for path in paths if counts[composed(path.name)] == 1}
+        stems = Counter(composed(path.stem) for path in paths)
+        self._by_stem = {composed(path.stem): path for path in paths if stems[composed(path.stem)] == 1}
 
     def find(self, written: str) -> Path | None:
-        """The image as written, else directly in the folder, else wherever only one has that name."""
+        """The image as written, else directly in the folder, else wherever only one has that name.
+
+        A name without suffix, as Open Images writes them, finds the only image that is called so.
+        """
         written = composed(written)
         # Label Studio writes Windows paths and folders of its own server in front of the name.
         posix = written.replace("\\", "/")
         name = PurePosixPath(posix).name
         found = (self._by_path.get(candidate) for candidate in (written, posix, name))
-        return next((path for path in found if path is not None), self._by_name.get(name))
+        hit = next((path for path in found if path is not None), None)
+        if hit is not None:
+            return hit
+        # Label Studio puts eight digits in front of the name of an image that is uploaded.
+        original = re.sub(r"^[0-9a-f]{8}-", "", name)
+        return self._by_name.get(name) or self._by_stem.get(name) or self._by_name.get(original)
 
 
 class NameFinder:

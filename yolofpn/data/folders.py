@@ -50,6 +50,7 @@ def _readings(folder: Path) -> Iterator[Layout | None]:
     for label_format in formats.FORMATS:
         if label_format.one_file:
             yield _any_file(folder, label_format)
+            yield _file_per_split(folder, label_format)
 
 
 def _described(folder: Path) -> Layout | None:
@@ -115,4 +116,15 @@ def _any_file(folder: Path, label_format: type[LabelFormat]) -> Layout | None:
             return None  # which of them is meant only a data YAML can say
         images = next((place for place in image_folders(folder, split) if place.is_dir()), folder)
         splits[split] = (Part(images, path),)
+    return Layout(label_format.key, folder, f"{label_format.title} in {folder}", splits) if splits else None
+
+
+def _file_per_split(folder: Path, label_format: type[LabelFormat]) -> Layout | None:
+    """One file among the images of each split, as Roboflow writes it."""
+    splits: dict[str, tuple[Part, ...]] = {}
+    for place in split_folders_in(folder):
+        files = [path for path in sorted(place.glob("*")) if path.suffix.lower() in label_format.suffixes]
+        found = [path for path in files if label_format.matches([path], ())]
+        if len(found) == 1:
+            splits[split_name(place.name)] = (Part(place, found[0]),)
     return Layout(label_format.key, folder, f"{label_format.title} in {folder}", splits) if splits else None

@@ -130,7 +130,11 @@ class _Assembly:
 
 
 def read_listed(
-    file: Path, folder: Path, names: Sequence[str], listed: Iterable[tuple[str, ImageLabels]], item: str = "object"
+    file: Path,
+    folder: Path,
+    names: Sequence[str],
+    listed: Iterable[tuple[str, ImageLabels | None]],
+    item: str = "object",
 ) -> DetectionDataset:
     """The data set of a file that holds the labels of all images.
 
@@ -138,7 +142,7 @@ def read_listed(
         file: for reports.
         folder: where the images are.
         names: class names by label; case, spaces and COCO's and VOC's spellings are equal.
-        listed: the images as the file calls them, with their labels.
+        listed: the images as the file calls them, with their labels; None for one that nobody has labelled.
         item: what reports call an object.
 
     Raises:
@@ -201,7 +205,7 @@ class ListedFormat(ABC):
 
     def __init__(self, files: DataFiles) -> None:
         self._files = files
-        self._parsed: dict[Path, list[tuple[str, ImageLabels]]] = {}
+        self._parsed: dict[Path, Sequence[tuple[str, ImageLabels | None]]] = {}
 
     @classmethod
     def recognise(cls, folder: Path) -> Layout | None:
@@ -214,8 +218,8 @@ class ListedFormat(ABC):
         """As in ``LabelFormat``."""
 
     @abstractmethod
-    def parse(self, path: Path) -> list[tuple[str, ImageLabels]]:
-        """The images that a file lists, as it calls them, with their labels.
+    def parse(self, path: Path) -> Sequence[tuple[str, ImageLabels | None]]:
+        """The images that a file lists, as it calls them, with their labels; None for one that nobody has labelled.
 
         Raises:
             UserError: it cannot be read or is of another format.
@@ -225,14 +229,15 @@ class ListedFormat(ABC):
         """The classes of all objects."""
         paths = dict.fromkeys(self._files.annotations(part) for part in self._files.parts)
         listed = [labels for path in paths if path.is_file() for _, labels in self._parse_once(path)]
-        return class_names_of(entry.name for labels in listed for entry in labels.objects if entry.dropped is None)
+        entries = (entry for labels in listed if labels is not None for entry in labels.objects)
+        return class_names_of(entry.name for entry in entries if entry.dropped is None)
 
     def read(self, part: Part, names: tuple[str, ...]) -> DetectionDataset:
         """The images of one file."""
         path = self._files.annotations(part)
         return read_listed(path, part.images, names, self._parse_once(path), self.item)
 
-    def _parse_once(self, path: Path) -> list[tuple[str, ImageLabels]]:
+    def _parse_once(self, path: Path) -> Sequence[tuple[str, ImageLabels | None]]:
         if path not in self._parsed:
             self._parsed[path] = self.parse(path)
         return self._parsed[path]

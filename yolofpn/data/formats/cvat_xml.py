@@ -1,15 +1,16 @@
-"""CVAT's own XML ("CVAT for images"): one ``annotations.xml`` with the shapes of all images."""
+"""CVAT's own XML: one ``annotations.xml`` with the shapes of all images, or with the tracks of a video."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import ClassVar
 from xml.etree import ElementTree
 
 import numpy as np
 
+from yolofpn.data.cvat_tracks import frames_of
 from yolofpn.data.files import SPLIT_FOLDERS, Layout, Part, split_name
 from yolofpn.data.label_format import has_words
 from yolofpn.data.labelled_images import ImageLabels, ListedFormat, ObjectLabel, number_or_zero
@@ -41,7 +42,9 @@ class CvatXml(ListedFormat):
     @classmethod
     def matches(cls, files: Iterable[Path], stems: Collection[str]) -> bool:
         """By its elements."""
-        return any(has_words(path, "<annotations", "<image") for path in files)
+        return any(
+            has_words(path, "<annotations", "<image") or has_words(path, "<annotations", "<track") for path in files
+        )
 
     def class_names(self) -> tuple[str, ...]:
         """The labels of all tasks in their order, and those that are used without being listed."""
@@ -50,7 +53,9 @@ class CvatXml(ListedFormat):
 
     def parse(self, path: Path) -> list[tuple[str, ImageLabels]]:
         """The shapes of all images."""
-        return [(image.get("name", ""), _labels(image)) for image in _root(path).findall("image")]
+        root = _root(path)
+        images = root.findall("image")
+        return [(image.get("name", ""), _labels(image)) for image in images] if images else frames_of(root, _object)
 
 
 def _root(path: Path) -> ElementTree.Element:
@@ -60,33 +65,33 @@ def _root(path: Path) -> ElementTree.Element:
         raise UserError(f"{path}: {error.strerror}: expected annotations of CVAT (XML)") from None
     except ParseError as error:
         raise UserError(f"{path}: not readable as XML ({error}): export the annotations again") from None
-    if root.tag != "annotations" or root.find("image") is None:
-        raise UserError(f'{path}: has no <image>: export from CVAT as "CVAT for images" (not video), or as COCO')
+    if root.tag != "annotations" or (root.find("image") is None and root.find("track") is None):
+        raise UserError(f'{path}: has no <image> and no <track>: export from CVAT as "CVAT for images", or as COCO')
     return root
 
 
 def _label_names(path: Path) -> tuple[str, ...]:
     root = _root(path)
     listed = [(element.findtext("name") or "").strip() for element in root.iterfind("meta//labels/label")]
-    shapes = (shape for image in root.iterfind("image") for shape in image)
-    used = sorted({shape.get("label", "") for shape in shapes if shape.tag in _OBJECTS})
+    shapes = (shape for image in root.iterfind("image") for shape in image if shape.tag in _OBJECTS)
+    used = sorted({element.get("label", "") for element in (*shapes, *root.iterfind("track"))})
     names = tuple(dict.fromkeys(name for name in (*listed, *used) if name))
     check_class_names(names, path)
     return names
 
 
 def _labels(image: ElementTree.Element) -> ImageLabels:
-    objects = list(_objects(image))
+    found = (_object(shape.get("label", ""), shape) for shape in image)
+    objects = [entry for entry in found if entry is not None]
     return ImageLabels(objects, _number(image, "height"), _number(image, "width"))
 
 
-def _objects(image: ElementTree.Element) -> Iterator[ObjectLabel]:
-    for shape in image:
-        name = shape.get("label", "")
-        if shape.tag in _OBJECTS:
-            yield ObjectLabel(name, _shape_box(shape), number_or_zero(shape.get("rotation")))
-        elif shape.tag in ("points", "skeleton"):
-            yield ObjectLabel(name, NO_BOX, dropped=f"{shape.tag} have no box")
+def _object(name: str, shape: ElementTree.Element) -> ObjectLabel | None:
+    if shape.tag in _OBJECTS:
+        return ObjectLabel(name, _shape_box(shape), number_or_zero(shape.get("rotation")))
+    if shape.tag in ("points", "skeleton"):
+        return ObjectLabel(name, NO_BOX, dropped=f"{shape.tag} have no box")
+    return None
 
 
 def _shape_box(shape: ElementTree.Element) -> Box:

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PureWindowsPath
 from typing import Any, ClassVar
 
-import numpy as np
-
-from yolofpn.data.assemble import BoxRows, Pictures, assemble, image_size_that_fits
 from yolofpn.data.dataset import DetectionDataset, Problem, ProblemKind
-from yolofpn.data.files import Layout, NameFinder, Part, list_files
-from yolofpn.data.images import image_size
+from yolofpn.data.files import Layout, NameFinder, Part, composed, list_files
 from yolofpn.data.label_format import DataFiles, has_words
-from yolofpn.data.names import normalise_name
+from yolofpn.data.labelled_images import ImageLabels, ObjectLabel, class_names_of, read_beside
 from yolofpn.data.shapes import NO_BOX, Box, points_box
-from yolofpn.errors import InputError
-from yolofpn.reading import ParseError, as_side, parse_json
+from yolofpn.reading import ParseError, parse_json
 from yolofpn.regular_files import read_whole
 
 _LOOKED_AT = 20  # JSON files of a folder, to see whether they are labelme's
@@ -48,23 +44,26 @@ class LabelmeJson:
 
     def class_names(self) -> tuple[str, ...]:
         """The labels of all shapes."""
-        parts = self._files.present_parts()
-        return labelme_class_names(file for part in parts for file in self._with_image_paths(part)[1])
+        files = (file for part in self._files.present_parts() for file in self._with_image_paths(part)[1])
+        labels = (labels for file in files if (labels := _parse_labels(file, [])) is not None)
+        return class_names_of(entry.name for known in labels for entry in known.objects if entry.dropped is None)
 
     def read(self, part: Part, names: tuple[str, ...]) -> DetectionDataset:
-        """The box around each shape."""
+        """The box around each shape; those called ``__ignore__`` are ignore regions."""
         images, labels = self._with_image_paths(part)
-        return read_labelme(images, labels, names)
+        return read_beside(images, labels, names, _parse_labels, "shape")
 
     def _with_image_paths(self, part: Part) -> tuple[list[Path], list[Path]]:
         """Images and their files; where a file names an image that does not lie beside it or has another name, too."""
         images, labels = self._files.images(part), self._files.labels(part)
         folder = part.annotations or part.images
         taken = set(labels)
+        counts = Counter(composed(image.name) for image in images)
+        by_name = {name: image for image in images if counts[name := composed(image.name)] == 1}
         named = {
             path.resolve(): file
             for file in sorted(path for path in list_files(folder) if path.suffix == ".json")
-            if file not in taken and (path := labelme_image(file, self._files.finder)) is not None
+            if file not in taken and (path := labelme_image(file, self._files.finder, by_name)) is not None
         }
         labels = [
             named.pop(image.resolve(), file) if not file.is_file() else file
@@ -75,75 +74,38 @@ class LabelmeJson:
         return [*images, *others], [*labels, *others.values()]
 
 
-def labelme_image(annotation: Path, finder: NameFinder | None = None) -> Path | None:
-    """The image of an annotation file: what its ``imagePath`` says, wherever that was; None if it is no such file."""
+def labelme_image(annotation: Path, finder: NameFinder, images: Mapping[str, Path]) -> Path | None:
+    """The image of an annotation file: what its ``imagePath`` says, wherever that was; None if it is no such file.
+
+    Args:
+        annotation: the JSON file.
+        finder: finds files by their names.
+        images: those of the data set by name, for files that do not lie beside their images.
+    """
     tree = _parse(annotation, [])
     name = None if tree is None else tree.get("imagePath")
     if not isinstance(name, str) or not name:
         return None
-    finder = finder or NameFinder()
     # labelme on Windows writes backslashes, and a path to wherever the image was when it was labelled.
-    return next(
-        (
-            found
-            for part in (name.replace("\\", "/"), PureWindowsPath(name).name)
-            if (found := finder.find(annotation.parent / part))
-        ),
-        None,
-    )
+    base = PureWindowsPath(name).name
+    found = (finder.find(annotation.parent / part) for part in (name.replace("\\", "/"), base))
+    return next((path for path in found if path), None) or images.get(composed(base))
 
 
-def labelme_class_names(annotations: Iterable[Path]) -> tuple[str, ...]:
-    """The labels of all shapes in these files, in alphabetical order."""
-    names: dict[str, str] = {}
-    for path in annotations:
-        for shape in _shapes(_parse(path, []) or {}):
-            if (name := str(shape.get("label") or "").strip()) and shape.get("shape_type") != "point":
-                names.setdefault(normalise_name(name), name)
-    return tuple(sorted(names.values(), key=lambda name: (name.lower(), name)))
+def _parse_labels(path: Path, problems: list[Problem]) -> ImageLabels | None:
+    tree = _parse(path, problems)
+    if tree is None:
+        return None
+    return ImageLabels([_object(shape) for shape in _shapes(tree)], tree.get("imageHeight"), tree.get("imageWidth"))
 
 
-def read_labelme(pictures: Sequence[Path], annotations: Sequence[Path], names: Sequence[str]) -> DetectionDataset:
-    """The data set of these images: the box around each shape; points are no objects.
-
-    Args:
-        pictures: the image files.
-        annotations: the JSON file of each, whether it exists or not.
-        names: class names by label.
-    """
-    label_of = {normalise_name(name): label for label, name in enumerate(names)}
-    kept, files, rows, problems = Pictures(), [], BoxRows(), list[Problem]()
-    for picture, annotation in zip(pictures, annotations, strict=True):
-        tree = _parse(annotation, problems)
-        boxes = [] if tree is None else _boxes(tree, annotation, label_of, problems)
-        size = _size(tree or {}, [box for _, _, box in boxes], picture, problems)
-        if size is None:
-            continue
-        for number, label, box in boxes:
-            rows.add(len(kept.paths), number, label, box)
-        kept.paths.append(picture)
-        kept.sizes.append(size)
-        kept.labelled.append(tree is not None)
-        files.append(annotation)
-    return assemble(names, kept, rows, problems, file_of=lambda image: str(files[image]), item="shape")
-
-
-def _boxes(
-    tree: dict[str, Any], path: Path, label_of: dict[str, int], problems: list[Problem]
-) -> list[tuple[int, int, Box]]:
-    """(number, label, box) of each shape that is an object."""
-    found = []
-    for number, shape in enumerate(_shapes(tree), start=1):
-        name = str(shape.get("label") or "").strip()
-        label = label_of.get(normalise_name(name))
-        if shape.get("shape_type") == "point":
-            problems.append(Problem(ProblemKind.MALFORMED, str(path), f"shape {number}: a point has no box: dropped"))
-        elif label is None:
-            reason = f"shape {number}: class {name!r} is not among the names: dropped"
-            problems.append(Problem(ProblemKind.UNKNOWN_CLASS, str(path), reason))
-        else:
-            found.append((number, label, _shape_box(shape)))
-    return found
+def _object(shape: dict[str, Any]) -> ObjectLabel:
+    name = str(shape.get("label") or "").strip()
+    if shape.get("shape_type") == "point":
+        return ObjectLabel(name, NO_BOX, dropped="a point has no box")
+    if name == "_background_":
+        return ObjectLabel(name, NO_BOX, dropped="background is no object")
+    return ObjectLabel(name, _shape_box(shape), ignore=name == "__ignore__")
 
 
 def _shape_box(shape: dict[str, Any]) -> Box:
@@ -180,15 +142,3 @@ def _parse(path: Path, problems: list[Problem]) -> dict[str, Any] | None:
         return tree
     problems.append(Problem(ProblemKind.MALFORMED, str(path), f"{reason}: its image counts as background"))
     return None
-
-
-def _size(tree: dict[str, Any], boxes: Sequence[Box], picture: Path, problems: list[Problem]) -> tuple[int, int] | None:
-    """(height, width) as annotated, else of the image; None if that cannot be read."""
-    try:
-        height, width = as_side(tree.get("imageHeight")), as_side(tree.get("imageWidth"))
-        if not height or not width:
-            return image_size(picture, name=picture.name)
-        return image_size_that_fits((height, width), np.array(boxes, dtype=np.float64).reshape(-1, 4), picture)
-    except (ParseError, InputError) as error:
-        problems.append(Problem(ProblemKind.UNREADABLE_PICTURE, str(picture), f"{error}: left out"))
-        return None
