@@ -78,7 +78,7 @@ def test_the_class_is_an_attribute(tmp_path: Path, attributes: dict[str, object]
 
 def test_odd_regions_are_reported_and_never_raise(tmp_path: Path) -> None:
     good = region(x=1, y=1, width=5, height=5)
-    odd = [
+    odd: list[object] = [
         None,
         5,
         {},
