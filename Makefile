@@ -18,6 +18,7 @@ test-fast: .venv/.dev
 lint: .venv/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports
 
 type: .venv/.dev
 	$(BIN)/mypy

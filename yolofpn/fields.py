@@ -26,8 +26,6 @@ InputSide = Annotated[int, Field(gt=0, le=MAX_INPUT_SIDE)]  # pixels
 PooledSide = Annotated[int, Field(gt=0, le=64)]  # cells
 ClassCount = Annotated[int, Field(ge=0, le=MAX_CLASSES)]
 
-ResizeMode = Literal["letterbox", "stretch", "shortest-edge"]
-
 VocCorners = Annotated[
     Literal["auto", "devkit", "cvat", "labelimg", "labelstudio", "roboflow"],
     BeforeValidator(lambda tool: re.sub("[ _-]", "", tool.lower()) if isinstance(tool, str) else tool),

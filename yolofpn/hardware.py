@@ -85,6 +85,12 @@ def available_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def num_threads() -> int:
+    """How many threads a library may use: what OMP_NUM_THREADS says, else one for each processor."""
+    given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    return min(int(given), available_cpus()) if given.isdecimal() and int(given) else available_cpus()
+
+
 def default_workers(device: torch.device) -> int:
     """Processes that load pictures: on the CPU one, as the network needs the rest; beside a GPU up to eight."""
     return min(8, max(1, available_cpus() - 1)) if device.type != "cpu" else 1

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -24,14 +24,13 @@ from torch import Tensor
 
 from yolofpn.errors import UserError
 from yolofpn.ops.boxes import xyxy_to_xywh
+from yolofpn.types import Image as Image
 
 if TYPE_CHECKING:
     import pandas
     import supervision
 
     from yolofpn.drawing import LabelStyle
-
-Image: TypeAlias = NDArray[np.uint8]  # [H, W, 3], BGR
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from yolofpn.files import unfinished
 from yolofpn.reading import ParseError, is_encodable
 from yolofpn.regular_files import open_regular_file, require_regular_file
 
@@ -62,14 +63,10 @@ def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str
         OSError: it cannot be written.
         SafetensorError: the same, from within the library.
     """
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with encodable_path(unfinished.parent) as folder:
-            save_file(tensors, folder / unfinished.name, metadata)
-        unfinished.chmod(0o666 & ~_umask())  # the library makes files that only their owner can read
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with unfinished(path, unique=True) as part:
+        with encodable_path(part.parent) as folder:
+            save_file(tensors, folder / part.name, metadata)
+        part.chmod(0o666 & ~_umask())  # the library makes files that only their owner can read
 
 
 def read_archive(path: Path, *, only_look: bool = False) -> Any:  # noqa: ANN401

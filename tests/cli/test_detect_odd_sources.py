@@ -25,8 +25,9 @@ from tests.tiny_detector import RED, quarters
 from tests.videos import write_video
 from yolofpn.cli import detect as door
 from yolofpn.data.images import MAX_FRAME_PIXELS
-from yolofpn.sources import mjpeg, remote
+from yolofpn.sources import remote
 from yolofpn.sources.live import capture as live
+from yolofpn.sources.live import mjpeg
 from yolofpn.sources.live import network as stream
 from yolofpn.sources.live.capture import Patience
 

@@ -19,7 +19,7 @@ from yolofpn.cli import detect, evaluate, train
 from yolofpn.config import dump_config, load_config
 from yolofpn.errors import UserError
 from yolofpn.evaluation.plots import plot_confusion
-from yolofpn.output_files import locked_output
+from yolofpn.files import locked_output
 
 
 @pytest.mark.parametrize("command", [detect.main, evaluate.main, train.main])
@@ -61,7 +61,7 @@ def test_a_lock_ends_with_its_run(tmp_path: Path) -> None:
 def test_two_processes_never_hold_one_folder(tmp_path: Path) -> None:
     """The lock of a process that is killed is free at once."""
     program = (
-        "import sys, time; from pathlib import Path; from yolofpn.output_files import locked_output\n"
+        "import sys, time; from pathlib import Path; from yolofpn.files import locked_output\n"
         "with locked_output(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", program, tmp_path], stdout=subprocess.PIPE, text=True) as other:

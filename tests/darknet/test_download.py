@@ -14,11 +14,11 @@ from yolofpn.darknet.download import (
     NAMED_WEIGHTS,
     FetchedWeights,
     NamedWeights,
-    cache_folder,
     darknet53_convolutions,
     fetch_weights,
 )
 from yolofpn.errors import UserError
+from yolofpn.files import cache_folder
 
 CONTENT = np.random.default_rng(0).bytes(700_000)
 WEIGHTS = NamedWeights("small.weights", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())

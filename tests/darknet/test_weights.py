@@ -136,7 +136,7 @@ def test_says_where_it_cannot_write_and_leaves_no_ruin(tmp_path: Path) -> None:
 def test_a_full_disk_is_an_error_and_keeps_the_old_file(tmp_path: Path) -> None:
     target = tmp_path / "my.weights"
     target.write_bytes(b"old")
-    target.with_name("my.weights.part").symlink_to("/dev/full")
+    target.with_name(".my.weights.part").symlink_to("/dev/full")
     with pytest.raises(UserError, match="written"):
         write_layers(target, make_layers())
     assert target.read_bytes() == b"old"

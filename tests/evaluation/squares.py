@@ -15,7 +15,7 @@ import torch
 from yolofpn.config import InputConfig, Metadata, PostprocessConfig
 from yolofpn.darknet.network import DarknetNetwork
 from yolofpn.darknet.weights import write_layers
-from yolofpn.fields import ResizeMode
+from yolofpn.types import ResizeMode
 from yolofpn.weights import build_detector, save_weights
 
 SIDE, CELL = 64, 8

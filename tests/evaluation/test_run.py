@@ -27,8 +27,8 @@ from yolofpn.config import PostprocessConfig
 from yolofpn.data.images import read_image
 from yolofpn.evaluation.files import write_truth
 from yolofpn.evaluation.run import EvaluateOptions, evaluate
-from yolofpn.fields import ResizeMode
 from yolofpn.inference.predictor import load_detector
+from yolofpn.types import ResizeMode
 from yolofpn.weights import save_weights
 
 PICTURES = [

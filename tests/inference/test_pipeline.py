@@ -12,9 +12,10 @@ import pytest
 
 from tests.inference.fakes import nothing_found
 from yolofpn.errors import InputError, UserError
-from yolofpn.inference.pipeline import Result, results_of, written
+from yolofpn.inference.pipeline import results_of, written
 from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.report import Report
+from yolofpn.results import Result
 from yolofpn.sinks.build import Sinks
 from yolofpn.sinks.names import SourceInfo
 from yolofpn.sources.resolve import Source

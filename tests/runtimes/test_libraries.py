@@ -5,9 +5,11 @@ import sys
 
 import pytest
 
+from yolofpn import hardware
 from yolofpn.errors import UserError
+from yolofpn.hardware import num_threads
 from yolofpn.runtimes import libraries
-from yolofpn.runtimes.libraries import import_extra, is_installed, num_threads, versions
+from yolofpn.runtimes.libraries import import_extra, is_installed, versions
 
 
 def test_a_missing_extra_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,7 +37,7 @@ def test_openvino_comes_without_its_telemetry() -> None:
     ("given", "expected"), [("1", 1), ("2,3", 2), ("999", 4), ("", 4), ("0", 4), ("many", 4), (None, 4)]
 )
 def test_threads_are_as_many_as_asked_for(monkeypatch: pytest.MonkeyPatch, given: str | None, expected: int) -> None:
-    monkeypatch.setattr(libraries, "available_cpus", lambda: 4)
+    monkeypatch.setattr(hardware, "available_cpus", lambda: 4)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if given is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", given)

@@ -18,7 +18,7 @@ from tests.inference.screens import Screen
 from tests.tiny_detector import RED, quarters, write_tiny
 from tests.videos import write_video
 from yolofpn.cli import detect as door
-from yolofpn.inference.pipeline import Result
+from yolofpn.results import Result
 from yolofpn.sources.kinds import Source
 from yolofpn.structures import Detections, Frame, Limits
 from yolofpn.view import viewer as viewer_module

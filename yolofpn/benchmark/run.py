@@ -23,8 +23,8 @@ from yolofpn.benchmark.opencv_peer import opencv_contenders
 from yolofpn.benchmark.opening import combinations, open_contenders
 from yolofpn.benchmark.tables import markdown
 from yolofpn.benchmark.training import TrainingRow, measure_training
-from yolofpn.cli.data import KEYS, given_data
 from yolofpn.data.dataset import DetectionDataset
+from yolofpn.data.given import GIVEN_KEYS, given_data
 from yolofpn.data.layouts import open_data
 from yolofpn.errors import UserError
 from yolofpn.evaluation.files import write_json
@@ -170,7 +170,7 @@ def _open_dataset(data: str, overrides: Sequence[str]) -> DetectionDataset:
     Raises:
         UserError: it cannot be read.
     """
-    values = dict(word.removeprefix("data.").split("=", 1) for word in overrides if word.startswith(KEYS))
+    values = dict(word.removeprefix("data.").split("=", 1) for word in overrides if word.startswith(GIVEN_KEYS))
     given = given_data(data, values)
     return open_data(given.source, given.root, given.voc_corners).load("val")
 

@@ -17,10 +17,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+from yolofpn.errors import DONE as DONE
+from yolofpn.errors import NOTHING_DONE as NOTHING_DONE
+from yolofpn.errors import SOME_FAILED as SOME_FAILED
 from yolofpn.errors import UserError
 from yolofpn.text import printable_output
-
-DONE, SOME_FAILED, NOTHING_DONE = 0, 1, 2
 
 # What people's fingers know from other programs; not shown by --help.
 ALIASES = {

@@ -14,7 +14,7 @@ from yolofpn.config.training import (
     StepConfig,
     TrainConfig,
 )
-from yolofpn.fields import Depth, ResizeMode, StrictModel, VocCorners
+from yolofpn.fields import Depth, StrictModel, VocCorners
 from yolofpn.models.backbones.base import BackboneConfig
 from yolofpn.models.config import (
     AddNeckConfig,
@@ -30,6 +30,7 @@ from yolofpn.models.config import (
     YOLOLossConfig,
 )
 from yolofpn.models.two_stage.config import FastRCNNHeadConfig, RCNNHeadConfig, RoIHeadsConfig, RPNConfig, RPNHeadConfig
+from yolofpn.types import ResizeMode
 
 __all__ = [
     "AdamWConfig",

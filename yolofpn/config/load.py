@@ -14,10 +14,10 @@ from yolofpn.config.explain import explain
 from yolofpn.config.training import AugmentConfig, TrainConfig
 from yolofpn.errors import UserError
 from yolofpn.fields import StrictModel, VocCorners
+from yolofpn.files import replace_file
 from yolofpn.models.config import InputConfig, ModelConfig, PostprocessConfig
 from yolofpn.reading import MAX_YAML_BYTES, ParseError, parse_yaml, read_bounded
 from yolofpn.shipped import find_config
-from yolofpn.writing import replace_file
 
 T = TypeVar("T", bound="StrictModel")
 

@@ -17,16 +17,15 @@ from typing import IO
 from urllib.parse import urlsplit
 
 import numpy as np
-import platformdirs
 from tqdm import tqdm
 
 from yolofpn.darknet.weights import open_weights
 from yolofpn.errors import UserError
+from yolofpn.files import CACHE_VARIABLE, cache_folder
 from yolofpn.models.backbones.darknet import DARKNET53_CHANNELS, DARKNET53_DEPTHS
 from yolofpn.text import bar_stream
 
 ORIGINAL_SITE = "https://pjreddie.com/media/files/"
-CACHE_VARIABLE = "YOLOFPN_CACHE"
 MIRROR_VARIABLE = "YOLOFPN_MIRROR"
 _CHUNK = 1 << 18
 
@@ -79,11 +78,6 @@ NAMED_WEIGHTS: Mapping[str, NamedWeights] = {
     ),
     "darknet53.conv.74": NamedWeights("darknet53.conv.74", 162_482_580, convolutions=darknet53_convolutions()),
 }
-
-
-def cache_folder() -> Path:
-    """Where downloads are kept: ``YOLOFPN_CACHE``, else the user's cache folder of the system."""
-    return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("yolofpn", appauthor=False))
 
 
 def fetch_weights(

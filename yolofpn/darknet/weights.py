@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from yolofpn.config import DarknetHeader
 from yolofpn.errors import UserError
+from yolofpn.files import unfinished
 from yolofpn.regular_files import open_regular_file
 
 _MODERN_REVISION = 5  # written by AlexeyAB's and hank-ai's Darknet; pjreddie's writes 0
@@ -176,15 +177,12 @@ def write_layers(path: str | Path, layers: StoredLayers, header: DarknetHeader =
         UserError: it cannot be written.
     """
     path = Path(path)
-    unfinished = path.with_name(path.name + ".part")
     try:
-        with unfinished.open("wb") as file:
+        with unfinished(path) as part, part.open("wb") as file:
             file.write(pack_header(header))
             for tensor in _tensors(layers):
                 file.write(tensor.cpu().float().contiguous().numpy().astype(_NUMBER, copy=False).tobytes())
-        unfinished.replace(path)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         raise UserError(f"{path}: cannot be written: {error.strerror}") from None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,9 +14,7 @@ from yolofpn.data.sampler import SampleKey
 from yolofpn.errors import InputError
 from yolofpn.ops.resize import LETTERBOX_FILL, NetworkImage, Placement, resize_for_detection
 from yolofpn.structures import Target
-
-if TYPE_CHECKING:
-    from yolofpn.config import ResizeMode
+from yolofpn.types import ResizeMode
 
 
 @dataclass(frozen=True)

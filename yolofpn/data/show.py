@@ -15,8 +15,8 @@ from yolofpn.data.dataset import DetectionDataset
 from yolofpn.data.layouts import open_data
 from yolofpn.drawing import draw_boxes
 from yolofpn.errors import InputError, UserError
+from yolofpn.files import replace_file
 from yolofpn.structures import Image, Target
-from yolofpn.writing import replace_file
 
 CELL = 384  # pixels, both sides
 _GAP = 4

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from torch.utils.data import Dataset
 
@@ -15,9 +13,7 @@ from yolofpn.data.sampler import Draw, SampleKey, random_generator
 from yolofpn.data.samples import Sample, place_target, to_tensor
 from yolofpn.data.transforms import Augmentation, RandomView, random_safe_crop, to_rgb
 from yolofpn.ops.resize import resize_image
-
-if TYPE_CHECKING:
-    from yolofpn.config import ResizeMode
+from yolofpn.types import ResizeMode
 
 CACHE_BYTES = 256 * 2**20
 

@@ -21,8 +21,8 @@ from yolofpn.evaluation.metrics import Metrics
 from yolofpn.evaluation.operating_point import f1_over_thresholds, match_darknet
 from yolofpn.evaluation.plots import plot_confusion, plot_f1, plot_precision_recall
 from yolofpn.evaluation.table import EvaluationTable
+from yolofpn.files import write_atomically, write_errors
 from yolofpn.ops.boxes import xyxy_to_xywh
-from yolofpn.output_files import write_atomically, write_errors
 from yolofpn.sinks.coco_results import rounded_results
 from yolofpn.sinks.names import next_output_dir, safe_part
 from yolofpn.structures import Detections, Image, Target

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from yolofpn.evaluation.coco import RECALL_LEVELS
 from yolofpn.evaluation.table import Bools, Floats, Ints
-from yolofpn.writing import replace_file
+from yolofpn.files import replace_file
 
 MOST_NAMED_CLASSES = 12  # beyond, a legend hides more than it says
 MOST_NUMBERED_CLASSES = 30  # beyond, the numbers in the cells of a confusion matrix cannot be read

@@ -15,11 +15,10 @@ from yolofpn.data.loader import Batch
 from yolofpn.errors import UserError
 from yolofpn.evaluation.files import WrittenIds
 from yolofpn.evaluation.metrics import DetectionMetrics
+from yolofpn.files import unfinished, write_errors
 from yolofpn.models.two_stage.fast_rcnn import FastRCNN
-from yolofpn.output_files import write_errors
 from yolofpn.sinks.coco_results import rounded_results
 from yolofpn.structures import Detections, Detector
-from yolofpn.writing import unfinished
 
 NAMES = ("object",)
 

@@ -32,12 +32,12 @@ from yolofpn.evaluation.report import format_crowded, format_metrics, format_pro
 from yolofpn.evaluation.run_detector import Found, RunSettings, run_detector
 from yolofpn.evaluation.thresholds import SUFFIX, save_thresholds
 from yolofpn.evaluation.verify import verify
+from yolofpn.files import locked_output
 from yolofpn.inference.load import load_for_inference
 from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.threads import share_processors
 from yolofpn.models.two_stage.fast_rcnn import FastRCNN
 from yolofpn.models.two_stage.proposal_network import ProposalNetwork
-from yolofpn.output_files import locked_output
 
 DETECTIONS, IMAGES, TRUTH = "detections.coco.json", "images.json", "truth.coco.json"
 

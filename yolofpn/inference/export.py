@@ -18,8 +18,8 @@ from yolofpn.darknet.native import layers_to_write
 from yolofpn.darknet.network import DarknetNetwork
 from yolofpn.darknet.weights import NEW_HEADER, StoredLayers, write_layers
 from yolofpn.errors import UserError
+from yolofpn.files import write_atomically
 from yolofpn.models.yolo import YOLO
-from yolofpn.output_files import write_atomically
 from yolofpn.runtimes import convert
 from yolofpn.runtimes.backend import Backend
 from yolofpn.runtimes.exported import ExportedDetector, GraphPrecision, describe_graph, read_exported

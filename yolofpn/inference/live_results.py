@@ -9,9 +9,9 @@ from itertools import chain
 from threading import Condition
 
 from yolofpn.errors import InputError
-from yolofpn.inference.pipeline import Result
 from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.report import Report
+from yolofpn.results import Result
 from yolofpn.sources.kinds import Source, failed_source
 from yolofpn.structures import Detections, Frame
 

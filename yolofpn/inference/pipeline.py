@@ -10,12 +10,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from yolofpn.concurrency import Background
 from yolofpn.errors import InputError
 from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.report import Report
+from yolofpn.results import Result, Results
 from yolofpn.sinks.build import Sinks
 from yolofpn.sources.resolve import Source
 from yolofpn.structures import Detections, Frame, Limits
@@ -23,42 +23,6 @@ from yolofpn.view.thresholds import above
 
 AHEAD = 4  # pictures that may wait between two stages
 LIMIT = 64 << 20  # bytes of pictures from which no more are read: large ones wait alone
-
-
-@dataclass(frozen=True)
-class Result:
-    """What was found in one picture or frame.
-
-    Attributes:
-        seconds: its share of the time that was given to the network, from pixels to boxes.
-        candidates: the detections and weaker ones, for a window where the user moves the threshold.
-    """
-
-    source: Source
-    frame: Frame
-    detections: Detections
-    seconds: float
-    candidates: Detections | None = None
-
-
-class Results(Protocol):
-    """Results in their order, and what whoever takes them may say: where they come from does not matter further on."""
-
-    def __iter__(self) -> Iterator[Result]: ...
-
-    def __next__(self) -> Result: ...
-
-    def peek(self) -> Result | None:
-        """What ``next`` will give, or None at the end."""
-        ...
-
-    def stop(self) -> None:
-        """Read no more; what is under way still comes out."""
-        ...
-
-    def close(self) -> None:
-        """End at once."""
-        ...
 
 
 def results_of(

@@ -16,14 +16,15 @@ from yolofpn.config import Depth, ResizeMode
 from yolofpn.data.files import describe_unread_files
 from yolofpn.drawing import LabelStyle
 from yolofpn.errors import UserError
+from yolofpn.files import locked_output, write_errors
 from yolofpn.inference.live_results import LiveResults, live_or_not
 from yolofpn.inference.load import load_for_inference
-from yolofpn.inference.pipeline import Result, Results, results_of, written
+from yolofpn.inference.pipeline import results_of, written
 from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.report import Report
 from yolofpn.inference.threads import share_processors
 from yolofpn.inference.workload import expected_workload
-from yolofpn.output_files import locked_output, write_errors
+from yolofpn.results import Result, Results
 from yolofpn.shipped import default_sources
 from yolofpn.sinks.build import Sinks, build_sinks
 from yolofpn.sinks.media import MediaChoice

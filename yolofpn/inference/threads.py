@@ -9,8 +9,8 @@ from functools import partial
 import cv2
 import torch
 
+from yolofpn.hardware import num_threads
 from yolofpn.inference.predictor import Predictor
-from yolofpn.runtimes.libraries import num_threads
 from yolofpn.runtimes.second_stage import has_second_stage
 from yolofpn.runtimes.takeover import Takeover
 

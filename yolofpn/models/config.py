@@ -15,7 +15,6 @@ from yolofpn.fields import (
     OneOf,
     PositiveFloat,
     PositiveInt,
-    ResizeMode,
     StrictModel,
     UnitFloat,
 )
@@ -23,6 +22,7 @@ from yolofpn.levels import built_levels
 from yolofpn.models import backbones
 from yolofpn.models.backbones.base import BackboneConfig
 from yolofpn.models.two_stage.config import FastRCNNHeadConfig, RCNNHeadConfig, RPNHeadConfig
+from yolofpn.types import ResizeMode
 
 Level = Annotated[int, Field(ge=2, le=5)]
 AnchorSize = tuple[PositiveFloat, PositiveFloat]  # width, height in network pixels

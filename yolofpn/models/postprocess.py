@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from yolofpn.errors import NaNOutputError
-from yolofpn.models.heads.box_coder import yolo_box_to_xyxy
+from yolofpn.models.box_coder import yolo_box_to_xyxy
 from yolofpn.ops.boxes import clip_boxes
 from yolofpn.ops.nms import batched_nms
 from yolofpn.ops.resize import Placement

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -14,10 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from yolofpn.ops.boxes import clip_boxes
-from yolofpn.structures import Image
-
-if TYPE_CHECKING:
-    from yolofpn.config import ResizeMode
+from yolofpn.types import Image, ResizeMode
 
 LETTERBOX_FILL = 128  # Darknet's 0.5
 

@@ -15,13 +15,13 @@ from typing import Any
 
 from torch import nn
 
-from yolofpn import __version__
 from yolofpn.config import Metadata
-from yolofpn.darknet.download import cache_folder
 from yolofpn.errors import UserError
-from yolofpn.hardware import cpu_name
-from yolofpn.runtimes.libraries import num_threads, versions
+from yolofpn.files import cache_folder, unfinished
+from yolofpn.hardware import cpu_name, num_threads
+from yolofpn.runtimes.libraries import versions
 from yolofpn.runtimes.tuned import pinned_graphs
+from yolofpn.version import __version__
 
 _SUFFIXES = (".xml", ".onnx")
 _VERSION = f"{__version__}, 3"  # the number counts changes of graphs and comparisons between two releases
@@ -160,9 +160,8 @@ def write_verdict(name: str, verdict: dict[str, Any]) -> None:
     """Keep a finding; where nothing can be written it is found anew next time."""
     with contextlib.suppress(OSError):
         graph_folder().mkdir(parents=True, exist_ok=True)
-        unfinished = graph_folder() / f"{name}.{os.getpid()}.part"
-        unfinished.write_text(json.dumps(verdict))
-        unfinished.replace(graph_folder() / f"{name}.json")
+        with unfinished(graph_folder() / f"{name}.json", unique=True) as part:
+            part.write_text(json.dumps(verdict))
 
 
 def _forget_oldest(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -10,7 +9,6 @@ from importlib.util import find_spec
 from typing import Any
 
 from yolofpn.errors import UserError
-from yolofpn.hardware import available_cpus
 
 # What is imported, and what `pip install .[EXTRA]` calls it.
 EXTRAS = {"openvino": "openvino", "nncf": "int8", "onnxruntime": "onnx", "onnx": "onnx", "onnxscript": "onnx"}
@@ -48,9 +46,3 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "none"
-
-
-def num_threads() -> int:
-    """How many threads a library may use: what OMP_NUM_THREADS says, else one for each processor."""
-    given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
-    return min(int(given), available_cpus()) if given.isdecimal() and int(given) else available_cpus()

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from yolofpn.hardware import num_threads
 from yolofpn.runtimes.backend import Wait, as_uint8
-from yolofpn.runtimes.libraries import import_extra, num_threads
+from yolofpn.runtimes.libraries import import_extra
 from yolofpn.runtimes.newest import NewestSizes
 
 

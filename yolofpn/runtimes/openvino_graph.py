@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from yolofpn.hardware import num_threads
 from yolofpn.runtimes.backend import Wait, as_uint8
-from yolofpn.runtimes.libraries import import_extra, num_threads
+from yolofpn.runtimes.libraries import import_extra
 from yolofpn.runtimes.newest import NewestSizes
 from yolofpn.runtimes.signal_stack import kept_signal_stack
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from yolofpn.config import StrictModel
-from yolofpn.darknet.download import cache_folder
 from yolofpn.errors import UserError
+from yolofpn.files import cache_folder, replace_file
 
 
 class Tuned(StrictModel):
@@ -53,10 +53,7 @@ def write_tuned(name: str, choice: Tuned | None) -> Path:
         if choice is None:
             path.unlink(missing_ok=True)
             return path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".part")
-        unfinished.write_text(choice.model_dump_json(), encoding="utf-8")
-        unfinished.replace(path)
+        replace_file(path, choice.model_dump_json().encode())
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}): name another folder in YOLOFPN_CACHE") from None
     return path

@@ -10,7 +10,7 @@ from pathlib import Path
 from yolofpn import sinks
 from yolofpn.drawing import LabelStyle
 from yolofpn.errors import UserError
-from yolofpn.output_files import write_errors
+from yolofpn.files import write_errors
 from yolofpn.sinks.jsonl import JsonLinesSink
 from yolofpn.sinks.media import MediaChoice, MediaSink
 from yolofpn.sinks.names import SourceInfo

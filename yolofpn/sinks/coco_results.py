@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from yolofpn.output_files import AppendFile
+from yolofpn.files import AppendFile
 
 if TYPE_CHECKING:
     from yolofpn.sinks.names import SourceInfo

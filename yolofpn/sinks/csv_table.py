@@ -7,7 +7,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from yolofpn.output_files import AppendFile
+from yolofpn.files import AppendFile
 from yolofpn.sinks.records import record
 
 if TYPE_CHECKING:

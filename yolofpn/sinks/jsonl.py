@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from yolofpn.output_files import AppendFile, StandardOutput
+from yolofpn.files import AppendFile, StandardOutput
 from yolofpn.sinks.records import record
 
 if TYPE_CHECKING:

@@ -7,11 +7,10 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, ClassVar
 
 from yolofpn.errors import InputError
-from yolofpn.output_files import write_atomically, write_errors
+from yolofpn.files import unfinished, write_atomically, write_errors
 from yolofpn.sinks.names import OutputNames, add_suffix
 from yolofpn.sinks.yolo_results import yolo_lines
 from yolofpn.text import as_yaml, one_line_names
-from yolofpn.writing import unfinished
 
 if TYPE_CHECKING:
     from yolofpn.sinks.names import SourceInfo

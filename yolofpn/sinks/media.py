@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 from yolofpn import sinks
 from yolofpn.drawing import LabelStyle
-from yolofpn.output_files import write_atomically
+from yolofpn.files import write_atomically
 from yolofpn.sinks.image_files import encode_image
 from yolofpn.sinks.names import OutputNames, SourceInfo, source_stem
 from yolofpn.structures import Detections, Frame, Image

@@ -7,7 +7,7 @@ import unicodedata
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Protocol
 
-from yolofpn.output_files import write_errors
+from yolofpn.files import write_errors
 
 if TYPE_CHECKING:
     from yolofpn.structures import Frame

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from yolofpn.output_files import write_atomically
+from yolofpn.files import write_atomically
 from yolofpn.sinks.names import OutputNames, add_suffix
 
 if TYPE_CHECKING:

@@ -5,54 +5,19 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from yolofpn.errors import UserError
 from yolofpn.evaluation.coco import NO_OBJECTS
-from yolofpn.output_files import write_atomically, write_errors
+from yolofpn.files import write_atomically, write_errors
 from yolofpn.study.paper import PAPER_TABLES, PaperTable
 from yolofpn.study.plan import Study, load_study, read_settings
 from yolofpn.study.plots import plot_tables
+from yolofpn.study.rows import ComparedRow, Measured
 from yolofpn.study.run import RESULTS
 
 DASH = "-"
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One number over all seeds, in per cent.
-
-    Attributes:
-        mean: of them.
-        spread: their standard deviation (of the sample), None for a single one.
-    """
-
-    mean: float
-    spread: float | None
-
-    def __str__(self) -> str:
-        return f"{self.mean:.1f}" if self.spread is None else f"{self.mean:.1f} ± {self.spread:.1f}"
-
-
-@dataclass(frozen=True)
-class ComparedRow:
-    """One system.
-
-    Attributes:
-        title: of the row.
-        seeds: with which it was measured.
-        measured: a figure for each column of the table; None where there is nothing to find.
-        paper_row: the letter of the same system in the paper's table.
-        paper: its numbers there, None where it gives none.
-    """
-
-    title: str
-    seeds: tuple[int, ...]
-    measured: tuple[Measured | None, ...]
-    paper_row: str | None
-    paper: tuple[float | None, ...]
 
 
 def compare(output: Path) -> int:

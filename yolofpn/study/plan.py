@@ -14,7 +14,7 @@ from pydantic import PositiveFloat, model_validator
 
 from yolofpn.config import StrictModel, read_yaml, validate
 from yolofpn.errors import UserError
-from yolofpn.output_files import write_atomically, write_errors
+from yolofpn.files import write_atomically, write_errors
 
 SETTINGS = "study.json"
 RECIPES = "recipes"  # the key in it

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from yolofpn.files import replace_file
 from yolofpn.study.paper import PaperTable
-from yolofpn.writing import replace_file
-
-if TYPE_CHECKING:
-    from yolofpn.study.compare import ComparedRow
+from yolofpn.study.rows import ComparedRow
 
 DPI = 120
 BAR = 0.4

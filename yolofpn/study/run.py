@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import TextIO
 
 import yolofpn
-from yolofpn.cli.arguments import DONE, SOME_FAILED
 from yolofpn.config import Config, load_config
-from yolofpn.errors import UserError
-from yolofpn.output_files import write_errors
+from yolofpn.errors import DONE, SOME_FAILED, UserError
+from yolofpn.files import write_errors
 from yolofpn.study.plan import Row, Size, Study, choose_rows, keep_settings, load_study, recipes_of
 from yolofpn.text import as_yaml
 from yolofpn.training.checkpoint import LAST, read_checkpoint

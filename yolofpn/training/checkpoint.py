@@ -15,6 +15,7 @@ from pydantic import Field
 from yolofpn.config import Config, Metadata, StrictModel, validate
 from yolofpn.errors import UserError
 from yolofpn.fields import NonNegativeFloat, NonNegativeInt
+from yolofpn.files import unfinished
 from yolofpn.reading import ParseError
 from yolofpn.tensor_files import read_archive
 from yolofpn.training.learner import Learner
@@ -125,15 +126,12 @@ def save_checkpoint(
         **learner.state(),
         "rng": list(random_states),
     }
-    unfinished = path.with_name(path.name + ".part")
     try:
-        with unfinished.open("wb") as file:
+        with unfinished(path) as part, part.open("wb") as file:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
-        unfinished.replace(path)
     except (OSError, RuntimeError) as error:  # torch's zip writer turns a full disk into a RuntimeError
-        unfinished.unlink(missing_ok=True)
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]  # not every OSError has a number
         raise UserError(
             f"{path}: cannot be written ({reason}): make room on the disk\n"

@@ -19,8 +19,8 @@ from yolofpn.data.loader import Batch, Loader
 from yolofpn.data.sampler import TrainBatchSampler
 from yolofpn.errors import UserError
 from yolofpn.evaluation.metrics import Metrics
+from yolofpn.files import write_list
 from yolofpn.memory_errors import is_out_of_memory
-from yolofpn.output_files import write_list
 from yolofpn.training.checkpoint import BEST, LAST, Progress, RunFacts, save_checkpoint
 from yolofpn.training.distributed import Ranks, from_main, gather, mean_over_ranks, take_from_main
 from yolofpn.training.durations import describe_time

@@ -11,7 +11,7 @@ from pathlib import Path
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from yolofpn.errors import UserError
-from yolofpn.output_files import write_atomically
+from yolofpn.files import write_atomically
 from yolofpn.tensor_files import encodable_path
 
 COLUMNS = ("epoch", "step", "seconds", "lr", "loss")

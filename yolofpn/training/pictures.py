@@ -17,8 +17,8 @@ from yolofpn.data.samples import EvaluationSamples
 from yolofpn.data.show import CELL, choose_images, draw_target, page
 from yolofpn.data.training_samples import TrainingSamples
 from yolofpn.evaluation.evaluate import detect_batch
+from yolofpn.files import write_atomically
 from yolofpn.models.build import NativeDetector
-from yolofpn.output_files import write_atomically
 from yolofpn.structures import Detections, Image
 
 PICTURES = 16

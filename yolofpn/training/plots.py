@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from yolofpn.data.dataset import DetectionDataset
-from yolofpn.output_files import write_atomically
+from yolofpn.files import write_atomically
 from yolofpn.training.logger import Row
 
 DPI = 120

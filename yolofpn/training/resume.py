@@ -9,7 +9,7 @@ from pathlib import Path
 
 from yolofpn.data.dataset import DetectionDataset
 from yolofpn.errors import UserError
-from yolofpn.output_files import locked_output, write_errors
+from yolofpn.files import locked_output, write_errors
 from yolofpn.training.checkpoint import read_checkpoint
 from yolofpn.weights import parse_metadata
 

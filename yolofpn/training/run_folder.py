@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from yolofpn.config import Config, dump_config
-from yolofpn.output_files import locked_output, write_errors, write_list
+from yolofpn.files import locked_output, write_errors, write_list
 from yolofpn.sinks.names import next_output_dir
 from yolofpn.training.checkpoint import BEST, LAST, Progress
 from yolofpn.training.plan import RUNS, Plan

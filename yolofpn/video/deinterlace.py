@@ -10,7 +10,7 @@ import av
 from av.filter import Graph
 from av.video.frame import VideoFrame
 
-from yolofpn.runtimes.libraries import num_threads
+from yolofpn.hardware import num_threads
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from av.video.stream import VideoStream
 
 from yolofpn.data.images import HEIF_SUFFIXES, MAX_FRAME_PIXELS
 from yolofpn.errors import InputError
-from yolofpn.runtimes.libraries import num_threads
+from yolofpn.hardware import num_threads
 from yolofpn.structures import Frame
 from yolofpn.video.decoder import VideoDecoder, reason_of, stated_seconds
 from yolofpn.video.deinterlace import TimedFrame

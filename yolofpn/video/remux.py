@@ -16,9 +16,8 @@ from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from yolofpn.output_files import NO_ROOM
+from yolofpn.files import NO_ROOM, part_path
 from yolofpn.video.timeline import Timeline, may_jump, start_seconds
-from yolofpn.writing import part_path
 
 BROWSER_AUDIO = {"aac", "mp3", "opus", "flac"}  # codecs that browsers play from an mp4
 PRIMING = 0.1  # seconds: sound before the first picture goes, but not what a decoder needs to get going

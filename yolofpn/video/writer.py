@@ -14,8 +14,8 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from yolofpn.concurrency import Handover
-from yolofpn.output_files import write_errors
-from yolofpn.runtimes.libraries import num_threads
+from yolofpn.files import write_errors
+from yolofpn.hardware import num_threads
 from yolofpn.structures import Image
 from yolofpn.video.remux import drop_torn_fragment, file_url, remux
 

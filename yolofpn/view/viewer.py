@@ -12,8 +12,8 @@ import cv2
 
 from yolofpn.drawing import LabelStyle
 from yolofpn.errors import UserError
-from yolofpn.inference.pipeline import Result
-from yolofpn.output_files import write_atomically
+from yolofpn.files import write_atomically
+from yolofpn.results import Result
 from yolofpn.sinks.image_files import encode_image
 from yolofpn.structures import Image, Limits
 from yolofpn.view.thresholds import ShownThresholds

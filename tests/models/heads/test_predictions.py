@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tests.models.cases import SIZE, SPECS, random_maps
-from yolofpn.models.heads.box_coder import yolo_box_to_xyxy
+from yolofpn.models.box_coder import yolo_box_to_xyxy
 from yolofpn.models.heads.predictions import flatten_maps, make_grid
 from yolofpn.models.postprocess import MapSpec
 

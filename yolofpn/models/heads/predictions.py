@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from yolofpn.models.heads.box_coder import yolo_box_to_xyxy
+from yolofpn.models.box_coder import yolo_box_to_xyxy
 from yolofpn.models.postprocess import MapSpec
 
 

@@ -11,8 +11,8 @@ import torch.distributed
 import torch.nn.functional as F
 from torch import Tensor
 
+from yolofpn.models.box_coder import xyxy_to_yolo_targets
 from yolofpn.models.heads.assigner import Assignment
-from yolofpn.models.heads.box_coder import xyxy_to_yolo_targets
 from yolofpn.models.heads.predictions import Grid, flatten_maps
 from yolofpn.models.postprocess import MapSpec
 from yolofpn.ops.boxes import elementwise_iou

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from yolofpn.errors import UserError
-from yolofpn.output_files import AppendFile, StandardOutput, write_atomically
+from yolofpn.files import AppendFile, StandardOutput, write_atomically
 
 
 def test_a_file_is_complete_after_every_append(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_standard_output_is_flushed_at_once(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_reader_that_leaves_ends_the_output_without_a_traceback() -> None:
     program = """
 from yolofpn.errors import UserError
-from yolofpn.output_files import StandardOutput
+from yolofpn.files import StandardOutput
 import sys
 try:
     for _ in range(100_000):
@@ -132,10 +132,8 @@ except UserError as error:
 def test_lines_reach_the_disk_within_about_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a power cut would leave cannot be tried here, but when the system is told to write can."""
     clock, synced = [0.0], list[int]()
-    monkeypatch.setattr("yolofpn.output_files.time.monotonic", lambda: clock[0])
-    monkeypatch.setattr(
-        "yolofpn.output_files.os.fsync", lambda number: synced.append((tmp_path / "a.txt").stat().st_size)
-    )
+    monkeypatch.setattr("yolofpn.files.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("yolofpn.files.os.fsync", lambda number: synced.append((tmp_path / "a.txt").stat().st_size))
     file = AppendFile(tmp_path / "a.txt")
     for seconds in (0.1, 0.9, 1.1, 1.5, 2.3):
         clock[0] = seconds
@@ -154,6 +152,6 @@ def test_a_disk_that_cannot_write_is_told_and_a_pipe_is_not(
         raise OSError(number, "it cannot")
 
     file = AppendFile(tmp_path / "a.txt")
-    monkeypatch.setattr("yolofpn.output_files.os.fsync", fail)
+    monkeypatch.setattr("yolofpn.files.os.fsync", fail)
     with pytest.raises(UserError, match="it cannot") if fails else nullcontext():
         file.close()

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from yolofpn.models.heads.box_coder import xyxy_to_yolo_targets, yolo_box_to_xyxy
+from yolofpn.models.box_coder import xyxy_to_yolo_targets, yolo_box_to_xyxy
 
 
 def decode(deltas: list[float], scale_x_y: float = 1.0, *, linear_xy: bool = False) -> list[float]:

@@ -1,4 +1,4 @@
-"""Writes that never spoil what was written before, and that say what is wrong and how to mend it."""
+"""Files of our own: written whole or not at all, with errors that name the fix, and the folder that caches them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,20 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import platformdirs
+
 from yolofpn.errors import UserError
 from yolofpn.text import list_line
-from yolofpn.writing import replace_file
 
 SYNC_SECONDS = 1.0  # what a power cut may cost
 NO_SYNC = {errno.EINVAL, errno.ENOTSUP}  # pipes and some network folders know no such thing
+CACHE_VARIABLE = "YOLOFPN_CACHE"
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def cache_folder() -> Path:
+    """Where downloads and graphs are kept: ``YOLOFPN_CACHE``, else the user's cache folder of the system."""
+    return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("yolofpn", appauthor=False))
 
 
 class AppendFile:
@@ -106,6 +113,45 @@ class StandardOutput:
 
     def close(self) -> None:
         """Standard output stays open: it belongs to the whole program."""
+
+
+def part_path(path: Path, *, unique: bool = False) -> Path:
+    """Where a file is put together before it gets its name; ``unique`` where several processes may write it at once."""
+    return path.with_name(f".{path.name}.{os.getpid()}.part" if unique else f".{path.name}.part")
+
+
+@contextlib.contextmanager
+def unfinished(path: Path, *, unique: bool = False) -> Iterator[Path]:
+    """Where to write, in an existing folder; afterwards it has the name ``path``, or is gone where writing failed."""
+    part = part_path(path, unique=unique)
+    try:
+        yield part
+        part.replace(path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, str(part)):
+            error.filename = str(path)  # what is shown to the user
+        raise
+
+
+def replace_file(path: Path, data: bytes, *, sync: bool = False) -> None:
+    """Write a whole file, its folder included, so that under ``path`` there is never half of it.
+
+    Args:
+        path: of the file.
+        data: its content.
+        sync: return only when the content lies on the disk, so that it survives a power cut.
+
+    Raises:
+        OSError: it cannot be written; the file that was there is as before.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with unfinished(path) as part:
+        part.write_bytes(data)
+        if sync:
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
 
 
 def write_atomically(path: Path, data: bytes, *, sync: bool = False) -> None:

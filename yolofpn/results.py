@@ -1,0 +1,46 @@
+"""What comes out of detection: the detections of one image or frame after the other, with where they are from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from yolofpn.sources.resolve import Source
+from yolofpn.structures import Detections, Frame
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was found in one picture or frame.
+
+    Attributes:
+        seconds: its share of the time that was given to the network, from pixels to boxes.
+        candidates: the detections and weaker ones, for a window where the user moves the threshold.
+    """
+
+    source: Source
+    frame: Frame
+    detections: Detections
+    seconds: float
+    candidates: Detections | None = None
+
+
+class Results(Protocol):
+    """Results in their order, and what whoever takes them may say: where they come from does not matter further on."""
+
+    def __iter__(self) -> Iterator[Result]: ...
+
+    def __next__(self) -> Result: ...
+
+    def peek(self) -> Result | None:
+        """What ``next`` will give, or None at the end."""
+        ...
+
+    def stop(self) -> None:
+        """Read no more; what is under way still comes out."""
+        ...
+
+    def close(self) -> None:
+        """End at once."""
+        ...
