@@ -31,6 +31,7 @@ from tests.training.small import CFG
 from yolofpn.cli import check, detect, summary, train
 from yolofpn.cli.arguments import run_door
 from yolofpn.config import Metadata, load_config
+from yolofpn.config.stored import dump_metadata
 from yolofpn.data.layouts import open_data
 from yolofpn.data.proposals import with_proposals
 from yolofpn.models.build import build_model
@@ -178,7 +179,7 @@ def _checkpoint(folder: Path, data: bytes) -> None:
 _METADATA = _metadata()
 _CHECKPOINT = {
     "format_version": 1,
-    "metadata": _METADATA.model_dump_json(),
+    "metadata": dump_metadata(_METADATA),
     "config": "{}",
     "overfit": None,
     "device": "cpu",
@@ -232,7 +233,7 @@ FORMATS: dict[str, Format] = {
     "list of images": Format(
         b"images/a.png\n", lambda folder, data: _written(folder / "l.txt", data), ("list", "l.txt")
     ),
-    "safetensors metadata": Format(_METADATA.model_dump_json().encode(), _weights, ("summary", "w.safetensors")),
+    "safetensors metadata": Format(dump_metadata(_METADATA).encode(), _weights, ("summary", "w.safetensors")),
     "checkpoint": Format(json.dumps(_CHECKPOINT).encode(), _checkpoint, ("train", "--resume", "run")),
 }
 

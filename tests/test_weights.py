@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from yolofpn import weights as weights_module
 from yolofpn.config import ConcatNeckConfig, InputConfig, Metadata, ModelConfig, PostprocessConfig
+from yolofpn.config.stored import dump_metadata, to_stored
 from yolofpn.darknet.cfg import parse_cfg
 from yolofpn.darknet.download import NAMED_WEIGHTS, NamedWeights
 from yolofpn.darknet.network import DarknetNetwork
@@ -226,7 +227,7 @@ def test_tensors_must_be_those_of_the_network(saved: Path) -> None:
 
 
 def changed(**changes: Any) -> dict[str, str]:
-    return {"yolofpn": json.dumps({**json.loads(METADATA.model_dump_json()), **changes})}
+    return {"yolofpn": json.dumps({**to_stored(METADATA), **changes})}
 
 
 @pytest.mark.parametrize(
@@ -261,7 +262,7 @@ def test_cfg_is_only_for_darknet_weights(saved: Path) -> None:
 @pytest.mark.parametrize("key", ["ema", "model"])
 def test_training_checkpoint(tmp_path: Path, key: str) -> None:
     state = fresh().state_dict()
-    torch.save({"metadata": METADATA.model_dump_json(), key: state, "epoch": 3}, tmp_path / "last.pt")
+    torch.save({"metadata": dump_metadata(METADATA), key: state, "epoch": 3}, tmp_path / "last.pt")
     loaded = load_weights(tmp_path / "last.pt")
     assert loaded.metadata == METADATA
     assert_same_maps(fresh(), loaded.detector)
@@ -270,7 +271,7 @@ def test_training_checkpoint(tmp_path: Path, key: str) -> None:
 def test_checkpoint_prefers_the_average(tmp_path: Path) -> None:
     state = fresh().state_dict()
     zeros = {name: torch.zeros_like(tensor) for name, tensor in state.items()}
-    torch.save({"metadata": METADATA.model_dump_json(), "model": zeros, "ema": state}, tmp_path / "last.pt")
+    torch.save({"metadata": dump_metadata(METADATA), "model": zeros, "ema": state}, tmp_path / "last.pt")
     assert_same_maps(fresh(), load_weights(tmp_path / "last.pt").detector)
 
 
@@ -300,7 +301,7 @@ def test_foreign_checkpoints_without_code_are_refused(tmp_path: Path, content: A
 
 
 def test_checkpoint_cut_short(tmp_path: Path) -> None:
-    torch.save({"metadata": METADATA.model_dump_json(), "model": fresh().state_dict()}, tmp_path / "last.pt")
+    torch.save({"metadata": dump_metadata(METADATA), "model": fresh().state_dict()}, tmp_path / "last.pt")
     (tmp_path / "last.pt").write_bytes((tmp_path / "last.pt").read_bytes()[:-500])
     with pytest.raises(UserError, match="damaged"):
         load_weights(tmp_path / "last.pt")

@@ -13,7 +13,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from yolofpn.config import InputConfig, Metadata, validate
+from yolofpn.config import InputConfig, Metadata
+from yolofpn.config.stored import dump_metadata, parse_metadata
 from yolofpn.darknet.cfg import parse_cfg, read_cfg
 from yolofpn.darknet.companions import choose_resize, find_cfg, find_names, resize_note
 from yolofpn.darknet.download import NAMED_WEIGHTS, fetch_weights
@@ -22,7 +23,7 @@ from yolofpn.darknet.weights import NEW_HEADER, norm_eps_of, open_weights
 from yolofpn.data.names import coco_category_ids, read_names
 from yolofpn.errors import UserError
 from yolofpn.models.build import NativeDetector, build_limits, build_model
-from yolofpn.reading import ParseError, parse_json, short
+from yolofpn.reading import ParseError
 from yolofpn.regular_files import open_regular_file, special_kind
 from yolofpn.runtimes.exported import SUFFIXES
 from yolofpn.shipped import default_weights
@@ -30,7 +31,6 @@ from yolofpn.tensor_files import CodeError, read_archive, read_safetensors, writ
 
 RUN_WEIGHTS = "weights.safetensors"
 _METADATA_KEY = "yolofpn"
-_FORMAT_VERSION = 1
 _COUNTER = ".num_batches_tracked"  # batch norm's, which only its cumulative average would read
 
 
@@ -160,7 +160,7 @@ def save_weights(
         if not tensor.isfinite().all() and state[name].isfinite().all():
             raise UserError(f"{path}: {name!r} holds numbers too large for {tensor.dtype}: keep them as they are")
     try:
-        write_safetensors(path, tensors, {_METADATA_KEY: metadata.model_dump_json()})
+        write_safetensors(path, tensors, {_METADATA_KEY: dump_metadata(metadata)})
     except (OSError, SafetensorError) as error:
         raise UserError(
             f"{path}: cannot be written ({_reason(error)}): check the folder and the room on its disk"
@@ -284,24 +284,6 @@ def read_metadata(path: Path) -> Metadata:
         UserError: it is damaged, or none of ours.
     """
     return parse_metadata(_read_safetensors(path, only_look=True)[1], path)
-
-
-def parse_metadata(text: str, path: Path) -> Metadata:
-    """The metadata that ``text``, JSON from within the file ``path``, holds.
-
-    Raises:
-        UserError: it is damaged, of another version, or describes no detector.
-    """
-    try:
-        tree: Any = parse_json(text)
-    except ParseError:
-        raise UserError(f"{path}: its metadata is damaged: fetch or copy the file again") from None
-    version = tree.get("format_version") if isinstance(tree, dict) else None
-    if version != _FORMAT_VERSION:
-        raise UserError(
-            f"{path}: has format version {short(version)}, this yolofpn reads {_FORMAT_VERSION}: update yolofpn"
-        )
-    return validate(Metadata, tree, str(path))
 
 
 def rename_classes(metadata: Metadata, names: tuple[str, ...], origin: str | Path, path: Path) -> Metadata:

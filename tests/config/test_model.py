@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from tests.config.files import write_config
-from yolofpn.config import Config, DarknetHeader, Metadata, PostprocessConfig, load_config, validate
+from yolofpn.config import Config, Metadata, PostprocessConfig, load_config
 from yolofpn.errors import UserError
 
 
@@ -41,17 +41,6 @@ def test_levels_that_no_backbone_has(tmp_path: Path, levels: str) -> None:
         load_config(write_config(tmp_path), [f"model.neck.levels={levels}"])
 
 
-def test_metadata_survives_json(config: Config) -> None:
-    metadata = Metadata(
-        model=config.model,
-        names=("red", "blue"),
-        category_ids=(3, 17),
-        postprocess=PostprocessConfig(score_thresh=(0.1, 0.3)),
-        header=DarknetHeader(major=0, minor=2, revision=5, seen=2**40),
-    )
-    assert Metadata.model_validate_json(metadata.model_dump_json()) == metadata
-
-
 @pytest.mark.parametrize("count", [0, 2])
 def test_metadata_belongs_to_exactly_one_network(config: Config, count: int) -> None:
     networks = {"model": config.model, "darknet_cfg": "[net]"} if count else {}
@@ -64,10 +53,3 @@ def test_metadata_counts_agree() -> None:
         Metadata(darknet_cfg="[net]", names=("a", "b"), category_ids=(1,))
     with pytest.raises(ValidationError, match="3 score thresholds for 2 names"):
         Metadata(darknet_cfg="[net]", names=("a", "b"), postprocess=PostprocessConfig(score_thresh=(0.1, 0.2, 0.3)))
-
-
-def test_metadata_of_another_version_is_refused_with_its_origin() -> None:
-    with pytest.raises(UserError, match=r"w\.safetensors: format_version: Input should be 1"):
-        validate(Metadata, {"format_version": 2, "names": [], "darknet_cfg": ""}, "w.safetensors")
-    with pytest.raises(UserError, match="expected"):
-        validate(Metadata, [], "w.safetensors")

@@ -12,6 +12,7 @@ import torch
 
 from tests.training.small import write_cfg
 from yolofpn.config import Config, Metadata, load_config
+from yolofpn.config.stored import dump_metadata
 from yolofpn.errors import UserError
 from yolofpn.training.checkpoint import FORMAT_VERSION, Progress
 from yolofpn.training.plan import TrainOptions, make_plan
@@ -29,7 +30,7 @@ def write_run(run: Path, config: Config, progress: Progress, **more: Any) -> Non
     content = {
         "format_version": FORMAT_VERSION,
         "config": config.model_dump_json(),
-        "metadata": Metadata(model=config.model, names=("a",)).model_dump_json(),
+        "metadata": dump_metadata(Metadata(model=config.model, names=("a",))),
         "overfit": None,
         "progress": asdict(progress),
         **more,

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
-from yolofpn.fields import OneOf
+from yolofpn.fields import OneOf, StrictModel
 from yolofpn.reading import short
 
 MOST_PROBLEMS = 20  # more are only counted
@@ -77,14 +78,22 @@ def _wrong_value(item: dict[str, Any]) -> str:
 def _known_paths(schema: type[BaseModel]) -> Iterator[KeyPath]:
     for name, info in schema.model_fields.items():
         yield (name,)
-        choices = [choice for note in info.metadata if isinstance(note, OneOf) for choice in note.choices()]
-        for section in choices or _sections(info.annotation):
+        for section in sections(info):
             yield from ((name, *rest) for rest in _known_paths(section))
 
 
-def _sections(annotation: Any) -> Iterator[type[BaseModel]]:  # noqa: ANN401
-    """The models within a type such as ``A | B | None``."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+def sections(info: FieldInfo) -> Iterator[type[StrictModel]]:
+    """The sections that the value of a key may be."""
+    for note in info.metadata:
+        if isinstance(note, OneOf):
+            yield from note.choices()
+            return
+    yield from _sections(info.annotation)
+
+
+def _sections(annotation: Any) -> Iterator[type[StrictModel]]:  # noqa: ANN401
+    """The sections within a type such as ``A | B | None``."""
+    if isinstance(annotation, type) and issubclass(annotation, StrictModel):
         yield annotation
     else:
         for argument in get_args(annotation):

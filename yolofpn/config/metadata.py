@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field, model_validator
 
 from yolofpn.fields import NonNegativeInt, StrictModel
@@ -21,7 +19,7 @@ class DarknetHeader(StrictModel):
 
 
 class Metadata(StrictModel):
-    """What a weights file knows of itself; kept as JSON inside safetensors files and exports.
+    """What a weights file knows of itself; ``stored.py`` says how it is kept inside files.
 
     Attributes:
         model: the native network; None for one that is built from a Darknet cfg.
@@ -31,7 +29,6 @@ class Metadata(StrictModel):
         card: what people should know of the weights: data, licence, recipe, limits. Markdown.
     """
 
-    format_version: Literal[1] = 1
     model: ModelConfig | None = None
     darknet_cfg: str | None = None
     input: InputConfig = InputConfig()

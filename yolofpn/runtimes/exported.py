@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +12,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from yolofpn.config import Metadata, StrictModel, validate
+from yolofpn.config.stored import from_stored, to_stored
 from yolofpn.errors import UserError
 from yolofpn.models.postprocess import MapSpec, postprocess_maps
 from yolofpn.reading import ParseError, parse_json
@@ -63,7 +65,8 @@ def describe_graph(
 ) -> str:
     """The JSON that goes into a graph file."""
     maps = {name: MapInfo(**asdict(spec)) for name, spec in specs.items()}
-    return GraphInfo(metadata=metadata, precision=precision, batch=batch, maps=maps).model_dump_json()
+    info = GraphInfo(metadata=metadata, precision=precision, batch=batch, maps=maps)
+    return json.dumps({**info.model_dump(mode="json", exclude={"metadata"}), "metadata": to_stored(metadata)})
 
 
 class ExportedDetector(nn.Module):
@@ -167,6 +170,8 @@ def read_exported(path: Path) -> ExportedDetector:
         tree: Any = parse_json(text)
     except ParseError:
         raise UserError(f"{path}: its metadata is damaged: export it again") from None
+    if isinstance(tree, dict):
+        tree["metadata"] = from_stored(tree.get("metadata"), str(path))
     info = validate(GraphInfo, tree, str(path))
     exported = ExportedDetector(path, info)
     check_graph(path, info.metadata, exported.specs, info.batch, shape)

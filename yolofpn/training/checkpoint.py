@@ -13,6 +13,7 @@ import torch
 from pydantic import Field
 
 from yolofpn.config import Config, Metadata, StrictModel, validate
+from yolofpn.config.stored import dump_metadata
 from yolofpn.errors import UserError
 from yolofpn.fields import NonNegativeFloat, NonNegativeInt
 from yolofpn.files import unfinished
@@ -115,7 +116,7 @@ def save_checkpoint(
     """
     content = {
         "format_version": FORMAT_VERSION,
-        "metadata": facts.metadata.model_dump_json(),
+        "metadata": dump_metadata(facts.metadata),
         "config": json.dumps(facts.config.model_dump(mode="json")),  # paths may hold bytes that are not UTF-8
         "overfit": facts.overfit,
         "device": facts.device,

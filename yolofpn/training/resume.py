@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
+from yolofpn.config.stored import parse_metadata
 from yolofpn.data.dataset import DetectionDataset
 from yolofpn.errors import UserError
 from yolofpn.files import locked_output, write_errors
 from yolofpn.training.checkpoint import read_checkpoint
-from yolofpn.weights import parse_metadata
 
 
 def refuse_other_data(checkpoint: Path, train: DetectionDataset, samples: int, content: Mapping[str, str]) -> None:
