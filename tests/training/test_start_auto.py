@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from yolofpn import shipped
 from yolofpn.cli.train import main
 from yolofpn.config import Metadata, load_config
 from yolofpn.errors import UserError
@@ -14,6 +17,7 @@ from yolofpn.models.backbones import efficientnet_lite
 from yolofpn.models.backbones.efficientnet_lite import find_package_weights
 from yolofpn.models.build import build_yolo
 from yolofpn.training import start_auto
+from yolofpn.training.start import read_starting_weights
 from yolofpn.training.start_auto import choose_start
 from yolofpn.weights import load_weights, save_weights
 
@@ -32,7 +36,7 @@ def default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     model = build_yolo(config.model, 2, config.input, config.postprocess)
     metadata = Metadata(model=config.model, input=config.input, names=("bright", "dark"))
     save_weights(tmp_path / "default.safetensors", model.state_dict(), metadata)
-    monkeypatch.setattr(start_auto, "default_weights", lambda: tmp_path / "default.safetensors")
+    monkeypatch.setattr(start_auto, "default_weights", lambda **_: tmp_path / "default.safetensors")
     monkeypatch.setattr("yolofpn.weights.default_weights", lambda: tmp_path / "default.safetensors")
     return tmp_path / "default.safetensors"
 
@@ -85,3 +89,27 @@ def test_other_backbones_start_at_random(default: Path) -> None:
 def test_the_lite_and_tiny_cfgs_start_from_what_ships() -> None:
     for name in ("yolofpn-lite", "yolov3-tiny"):
         assert choose_start(load_config(ROOT / "cfg" / f"{name}.yaml").model)[0] == "auto"
+
+
+def test_the_sha256_of_the_default_weights_is_computed_once(
+    tmp_path: Path, default: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not at all where another start is chosen."""
+    monkeypatch.undo()
+    computed: list[str] = []
+
+    def counted(file: Any, name: str) -> Any:
+        computed.append(Path(file.name).name)
+        return hashlib.new(name, file.read())
+
+    digest = hashlib.sha256(default.read_bytes()).hexdigest()
+    (tmp_path / shipped.CHECKSUMS).write_text(f"{digest}  {default.name}\n")
+    monkeypatch.setattr(shipped, "_WEIGHTS_FOLDERS", (tmp_path,))
+    monkeypatch.setattr(hashlib, "file_digest", counted)
+    config = load_config(tmp_path / "small.yaml")
+    spec, _ = choose_start(config.model)
+    assert spec == "auto" and read_starting_weights(spec, config.model).state
+    assert computed == [default.name]
+
+    assert choose_start(load_config(tmp_path / "small.yaml", ["model.backbone={type: darknet19}"]).model)[0] is None
+    assert computed == [default.name]

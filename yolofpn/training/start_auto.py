@@ -19,7 +19,7 @@ def choose_start(model: ModelConfig) -> tuple[str | None, str]:
         UserError: the default weights are damaged.
     """
     backbone = model.backbone
-    default = read_metadata(default_weights()).model
+    default = read_metadata(default_weights(verify=False)).model  # checked when they are loaded
     if default is not None and backbone.accepts(default.backbone):
         return AUTO, "weights: auto: the default weights, which have the same backbone (--weights none: from scratch)"
     name = backbone.pretrained_name
