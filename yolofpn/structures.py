@@ -332,11 +332,15 @@ class Detector(Protocol):
         num_classes: C.
         size_divisor: height and width of its input must be multiples of this.
         limits: which predictions become detections unless ``postprocess`` is told otherwise.
+        needs_proposals: it detects nothing without regions from elsewhere (``Target.proposals``).
+        class_agnostic: its one class is any object.
     """
 
     num_classes: int
     size_divisor: int
     limits: Limits
+    needs_proposals: bool
+    class_agnostic: bool
 
     def dense(self, images: Tensor) -> dict[str, Tensor]:
         """uint8 (or float of the same 0..255 range) [B, 3, H, W] RGB -> maps of static shape, all a backend runs."""

@@ -48,6 +48,9 @@ class DarknetNetwork(nn.Module):
         UserError: the layers do not fit together.
     """
 
+    needs_proposals = False
+    class_agnostic = False
+
     def __init__(self, cfg: DarknetCfg, *, limits: Limits | None = None, norm_eps: NormEps = MODERN_EPS) -> None:
         super().__init__()
         self.cfg = cfg

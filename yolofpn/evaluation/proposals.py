@@ -16,7 +16,6 @@ from yolofpn.errors import UserError
 from yolofpn.evaluation.files import WrittenIds
 from yolofpn.evaluation.metrics import DetectionMetrics
 from yolofpn.files import unfinished, write_errors
-from yolofpn.models.two_stage.fast_rcnn import FastRCNN
 from yolofpn.sinks.coco_results import rounded_results
 from yolofpn.structures import Detections, Detector
 
@@ -46,7 +45,7 @@ class ProposalCollector:
     """
 
     def __init__(self, detector: Detector) -> None:
-        if isinstance(detector, FastRCNN):
+        if detector.needs_proposals:
             raise UserError("--save-proposals: Fast R-CNN makes no proposals, it takes those of another detector")
         if not isinstance(detector, Proposer):
             raise UserError(

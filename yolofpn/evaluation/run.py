@@ -36,8 +36,6 @@ from yolofpn.files import locked_output
 from yolofpn.inference.load import load_for_inference
 from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.threads import share_processors
-from yolofpn.models.two_stage.fast_rcnn import FastRCNN
-from yolofpn.models.two_stage.proposal_network import ProposalNetwork
 
 DETECTIONS, IMAGES, TRUTH = "detections.coco.json", "images.json", "truth.coco.json"
 
@@ -100,7 +98,7 @@ def measure(
         UserError: no image can be read, or a file cannot be written.
     """
     start = time.perf_counter()
-    collects = options.save_proposals is not None or isinstance(predictor.detector, ProposalNetwork)
+    collects = options.save_proposals is not None or predictor.detector.class_agnostic
     settings = RunSettings(options.batch_size, options.workers, options.score_thresh, with_proposals=collects)
     with closing(predictor):
         found = run_detector(predictor, dataset, match, settings)
@@ -171,9 +169,9 @@ def open_split(options: EvaluateOptions, predictor: Predictor) -> tuple[Detectio
     source = open_data(options.data, options.root, options.voc_corners)
     dataset = replace(source.load(options.split), depth=predictor.depth)
     print("\n".join(source.notes))
-    if isinstance(predictor.detector, ProposalNetwork):
+    if predictor.detector.class_agnostic:
         dataset = dataset.as_one_class()
-    if isinstance(predictor.detector, FastRCNN):
+    if predictor.detector.needs_proposals:
         dataset = _with_given_proposals(dataset, options)
     elif options.proposals is not None:
         raise UserError("--proposals: only Fast R-CNN (head.type fast_rcnn) takes proposals from a file")

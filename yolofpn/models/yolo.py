@@ -28,6 +28,9 @@ class YOLO(nn.Module):
         loss: what it learns from.
     """
 
+    needs_proposals = False
+    class_agnostic = False
+
     def __init__(
         self,
         normalize: Normalize,

@@ -77,6 +77,9 @@ class ExportedDetector(nn.Module):
         info: what it says of itself.
     """
 
+    needs_proposals = False
+    class_agnostic = False
+
     def __init__(self, path: Path, info: GraphInfo) -> None:
         super().__init__()
         self.path = path

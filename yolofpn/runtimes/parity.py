@@ -12,7 +12,6 @@ from torch import Tensor
 from yolofpn.data.images import read_image
 from yolofpn.data.samples import to_tensor
 from yolofpn.errors import InputError, UserError
-from yolofpn.models.two_stage.fast_rcnn import FastRCNN
 from yolofpn.ops.boxes import box_iou
 from yolofpn.ops.resize import resize_image
 from yolofpn.runtimes.backend import Backend
@@ -158,7 +157,7 @@ def match_detections(found: Detections, others: Detections, tolerance: Tolerance
 
 
 def _detect(detector: Detector, maps: dict[str, Tensor], size: tuple[int, int]) -> Detections:
-    if isinstance(detector, FastRCNN):  # it detects nothing without proposals, so the maps decide
+    if detector.needs_proposals:  # it detects nothing without proposals, so the maps decide
         return Detections.empty()
     with torch.inference_mode():
         return detector.postprocess(maps, [size], _CANDIDATES)[0].to("cpu")

@@ -41,6 +41,9 @@ class FastRCNN(nn.Module):
         limits: which predictions become detections.
     """
 
+    needs_proposals = True
+    class_agnostic = False
+
     def __init__(
         self,
         normalize: Normalize,

@@ -80,6 +80,9 @@ class FasterRCNN(nn.Module):
         limits: which predictions become detections.
     """
 
+    needs_proposals = False
+    class_agnostic = False
+
     def __init__(
         self,
         normalize: Normalize,

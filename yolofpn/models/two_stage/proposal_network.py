@@ -41,6 +41,9 @@ class ProposalNetwork(nn.Module):
 
     num_classes = 1
 
+    needs_proposals = False
+    class_agnostic = True
+
     def __init__(
         self,
         normalize: Normalize,
