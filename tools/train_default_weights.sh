@@ -5,7 +5,7 @@
 #
 # VOC   holds Annotations/, ImageSets/ and JPEGImages/; COCO holds images/ and instances.json.
 # OUT   receives the merged data set, the runs and default.safetensors. Started again, it resumes where it stopped.
-# Time  about 30 minutes of two CPU cores. DEVICE=cuda uses a GPU.
+# Time  about two hours of two CPU cores. DEVICE=cuda uses a GPU.
 set -euo pipefail
 voc=$(realpath "$1") coco=$(realpath "$2") published=$(realpath "$3")
 mkdir -p "$4"
@@ -41,6 +41,14 @@ step run1 "$out/teacher.safetensors" train.epoch_batches=300 train.optimizer.lr=
     'train.schedule={type: cosine, final: 0.85}'
 step run2 "$out/run1" train.epoch_batches=360 train.optimizer.lr=1.8e-4 augment.mosaic=0.25 \
     'augment.scale=[0.7, 1.3]' 'train.multi_scale={lowest: 288, highest: 416, step: 32}' train.seed=1
-$python tools/average_weights.py "$out/teacher.safetensors" "$out/run2" "$out/default.safetensors" --share 0.6 \
+average() { # TRAINED SHARE OUT [flags]
+    $python tools/average_weights.py "$out/teacher.safetensors" "$1" "$3" --share "$2" "${@:4}"
+}
+[ -e "$out/middle.safetensors" ] || average "$out/run2" 0.7 "$out/middle.safetensors"
+step run3 "$out/middle.safetensors" train.epoch_batches=260 train.optimizer.lr=2e-4 augment.mosaic=0.15 augment.crop=0.5 \
+    'augment.scale=[0.8, 1.8]' train.warmup_steps=10 train.ema_decay=0.99 train.seed=3
+step run4 "$out/run3" --epochs 3 train.optimizer.lr=3e-4 'train.schedule={type: cosine, final: 0.03}' augment.mosaic=0.3 \
+    'augment.scale=[0.6, 1.7]' augment.crop=0.3 'train.multi_scale={lowest: 256, highest: 416, step: 32}' train.ema_steps=200
+average "$out/run4" 0.6 "$out/default.safetensors" \
     --card docs/model-card.md
 ls -l "$out/default.safetensors"
