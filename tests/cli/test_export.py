@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -14,6 +15,7 @@ from tests.doors import call
 from tests.full_disk import room_for
 from tests.runtimes.small import NAMES, small_detector
 from yolofpn import load_detector
+from yolofpn.cli.detect import main as detect
 from yolofpn.cli.export import main
 from yolofpn.errors import UserError
 from yolofpn.inference import export
@@ -99,6 +101,43 @@ def test_damaged_and_foreign_graphs_are_refused(graphs: dict[str, Path], tmp_pat
     onnx.save(model, tmp_path / "foreign.onnx")
     with pytest.raises(UserError, match="detector"):
         load_for_inference(tmp_path / "foreign.onnx")
+
+
+@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+def test_one_flipped_bit_of_a_weight_is_noticed(
+    graphs: dict[str, Path], kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / graphs[kind].name
+    for file in graphs[kind].parent.glob(f"{graphs[kind].stem}.*"):
+        shutil.copy(file, tmp_path)
+    numbers = path if kind == "onnx" else path.with_suffix(".bin")
+    content = bytearray(numbers.read_bytes())
+    middle = len(content) // 2
+    if kind == "onnx":
+        kernels = (entry.raw_data for entry in import_extra("onnx").load(path).graph.initializer)
+        kernel = max(kernels, key=len)
+        middle = content.find(kernel) + len(kernel) // 2
+    content[middle] ^= 1
+    numbers.write_bytes(content)
+    flags = ["--weights", path, "--media", "none", "--output", tmp_path / "out"]
+    cv2.imwrite(str(tmp_path / "a.png"), spots(0))
+    outcome = call(detect, capsys, tmp_path / "a.png", *flags)
+    assert outcome.code == 2 and "is not as it was exported" in outcome.err
+    content[middle] ^= 1
+    numbers.write_bytes(content)
+    assert call(detect, capsys, tmp_path / "a.png", *flags).code == 0
+
+
+def test_graphs_of_older_versions_still_open(graphs: dict[str, Path], tmp_path: Path) -> None:
+    onnx = import_extra("onnx")
+    model = onnx.load(graphs["onnx"])
+    info = json.loads({entry.key: entry.value for entry in model.metadata_props}[METADATA_KEY])
+    assert len(info.pop("sha256")) == 64
+    del info["metadata"]["input"]["depth"]
+    onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(info)})
+    onnx.save(model, tmp_path / "old.onnx")
+    boxes = [load_detector(path)(spots(0)).boxes for path in (tmp_path / "old.onnx", graphs["onnx"])]
+    torch.testing.assert_close(*boxes)
 
 
 def test_a_graph_that_finds_something_else_is_not_left_behind(

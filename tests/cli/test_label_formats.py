@@ -397,6 +397,18 @@ def test_cvat_for_images(tmp_path: Path, measure: Measure) -> None:
     assert "CVAT for images" in outcome.out
 
 
+def test_turned_ellipses_of_cvat(tmp_path: Path, measure: Measure) -> None:
+    # Half axes 5 and sqrt(7) at 45 degrees: sqrt((25 + 7) / 2) = 4 to each side. A rectangle would be 5.4.
+    inside = "".join(
+        f'<ellipse label="{name}" cx="{x1 + 4}" cy="{y1 + 4}" rx="5" ry="{math.sqrt(7)}" rotation="45.0"/>'
+        for name, (x1, y1, _, _) in INSIDE
+    )
+    scenes.paint(tmp_path / "data" / "images" / "0.png", INSIDE)
+    image = f'<image id="0" name="0.png" width="64" height="64">{inside}</image>'
+    scenes.write(tmp_path / "data" / "annotations.xml", f"<annotations>{image}</annotations>")
+    assert measure(tmp_path / "data")[0] == pytest.approx(1)
+
+
 def test_files_that_are_no_images_are_counted_by_detect_too(
     finder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

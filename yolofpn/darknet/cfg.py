@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +25,8 @@ _ALIASES = {
 }
 MAX_LAYERS = 5000
 MAX_CFG_BYTES = 4_000_000
+# No Darknet knows these, so there are no .weights files for them.
+_YOLOR = re.compile(r"(implicit_(add|cat|mul)|(alternate|control|select|shift)_channels?)(_?2d)?")
 _RECURRENT = frozenset({"rnn", "crnn", "gru", "lstm", "conv_lstm"})
 
 
@@ -139,6 +142,8 @@ def _refuse_unknown(options: Options) -> None:
         raise options.error("only the first section can be [net]")
     if options.section in _RECURRENT:
         raise options.error("recurrent networks are not supported, only detectors and classifiers of pictures")
+    if _YOLOR.fullmatch(options.section):
+        raise options.error("YOLOR's own section, which only its PyTorch program reads: export its weights from there")
     near = difflib.get_close_matches(options.section, SECTIONS, n=1)
     hint = f"did you mean [{near[0]}]?" if near else f"supported: {', '.join(SECTIONS)}"
     raise options.error(f"unknown section ({hint})")

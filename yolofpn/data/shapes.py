@@ -14,24 +14,28 @@ NO_BOX: Box = (math.nan,) * 4
 _LONGEST_RUNS = 10_000_000  # of one mask: more than one run for every pixel of a large picture is no mask
 
 
-def turned_box(box: Sequence[float], degrees: float, size: tuple[int, int] | None = None) -> Box:
-    """The upright box around a rectangle that is turned about its centre.
+def turned_box(
+    box: Sequence[float], degrees: float, size: tuple[int, int] | None = None, *, ellipse: bool = False
+) -> Box:
+    """The upright box around a rectangle, or the ellipse in it, that is turned about its centre.
 
     Args:
         box: xyxy of the rectangle before it is turned.
         degrees: how far; the sense of the rotation makes no difference to the box around it.
         size: (height, width) of the image; what leaves it is cut off, as a turned corner often does.
+        ellipse: what is turned is the ellipse in the rectangle.
     """
     x1, y1, x2, y2 = box
     cosine, sine = abs(math.cos(math.radians(degrees))), abs(math.sin(math.radians(degrees)))
-    half_width = ((x2 - x1) * cosine + (y2 - y1) * sine) / 2
-    half_height = ((x2 - x1) * sine + (y2 - y1) * cosine) / 2
+    width, height = (x2 - x1) / 2, (y2 - y1) / 2
+    together = math.hypot if ellipse else lambda one, other: one + other
+    half_width = together(width * cosine, height * sine)
+    half_height = together(width * sine, height * cosine)
     x, y = (x1 + x2) / 2, (y1 + y2) / 2
     # A quarter turn leaves 1e-17 of the cosine: no more digits than any tool writes.
     turned = [round(side, 6) for side in (x - half_width, y - half_height, x + half_width, y + half_height)]
     if size is not None:
-        height, width = size
-        turned = [min(max(side, 0.0), limit) for side, limit in zip(turned, (width, height) * 2, strict=True)]
+        turned = [min(max(side, 0.0), limit) for side, limit in zip(turned, (size[1], size[0]) * 2, strict=True)]
     return turned[0], turned[1], turned[2], turned[3]
 
 

@@ -24,6 +24,7 @@ from yolofpn.runtimes import convert
 from yolofpn.runtimes.backend import Backend
 from yolofpn.runtimes.exported import ExportedDetector, GraphPrecision, describe_graph, read_exported
 from yolofpn.runtimes.parity import FILE_TOLERANCE, TOLERANCES, Tolerance, check_pictures, compare_backends
+from yolofpn.runtimes.seal import seal
 from yolofpn.runtimes.torch_backend import TorchBackend
 from yolofpn.structures import Detector, size_fits
 from yolofpn.text import one_line_names
@@ -108,6 +109,7 @@ class Exporter:
         info = describe_graph(self.metadata, precision, self.detector.specs, batch)
         if self.options.format == "onnx":
             convert.save_onnx(convert.to_onnx(self.detector, size, batch), path, info)
+            seal(path)
             return
         model = convert.to_openvino(self.detector, size)
         if calibration is not None:
@@ -115,6 +117,7 @@ class Exporter:
         if batch is not None:
             model.reshape([batch, 3, *size])
         convert.save_openvino(model, path, info, half=precision == "fp16")
+        seal(path)
 
     def _darknet(self, path: Path) -> str:
         detector, header = self.detector, self.metadata.header or NEW_HEADER

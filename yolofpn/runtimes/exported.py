@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from yolofpn.config import Metadata, StrictModel, validate
@@ -21,6 +21,7 @@ from yolofpn.runtimes.check import GraphShape, check_graph, onnx_shape, openvino
 from yolofpn.runtimes.libraries import import_extra
 from yolofpn.runtimes.onnx_graph import ONNXGraph, open_session
 from yolofpn.runtimes.openvino_graph import OpenVINOGraph
+from yolofpn.runtimes.seal import UNSEALED, digest_of
 from yolofpn.structures import Detections, Limits, Target
 
 METADATA_KEY = "yolofpn"
@@ -51,6 +52,7 @@ class GraphInfo(StrictModel):
         precision: of the arithmetic that the graph was checked with.
         batch: the only batch size that the graph takes; None: any.
         maps: how each output is read, in the order of the outputs.
+        sha256: of the graph's files (see ``runtimes/seal.py``); None in those of older versions.
     """
 
     format_version: Literal[1] = 1
@@ -58,14 +60,15 @@ class GraphInfo(StrictModel):
     precision: GraphPrecision
     batch: int | None = None
     maps: dict[str, MapInfo]
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
 
 
 def describe_graph(
     metadata: Metadata, precision: GraphPrecision, specs: Mapping[str, MapSpec], batch: int | None
 ) -> str:
-    """The JSON that goes into a graph file."""
+    """The JSON that goes into a graph file, which ``seal`` completes."""
     maps = {name: MapInfo(**asdict(spec)) for name, spec in specs.items()}
-    info = GraphInfo(metadata=metadata, precision=precision, batch=batch, maps=maps)
+    info = GraphInfo(metadata=metadata, precision=precision, batch=batch, maps=maps, sha256=UNSEALED)
     return json.dumps({**info.model_dump(mode="json", exclude={"metadata"}), "metadata": to_stored(metadata)})
 
 
@@ -178,6 +181,9 @@ def read_exported(path: Path) -> ExportedDetector:
     info = validate(GraphInfo, tree, str(path))
     exported = ExportedDetector(path, info)
     check_graph(path, info.metadata, exported.specs, info.batch, shape)
+    if info.sha256 is not None and digest_of(path, info.sha256) != info.sha256:
+        files = f" (or {path.with_suffix('.bin').name} is that of another one)" if kind == "openvino" else ""
+        raise UserError(f"{path}: is damaged: it is not as it was exported{files}: copy or export it again")
     return exported
 
 

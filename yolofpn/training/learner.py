@@ -75,7 +75,9 @@ class Learner:
         """Backward through each batch from zeroed gradients; the losses by name, each summed over the batches.
 
         Losses that were divided by a number of their own batch (``Losses``) count as if all batches were one, so that
-        the gradient is that of the large batch. Batch norm, where it is live, still sees one batch at a time.
+        the gradient is that of the large batch. Batch norm, where it is live, still sees one batch at a time. The two
+        stages divide by different numbers, each by its own sample, of which there is nearly always as much for every
+        image: their batches count equally, as that of each process does.
         """
         self.optimizer.zero_grad(set_to_none=True)
         self._remember_buffers()

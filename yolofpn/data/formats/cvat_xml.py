@@ -14,7 +14,7 @@ from yolofpn.data.cvat_tracks import frames_of
 from yolofpn.data.files import SPLIT_FOLDERS, Layout, Part, split_name
 from yolofpn.data.label_format import has_words
 from yolofpn.data.labelled_images import ImageLabels, ListedFormat, ObjectLabel, number_or_zero
-from yolofpn.data.shapes import NO_BOX, Box, points_box, runs_box
+from yolofpn.data.shapes import NO_BOX, Box, points_box, runs_box, turned_box
 from yolofpn.errors import UserError
 from yolofpn.reading import ParseError, check_class_names, parse_xml
 
@@ -88,7 +88,10 @@ def _labels(image: ElementTree.Element) -> ImageLabels:
 
 def _object(name: str, shape: ElementTree.Element) -> ObjectLabel | None:
     if shape.tag in _OBJECTS:
-        return ObjectLabel(name, _shape_box(shape), number_or_zero(shape.get("rotation")))
+        box, degrees = _shape_box(shape), number_or_zero(shape.get("rotation"))
+        if shape.tag == "ellipse" and degrees and math.isfinite(sum(box)):
+            return ObjectLabel(name, turned_box(box, degrees, ellipse=True))
+        return ObjectLabel(name, box, degrees)
     if shape.tag in ("points", "skeleton"):
         return ObjectLabel(name, NO_BOX, dropped=f"{shape.tag} have no box")
     return None
