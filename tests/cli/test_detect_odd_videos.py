@@ -145,6 +145,14 @@ def test_the_last_frame_is_shown_as_long_as_before(suffix: str, stride: int, det
     assert lengths("out/hold.mp4")["video"] == pytest.approx(3.0, abs=0.01)
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_clock_that_begins_late_makes_nothing_longer(suffix: str, detect: Detect) -> None:
+    held(Path(f"late{suffix}"), [5000, 5100, 5250, 5400], last=600)
+    lines = detect(f"late{suffix}")
+    assert [line["time"] for line in lines] == pytest.approx([0, 0.1, 0.25, 0.4], abs=2e-3)
+    assert lengths("out/late.mp4")["video"] == pytest.approx(1.0, abs=0.01)
+
+
 def animation(suffix: str, delays: Sequence[int] | int, count: int) -> bytes:
     frames = [PIL.Image.fromarray(quarters(RED)[:, :, ::-1]).rotate(index) for index in range(count)]
     data = io.BytesIO()

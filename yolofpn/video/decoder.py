@@ -72,7 +72,7 @@ class VideoDecoder:
 
     def stated_seconds(self) -> float | None:
         """How long the video lasts by its own account; None for a live stream, or where its clock jumped."""
-        return None if self._timeline.jumps else stated_seconds(self._container, self._stream)
+        return None if self._timeline.jumps else stated_seconds(self._container, self._stream, self._start)
 
     def _timed(self) -> Iterator[TimedFrame]:
         for index, frame in enumerate(self._decoded()):
@@ -152,8 +152,14 @@ class VideoDecoder:
         return max(0.0, seconds - self._start)
 
 
-def stated_seconds(container: InputContainer, stream: VideoStream) -> float | None:
-    """How long the video lasts by the file's own account."""
+def stated_seconds(container: InputContainer, stream: VideoStream, start: float | None = None) -> float | None:
+    """How long the video lasts by the file's own account.
+
+    Args:
+        container: the file.
+        stream: its video.
+        start: what its clock shows at 0:00, where that is known.
+    """
     stated = []
     if stream.duration and stream.time_base:
         stated.append(float(stream.duration * stream.time_base))
@@ -163,6 +169,9 @@ def stated_seconds(container: InputContainer, stream: VideoStream) -> float | No
     # The whole file's duration may be that of longer sound; but cuts by an edit list show only there.
     if container.duration and (stated or len(container.streams) == 1):
         stated.append(container.duration / av.time_base)
+    if "matroska" in container.format.name:  # states when it ends by its clock, which need not begin at 0
+        start = start_seconds(container, stream, None) if start is None else start
+        stated = [end - start for end in stated]
     return min(stated, default=None)
 
 
