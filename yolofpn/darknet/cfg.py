@@ -144,6 +144,7 @@ def _refuse_unknown(options: Options) -> None:
         raise options.error("recurrent networks are not supported, only detectors and classifiers of pictures")
     if _YOLOR.fullmatch(options.section):
         raise options.error("YOLOR's own section, which only its PyTorch program reads: export its weights from there")
-    near = difflib.get_close_matches(options.section, SECTIONS, n=1)
+    own = [name for name in SECTIONS if name.lower() == options.section.lower()]  # Darknet minds the case
+    near = own or difflib.get_close_matches(options.section, SECTIONS, n=1)
     hint = f"did you mean [{near[0]}]?" if near else f"supported: {', '.join(SECTIONS)}"
     raise options.error(f"unknown section ({hint})")
