@@ -216,6 +216,40 @@ def camera(*frames: bytes) -> Answer:
     return answer
 
 
+@pytest.mark.usefixtures("short_waits")
+def test_mjpeg_without_a_limit_of_bytes_is_refused(serve: Callable[[Answer], str], detect: Detect) -> None:
+    """FFmpeg asks for addresses that are named like another format, and would take frames of any length."""
+    outcome = detect(serve(camera(cv2.imencode(".jpg", quarters(RED))[1].tobytes())) + "/camera.ts")
+    assert outcome.code == 2
+    assert "/camera.ts" in outcome.err and "MJPEG" in outcome.err
+
+
+@pytest.mark.usefixtures("short_waits")
+def test_a_reason_that_a_server_gives_moves_no_cursor(serve: Callable[[Answer], str], detect: Detect) -> None:
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 404 \x1b[2J\x9b31m gone\r\nContent-Length: 0\r\n\r\n")
+
+    outcome = detect(serve(answer) + "/a.png")
+    assert outcome.code == 2
+    assert r"404 \u001b[2J\u009b31m gone" in outcome.err
+    assert "\x1b" not in outcome.err and "\x9b" not in outcome.err
+
+
+def test_class_names_and_cfgs_move_no_cursor(
+    weights: Path, good_picture: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("own.names").write_text("red\x1b]0;title\x07\x9b2J\ngreen\n")
+    flags = ("--weights", weights, "--backend", "torch", "--output", "out", "--media", "none")
+    outcome = call(door.main, capsys, good_picture, *flags, "--names", "own.names")
+    assert outcome.code == 0, outcome.err
+    assert r"red\u001b]0;title\u0007\u009b2J" in outcome.out
+    Path("odd.cfg").write_text(weights.with_suffix(".cfg").read_text() + "\x1b[2Jodd=\x9b1\n")
+    refused = call(door.main, capsys, good_picture, *flags, "--darknet-cfg", "odd.cfg")
+    printed = outcome.out + outcome.err + refused.out + refused.err
+    assert r"\u001b[2J" in refused.out + refused.err
+    assert not {"\x1b", "\x07", "\x9b", "\r"} & set(printed)
+
+
 def jpeg_with_exif() -> bytes:
     exif = PIL.Image.Exif()
     exif[271] = "a camera"
