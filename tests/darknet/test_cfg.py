@@ -129,6 +129,7 @@ def test_training_keys_and_comments_do_not_make_another_network() -> None:
     ("text", "message"),
     [
         ("[convolutionl]", "line 4: [convolutionl] unknown section (did you mean [convolutional]?)"),
+        ("[YOLO]", "line 4: [YOLO] unknown section (did you mean [yolo]?)"),
         ("[shift_channels]", "line 4: [shift_channels] YOLOR's own section"),
         ("[Gaussian_yolo]\nanchors=1,2\nyolo_point=left_top", "yolo_point=left_top is not supported"),
         ("[rnn]\noutput=4", "line 4: [rnn] recurrent networks are not supported"),

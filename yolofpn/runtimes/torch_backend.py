@@ -51,8 +51,10 @@ class TorchBackend:
         part.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._run: Any = part
         self._reuses_outputs = compile and device.type == "cuda"
-        if compile:
-            self._run = torch.compile(part, mode="reduce-overhead" if device.type == "cuda" else "default")
+        if compile and device.type == "cuda":
+            self._run = torch.compile(part, mode="reduce-overhead")
+        elif compile:  # weights are constants of the kernels, which may then lay them out as they like
+            self._run = torch.compile(part, options={"freezing": True})
 
     @torch.inference_mode()
     def start(self, batch: Tensor) -> Wait:
