@@ -106,7 +106,7 @@ def test_what_is_loaded_was_checked(places: tuple[Path, Path], tmp_path: Path) -
     for companion in (".cfg", ".names"):
         shutil.copy(tiny.with_suffix(companion), path.with_suffix(companion))
     loaded = load_weights("auto")
-    assert loaded.notes[0] == f"weights: {path} (the project's own; sha256 checked)"
+    assert loaded.notes[0] == f"weights: {path} (the default weights; sha256 verified)"
     assert loaded.metadata.names == ("red", "potted plant")
     path.write_bytes(path.read_bytes() + bytes(4))
     with pytest.raises(UserError, match=r"another sha256"):

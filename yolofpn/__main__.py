@@ -8,25 +8,25 @@ from collections.abc import Sequence
 from importlib import import_module
 
 COMMANDS = {
-    "detect": "find objects in pictures, folders, videos, cameras and streams",
-    "train": "train a detector for your own classes",
-    "evaluate": "measure a detector on a data set",
-    "benchmark": "measure how fast detection and training are here",
-    "demo": "show a web page for webcam, uploads and cameras",
-    "export": "write a detector as ONNX, OpenVINO or Darknet files",
-    "check": "say what a data set holds and what is wrong with it",
-    "show": "draw a page of a data set's pictures with their boxes",
+    "detect": "detect objects in images, folders, videos, cameras and streams",
+    "train": "train a detector on your own classes",
+    "evaluate": "evaluate a detector on a data set: AP, AR, counts, curves",
+    "benchmark": "measure the speed of detection and training",
+    "demo": "detect in the browser: webcam, uploads, cameras",
+    "export": "export a detector to ONNX, OpenVINO or Darknet",
+    "check": "check a data set and report what is wrong with it",
+    "show": "draw images of a data set with their boxes",
     "anchors": "fit anchors to a data set",
     "summary": "print the layer table of a model",
-    "tune": "choose backend and precision on your own images, and keep the choice",
-    "study": "train systems that differ in one thing, and compare them beside the FPN paper",
-    "convert": "turn Darknet weights into safetensors and back",
-    "classify": "name what an ImageNet classifier sees in a picture",
+    "tune": "choose the fastest backend and precision on your own images",
+    "study": "run the FPN paper's ablation studies",
+    "convert": "convert Darknet weights to safetensors and back",
+    "classify": "classify images with an ImageNet classifier",
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Hand the rest of the command line to the command's own door; the exit code."""
+    """Run the command with the rest of the command line; the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
         print("usage: yolofpn COMMAND ...    (each has its own --help)\n")

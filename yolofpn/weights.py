@@ -181,7 +181,7 @@ def _resolve(spec: str | Path) -> tuple[Path, list[str]]:
         raise UserError(f"{path}: is {kind}, not a file: give a weights file or a run folder")
     if str(spec) == "auto":
         default = default_weights()
-        return default, [f"weights: {default} (the project's own; sha256 checked)"]
+        return default, [f"weights: {default} (the default weights; sha256 verified)"]
     if str(spec) in NAMED_WEIGHTS:
         if NAMED_WEIGHTS[str(spec)].convolutions:
             raise UserError(

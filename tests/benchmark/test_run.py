@@ -189,8 +189,8 @@ def test_hot_path(finder: Path, scene: Path, tmp_path: Path, capsys: pytest.Capt
     ("words", "said"),
     [
         (["--backend", "tensorrt"], "choose from 'auto', 'torch', 'openvino', 'onnx'"),
-        (["--img-size", "0"], "is no size"),
-        (["--rounds", "0"], "no whole number from 1"),
+        (["--img-size", "0"], "is not a size"),
+        (["--rounds", "0"], "not a positive integer"),
         (["--baton-size", "3"], "did you mean --batch-size?"),
         (["--plot", "p.png"], "--data"),
         (["--source", "none.mp4"], "no such file or folder"),

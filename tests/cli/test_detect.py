@@ -236,7 +236,7 @@ def test_without_source_and_weights_what_ships_with_the_project_is_used(
     (own / "SHA256SUMS").write_text(f"{digest}  tiny.weights\n")
     outcome = detect(capsys)
     assert outcome.code == 0
-    assert f"weights: {own / 'tiny.weights'} (the project's own; sha256 checked)" in outcome.out
+    assert f"weights: {own / 'tiny.weights'} (the default weights; sha256 verified)" in outcome.out
     assert outcome.out.endswith("results: runs/detect/pictures-1\n")
     written = records(Path("runs/detect/pictures-1/detections.jsonl").read_text())
     assert [Path(each["source"]) for each in written] == sample_pictures()

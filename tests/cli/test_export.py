@@ -197,7 +197,7 @@ def test_a_darknet_network_is_written_for_the_size_that_was_asked_for(
             "int8 and --calibration DATA go together",
         ),
         (["--format", "onnx", "--img-size", "65", "x.onnx"], "65x65 is no multiple of 32"),
-        (["--format", "onnx", "--batch", "0", "x.onnx"], "--batch: '0' is no whole number from 1"),
+        (["--format", "onnx", "--batch", "0", "x.onnx"], "--batch: '0' is not a positive integer"),
         (["x.onnx"], "the following arguments are required: --format"),
     ],
 )

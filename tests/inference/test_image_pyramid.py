@@ -86,9 +86,9 @@ def test_bad_pyramids(weights: Path, capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(ValueError, match="place"):
         Predictor(known.detector, known.metadata, img_size=64, pyramid=[64])
     for words, message in (
-        (["--pyramid", "64,x"], "'x' is no size"),
-        (["--pyramid", ""], "'' is no size"),
-        (["--pyramid", "64,96,64x64"], "names a size twice"),
+        (["--pyramid", "64,x"], "'x' is not a size"),
+        (["--pyramid", ""], "'' is not a size"),
+        (["--pyramid", "64,96,64x64"], "repeats a size"),
         (["--pyramid", "64,96", "--img-size", "64"], "not allowed with argument --pyramid"),
     ):
         outcome = call(main, capsys, "x.png", "--weights", weights, *words)

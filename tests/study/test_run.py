@@ -170,7 +170,7 @@ def test_rows_and_seeds(files: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert ran == [f"row {name}, seed {seed}" for seed in (3, 0) for name in ("plain", "pyramid")]
     for words, message in (
         (["--rows", "x"], "--rows: there is no row 'x': the study's are pyramid, plain, other"),
-        (["--seeds", "a"], "'a' is no whole number from 0"),
+        (["--seeds", "a"], "'a' is not a non-negative integer"),
         (["--rows", ","], "give at least one name"),
         (["--sedes", "1"], "did you mean --seeds?"),
     ):

@@ -36,7 +36,7 @@ def test_twenty_classes_become_three(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(weights_module, "default_weights", lambda: path)
 
     start = read_starting_weights("auto", config.model)
-    assert start.notes == (f"weights: {path} (the project's own; sha256 checked)",)
+    assert start.notes == (f"weights: {path} (the default weights; sha256 verified)",)
     assert adapt_config(config, start) == (config, [])
     model = build_yolo(config.model, 3, config.input, config.postprocess)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -11,15 +11,15 @@ from yolofpn.errors import UserError
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, fit and print; the exit code."""
-    parser = Parser(prog="yolofpn anchors", description="Fit anchors to a data set, to be pasted into a model's YAML.")
+    parser = Parser(prog="yolofpn anchors", description="Fit anchors to a data set, for pasting into a model config.")
     add = parser.add_argument
     add_data_flags(parser)
-    add("--split", default="train", help="whose boxes count")
-    add("--cfg", metavar="FILE", help="a model's YAML: its input size, levels and number of anchors, to compare with")
-    add("--img-size", type=image_size, metavar="N|HxW", help="network input; default: what the cfg says, else 416")
-    add("--num-anchors", type=positive_int, help="on all levels together; default: what the cfg says, else 9")
-    add("--num-levels", type=positive_int, help="default: what the cfg says, else 3")
-    add("--seed", type=count, default=0, help="of the clustering")
+    add("--split", default="train", help="split of the data set")
+    add("--cfg", metavar="FILE", help="model config whose input size, levels and anchors to use and compare with")
+    add("--img-size", type=image_size, metavar="N|HxW", help="network input size; default: the config's, else 416")
+    add("--num-anchors", type=positive_int, help="on all levels together; default: the config's, else 9")
+    add("--num-levels", type=positive_int, help="default: the config's, else 3")
+    add("--seed", type=count, default=0, help="random seed of the clustering")
     arguments = parser.parse_args(argv)
 
     def door() -> int:

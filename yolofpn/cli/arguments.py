@@ -1,4 +1,4 @@
-"""What the doors share: parsing with helpful errors, silent aliases, exit codes and signals."""
+"""What the commands share: parsing with helpful errors, silent aliases, exit codes and signals."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from yolofpn.errors import SOME_FAILED as SOME_FAILED
 from yolofpn.errors import UserError
 from yolofpn.text import printable_output
 
-# What people's fingers know from other programs; not shown by --help.
+# Flags of other programs, accepted silently; not shown by --help.
 ALIASES = {
     "--imgsz": "--img-size",
     "--img": "--img-size",
@@ -38,7 +38,7 @@ ALIASES = {
 }
 FLAG_ALIASES = {"--nosave": ("--media", "none"), "--no-media": ("--media", "none")}
 
-# Flags of other programs that work otherwise here: they are refused, and this is said instead.
+# Flags of other programs that have another form here: refused with this hint.
 ELSEWHERE = {
     "--save-txt": "--format yolo",
     "--save-labels": "--format labels",
@@ -53,11 +53,11 @@ ELSEWHERE = {
     "--hide-labels": "--labels none",
     "--hide-conf": "--labels name",
 }
-SMALLEST_SIDE = 32  # pixels of a network's input; a smaller number behind --img-size is a camera's
+SMALLEST_SIDE = 32  # pixels of a network's input; a smaller number after --img-size is a camera's
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with whole flag names only, aliases, and the nearest flag named when one is unknown."""
+    """argparse with whole flag names only, aliases, and the nearest flag suggested when one is unknown."""
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401
         self.aliases = {**ALIASES, **options.pop("aliases", {})}
@@ -65,7 +65,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, formatter_class=_HelpFormatter, **options)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # noqa: ANN401
-        """Parse, aliases translated first; an error names the nearest flag and ends with exit code 2."""
+        """Parse, aliases translated first; an error suggests the nearest flag and ends with exit code 2."""
         words = self._translate(sys.argv[1:] if args is None else args)
         self._refuse_size_in_two_words(words)
         parsed, unknown = self.parse_known_intermixed_args(words, namespace)
@@ -91,7 +91,7 @@ class Parser(argparse.ArgumentParser):
         return result
 
     def _refuse_size_in_two_words(self, words: Sequence[str]) -> None:
-        """``--img-size 384 640`` would take 640 for a camera or a file, where it does not take several sizes."""
+        """In ``--img-size 384 640`` the 640 would be a camera or a file, unless the flag takes several sizes."""
         action = self._option_string_actions.get("--img-size")
         if action is not None and action.nargs == "+":
             return
@@ -127,7 +127,7 @@ def _bare(flag: str) -> str:
 
 
 def _shown_prog(prog: str) -> str:
-    """How the door was called: ``detect.py``, or ``yolofpn detect`` where the package is installed."""
+    """How the command was called: ``detect.py``, or ``yolofpn detect`` where the package is installed."""
     script = Path(sys.argv[0])
     by_package = script.stem == "yolofpn" or (script.parent.name, script.name) == ("yolofpn", "__main__.py")
     return f"yolofpn {Path(prog).stem}" if by_package and prog.endswith(".py") else prog
@@ -144,9 +144,9 @@ def image_size(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"([0-9]{1,5})(?:x([0-9]{1,5}))?", text.lower())
     height, width = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
     if not height or not width:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size: give N or HxW in pixels, such as 416 or 416x608")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size: give N or HxW in pixels, such as 416 or 416x608")
     if max(height, width) > MAX_INPUT_SIDE:
-        raise argparse.ArgumentTypeError(f"{text!r} is too large: a side has at most {MAX_INPUT_SIDE} pixels")
+        raise argparse.ArgumentTypeError(f"{text!r} is too large: at most {MAX_INPUT_SIDE} pixels per side")
     return height, width
 
 
@@ -154,11 +154,11 @@ def image_sizes(text: str) -> tuple[tuple[int, int], ...]:
     """'320,416x608' -> (height, width) of each.
 
     Raises:
-        argparse.ArgumentTypeError: one is no size, or there is one twice.
+        argparse.ArgumentTypeError: one is not a size, or one is repeated.
     """
     sizes = tuple(image_size(item.strip()) for item in text.split(","))
     if len(set(sizes)) < len(sizes):
-        raise argparse.ArgumentTypeError(f"{text!r} names a size twice")
+        raise argparse.ArgumentTypeError(f"{text!r} repeats a size")
     return sizes
 
 
@@ -169,14 +169,14 @@ def unit_float(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
     return value
 
 
 def positive_int(text: str) -> int:
-    """A whole number from 1."""
+    """A positive integer."""
     if not _is_whole(text) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
     return int(text)
 
 
@@ -184,21 +184,21 @@ def positive_float(text: str) -> float:
     """A number above 0.
 
     Raises:
-        argparse.ArgumentTypeError: it is none.
+        argparse.ArgumentTypeError: it is not.
     """
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
     return value
 
 
 def count(text: str) -> int:
-    """A whole number from 0."""
+    """A non-negative integer."""
     if not _is_whole(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a non-negative integer")
     return int(text)
 
 
@@ -213,14 +213,14 @@ def comma_list(*choices: str) -> Callable[[str], tuple[str, ...]]:
         items = tuple(item.strip() for item in text.split(",") if item.strip())
         for item in items:
             if item not in choices:
-                raise argparse.ArgumentTypeError(f"{item!r} is none of {', '.join(choices)}")
+                raise argparse.ArgumentTypeError(f"{item!r} is not one of {', '.join(choices)}")
         return items
 
     return parse
 
 
 def run_door(door: Callable[[], int]) -> int:
-    """Run ``door`` and turn what goes wrong into a message and an exit code; SIGTERM ends it as Ctrl-C does."""
+    """Run ``door`` and turn errors into a message and an exit code; SIGTERM ends it as Ctrl-C does."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # not every file's name can be encoded
     with printable_output():

@@ -34,36 +34,56 @@ def build_parser() -> Parser:
     parser = Parser(
         prog="benchmark.py",
         aliases={"--cfg": "--weights"},
-        description="Measure speed: everything that is named takes turns in one run, so that ratios hold.",
+        description="Measure speed, with all combinations timed in turns, so that their ratios hold.",
     )
     add = parser.add_argument
     lists: dict[str, Any] = {"nargs": "+", "action": "extend", "default": []}
-    add("--weights", **lists, metavar="FILE", help="any weights; a model's YAML or a Darknet cfg gets random ones")
-    add("--source", **lists, metavar="SRC", help="pictures and videos; default: what ships with the project")
-    add("--empty", action="store_true", help="measure on pictures of one gray, in place of --source")
-    add("--data", help="data set, to say AP next to speed, or to train on: a data YAML, or a folder")
-    add("--backend", **lists, choices=BACKENDS, help="what runs the network")
-    add("--precision", **lists, choices=PRECISIONS, help="of the network's arithmetic")
-    add("--img-size", **lists, type=image_size, metavar="N|HxW", help="network inputs; default: the weights' own")
-    add("--batch-size", **lists, type=positive_int, metavar="N", help="pictures that go through the network together")
+    add(
+        "--weights",
+        **lists,
+        metavar="FILE",
+        help="any weights; a model config or a Darknet cfg is measured with random weights",
+    )
+    add("--source", **lists, metavar="SRC", help="images and videos; default: the sample images")
+    add("--empty", action="store_true", help="measure on plain gray images instead of --source")
+    add("--data", help="data set to measure AP on, or to train on: a data YAML or a folder")
+    add("--backend", **lists, choices=BACKENDS, help="inference backends")
+    add("--precision", **lists, choices=PRECISIONS, help="precisions")
+    add(
+        "--img-size",
+        **lists,
+        type=image_size,
+        metavar="N|HxW",
+        help="network input sizes; default: stored in the weights",
+    )
+    add("--batch-size", **lists, type=positive_int, metavar="N", help="images per batch")
     add(
         "--workload",
         **lists,
         choices=("few", "live", "many"),
-        help="what backends get ready for: live: each picture at once; many: the most in all; default: many",
+        help="optimise for latency (live), throughput (many) or few images; default: many",
     )
     add("--compile", action="store_true", help="measure the torch backend with torch.compile too")
     add("--device", default="auto", help="auto, cpu, cuda:N or mps")
-    add("--train", action="store_true", help="measure training and its loader; --weights are YAML files (or --cfg)")
-    add("--workers", type=count, help="for --train, processes that load pictures; default: as fits the machine")
-    add("--hot-path", action="store_true", help="measure what is done for every picture around the network")
-    add("--no-peers", dest="peers", action="store_false", help="leave OpenCV out, which else runs Darknet files too")
-    add("--rounds", type=positive_int, default=5, help="how often each takes its turn")
-    add("--frames", type=positive_int, default=120, help="of a run end to end, at most")
-    add("--json", type=Path, metavar="FILE", help="write the figures there")
-    add("--plot", type=Path, metavar="FILE", help="draw AP against time there (.png); needs --data")
-    add("--tables", type=Path, metavar="FILE", help="measure nothing, print the tables of a --json file")
-    add("overrides", nargs="*", metavar="section.key=value", help="data.root=DIR; with --train any change to the YAML")
+    add(
+        "--train",
+        action="store_true",
+        help="measure training and its data loader; give model configs as --weights or --cfg",
+    )
+    add("--workers", type=count, help="with --train: data loading processes; default: chosen for the machine")
+    add("--hot-path", action="store_true", help="measure the steps around the network, for every image")
+    add("--no-peers", dest="peers", action="store_false", help="do not measure OpenCV beside it on Darknet files")
+    add("--rounds", type=positive_int, default=5, help="timing rounds")
+    add("--frames", type=positive_int, default=120, help="maximum frames per end-to-end run")
+    add("--json", type=Path, metavar="FILE", help="write the results to this file")
+    add("--plot", type=Path, metavar="FILE", help="plot AP against time to this .png; needs --data")
+    add("--tables", type=Path, metavar="FILE", help="print the tables of a --json file, without measuring")
+    add(
+        "overrides",
+        nargs="*",
+        metavar="section.key=value",
+        help="data.root=DIR; with --train any override of the config",
+    )
     return parser
 
 

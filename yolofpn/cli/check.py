@@ -11,12 +11,12 @@ from yolofpn.cli.data import add_data_flags, take_data
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, check and print; the exit code is 1 where something is wrong with the data."""
-    parser = Parser(prog="yolofpn check", description="Say what a data set holds and what is wrong with it.")
+    parser = Parser(prog="yolofpn check", description="Summarise a data set and report what is wrong with it.")
     add = parser.add_argument
     add_data_flags(parser)
-    add("--split", nargs="+", default=["train", "val"], help="which parts of the data set")
-    add("--no-decode", action="store_true", help="leave the pictures unread: quick, but damaged ones stay unseen")
-    add("--all", action="store_true", help="name every file that something is wrong with, not ten of each kind")
+    add("--split", nargs="+", default=["train", "val"], help="splits of the data set")
+    add("--no-decode", action="store_true", help="do not decode the images: faster, but damaged images are not found")
+    add("--all", action="store_true", help="list every file with a problem, not just ten of each kind")
     arguments = parser.parse_args(argv)
 
     def door() -> int:

@@ -44,7 +44,7 @@ class Classifier:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and classify; the exit code."""
-    parser = Parser(prog="yolofpn classify", description="Name what an ImageNet classifier sees in a picture.")
+    parser = Parser(prog="yolofpn classify", description="Classify images with an ImageNet classifier.")
     add = parser.add_argument
     add("pictures", nargs="+", metavar="PICTURE")
     add(
@@ -53,10 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         required=True,
         help="darknet53.weights, darknet19.weights, any with a cfg, or efficientnet-lite0",
     )
-    add("--darknet-cfg", type=Path, metavar="FILE", help="the cfg of a classifier other than these two")
+    add("--darknet-cfg", type=Path, metavar="FILE", help="cfg of a classifier other than these two")
     add("--names", type=Path, metavar="FILE", help="class names, one per line; default: ImageNet's, or numbers")
     add("--img-size", type=positive_int, metavar="N", help="side of the centre crop; default: what the cfg says")
-    add("--top", type=positive_int, default=5, metavar="N", help="how many classes are printed")
+    add("--top", type=positive_int, default=5, metavar="N", help="number of classes to print")
     arguments = parser.parse_args(argv)
 
     def door() -> int:

@@ -21,17 +21,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and convert; the exit code."""
     parser = Parser(
         prog="yolofpn convert",
-        description="Turn Darknet weights into safetensors and back, and torchvision's Faster R-CNN into safetensors.",
+        description="Convert Darknet weights to safetensors and back, and torchvision's Faster R-CNN to safetensors.",
     )
     add = parser.add_argument
-    add("weights", metavar="FILE|RUN_DIR|NAME", help="what to convert")
-    add("output", type=Path, metavar="OUT", help="a .safetensors or .weights file")
-    add("--darknet-cfg", type=Path, metavar="FILE", help="the cfg of Darknet weights, if it is not found beside them")
+    add("weights", metavar="FILE|RUN_DIR|NAME", help="weights to convert")
+    add("output", type=Path, metavar="OUT", help=".safetensors or .weights file")
+    add("--darknet-cfg", type=Path, metavar="FILE", help="cfg of Darknet weights; default: found automatically")
     add("--names", type=Path, metavar="FILE", help="class names: .names, classes.txt, data.yaml or Darknet .data")
-    add("--cfg", metavar="FILE", help="put the numbers into this native model (cfg/yolofpn.yaml), to train it further")
-    add("--half", action="store_true", help="store numbers as float16, in half the space; they are computed in float32")
-    add("--card", type=Path, metavar="FILE", help="put this text into the file: what people should know of the weights")
-    add("overrides", nargs="*", metavar="section.key=value", help="changes to --cfg, such as model.norm_eps=0")
+    add(
+        "--cfg",
+        metavar="FILE",
+        help="native model to load the weights into, such as cfg/yolofpn.yaml, so that it can be trained",
+    )
+    add("--half", action="store_true", help="store the parameters as float16; inference still uses float32")
+    add("--card", type=Path, metavar="FILE", help="model card: text file to store in the weights")
+    add("overrides", nargs="*", metavar="section.key=value", help="overrides of --cfg, such as model.norm_eps=0")
     arguments = parser.parse_args(argv)
 
     def door() -> int:

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 def add_data_flags(parser: Parser) -> None:
     """The data set, and where it lies if not where its YAML says."""
-    parser.add_argument("--data", help="data set: a data YAML, or a folder as labelling tools export it")
+    parser.add_argument("--data", help="data set: a data YAML, or an exported folder")
     parser.add_argument(
         "words",
         nargs="*",
         metavar="DATA|data.root=DIR|data.voc_corners=TOOL",
-        help="the data set without --data; its folder, instead of the one that its YAML names; who wrote its VOC XML, "
-        "where that cannot be seen: devkit, cvat, labelimg, labelstudio or roboflow",
+        help="the data set, instead of --data; data.root: its folder, instead of the YAML's; "
+        "data.voc_corners: the writer of its VOC XML: devkit, cvat, labelimg, labelstudio or roboflow",
     )
 
 

@@ -37,7 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> Parser:
     """The flags of demo.py."""
-    parser = Parser(prog="demo.py", description="A local web page: webcam, uploads and this computer's cameras.")
+    parser = Parser(
+        prog="demo.py",
+        description="Detect in the browser: a local web page for webcam, uploads and this computer's cameras.",
+    )
     add = parser.add_argument
     add(
         "--source",
@@ -53,18 +56,23 @@ def build_parser() -> Parser:
         action="extend",
         default=[],
         metavar="FILE|RUN_DIR|NAME",
-        help="weights to choose from, the first to begin with; default: the project's own",
+        help="weights to choose from in the page, the first one is preselected; default: the default weights",
     )
-    add("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 lets other computers in")
-    add("--port", type=_port, default=7860, metavar="N", help="port to listen on; 0 for any that is free")
+    add("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0: reachable from other computers")
+    add("--port", type=_port, default=7860, metavar="N", help="port to listen on; 0: any free port")
     add(
         "--password-file",
         type=Path,
         metavar="FILE",
-        help=f"its first line is the password that users must give; or set {PASSWORD_VARIABLE}",
+        help=f"file whose first line is the password of the page; or set {PASSWORD_VARIABLE}",
     )
-    add("--tls-cert", type=Path, metavar="FILE", help="certificate (PEM) for https, which webcams elsewhere need")
-    add("--tls-key", type=Path, metavar="FILE", help="its key, if it is not in the same file")
+    add(
+        "--tls-cert",
+        type=Path,
+        metavar="FILE",
+        help="certificate (PEM) for https, which browsers on other computers need for their webcam",
+    )
+    add("--tls-key", type=Path, metavar="FILE", help="private key of the certificate, if it is in another file")
     add(
         "--trusted-proxy",
         nargs="+",
@@ -72,7 +80,7 @@ def build_parser() -> Parser:
         type=_network,
         default=[],
         metavar="ADDRESS",
-        help="addresses or networks of reverse proxies before the server: users are told apart by X-Forwarded-For",
+        help="addresses or networks of reverse proxies whose X-Forwarded-For is trusted",
     )
     add("--device", default="auto", help="auto, cpu, cuda:N or mps")
     return parser

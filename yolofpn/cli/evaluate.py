@@ -1,4 +1,4 @@
-"""``evaluate.py``: how good a detector is on a data set."""
+"""``evaluate.py``: AP of a detector on a data set."""
 
 from __future__ import annotations
 
@@ -29,56 +29,54 @@ def build_parser() -> Parser:
     parser = Parser(
         prog="evaluate.py",
         aliases={"--cfg": "--darknet-cfg"},
-        description="Measure a detector on a data set: COCO and VOC metrics, counts per class, curves, worst images.",
+        description="Evaluate a detector on a data set: COCO and VOC metrics, counts per class, curves, worst images.",
     )
     add = parser.add_argument
     add_data_flags(parser)
-    add("--split", metavar="NAME", default="val", help="which part of the data set")
+    add("--split", metavar="NAME", default="val", help="split of the data set")
     add_model_flags(parser)
-    add("--batch-size", metavar="N", type=positive_int, default=8, help="pictures that go through the network together")
-    add("--workers", metavar="N", type=count, help="processes that load pictures; default: as fits the machine")
+    add("--batch-size", metavar="N", type=positive_int, default=8, help="images per batch")
+    add("--workers", metavar="N", type=count, help="data loading processes; default: chosen for the machine")
     add(
         "--score-thresh",
         metavar="F",
         type=unit_float,
         default=0.001,
-        help="lowest score of the curves: AP needs a low one",
+        help="score threshold of the detections that AP is computed from; keep it low",
     )
-    add(
-        "--nms-thresh", metavar="F", type=unit_float, default=0.6, help="IoU above which the weaker box of a class goes"
-    )
+    add("--nms-thresh", metavar="F", type=unit_float, default=0.6, help="IoU threshold of NMS, within each class")
     add(
         "--max-det",
         metavar="N",
         type=positive_int,
         default=300,
-        help="most detections of one picture; from 1000 on with AR1000",
+        help="maximum detections per image; from 1000 on AR1000 is reported too",
     )
-    add("--report-thresh", metavar="F", type=unit_float, default=0.25, help="lowest score of what TP, FP, FN, F1 count")
-    add("--output", type=Path, metavar="DIR", help="where results go; default: runs/evaluate/DATA-N")
+    add("--report-thresh", metavar="F", type=unit_float, default=0.25, help="score threshold of TP, FP, FN and F1")
+    add("--output", type=Path, metavar="DIR", help="output folder; default: runs/evaluate/DATA-N")
     add(
         "--save-proposals",
         type=Path,
         metavar="FILE",
-        help="write up to 1000 boxes of each picture, whatever their class, as COCO results, and measure their recall",
+        help="write up to 1000 class-agnostic proposals per image as COCO results, and report their recall",
     )
     add(
         "--proposals",
         type=Path,
         metavar="FILE",
-        help="for Fast R-CNN: where to look in each picture, as another detector's --save-proposals wrote it",
+        help="for Fast R-CNN: the proposals of each image, written by --save-proposals of another detector",
     )
     add(
         "--verify",
         action="store_true",
-        help="let pycocotools compute COCO's twelve numbers from the files written, and say whether it agrees",
+        help="recompute the COCO metrics with pycocotools from the written files and compare",
     )
-    add("--json", type=Path, metavar="FILE", help="write the numbers there too")
+    add("--json", type=Path, metavar="FILE", help="also write the metrics to this file")
     add(
         "--save-thresholds",
         type=Path,
         metavar="OUT",
-        help="write the weights to this .safetensors file, with the score threshold of best F1 for each class",
+        help="write a copy of the weights to this .safetensors file, with the score threshold of best F1 per class",
     )
     return parser
 

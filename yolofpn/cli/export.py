@@ -18,29 +18,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(
         prog="export.py",
         aliases={"--cfg": "--darknet-cfg"},
-        description="Write a detector as one file that other programs run: ONNX, OpenVINO or Darknet.",
+        description="Export a detector to ONNX, OpenVINO or Darknet.",
     )
     add = parser.add_argument
     add("output", type=Path, metavar="OUT", help="the .onnx, .xml (OpenVINO) or .weights file")
-    add("--format", choices=("onnx", "openvino", "darknet"), required=True, help="darknet: with .cfg and .names beside")
+    add("--format", choices=("onnx", "openvino", "darknet"), required=True, help="darknet: also writes .cfg and .names")
     add(
         "--weights",
         default="auto",
         metavar="FILE|RUN_DIR|NAME",
-        help="safetensors or Darknet .weights, a run, a name; auto: the project's own",
+        help="safetensors, Darknet .weights, training run, or a name such as yolov3-tiny; auto: the default weights",
     )
-    add("--darknet-cfg", type=Path, metavar="FILE", help="the cfg of Darknet weights, if it is not found beside them")
+    add("--darknet-cfg", type=Path, metavar="FILE", help="cfg of Darknet weights; default: found automatically")
     add("--names", type=Path, metavar="FILE", help="class names: .names, classes.txt, data.yaml or Darknet .data")
-    add("--img-size", type=image_size, metavar="N|HxW", help="the only size the graph takes; default: the weights' own")
-    add("--resize", choices=("auto", "letterbox", "stretch"), default="auto", help="way to that size")
+    add(
+        "--img-size",
+        type=image_size,
+        metavar="N|HxW",
+        help="fixed input size of the model; default: stored in the weights",
+    )
+    add("--resize", choices=("auto", "letterbox", "stretch"), default="auto", help="resize mode")
     add(
         "--precision",
         choices=("auto", "fp32", "bf16", "fp16", "int8"),
         default="auto",
-        help="of the arithmetic; auto: fp32",
+        help="auto: fp32",
     )
-    add("--batch", dest="batch", type=batch_size, metavar="N|dynamic", help="pictures in a batch; default: dynamic")
-    add("--calibration", metavar="DATA", help="for int8: a data set to take the ranges from and to measure AP on")
+    add("--batch", dest="batch", type=batch_size, metavar="N|dynamic", help="batch size; default: dynamic")
+    add("--calibration", metavar="DATA", help="int8: data set for calibration and for measuring AP")
     arguments = parser.parse_args(argv)
 
     def door() -> int:

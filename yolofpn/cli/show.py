@@ -12,14 +12,16 @@ from yolofpn.cli.detect import DEPTHS
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and write the page; the exit code."""
-    parser = Parser(prog="yolofpn show", description="Draw a page of a data set's pictures with their boxes.")
+    parser = Parser(
+        prog="yolofpn show", description="Draw images of a data set with their ground-truth boxes on one page."
+    )
     add = parser.add_argument
     add_data_flags(parser)
-    add("--split", default="train", help="which part of the data set")
-    add("--count", type=positive_int, default=12, help="how many pictures, chosen at random")
-    add("--seed", type=count, default=0, help="of the choice: another seed, other pictures")
-    add("--depth", choices=DEPTHS, default="auto", help="what is white in images of more than 8 bits")
-    add("--output", type=Path, default=Path("page.png"), metavar="FILE", help="the page, .png or .jpg")
+    add("--split", default="train", help="split of the data set")
+    add("--count", type=positive_int, default=12, help="number of images, chosen at random")
+    add("--seed", type=count, default=0, help="random seed of the choice")
+    add("--depth", choices=DEPTHS, default="auto", help="white level of images with more than 8 bits per channel")
+    add("--output", type=Path, default=Path("page.png"), metavar="FILE", help="output image, .png or .jpg")
     arguments = parser.parse_args(argv)
 
     def door() -> int:

@@ -1,4 +1,4 @@
-"""``yolofpn study``: systems that differ in one thing, trained alike, in a table beside the FPN paper's."""
+"""``yolofpn study``: ablation studies, beside the FPN paper's tables."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] in actions:
         return run_door(actions[words[0]](words[1:]))
-    parser = Parser(prog="yolofpn study", description="Train and compare the systems that a study's YAML lists.")
+    parser = Parser(
+        prog="yolofpn study", description="Run an ablation study, or compare its results with the FPN paper's."
+    )
     parser.add_argument("action", choices=tuple(actions), help="each has its own --help")
     parser.parse_args(words)
     raise AssertionError("what the parser accepts is dealt with above")
@@ -53,28 +55,28 @@ def build_run_parser() -> Parser:
     """The flags of ``study run``; what is not given is what the rows' YAMLs say."""
     parser = Parser(
         prog="yolofpn study run",
-        description="Train and evaluate the rows of a study; what is done is skipped, what was broken off goes on.",
+        description="Train and evaluate the rows of a study; finished rows are skipped, interrupted ones are resumed.",
     )
     add = parser.add_argument
-    add("study", type=Path, metavar="STUDY", help="a study's YAML, such as cfg/study/one-stage-small.yaml")
+    add("study", type=Path, metavar="STUDY", help="study config, such as cfg/study/one-stage-small.yaml")
     add("--rows", type=names, metavar="NAME,NAME", help="only these; default: all")
     add("--seeds", type=seeds, default="0", metavar="N,N", help="each row is trained once with each")
-    add("--data", help="data set: a data YAML, a folder as labelling tools export it; default: what the rows name")
-    add("--weights", metavar="FILE", help="what every training starts from, such as resnet50.pth; default: none")
-    add("--epochs", type=positive_int, help="of each training")
-    add("--batch-size", type=positive_int, metavar="N", help="pictures that go through the network together")
-    add("--img-size", type=image_size, metavar="N|HxW", help="network input")
+    add("--data", help="data set: a data YAML, or an exported folder; default: the rows'")
+    add("--weights", metavar="FILE", help="initial weights of every training, such as resnet50.pth; default: none")
+    add("--epochs", type=positive_int, help="epochs of each training")
+    add("--batch-size", type=positive_int, metavar="N", help="images per batch")
+    add("--img-size", type=image_size, metavar="N|HxW", help="network input size")
     add("--device", help="auto, cpu, cuda:N or mps; default: auto")
-    add("--workers", type=count, metavar="N", help="processes that load pictures; default: as fits the machine")
-    add("--output", type=Path, metavar="DIR", help="where everything goes; default: runs/study/STUDY")
-    add("overrides", nargs="*", metavar="section.key=value", help="changes to the cfg of every row")
+    add("--workers", type=count, metavar="N", help="data loading processes; default: chosen for the machine")
+    add("--output", type=Path, metavar="DIR", help="output folder; default: runs/study/STUDY")
+    add("overrides", nargs="*", metavar="section.key=value", help="overrides of every row's config")
     return parser
 
 
 def _compare(words: Sequence[str]) -> Callable[[], int]:
     parser = Parser(
         prog="yolofpn study compare",
-        description="Print the results of a study beside the paper's, and write table.md and table.png beside them.",
+        description="Print the results of a study beside the paper's, and write table.md and table.png.",
     )
     parser.add_argument("output", type=Path, metavar="DIR", help="the --output folder of the study")
     output = parser.parse_args(words).output

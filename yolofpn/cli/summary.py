@@ -1,4 +1,4 @@
-"""``yolofpn summary``: the layer table of a model, as the papers print it, and what its weights say of themselves."""
+"""``yolofpn summary``: the layer table of a model, as the papers print it, and the model card of weights."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and print the table; the exit code."""
-    parser = Parser(prog="yolofpn summary", description="Print the layer table of a model, and the card of weights.")
-    parser.add_argument("model", metavar="FILE", help="a model's .yaml, a Darknet .cfg, or weights")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="changes to the .yaml")
-    parser.add_argument("--img-size", type=image_size, metavar="N|HxW", help="network input; default: the model's own")
-    parser.add_argument("--num-classes", type=positive_int, default=80, help="for a .yaml, which leaves it to the data")
+    parser = Parser(
+        prog="yolofpn summary", description="Print the layer table of a model, and the model card of weights."
+    )
+    parser.add_argument("model", metavar="FILE", help="model config, Darknet .cfg, or weights")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="overrides of the config")
+    parser.add_argument("--img-size", type=image_size, metavar="N|HxW", help="network input size; default: the model's")
+    parser.add_argument("--num-classes", type=positive_int, default=80, help="number of classes, for a config")
     arguments = parser.parse_args(argv)
 
     def door() -> int:

@@ -1,4 +1,4 @@
-"""``train.py``: a detector for one's own classes."""
+"""``train.py``: train a detector."""
 
 from __future__ import annotations
 
@@ -25,26 +25,37 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> Parser:
     """The flags of train.py; what is not given stays None, as --resume takes hardly any."""
-    parser = Parser(prog="train.py", description="Train a detector.")
+    parser = Parser(prog="train.py", description="Train a detector on your own classes.")
     add = parser.add_argument
-    add("--cfg", type=Path, metavar="FILE", help="the model and how it is trained, such as cfg/yolofpn-tiny.yaml")
-    add("--data", help="data set: a data YAML, a folder as labelling tools export it; default: what the cfg names")
-    initial = "initial weights; none: random; default: auto: the default weights, or ImageNet's of the same backbone"
+    add("--cfg", type=Path, metavar="FILE", help="model config, such as cfg/yolofpn-lite.yaml")
+    add("--data", help="data set: a data YAML, or an exported folder; default: the config's")
+    initial = "initial weights; auto (default): the default weights or ImageNet weights, where they fit; none: random"
     add("--weights", metavar="FILE|RUN_DIR|NAME|auto|none", help=initial)
-    add("--resume", nargs="?", const="", metavar="RUN_DIR", help="go on with a run; alone: the newest unfinished one")
-    add("--overfit", type=positive_int, metavar="N", help="learn N pictures by heart, to see that everything works")
-    add("--dry-run", action="store_true", help="check data, anchors, memory and one batch, and train nothing")
-    add("--epochs", type=positive_int, help="default: what the cfg says")
-    add("--minutes", type=positive_float, help="train as many epochs as fit into so many minutes")
-    add("--batch-size", type=positive_int, help="pictures that go through the network together; default: the cfg's")
-    add("--img-size", type=image_size, metavar="N|HxW", help="network input; default: the cfg's")
+    add(
+        "--resume",
+        nargs="?",
+        const="",
+        metavar="RUN_DIR",
+        help="resume a run; without RUN_DIR: the newest unfinished one",
+    )
+    add("--overfit", type=positive_int, metavar="N", help="overfit on N images, as a sanity check")
+    add("--dry-run", action="store_true", help="check data, anchors, memory and one batch without training")
+    add("--epochs", type=positive_int, help="default: the config's")
+    add("--minutes", type=positive_float, help="train as many epochs as fit into this time")
+    add("--batch-size", type=positive_int, help="images per batch; default: the config's")
+    add("--img-size", type=image_size, metavar="N|HxW", help="network input size; default: the config's")
     depths = "what is white in images of more than 8 bits, kept with the weights for detect.py; default: the cfg's"
     add("--depth", choices=DEPTHS, help=depths)
     add("--device", help="auto, cpu, cuda:N or mps; default: auto")
-    add("--workers", type=count, help="processes that load pictures; default: as fits the machine")
-    add("--seed", type=int, help="of all that is random; default: the cfg's")
-    add("--output", type=Path, metavar="DIR", help="the run's folder; default: runs/train/CFG-N")
-    add("overrides", nargs="*", metavar="section.key=value", help="changes to the cfg, such as train.optimizer.lr=0.01")
+    add("--workers", type=count, help="data loading processes; default: chosen for the machine")
+    add("--seed", type=int, help="random seed; default: the config's")
+    add("--output", type=Path, metavar="DIR", help="run folder; default: runs/train/CFG-N")
+    add(
+        "overrides",
+        nargs="*",
+        metavar="section.key=value",
+        help="overrides of the config, such as train.optimizer.lr=0.01",
+    )
     return parser
 
 

@@ -25,7 +25,7 @@ def build_parser() -> Parser:
     parser = Parser(
         prog="yolofpn tune",
         aliases={"--cfg": "--darknet-cfg"},
-        description="Compare every backend and precision on your own images, and keep the fastest that is as good.",
+        description="Measure every backend and precision on your own images, and keep the fastest whose AP is as good.",
     )
     add = parser.add_argument
     add(
@@ -33,18 +33,22 @@ def build_parser() -> Parser:
         nargs="?",
         default="auto",
         metavar="WEIGHTS",
-        help="safetensors or Darknet .weights, a run, a name; default: the project's own",
+        help="safetensors or Darknet .weights, a training run, or a name; default: the default weights",
     )
-    add("--data", metavar="DATA", help="a data set (AP decides), or a folder of images; default: the sample images")
-    add("--darknet-cfg", type=Path, metavar="FILE", help="the cfg of Darknet weights, if it is not found beside them")
+    add(
+        "--data",
+        metavar="DATA",
+        help="data set (compares AP), or folder of images (compares detections); default: the sample images",
+    )
+    add("--darknet-cfg", type=Path, metavar="FILE", help="cfg of Darknet weights; default: found automatically")
     add("--names", type=Path, metavar="FILE", help="class names: .names, classes.txt, data.yaml or Darknet .data")
-    add("--img-size", type=image_size, metavar="N|HxW", help="network input; default: as the weights say")
+    add("--img-size", type=image_size, metavar="N|HxW", help="network input size; default: stored in the weights")
     add("--device", default="auto", help="auto, cpu, cuda:N or mps")
-    add("--images", type=positive_int, default=64, metavar="N", help="how many to compare on, at most")
-    add("--rounds", type=positive_int, default=5, metavar="N", help="how often each takes its turn at being timed")
-    add("--max-loss", type=unit_float, default=0.005, metavar="F", help="how much AP speed may cost")
-    add("--dry-run", action="store_true", help="print the table and keep nothing")
-    add("--forget", action="store_true", help="undo an earlier choice for these weights")
+    add("--images", type=positive_int, default=64, metavar="N", help="maximum number of images to compare on")
+    add("--rounds", type=positive_int, default=5, metavar="N", help="timing rounds")
+    add("--max-loss", type=unit_float, default=0.005, metavar="F", help="largest acceptable loss of AP")
+    add("--dry-run", action="store_true", help="print the table without saving the choice")
+    add("--forget", action="store_true", help="delete the saved choice for these weights")
     return parser
 
 

@@ -143,9 +143,7 @@ class Options:
         try:
             return int(text)
         except ValueError:  # too many digits, too
-            raise self.error(
-                f"{key}={_short(self.text(key) or '')}: {_short(text)!r} is no whole number", key
-            ) from None
+            raise self.error(f"{key}={_short(self.text(key) or '')}: {_short(text)!r} is not an integer", key) from None
 
     def _number(self, key: str, text: str) -> float:
         try:
@@ -153,7 +151,7 @@ class Options:
         except ValueError:
             value = math.nan
         if not math.isfinite(value) or abs(value) > MAX_NUMBER:
-            reason = "is no number" if not math.isfinite(value) else f"is beyond {MAX_NUMBER:,.0f}"
+            reason = "is not a number" if not math.isfinite(value) else f"is beyond {MAX_NUMBER:,.0f}"
             raise self.error(f"{key}={_short(self.text(key) or '')}: {_short(text)!r} {reason}", key)
         return value
 

@@ -83,7 +83,7 @@ def _size(text: str, largest: int) -> int:
     # No number of so few digits is large, and the one that is checked is the one that is used.
     size = int(text) if text.isascii() and text.isdecimal() and len(text) <= len(str(largest)) else 0
     if not 1 <= size <= largest:
-        raise InputError(f"image size {text[:20]!r} is no number of pixels from 1 to {largest}")
+        raise InputError(f"image size {text[:20]!r} is not a number of pixels from 1 to {largest}")
     return size
 
 
@@ -93,5 +93,5 @@ def _unit(text: str, name: str, least: float = 0.0) -> float:
     except ValueError:
         value = -1.0
     if not least <= value <= 1:
-        raise InputError(f"{name} {text[:20]!r} is no number from {least:g} to 1")
+        raise InputError(f"{name} {text[:20]!r} is not a number from {least:g} to 1")
     return value
