@@ -124,9 +124,9 @@ def test_flags_are_not_abbreviated(capsys: pytest.CaptureFixture[str]) -> None:
     ("words", "part"),
     [
         (["--img-size", "4x"], "'4x' is not a size: give N or HxW"),
-        (["--img-size", "0"], "no size"),
-        (["--img-size", "416x608x3"], "no size"),
-        (["--img-size", "1000000"], "no size"),
+        (["--img-size", "0"], "not a size"),
+        (["--img-size", "416x608x3"], "not a size"),
+        (["--img-size", "1000000"], "not a size"),
         (["--score-thresh", "25"], "'25' is not a number from 0 to 1"),
         (["--score-thresh", "nan"], "not a number from 0 to 1"),
         (["--nms-thresh", "x"], "not a number from 0 to 1"),

@@ -101,7 +101,7 @@ def add_model_flags(parser: Parser) -> None:
         "--backend",
         choices=("auto", "torch", "openvino", "onnx"),
         default="auto",
-        help="inference backend; auto: the choice of `yolofpn tune`, else the first installed of openvino, onnx, torch; "
+        help="auto: the choice of `yolofpn tune`, else the first that is installed of openvino, onnx and torch; "
         "PyTorch runs until the graph is ready",
     )
     add(
