@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from yolofpn.cli.arguments import Parser, count, image_size, positive_int, run_door
-from yolofpn.shipped import find_config
 
 OUTPUT_BASE = Path("runs/study")
 
@@ -31,6 +30,7 @@ def _run(words: Sequence[str]) -> Callable[[], int]:
     arguments = build_run_parser().parse_args(words)
 
     def door() -> int:
+        from yolofpn.shipped import find_config
         from yolofpn.study.plan import Size
         from yolofpn.study.run import StudyOptions, run_study
 
