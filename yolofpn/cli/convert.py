@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from yolofpn.cli.arguments import Parser, run_door
 from yolofpn.errors import UserError
-from yolofpn.reading import ParseError, read_bounded
 
 if TYPE_CHECKING:
     from yolofpn.weights import LoadedWeights
@@ -140,6 +139,8 @@ def read_card(path: Path) -> str:
     Raises:
         UserError: it cannot be read.
     """
+    from yolofpn.reading import ParseError, read_bounded
+
     try:
         return read_bounded(path, _MAX_CARD_BYTES).decode("utf-8")
     except (OSError, ParseError, UnicodeDecodeError) as error:
