@@ -11,7 +11,7 @@ from yolofpn.drawing import class_colour, draw_boxes, show_image, text_colour
 from yolofpn.errors import UserError
 from yolofpn.structures import Detections, Image
 
-NAMES = ("person", "Hündchen", "犬", "a very long name of a class that is wider than any small picture")
+NAMES = ("person", "Hündchen", "犬", "a very long name of a class that is wider than any small image")
 
 
 def gray(height: int, width: int) -> Image:

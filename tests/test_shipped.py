@@ -83,7 +83,7 @@ def test_weights_that_are_not_what_was_shipped(places: tuple[Path, Path]) -> Non
 @pytest.mark.parametrize("sums", ["nothing", "0" * 63 + "  a.safetensors\n", "0" * 64 + "  ../a.safetensors\n"])
 def test_a_damaged_checksum(places: tuple[Path, Path], sums: str) -> None:
     path = ship(places[0], b"numbers", sums=sums)
-    assert refusal().startswith(f"{path.with_name('SHA256SUMS')}: is no list of sha256sum")
+    assert refusal().startswith(f"{path.with_name('SHA256SUMS')}: is not a list of sha256sum")
 
 
 def test_weights_that_may_not_be_read(places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -172,7 +172,7 @@ def test_benchmark_on_nothing(
     assert rows[0]["proposals"] == 50 and rows[1]["proposals"] is None
     assert "| proposals |" in outcome.out
     refused = call(benchmark.main, capsys, "--empty", "--source", "x.png")
-    assert refused.code == 2 and refused.err == "error: --empty measures on gray pictures: leave --source out\n"
+    assert refused.code == 2 and refused.err == "error: --empty measures on gray images: leave --source out\n"
 
 
 def test_the_page_offers_it(two: Path) -> None:

@@ -86,8 +86,8 @@ def show_image(image: Image) -> None:
     has_display = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
     if (needs_display and not has_display) or not ImageShow.show(picture):
         raise UserError(
-            "the picture cannot be shown: this machine has no display or no picture viewer\n"
-            "save it instead: cv2.imwrite('picture.png', detections.draw(image))"
+            "the image cannot be shown: this machine has no display or no image viewer\n"
+            "save it instead: cv2.imwrite('image.png', detections.draw(image))"
         )
 
 

@@ -15,4 +15,4 @@ class NaNOutputError(ValueError):
 
 
 class InputError(UserError):
-    """One input (a picture, a video, an annotation file) is bad: it is reported, and the run goes on without it."""
+    """One input (an image, a video, an annotation file) is bad: it is reported, and the run continues without it."""

@@ -86,7 +86,7 @@ def read_text(path: Path, limit: int = MAX_TEXT_BYTES) -> str:
     """
     data = read_bounded(path, limit)
     if b"\0" in data:
-        raise ParseError("holds NUL bytes, so it is no text")
+        raise ParseError("holds NUL bytes, so it is not text")
     return data.decode("utf-8-sig", "surrogateescape")
 
 
@@ -143,7 +143,7 @@ def as_side(value: object) -> int:
     if value is None:
         return 0
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ParseError(f"{short(value)} is no size in pixels")
+        raise ParseError(f"{short(value)} is not a size in pixels")
     if value != value or value < 1:
         return 0
     if value > MAX_SIDE:

@@ -79,7 +79,7 @@ def default_sources() -> tuple[str, ...]:
         UserError: there are none.
     """
     if not sample_pictures():
-        raise UserError(f"{_PICTURES}: holds no pictures any more: name a picture, folder or video of your own")
+        raise UserError(f"{_PICTURES}: holds no images: name an image, folder or video of your own")
     return (str(_from_here(_PICTURES)),)
 
 
@@ -93,7 +93,7 @@ def _read_checksum(path: Path) -> tuple[str, Path]:
     """The hexadecimal sha256 and the file, from the first line that ``sha256sum`` wrote."""
     match = re.match(r"([0-9a-f]{64}) [ *]([^/\\\n]+)\n", path.read_text(encoding="utf-8", errors="replace"))
     if match is None:
-        raise UserError(f"{path}: is no list of sha256sum: fetch or install yolofpn again\n{_OTHERS}")
+        raise UserError(f"{path}: is not a list of sha256sum: fetch or install yolofpn again\n{_OTHERS}")
     return match[1], path.with_name(match[2])
 
 

@@ -257,7 +257,7 @@ class Detections:
 
         if image is None:
             if self.load_image is None:
-                raise ValueError("these detections do not know their picture: call show(image)")
+                raise ValueError("these detections have no image: call show(image)")
             image = self.load_image()
         show_image(self.draw(image))
 

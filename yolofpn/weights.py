@@ -260,9 +260,7 @@ def _read_safetensors(path: Path, *, only_look: bool = False) -> tuple[dict[str,
 
 def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], str]:
     """The averaged weights of a checkpoint that training wrote, and its metadata. Nothing is ever unpickled as code."""
-    foreign = (
-        "is no checkpoint of yolofpn\nother projects' .pt files are not read: take Darknet .weights, or train anew"
-    )
+    foreign = "is not a checkpoint of yolofpn\nother projects' .pt files are not read: use Darknet .weights, or train"
     try:
         checkpoint = read_archive(path)
     except CodeError:

@@ -75,7 +75,7 @@ def test_opencv_stands_once_beside_each_darknet_file_size_and_batch(weights: Pat
         update={"darknet_cfg": "[net]\n[what]\n"}
     )
     assert not opencv_contenders(ours[:1], tmp_path, lines.append)
-    assert lines[0].startswith("left out: OpenCV does not read tiny.weights")
+    assert lines[0].startswith("skipped: OpenCV does not read tiny.weights")
 
 
 class SlowBackend:

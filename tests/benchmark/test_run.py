@@ -222,7 +222,7 @@ def test_tables_of_something_else(tmp_path: Path, capsys: pytest.CaptureFixture[
     for text in ("{}", "nonsense", '{"machine": 3}'):
         (tmp_path / "other.json").write_text(text)
         outcome = call(main, capsys, "--tables", tmp_path / "other.json")
-        assert (outcome.code, outcome.err.count("\n")) == (2, 1) and "is no report" in outcome.err
+        assert (outcome.code, outcome.err.count("\n")) == (2, 1) and "is not a report" in outcome.err
 
 
 def test_a_missing_extra_is_named_and_the_others_run(
@@ -233,6 +233,6 @@ def test_a_missing_extra_is_named_and_the_others_run(
     outcome, report = run(capsys, tmp_path, *words, "--backend", "onnx")
     assert outcome.code == 1  # torch, of TORCH, has run
     assert [row["backend"] for row in report["inference"]] == ["torch"]
-    assert "left out" in outcome.err and "pip install '.[onnx]'" in outcome.err
+    assert "skipped" in outcome.err and "pip install '.[onnx]'" in outcome.err
     alone = call(main, capsys, *words, "--backend", "onnx", "--rounds", 1)
     assert alone.code == 2 and "error: onnxruntime is not installed: pip install '.[onnx]'" in alone.err

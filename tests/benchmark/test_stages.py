@@ -37,7 +37,7 @@ def test_frames_begin_again_at_the_end(sources: list[Source]) -> None:
 
 
 def test_damaged_sources_are_left_out_unless_there_are_no_others(tmp_path: Path, sources: list[Source]) -> None:
-    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+    (tmp_path / "bad.jpg").write_bytes(b"no image")
     bad = next(resolve_sources([str(tmp_path / "bad.jpg")]))
     given = [source.relative_path.name for source, _ in islice(endless_frames([bad, sources[0]]), 3)]
     assert given == ["a.png"] * 3
@@ -93,7 +93,7 @@ def test_end_to_end_writes_what_detection_writes(
 
 
 def test_end_to_end_of_nothing(predictor: Predictor, tmp_path: Path) -> None:
-    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+    (tmp_path / "bad.jpg").write_bytes(b"no image")
     with pytest.raises(UserError, match="source"):
         end_to_end(predictor, list(resolve_sources([str(tmp_path / "bad.jpg")])), 1, 10)
 

@@ -31,11 +31,11 @@ def data(tmp_path: Path) -> Path:
 def test_check(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(data)]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "no problems found"
-    (data.parent / "pictures" / "1.png").write_bytes(b"no picture")
-    (data.parent / "pictures" / "3.png").write_bytes(b"no picture")
+    (data.parent / "pictures" / "1.png").write_bytes(b"no image")
+    (data.parent / "pictures" / "3.png").write_bytes(b"no image")
     assert main(["check", "--data", str(data), "--split", "train"]) == 1
     printed = capsys.readouterr().out
-    assert "unreadable picture (1)" in printed
+    assert "unreadable image (1)" in printed
     assert printed.splitlines()[-1] == "problems: 1"
     assert main(["check", str(data), "--no-decode"]) == 0
 
@@ -56,7 +56,7 @@ def test_check_names_every_file_if_asked(tmp_path: Path, capsys: pytest.CaptureF
 def test_show(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "page.png"
     assert main(["show", str(data), "--split", "val", "--count", "2", "--output", str(page)]) == 0
-    assert f"2 pictures of val with their boxes: {page}" in capsys.readouterr().out
+    assert f"2 images of val with their boxes: {page}" in capsys.readouterr().out
     assert read_image(page).std() > 5
     assert main(["show", str(data), "--output", str(tmp_path / "page.xyz")]) == 2
     assert "use .png or .jpg" in capsys.readouterr().err

@@ -75,7 +75,7 @@ def test_a_folder(pictures: Path, weights: Path, capsys: pytest.CaptureFixture[s
     assert lines.pop(2).startswith("resize: ") and lines.pop(2).startswith("backend: ")
     assert re.fullmatch(rf"{pictures}/a\.png 192x128: 2 red 1\.00, 1 potted plant 1\.00 \(\d+ ms\)", lines[2])
     assert re.fullmatch(rf"{pictures}/more/b\.png 64x64: nothing \(\d+ ms\)", lines[3])
-    assert lines[4] == "2 pictures: found 2 red, 1 potted plant"
+    assert lines[4] == "2 images: found 2 red, 1 potted plant"
     assert re.fullmatch(r"[\d.]+ FPS network, [\d.]+ FPS end to end", lines[5])
     assert lines[6:] == ["results: runs/detect/pictures-1"]
     output = Path("runs/detect/pictures-1")
@@ -119,7 +119,7 @@ def test_pictures_and_videos_are_counted_apart(
     pictures: Path, video: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     outcome = detect(capsys, pictures, video, "--weights", weights, "--vid-stride", 2, "--batch-size", 3)
-    assert "2 pictures and 3 frames: found 4 red, 1 potted plant\n" in outcome.out
+    assert "2 images and 3 frames: found 4 red, 1 potted plant\n" in outcome.out
 
 
 def test_more_than_twenty_pictures(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -129,7 +129,7 @@ def test_more_than_twenty_pictures(weights: Path, tmp_path: Path, capsys: pytest
     outcome = detect(capsys, "many", "--weights", weights, "--media", "none")
     lines = outcome.out.splitlines()[4:]  # behind cfg, names, resize and backend
     assert [line.split()[0] for line in lines[:20]] == [f"many/{number:02}.png" for number in range(20)]
-    assert lines[20:22] == ["more pictures: 3 pictures", "23 pictures: found 23 red"]
+    assert lines[20:22] == ["more images: 3 images", "23 images: found 23 red"]
 
 
 def test_bar_on_a_terminal(
@@ -149,7 +149,7 @@ def test_json_lines_on_standard_output_stand_there_alone(
     outcome = detect(capsys, pictures, "--weights", weights, "--output", "-")
     assert outcome.code == 0
     assert [sorted(names_of(record)) for record in records(outcome.out)] == [["potted plant", "red", "red"], []]
-    assert "2 pictures: found 2 red, 1 potted plant" in outcome.err
+    assert "2 images: found 2 red, 1 potted plant" in outcome.err
     assert not Path("runs").exists()
 
 
@@ -160,7 +160,7 @@ def test_list_on_standard_input(
     outcome = detect(capsys, "-", "--weights", weights)
     assert outcome.code == 0
     assert outcome.out.endswith("results: runs/detect/stdin-1\n")
-    assert "2 pictures: found" in outcome.out
+    assert "2 images: found" in outcome.out
 
 
 def test_thresholds_and_classes(pictures: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -276,7 +276,7 @@ def test_odd_file_names(weights: Path, capsys: pytest.CaptureFixture[str]) -> No
         Path(os.fsdecode(name)).write_bytes(encoded.tobytes())
     outcome = detect(capsys, "odd", "--weights", weights)
     assert outcome.code == 0
-    assert "2 pictures: found 2 red" in outcome.out
+    assert "2 images: found 2 red" in outcome.out
     assert "größe [1] %d.png 192x128" in outcome.out
     assert "\\udcff.png 192x128" in outcome.out
     assert len(list(Path("runs/detect/odd-1").iterdir())) == 3

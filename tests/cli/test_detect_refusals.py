@@ -38,7 +38,7 @@ BAD_WEIGHTS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "cut in its header": (lambda path: path.write_bytes(path.read_bytes()[:10]), "not even the header"),
     "pickle": (lambda path: path.write_bytes(pickle.dumps({"a": 1})), "holds code that would run when read"),
-    "torch file": (lambda path: torch.save({"model": torch.zeros(1)}, path), "is no checkpoint of yolofpn"),
+    "torch file": (lambda path: torch.save({"model": torch.zeros(1)}, path), "is not a checkpoint of yolofpn"),
     "damaged": (nan_weights, "not a number (NaN): the weights are damaged"),
 }
 
@@ -91,7 +91,7 @@ def test_what_belongs_to_weights_must_fit_them(kind: str, tmp_path: Path, capsys
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--img-size", "100"], "image size 100x100 is no multiple of 32, the network's stride: try 96x96"),
+        (["--img-size", "100"], "image size 100x100 is not a multiple of 32, the network's stride: try 96x96"),
         (["--classes", "blue"], "no class 'blue' among the 2 of these weights: there are red, potted plant"),
         (["--classes", "0", "2"], "no class '2'"),
         (["--device", "cuda:42"], "device 'cuda:42' is not available here"),

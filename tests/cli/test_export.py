@@ -73,7 +73,7 @@ def test_the_graph_finds_what_the_weights_find(graphs: dict[str, Path], weights:
 
 def test_what_a_graph_cannot_do_is_said(graphs: dict[str, Path], tmp_path: Path) -> None:
     path = graphs["onnx"]
-    with pytest.raises(UserError, match=r"made for pictures of 64x96, not 96x96: export\.py --img-size 96x96"):
+    with pytest.raises(UserError, match=r"made for images of 64x96, not 96x96: export\.py --img-size 96x96"):
         load_detector(path, img_size=96)(spots(0))
     with pytest.raises(UserError, match="holds fp32, not bf16"):
         load_detector(path, precision="bf16")
@@ -196,7 +196,7 @@ def test_a_darknet_network_is_written_for_the_size_that_was_asked_for(
             ["--format", "openvino", "--calibration", "d", "x.xml"],
             "int8 and --calibration DATA go together",
         ),
-        (["--format", "onnx", "--img-size", "65", "x.onnx"], "65x65 is no multiple of 32"),
+        (["--format", "onnx", "--img-size", "65", "x.onnx"], "65x65 is not a multiple of 32"),
         (["--format", "onnx", "--batch", "0", "x.onnx"], "--batch: '0' is not a positive integer"),
         (["x.onnx"], "the following arguments are required: --format"),
     ],
@@ -254,7 +254,7 @@ CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
     "stride": lambda info: info["maps"]["p3"].update(stride=16),
     "anchors": lambda info: info["maps"]["p4"]["anchors"].reverse(),
     "coding": lambda info: info["maps"]["p5"].update(scale_x_y=1.75),
-    "map left out": lambda info: info["maps"].pop("p5"),
+    "map skipped": lambda info: info["maps"].pop("p5"),
     "no maps": lambda info: info["maps"].clear(),
     "order": lambda info: info.update(maps=dict(reversed(info["maps"].items()))),
     "size": lambda info: info["metadata"]["input"].update(size=[96, 64]),
@@ -267,7 +267,7 @@ CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
 
 
 @pytest.mark.parametrize("kind", ["onnx", "openvino"])
-@pytest.mark.parametrize("change", [*CHANGES, "output left out"])
+@pytest.mark.parametrize("change", [*CHANGES, "output skipped"])
 def test_graphs_that_are_not_what_they_say_are_refused(
     graphs: dict[str, Path], tmp_path: Path, kind: str, change: str, capsys: Any
 ) -> None:

@@ -435,7 +435,7 @@ def test_heic_is_read_where_pillow_heif_is_installed(
     finally:
         readable_suffixes.cache_clear()
     assert ap == pytest.approx(1)
-    assert "2 pictures, 6 boxes" in outcome.out
+    assert "2 images, 6 boxes" in outcome.out
     assert "not read" not in outcome.out
 
 

@@ -89,7 +89,7 @@ def test_a_name_with_a_line_break_is_one_line_of_every_list(tmp_path: Path, caps
     data.write_text(f"format: yolo\nsplits:\n  val: {{images: {run}/val.txt}}\nnames: [bright, dark]\n")
     checked = call(check.main, capsys, data, "--split", "val")
     assert checked.code == 0, checked.out
-    assert "1 pictures" in checked.out and "2 boxes" in checked.out
+    assert "1 images" in checked.out and "2 boxes" in checked.out
     flags = ("--weights", run, "--device", "cpu", "--media", "none", "--output", tmp_path / "found")
     found = call(detect.main, capsys, run / "val.txt", *flags)
     assert found.code == 0, found.err

@@ -174,4 +174,4 @@ def test_links_that_lead_back_up_are_followed_once(capsys: pytest.CaptureFixture
     Path("images/train/own").symlink_to("own")
     checked = call(check.main, capsys, data, "--split", "val")
     assert checked.code == 0, checked.out
-    assert "5 pictures" in checked.out
+    assert "5 images" in checked.out

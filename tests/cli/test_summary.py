@@ -71,7 +71,7 @@ def test_changes_and_classes(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["cfg/yolofpn.yaml", "--img-size", "100"], "image size 100x100 is no multiple of 32, the model's stride"),
+        (["cfg/yolofpn.yaml", "--img-size", "100"], "image size 100x100 is not a multiple of 32, the model's stride"),
         (["cfg/yolofpn.yaml", "model.bakbone.width=1"], "did you mean"),
         (["cfg/missing.yaml"], "missing.yaml"),
         (["yolofpn/darknet/cfgs/missing.cfg"], "missing.cfg"),

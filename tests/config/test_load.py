@@ -118,7 +118,7 @@ def test_an_override_that_is_none(tmp_path: Path, override: str) -> None:
 
 
 def test_an_override_of_broken_yaml(tmp_path: Path) -> None:
-    assert "'[1, 2' is no valid YAML value" in refusal(write_config(tmp_path), "train.freeze=[1, 2")
+    assert "'[1, 2' is not a valid YAML value" in refusal(write_config(tmp_path), "train.freeze=[1, 2")
 
 
 def test_an_override_into_a_value(tmp_path: Path) -> None:

@@ -337,7 +337,7 @@ def test_file_without_a_checksum_is_checked_by_its_layers(cache: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "shapes", "message"),
     [
-        (b"<html>" + backbone()[6:], SHAPES, "is no Darknet weights file"),
+        (b"<html>" + backbone()[6:], SHAPES, "is not a Darknet weights file"),
         (backbone() + bytes(4), SHAPES, "holds more than its 2 convolutions"),
         (backbone()[:-4], SHAPES, "numbers of convolution 2 of 2"),
         (backbone(), SHAPES[::-1], "numbers of convolution 1 of 2"),

@@ -347,7 +347,7 @@ def test_float_pictures_count_to_255_too() -> None:
 
 def test_refuses_sizes_that_do_not_divide() -> None:
     network = DarknetNetwork(parse_cfg(TINY_DETECTOR, "my.cfg"))
-    with pytest.raises(ValueError, match="an input of 60 x 32 is no multiple of 8"):
+    with pytest.raises(ValueError, match="an input of 60 x 32 is not a multiple of 8"):
         network.dense(torch.zeros(1, 3, 32, 60, dtype=torch.uint8))
 
 

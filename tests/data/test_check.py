@@ -106,7 +106,7 @@ def test_only_classes_with_boxes_have_a_row(tmp_path: Path) -> None:
     write(tmp_path / "a.txt", "1 .5 .5 .5 .5\n")
     write(tmp_path / "classes.txt", "cat\ndog\nan elephant\n")
     lines = check_data(tmp_path, splits=("train",), decode=False).lines()
-    assert "train: 1 picture, 1 box, 0 ignore regions; 0 pictures without a box" in lines
+    assert "train: 1 image, 1 box, 0 ignore regions; 0 images without a box" in lines
     assert [line.split()[0] for line in lines if " boxes in " in line] == ["dog"]
     assert "  classes without a box (2): cat, an elephant" in lines
 

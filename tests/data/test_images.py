@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from yolofpn.data.images import IMAGE_SUFFIXES, MAX_PIXELS, image_size, is_animated, read_frames, read_image, to_bgr
 from yolofpn.errors import InputError
 
-DAMAGED, UNKNOWN, TOO_LARGE = "damaged or cut off", "not a picture of a known format", "more pixels than the limit"
+DAMAGED, UNKNOWN, TOO_LARGE = "damaged or cut off", "not an image of a known format", "more pixels than the limit"
 LOSSLESS: dict[str, dict[str, object]] = {"PNG": {}, "WEBP": {"lossless": True}, "TIFF": {}}
 
 
@@ -254,12 +254,12 @@ def test_cut_pictures_are_refused(format: str, options: dict[str, object], part:
 
 def test_missing_empty_folder_text(tmp_path: Path) -> None:
     (tmp_path / "empty.jpg").touch()
-    (tmp_path / "text.jpg").write_text("this is no picture\n" * 100)
+    (tmp_path / "text.jpg").write_text("this is no image\n" * 100)
     for name, reason in {
         "missing.jpg": "no such file; check the path",
         "empty.jpg": "the file is empty; copy or download it again",
         "text.jpg": UNKNOWN,
-        ".": "a folder, not a picture",
+        ".": "a folder, not an image",
         "nul\0.jpg": "cannot be opened",
         "x" * 300: "cannot be opened",
     }.items():
@@ -311,10 +311,10 @@ def test_large_pictures_up_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_names_in_messages() -> None:
-    with pytest.raises(InputError, match="picture of 3 bytes: "):
+    with pytest.raises(InputError, match="image of 3 bytes: "):
         read_image(b"abc")
-    with pytest.raises(InputError, match="camera picture: "):
-        read_image(b"abc", name="camera picture")
+    with pytest.raises(InputError, match="camera image: "):
+        read_image(b"abc", name="camera image")
 
 
 def test_pillow_pictures() -> None:

@@ -210,7 +210,7 @@ def test_pictures_without_a_label_file_are_background_and_counted(tmp_path: Path
     source = open_data(tmp_path)
     dataset = source.load("train")
     assert [len(dataset.target(index)) for index in range(3)] == [1, 0, 0]
-    assert "2 of 3 pictures have no label file" in note_about(source, "background")
+    assert "2 of 3 images have no label file" in note_about(source, "background")
 
 
 def test_no_label_for_any_picture_says_where_it_looked(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_no_label_for_any_picture_says_where_it_looked(tmp_path: Path) -> None:
     yaml = write(tmp_path / "data.yaml", "train: images/train\nval: images/train\nnames: [cat]\n")
     with pytest.raises(UserError) as caught:
         open_data(yaml).load("train")
-    assert "none of the 1 pictures of 'train' has a label file" in str(caught.value)
+    assert "none of the 1 images of 'train' has a label file" in str(caught.value)
     assert f"{tmp_path}/labels/train/a.txt and {tmp_path}/images/train/a.txt" in str(caught.value)
 
 
@@ -231,7 +231,7 @@ def test_a_tenth_of_train_is_held_out_where_there_is_no_val(tmp_path: Path) -> N
     assert set(train.paths) | set(val.paths) == set(whole.paths)
     assert not set(train.paths) & set(val.paths)
     assert 1 <= len(val) <= 15
-    assert f"{len(val)} of 60 training pictures are held out" in note_about(source, "held out")
+    assert f"{len(val)} of 60 training images are held out" in note_about(source, "held out")
     # More pictures change nothing for those that were there.
     for number in range(60, 90):
         write_yolo(tmp_path / f"{number}.png", tmp_path / f"{number}.txt")

@@ -187,7 +187,7 @@ def test_images_are_rgb(dataset: DetectionDataset) -> None:
 
 
 def damage(dataset: DetectionDataset, index: int) -> None:
-    Path(dataset.paths[index]).write_bytes(b"no picture")
+    Path(dataset.paths[index]).write_bytes(b"no image")
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -226,7 +226,7 @@ def test_an_unreadable_picture_counts_in_evaluation(
 def test_nothing_readable_at_all_is_one_line(dataset: DetectionDataset, workers: int) -> None:
     for index in range(len(dataset)):
         damage(dataset, index)
-    with pytest.raises(UserError, match="no readable picture among 6 in a row") as caught:
+    with pytest.raises(UserError, match="no readable image among 6 in a row") as caught:
         batches_of(training(dataset, workers=workers), 0)
     assert str(caught.value).startswith("no readable") and "\n" not in str(caught.value)
 

@@ -118,7 +118,7 @@ def test_the_visibility_rule_holds_in_a_mosaic() -> None:
 
 
 def test_a_mosaic_needs_four_pictures() -> None:
-    with pytest.raises(ValueError, match="4 pictures, got 3"):
+    with pytest.raises(ValueError, match="4 images, got 3"):
         make_mosaic(four([])[:3], (64, 64), np.random.default_rng(0))
 
 

@@ -11,7 +11,7 @@ import pytest
 from yolofpn.data.images import image_size, read_image
 from yolofpn.errors import InputError
 
-DAMAGED, UNKNOWN, TOO_LARGE = "damaged or cut off", "not a picture of a known format", "more pixels than the limit"
+DAMAGED, UNKNOWN, TOO_LARGE = "damaged or cut off", "not an image of a known format", "more pixels than the limit"
 
 # (height, width) of the upright picture, or why it is refused.
 ODD: dict[str, tuple[int, int] | str] = {

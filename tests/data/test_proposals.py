@@ -51,8 +51,8 @@ def test_boxes_find_their_pictures(tmp_path: Path) -> None:
     ]
     for items in (by_id, with_strangers, by_name):
         found, note = with_proposals(dataset, write(tmp_path / "p.json", items), "val")
-        assert "2 for each of the 6 pictures of val" in note
-        assert ("1 pictures that it has" in note) == (items is with_strangers)
+        assert "2 for each of the 6 images of val" in note
+        assert ("1 images that it has" in note) == (items is with_strangers)
         for index in range(6):
             proposals = found.target(index).proposals
             assert proposals is not None
@@ -81,16 +81,16 @@ def test_a_picture_that_cannot_be_read_needs_none(tmp_path: Path) -> None:
         (None, "No such file or directory: expected proposals"),
         ("[{", "not valid JSON"),
         ("{}", "holds no list of proposals"),
-        ('[{"image_id": 100}]', "item 0: {'image_id': 100}\neach needs the picture's image_id"),
+        ('[{"image_id": 100}]', "item 0: {'image_id': 100}\neach needs the image's image_id"),
         ('[{"bbox": [0, 0, 1, 1]}]', "item 0: "),
         ('[{"image_id": 100, "bbox": [0, 0, 1]}]', "item 0: "),
         ('[{"image_id": 100, "bbox": [0, 0, "1", 1]}]', "item 0: "),
-        ('[{"image_id": 100, "bbox": [0, 0, NaN, 1]}]', "is no box"),
-        ('[{"image_id": 100, "bbox": [0, 0, -3, 1]}]', "is no box"),
+        ('[{"image_id": 100, "bbox": [0, 0, NaN, 1]}]', "is not a box"),
+        ('[{"image_id": 100, "bbox": [0, 0, -3, 1]}]', "is not a box"),
         ('[{"image_id": 100, "bbox": [0, 0, 90, 10]}]', "reaches out of .*0.png, which has 80x60 pixels: are these"),
         (
             '[{"image_id": 100, "bbox": [0, 0, 9, 9]}]',
-            r"for 5 of the 6 pictures of train, such as .*1.png \(image_id 101",
+            r"for 5 of the 6 images of train, such as .*1.png \(image_id 101",
         ),
         (
             '[{"image_id": 5, "bbox": [0, 0, 9, 9]}]',
@@ -120,7 +120,7 @@ def test_a_name_of_two_pictures_names_neither(tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path / "pictures")
     twice = dataset.subset([0, 1, 1])
     items = [{"file_name": f"{number}.png", "bbox": [0, 0, 9, 9]} for number in (0, 1)]
-    with pytest.raises(UserError, match=r"for 2 of the 3 pictures of val, such as .*1\.png"):
+    with pytest.raises(UserError, match=r"for 2 of the 3 images of val, such as .*1\.png"):
         with_proposals(twice, write(tmp_path / "p.json", items), "val")
 
 

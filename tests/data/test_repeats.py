@@ -98,11 +98,11 @@ def test_what_people_are_told() -> None:
     dataset = holding([[0]] * 15 + [[0, 1]], classes=2)
     factors = repeat_factors(dataset, 0.25)
     assert describe_repeats(dataset, factors, 0.25) == (
-        "repeats: 17 samples per epoch of 16 pictures; 1 of 2 classes in less than 25 % of them "
+        "repeats: 17 samples per epoch of 16 images; 1 of 2 classes in less than 25 % of them "
         "(train.repeat_thresh): b x2.00"
     )
     none = describe_repeats(dataset, repeat_factors(dataset, 0.05), 0.05)
-    assert none == "repeats: none, as no class is in less than 5 % of the pictures (train.repeat_thresh)"
+    assert none == "repeats: none, as no class is in less than 5 % of the images (train.repeat_thresh)"
 
 
 def test_of_many_rare_classes_the_rarest_are_named() -> None:

@@ -32,7 +32,7 @@ def test_a_page_holds_every_picture_in_a_cell() -> None:
         assert int((sheet == colour).all(axis=2).sum()) == shape[0] * shape[1]
     with pytest.raises(ValueError, match="larger"):
         page([np.zeros((CELL + 1, 5, 3), dtype=np.uint8)])
-    with pytest.raises(ValueError, match="needs a picture"):
+    with pytest.raises(ValueError, match="needs an image"):
         page([])
 
 
@@ -79,7 +79,7 @@ def test_a_page_is_written_without_the_pictures_that_cannot_be_read(tmp_path: Pa
     lines = save_page(folder, tmp_path / "new" / "page.png", split="all")
     assert (tmp_path / "new" / "page.png").is_file()
     assert any("1.png" in line for line in lines)
-    assert lines[-1].startswith("4 pictures of all")
+    assert lines[-1].startswith("4 images of all")
 
 
 @pytest.mark.parametrize("name", ["page.txt", "file/page.png"])

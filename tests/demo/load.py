@@ -124,7 +124,7 @@ def main() -> None:
         for count in range(arguments.requests + 1):
             if count % (arguments.requests // 5) == 0:
                 print(f"after {count} more requests: {resident_mib(pid):.0f} MiB, {open_files(pid)} open files")
-            client.upload(picture if count % 10 else b"no picture")
+            client.upload(picture if count % 10 else b"no image")
 
 
 if __name__ == "__main__":

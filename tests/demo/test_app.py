@@ -59,12 +59,12 @@ def test_settings_count_for_the_request_that_brings_them(client: Client) -> None
 @pytest.mark.parametrize(
     ("data", "settings", "expected"),
     [
-        (b"no picture", {}, "not a picture or video"),
+        (b"no image", {}, "not an image or video"),
         (b"", {}, "empty"),
         (RED_AND_GREEN[:200], {}, "damaged"),
         (png(np.zeros((400, 300, 3), np.uint8)), {}, "300x400"),
         (RED_AND_GREEN + bytes(100_000), {}, "larger than"),
-        (RED_AND_GREEN, {"size": "65"}, "no multiple of 32"),
+        (RED_AND_GREEN, {"size": "65"}, "not a multiple of 32"),
         (RED_AND_GREEN, {"size": "many"}, "image size 'many'"),
         (RED_AND_GREEN, {"classes": "dragon"}, "dragon"),
         (RED_AND_GREEN, {"weights": "../../etc/passwd"}, "not on offer"),
@@ -141,7 +141,7 @@ def test_the_temporary_folder_is_emptied(tiny: Path, tmp_path: Path, monkeypatch
         client = Client(port)
         client.request("/")
         client.upload(RED_AND_GREEN)
-        client.upload(b"no picture")
+        client.upload(b"no image")
         client.upload(RED_AND_GREEN, classes="dragon")
         assert files() == []
         clip = write_video(tmp_path.parent / "clip.mp4", [quarters(RED)] * 3)

@@ -198,11 +198,11 @@ def test_a_video_shows_its_progress_and_can_be_downloaded(page: Page, clip: list
 
 def test_a_bad_file_gets_a_clear_line_and_the_next_one_works(page: Page, data_dir: Path, tmp_path: Path) -> None:
     bad = tmp_path / "<img src=x onerror=alert(1)>.jpg"
-    bad.write_bytes(b"no picture")
+    bad.write_bytes(b"no image")
     page.click("#tab-upload")
     page.set_input_files("#file", bad)
     expect(page.locator("#message")).to_have_text(
-        f"{bad.name}: not a picture or video of a known kind; send e.g. JPEG, PNG or MP4"
+        f"{bad.name}: not an image or video of a known kind; send e.g. JPEG, PNG or MP4"
     )
     assert page.locator("#message img").count() == 0
     assert_fits(page)

@@ -59,7 +59,7 @@ def test_settings_hold_until_they_change(client: Client) -> None:
 @pytest.mark.parametrize(
     ("message", "expected"),
     [
-        (b"no picture", "not a JPEG"),
+        (b"no image", "not a JPEG"),
         (b"", "empty"),
         (RED_AND_GREEN[:100], "damaged"),
         (png(np.zeros((2001, 2000, 3), np.uint8)), "2000x2001"),
@@ -148,7 +148,7 @@ def test_a_silent_camera_is_told(tiny: Path, tmp_path: Path, monkeypatch: pytest
     newer = Camera.newer
     with demo_server([tiny], sources=[str(clip)], limits=limits) as port, Client(port).live("?camera=0") as socket:
         monkeypatch.setattr(Camera, "newer", lambda *_: None)
-        assert look(socket)[0] == {"error": "street.mp4: no picture for 1 s"}
+        assert look(socket)[0] == {"error": "street.mp4: no image for 1 s"}
         monkeypatch.setattr(Camera, "newer", newer)
         assert look(socket)[0]["detections"]
 
@@ -166,7 +166,7 @@ def test_one_user_cannot_open_any_number(client: Client) -> None:
             look(socket, RED_AND_GREEN)
         with client.live() as fifth, pytest.raises(ConnectionClosed) as closed:
             look(fifth, RED_AND_GREEN)
-        assert closed.value.rcvd is not None and closed.value.rcvd.reason.startswith("you have 4 moving pictures")
+        assert closed.value.rcvd is not None and closed.value.rcvd.reason.startswith("you have 4 animations")
 
     def is_let_in() -> bool:
         with client.live() as socket:

@@ -50,11 +50,11 @@ def test_pictures_and_precision_are_those_of_the_data_set(data: Path) -> None:
 
 
 def test_damaged_pictures_are_left_out(data: Path) -> None:
-    (data.parent / "pictures" / "p1.png").write_bytes(b"no picture")
+    (data.parent / "pictures" / "p1.png").write_bytes(b"no image")
     calibration = open_calibration(str(data), metadata_of_finder())
     assert len(calibration.pictures) == 1
     assert calibration.average_precision(square_finder()) == pytest.approx(1.0)
-    (data.parent / "pictures" / "p0.png").write_bytes(b"no picture")
+    (data.parent / "pictures" / "p0.png").write_bytes(b"no image")
     with pytest.raises(UserError, match="none"):
         open_calibration(str(data), metadata_of_finder())
 
@@ -69,7 +69,7 @@ def test_the_door_says_what_int8_costs(data: Path, tmp_path: Path, without_nncf:
     words = ["--format", "openvino", "--precision", "int8", "--calibration", data]
     outcome = call(main, capsys, "--weights", write_darknet_finder(tmp_path), *words, output)
     assert outcome.code == 0, outcome.err
-    assert "checked: int8, AP 0.663 of 0.663 on 2 pictures" in outcome.out
+    assert "checked: int8, AP 0.663 of 0.663 on 2 images" in outcome.out
     assert without_nncf == [2]
     assert sorted(path.name for path in output.parent.iterdir()) == ["finder.bin", "finder.xml"]
 

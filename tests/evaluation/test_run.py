@@ -307,7 +307,7 @@ def test_unreadable_pictures_count_as_failures(
     assert [by_name["Blue"][key] for key in ("TP", "FP", "FN")] == [0, 0, 2]
     errors = capsys.readouterr().err.splitlines()
     assert errors[0].startswith(f"failed: {damaged}: ")
-    assert errors[1] == "failed: 1 picture could not be read: what they show counts as not found"
+    assert errors[1] == "failed: 1 image could not be read: what they show counts as not found"
     assert sorted(path.name[:5] for path in (tmp_path / "out" / "worst").iterdir()) == ["01_p1", "02_p2"]
 
 
@@ -318,15 +318,15 @@ def test_missing_pictures_count_as_failures(
     (scene.parent / "pictures" / "p3.png").unlink()
     code, numbers = run(tmp_path, scene, finder)
     assert (code, numbers["images"]) == (1, 3)
-    assert "1 picture is missing and not evaluated" in capsys.readouterr().err
+    assert "1 image is missing and not evaluated" in capsys.readouterr().err
 
 
 def test_nothing_readable(scene: Path, finder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path in (scene.parent / "pictures").iterdir():
-        path.write_bytes(b"no picture")
+        path.write_bytes(b"no image")
     arguments = ["--data", str(scene), "--weights", str(finder), "--workers", "0", "--output", str(tmp_path / "out")]
     assert main(arguments) == 2
-    assert capsys.readouterr().err.splitlines()[-1] == f"error: {scene}: none of the 4 pictures of 'val' can be read"
+    assert capsys.readouterr().err.splitlines()[-1] == f"error: {scene}: none of the 4 images of 'val' can be read"
 
 
 def test_damaged_weights(scene: Path, finder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -367,7 +367,7 @@ def test_bad_options(scene: Path, finder: Path, tmp_path: Path, capsys: pytest.C
         (["--save-thresholds", "t.weights"], "t.weights: name the file .safetensors"),
         (["--output", str(tmp_path / "file")], f"{tmp_path / 'file'}: cannot be written"),
         (["--split", "tset"], "has no split 'tset'"),
-        (["--img-size", "60"], "no multiple of 8"),
+        (["--img-size", "60"], "not a multiple of 8"),
         (["other"], "one data set at a time"),
         (["model.x=1"], "model.x=1: only data.root=DIR"),
     ):

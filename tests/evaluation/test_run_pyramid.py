@@ -81,7 +81,7 @@ def test_a_pyramid_finds_what_detection_finds(scene: Path, finder: Path, tmp_pat
 def test_unreadable_pictures_are_reported_once(
     scene: Path, finder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (scene.parent / "pictures" / "p0.png").write_bytes(b"no picture")
+    (scene.parent / "pictures" / "p0.png").write_bytes(b"no image")
     arguments = ["--data", str(scene), "--weights", str(finder), "--workers", "0", "--output", str(tmp_path / "out")]
     assert main([*arguments, "--pyramid", "64,32"]) == 1
     printed = capsys.readouterr()

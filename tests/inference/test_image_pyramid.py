@@ -78,7 +78,7 @@ def test_batches_change_nothing(weights: Path) -> None:
 
 
 def test_bad_pyramids(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(UserError, match="image size 100x100 is no multiple of 32"):
+    with pytest.raises(UserError, match="image size 100x100 is not a multiple of 32"):
         load_detector(weights, pyramid=[64, 100])
     with pytest.raises(ValueError, match="at least one"):
         load_detector(weights, pyramid=[])

@@ -98,7 +98,7 @@ def test_arrays_that_are_no_pictures_are_refused(detector: Predictor, array: Any
 def test_what_is_no_picture_at_all_is_named(detector: Predictor) -> None:
     found = detector(quarters(RED))
     for wrong, kind in ((found, "Detections"), (None, "NoneType"), (3, "int"), (torch.zeros(3, 4, 4), "Tensor")):
-        with pytest.raises(ValueError, match=f"or a Pillow picture, got {kind}"):
+        with pytest.raises(ValueError, match=f"or a Pillow image, got {kind}"):
             detector((wrong,))
 
 
@@ -123,7 +123,7 @@ def test_one_in_one_out_and_a_list_in_a_list_out(detector: Predictor) -> None:
 
 def test_bad_files_are_named(detector: Predictor, tmp_path: Path) -> None:
     (tmp_path / "x.jpg").write_text("hello")
-    with pytest.raises(InputError, match=r"x\.jpg: not a picture"):
+    with pytest.raises(InputError, match=r"x\.jpg: not an image"):
         detector(tmp_path / "x.jpg")
     with pytest.raises(InputError, match=r"missing\.jpg: no such file"):
         detector([quarters(), str(tmp_path / "missing.jpg")])
@@ -175,7 +175,7 @@ def test_size_of_the_network(weights: Path) -> None:
     wide = load_detector(weights, img_size=(32, 128))
     found = wide(np.full((10, 40, 3), RED, np.uint8))
     assert sorted(found.boxes.tolist()) == [[0, 0, 10, 10], [10, 0, 20, 10], [20, 0, 30, 10], [30, 0, 40, 10]]
-    with pytest.raises(UserError, match=r"100x64 is no multiple of 32.*try 96x64"):
+    with pytest.raises(UserError, match=r"100x64 is not a multiple of 32.*try 96x64"):
         load_detector(weights, img_size=(100, 64))
     with pytest.raises(UserError, match="try 32x32"):
         load_detector(weights, img_size=0)

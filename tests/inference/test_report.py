@@ -63,7 +63,7 @@ def test_summary(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
     assert report.finish(Path("out")) == 1
     assert stream.getvalue().splitlines()[1:] == [
         "b.mp4: 2 frames",
-        "1 picture and 2 frames, 1 failed: found 2 dog, 1 truck",
+        "1 image and 2 frames, 1 failed: found 2 dog, 1 truck",
         "3.0 FPS network, 0.5 FPS end to end",
         "results: out",
     ]
@@ -122,5 +122,5 @@ def test_one_bar_for_all_pictures_after_the_first(monkeypatch: pytest.MonkeyPatc
     report.finish(None)
     text = stream.getvalue()
     assert [f"{number}.jpg 768x576" in text for number in range(5)] == [True, True, False, False, False]
-    assert "more pictures: 3picture" in text
-    assert "5 pictures: found nothing" in text
+    assert "more images: 3image" in text
+    assert "5 images: found nothing" in text

@@ -68,7 +68,7 @@ def corrupt(path: Path) -> None:
 
 def folder_without_pictures(path: Path) -> None:
     path.mkdir()
-    (path / "notes.txt").write_text("no picture")
+    (path / "notes.txt").write_text("no image")
 
 
 def folder_of_that_name(path: Path) -> None:
@@ -80,14 +80,14 @@ BAD: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "missing pattern": ("*.jpg", lambda path: None, "nothing matches this pattern"),
     "missing list": ("x.txt", lambda path: None, "no such file"),
     "empty list": ("x.txt", lambda path: path.write_text("# nothing\n"), "the list names no source"),
-    "empty folder": ("x", folder_of_that_name, "no pictures or videos in this folder"),
-    "folder without pictures": ("x", folder_without_pictures, "no pictures or videos in this folder"),
-    "folder named as a picture": ("x.jpg", folder_of_that_name, "no pictures or videos in this folder"),
+    "empty folder": ("x", folder_of_that_name, "no images or videos in this folder"),
+    "folder without images": ("x", folder_without_pictures, "no images or videos in this folder"),
+    "folder named as an image": ("x.jpg", folder_of_that_name, "no images or videos in this folder"),
     "truncated": ("x.jpg", truncated, "damaged or cut off"),
     "corrupt": ("x.png", corrupt, "damaged or cut off"),
     "zero bytes": ("x.jpg", lambda path: path.write_bytes(b""), "the file is empty"),
     "zero bytes of video": ("x.mp4", lambda path: path.write_bytes(b""), "cannot be opened as a video"),
-    "text named as a picture": ("x.jpg", lambda path: path.write_text("hello"), "not a picture of a known format"),
+    "text named as an image": ("x.jpg", lambda path: path.write_text("hello"), "not an image of a known format"),
     "text named as a video": ("x.mp4", lambda path: path.write_text("hello" * 99), "cannot be opened as a video"),
     "decompression bomb": ("x.png", lambda path: write_png(path, 60_000, 60_000, b""), "more pixels than the limit"),
     "address of nobody": ("http://127.0.0.1:9/x.jpg", lambda path: None, "127.0.0.1:9/x.jpg"),
@@ -123,7 +123,7 @@ def test_bad_input_among_good_is_exit_1_and_the_rest_goes_on(
     assert outcome.err.startswith("failed: ")
     assert message in outcome.err
     assert outcome.err.count("failed: ") == 1
-    assert "1 picture, 1 failed: found 1 red\n" in outcome.out
+    assert "1 image, 1 failed: found 1 red\n" in outcome.out
     assert [record["source"] for record in records("out")] == ["good.png"]
 
 
@@ -158,7 +158,7 @@ def test_standard_input_that_is_no_text(
     outcome = detect(capsys, "-", "--weights", weights)
     assert outcome.code == 1
     assert outcome.err == "failed: standard input: not a list of sources; send one path per line\n"
-    assert "1 picture, 1 failed: found 1 red" in outcome.out
+    assert "1 image, 1 failed: found 1 red" in outcome.out
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (10, 20_000), (20_000, 10), (1, 65_600)])
@@ -303,14 +303,14 @@ def test_picture_that_no_format_takes_is_a_failure_of_its_own(
 
     def encode(image: Image, suffix: str) -> tuple[bytes, str]:
         if image.shape[0] == 50:
-            raise InputError("a picture of 50x50 pixels cannot be written as .png or .png")
+            raise InputError("an image of 50x50 pixels cannot be written as .png or .png")
         return original(image, suffix)
 
     monkeypatch.setattr("yolofpn.sinks.media.encode_image", encode)
     outcome = detect(capsys, "good.png", "huge.png", "other.png", "--weights", weights, "--output", "out")
     assert outcome.code == 1
-    assert outcome.err == "failed: huge.png: a picture of 50x50 pixels cannot be written as .png or .png\n"
-    assert "3 pictures, 1 failed: found 3 red" in outcome.out
+    assert outcome.err == "failed: huge.png: an image of 50x50 pixels cannot be written as .png or .png\n"
+    assert "3 images, 1 failed: found 3 red" in outcome.out
     assert [record["source"] for record in records("out")] == ["good.png", "huge.png", "other.png"]
     assert sorted(path.name for path in Path("out").glob("*.png")) == ["good.png", "other.png"]
 

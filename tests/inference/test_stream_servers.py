@@ -142,7 +142,7 @@ def reconnects_of_frozen_and_killed(server: Server) -> int:
         assert {frame.size for frame in first} == {(216, 384)}
         server.signal(signal.SIGSTOP)
         silent = frames_until(capture, lambda frame: frame.stale)
-        assert silent[-1].image.any(), "the last picture, not a black one"
+        assert silent[-1].image.any(), "the last image, not a black one"
         server.kill()
         server.start("320x240")
         after = frames_until(capture, lambda frame: not frame.stale and frame.size == (240, 320))

@@ -100,7 +100,7 @@ def server(tiny_video: Path) -> Iterator[str]:
         "/snapshot": ("image/jpeg", jpeg(60)),
         "/raw/dog.jpg": ("application/octet-stream", jpeg(70)),
         "/untyped.jpg": ("", jpeg(80)),
-        "/broken.jpg": ("image/jpeg", b"not a picture"),
+        "/broken.jpg": ("image/jpeg", b"not an image"),
         "/page": ("text/html; charset=utf-8", b"<html>"),
         "/clip.mp4": ("video/mp4", tiny_video.read_bytes()),
         "/raw/clip.mp4": ("application/octet-stream", tiny_video.read_bytes()),
@@ -230,7 +230,7 @@ def test_a_picture_cut_in_the_middle_of_a_stream_is_left_out(server: str, query:
             images.append(shot())  # noqa: PERF401 keeps what came before the error
     assert len(images) >= 11
     for image in images:
-        assert image.std() < 20, "no half picture, whose rest would be gray"
+        assert image.std() < 20, "no half image, whose rest would be gray"
 
 
 @pytest.mark.parametrize("suffix", [".m3u8", ".mjpg", ".mjpeg", ".cgi", ".mpd"])
@@ -244,7 +244,7 @@ def test_an_address_like_those_of_streams_may_answer_later(server: str, suffix: 
     ("path", "reason"),
     [
         ("/missing.jpg", r"missing\.jpg: the server answers 404 Not Found; check the address"),
-        ("/page", "a web page, not a picture or video; give the address of the file itself"),
+        ("/page", "a web page, not an image or video; give the address of the file itself"),
         ("/dog.jpg?cut", r"cut off after \d+ of \d+ bytes|no answer \(IncompleteRead\)"),
     ],
 )
@@ -274,7 +274,7 @@ def test_no_server() -> None:
 
 def test_picture_beyond_the_limits(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "MAX_BYTES", 100)
-    with pytest.raises(InputError, match="the picture has more than 0 MiB; download and shrink it first"):
+    with pytest.raises(InputError, match="the image has more than 0 MiB; download and shrink it first"):
         resolve_sources([server + "/dog.jpg"])
     monkeypatch.setattr(remote, "MAX_BYTES", 2**20)
     monkeypatch.setattr(remote, "MAX_SECONDS", -1.0)

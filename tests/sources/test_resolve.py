@@ -22,7 +22,7 @@ def folder(tmp_path: Path, tiny_video: Path) -> Path:
     for name in ("b.jpg", "a.PNG", "sub/c.bmp", "sub/deep/a.jpg", ".hidden.jpg", ".cache/x.jpg", "sub/._d.jpg"):
         write_picture(root / name)
     for name in ("notes.txt", "sub/c.xml", "Thumbs.db"):
-        (root / name).write_text("not a picture")
+        (root / name).write_text("not an image")
     (root / "sub" / "clip.mp4").write_bytes(tiny_video.read_bytes())
     pages = [PIL.Image.new("L", (4, 4), shade) for shade in (0, 128, 255)]
     pages[0].save(root / "moving.gif", save_all=True, append_images=pages[1:], duration=[50, 200, 50])
@@ -108,7 +108,7 @@ def test_folder_is_read_lazily(folder: Path) -> None:
 def test_folder_without_pictures(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
     write_picture(tmp_path / ".cache" / "x.jpg")
-    with pytest.raises(UserError, match=r"no pictures or videos in this folder or below; looked for\n.*\.jpg.*\.mp4"):
+    with pytest.raises(UserError, match=r"no images or videos in this folder or below; looked for\n.*\.jpg.*\.mp4"):
         resolve_sources([str(tmp_path)])
 
 
@@ -156,7 +156,7 @@ def test_list(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (tmp_path / "lists").mkdir()
     names = tmp_path / "lists" / "train.txt"
     lines = [
-        "\ufeff# pictures",
+        "\ufeff# images",
         "",
         f"{folder}/b.jpg",
         "own.jpg",

@@ -147,9 +147,9 @@ def test_studies_that_make_no_sense(tmp_path: Path) -> None:
     for text, message in (
         ("title: x\ntables: [rpm]\nrows: {}\n", "tables.0"),
         ("title: x\ntables: []\nrows: {a: {title: a}}\n", "give either cfg or weights_of"),
-        ("title: x\ntables: []\nrows: {a: {title: a, weights_of: b}}\n", "'b' is no row with a cfg"),
+        ("title: x\ntables: []\nrows: {a: {title: a, weights_of: b}}\n", "'b' is not a row with a cfg"),
         ("title: x\ntables: []\nrows: {a: {title: a, cfg: a.yaml, piramid: [1]}}\n", "did you mean 'rows.pyramid'"),
-        ("title: x\ntables: []\nrows: {a: {title: a, cfg: a.yaml, proposals_of: b}}\n", "proposals_of: 'b' is no row"),
+        ("title: x\ntables: []\nrows: {a: {title: a, cfg: a.yaml, proposals_of: b}}\n", "'b' is not a row"),
         ("title: x\ntables: []\nrows: {a: {title: a, cfg: a.yaml, proposals_of: a}}\n", "'a' makes none"),
         ("title: x\ntables: []\nrows: {a: {title: a, cfg: a.yaml, table: rpn}}\n", "'rpn' is none of the study's"),
         ("title: x\ntables: []\nrows: {a: {title: a, weights_of: b, proposals_of: b}}\n", "has its proposals too"),

@@ -93,7 +93,7 @@ def test_from_the_door_to_the_table(commands: list[str], capsys: pytest.CaptureF
 
     changed = call(main, capsys, *WORDS[:-2], "--output", "out", "--img-size", "96", "train.seed=5")
     assert changed.code == 2
-    assert "out: holds a study with img_size None, not [96, 96]: go on with the same" in changed.err
+    assert "out: holds a study with img_size None, not [96, 96]: resume with the same" in changed.err
 
 
 @pytest.mark.usefixtures("files")

@@ -55,7 +55,7 @@ def test_two_processes_learn_what_one_does(files: Path, tmp_path: Path) -> None:
 def test_live_batch_norm_on_cpu_ranks_is_said(files: Path, tmp_path: Path) -> None:
     outcome = train(arguments(tmp_path / "run", 2, "--epochs", "1"), files, ranks=2)
     assert outcome.code == 0, outcome.output
-    assert "batch norm's statistics are those of each process's own pictures" in outcome.output
+    assert "batch norm's statistics are those of each process's own images" in outcome.output
     assert outcome.output.count("epoch 1/1") == 1
 
 

@@ -73,5 +73,5 @@ def test_the_line() -> None:
     estimate = MemoryEstimate(state=1_500_000_000, per_image=50_000_000, batch_size=10)
     assert estimate.total == 2_000_000_000
     assert str(estimate).startswith("memory: about 2.00 GB: 1.50 GB for weights")
-    assert "50 MB for each of 10 pictures" in str(estimate)
+    assert "50 MB for each of 10 images" in str(estimate)
     assert 0 < BACKWARD_SHARE < 1

@@ -139,7 +139,7 @@ def test_epochs_can_only_grow(cfg: Path) -> None:
 @pytest.mark.parametrize(("epoch", "reason"), [(3, "after 3 epochs;"), (2, "after 2 epochs, as its AP rose no more;")])
 def test_a_finished_run_needs_more_epochs(cfg: Path, epoch: int, reason: str) -> None:
     write_run(cfg.parent / "run", load_config(cfg), Progress(epoch=epoch, finished=True))
-    with pytest.raises(UserError, match=f"{reason} --epochs N above 3 goes on"):
+    with pytest.raises(UserError, match=f"{reason} --epochs N above 3 extends it"):
         make_plan(TrainOptions(resume="run"))
     assert make_plan(TrainOptions(resume="run", epochs=4)).config.train.epochs == 4
 

@@ -80,7 +80,7 @@ def test_a_kill_among_repeated_pictures_changes_nothing(tmp_path: Path) -> None:
     write_cfg(tmp_path)
     repeating = ("train.repeat_thresh=0.6", "train.epochs=2", "train.workers=1")  # sqrt(.6 * 12) = 2.68
     outcome = train(begin(tmp_path / "whole", repeating), tmp_path)
-    assert outcome.code == 0 and "repeats: 14 samples per epoch of 12 pictures" in outcome.output
+    assert outcome.code == 0 and "repeats: 14 samples per epoch of 12 images" in outcome.output
     killed = kill_again_and_again(tmp_path, tmp_path / "killed", repeating, [Fault(BATCH, 12)])
     assert_same_run(tmp_path / "whole", killed)
     assert [row["step"] for row in rows(killed)] == ["4", "8"]

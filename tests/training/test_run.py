@@ -47,8 +47,8 @@ def test_a_run_folder_tells_its_story(
     run = Path("runs/train/small-1")
     assert said[:3] == [
         f"data: yolo data set in {files / 'data'}; splits: train, val",
-        "train: 12 pictures, 24 boxes, 2 classes",
-        "val: 5 pictures, 10 boxes, 2 classes",
+        "train: 12 images, 24 boxes, 2 classes",
+        "val: 5 images, 10 boxes, 2 classes",
     ]
     assert re.match(r"training: 0.9 M parameters, 2 epochs of 6 batches of 2 in 3 steps, cpu float32; runs/", said[4])
     assert [line[:10] for line in said[5:7]] == ["epoch 1/2:", "epoch 2/2:"]
@@ -84,7 +84,7 @@ def test_the_last_lines_can_be_pasted(files: Path, capsys: pytest.CaptureFixture
         _, door, *arguments = shlex.split(command)
         assert doors[door](arguments) == 0, command
     said = capsys.readouterr().out
-    assert "5 pictures" in said
+    assert "5 images" in said
     assert "epoch 2/2:" in said  # --resume with twice the epochs
     assert (files / "my run" / "command.txt").read_text().count("\n") == 2
 
@@ -100,7 +100,7 @@ def test_a_dry_run_trains_nothing(files: Path, capsys: pytest.CaptureFixture[str
         "anchors: best possible recall",
         "memory: about 0.0",
         "zero-area box (1):",
-        "12 pictures: 6 batches of 2 on each of 1 processes, 3 steps per epoch, 3 epochs",
+        "12 images: 6 batches of 2 on each of 1 processes, 3 steps per epoch, 3 epochs",
     ):
         assert part in report
     assert {path.name for path in (files / "dry").iterdir()} == {"config.yaml", "command.txt", "dry_run.txt", "plots"}
@@ -112,13 +112,13 @@ def test_pictures_of_a_rare_class_come_more_often(files: Path, capsys: pytest.Ca
     make_dark_rare(files / "data")
     flags = [*FLAGS, "train.repeat_thresh=0.75", "--epochs", "1", "--output"]  # of 12 pictures 1: sqrt(.75 * 12) = 3
     repeats = (
-        "repeats: 14 samples per epoch of 12 pictures; 1 of 2 classes in less than 75 % of them "
+        "repeats: 14 samples per epoch of 12 images; 1 of 2 classes in less than 75 % of them "
         "(train.repeat_thresh): dark x3.00"
     )
     assert main([*flags, "dry", "--dry-run"]) == 0
     said = capsys.readouterr().out.splitlines()
     start = said.index(repeats)
-    assert said[start + 1].startswith("12 pictures: 7 batches of 2 on each of 1 processes, 4 steps per epoch, 1 epochs")
+    assert said[start + 1].startswith("12 images: 7 batches of 2 on each of 1 processes, 4 steps per epoch, 1 epochs")
     assert said.count(repeats) == 1 and repeats in (files / "dry" / "dry_run.txt").read_text()
 
     assert main([*flags, "run"]) == 0
@@ -138,19 +138,19 @@ def test_overfit_learns_its_pictures(files: Path, capsys: pytest.CaptureFixture[
     said = capsys.readouterr().out
     found = re.findall(r"^overfit: AP (\d\.\d{3}) AP50 (\d\.\d{3})$", said, re.MULTILINE)
     assert len(found) == 1
-    assert "2 pictures with objects" in said
+    assert "2 images with objects" in said
     assert float(found[0][1]) > 0.5
     assert len([row for row in read_metrics(files / "run") if row["AP"]]) == 10
 
 
 @pytest.mark.parametrize("more", [[], ["--overfit", "2"]])
 def test_training_needs_objects(files: Path, more: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    for text, reason in (("", "0 boxes"), ("0 320 240 50 60\n", "12 x box outside the picture")):
+    for text, reason in (("", "0 boxes"), ("0 320 240 50 60\n", "12 x box outside the image")):
         for path in (files / "data" / "labels" / "train").iterdir():
             path.write_text(text)
         assert main([*FLAGS, *more]) == 2
         first, second = capsys.readouterr().err.splitlines()
-        assert "no training picture has an object to learn" in first and reason in second
+        assert "no training image has an object to learn" in first and reason in second
     assert not (files / "runs").exists()
 
 
@@ -177,7 +177,7 @@ def test_a_run_does_not_go_on_with_other_data(files: Path, capsys: pytest.Captur
     data.write_text(described)
     picture.unlink()
     assert main(longer) == 2
-    assert "it began with 12 training pictures; now there are 11" in capsys.readouterr().err
+    assert "it began with 12 training images; now there are 11" in capsys.readouterr().err
     picture.write_bytes(pixels)
     assert main(longer) == 0
 
@@ -209,7 +209,7 @@ def test_freezing_without_weights_is_said(files: Path, capsys: pytest.CaptureFix
     assert main([*FLAGS, "--dry-run", "train.freeze=[backbone]"]) == 0
     assert "train.freeze: ignored" in capsys.readouterr().out
     assert main([*FLAGS, "train.freeze=[body]"]) == 2
-    assert "train.freeze: 'body' is no part of the model" in capsys.readouterr().err
+    assert "train.freeze: 'body' is not part of the model" in capsys.readouterr().err
     assert main([*FLAGS, "--epochs", "1", "--output", "first"]) == 0
     assert main([*FLAGS, "--weights", "first", "train.freeze=[backbone, neck, head]"]) == 2
     assert "nothing is left to learn" in capsys.readouterr().err

@@ -112,7 +112,7 @@ def test_proposals_are_the_detections_of_an_rpn(runs: Runs, capsys: pytest.Captu
 def test_fast_rcnn_learns_from_proposals_of_its_file(runs: Runs) -> None:
     assert "fresh: head.box" in runs.fast and "class 1." in runs.fast
     assert "rpn" not in next(line for line in runs.fast.splitlines() if line.startswith("epoch"))
-    assert "train.json: " in runs.fast and "for each of the 5 pictures of val" in runs.fast
+    assert "train.json: " in runs.fast and "for each of the 5 images of val" in runs.fast
     config = load_config("fast/config.yaml")
     assert config.data is not None and config.data.proposals is not None
     assert config.data.proposals.train == str(Path("train.json").resolve())
@@ -161,7 +161,7 @@ def test_trainings_that_cannot_be(words: tuple[str, ...], message: str, capsys: 
     ("words", "message"),
     [
         (("fast",), "fast: Fast R-CNN finds no proposals itself: name a file with --proposals FILE"),
-        (("fast", "--proposals", "two.json"), "two.json: has no proposals for 5 of the 5 pictures of val"),
+        (("fast", "--proposals", "two.json"), "two.json: has no proposals for 5 of the 5 images of val"),
         (("rpn", "--proposals", "val.json"), "--proposals: only Fast R-CNN"),
         (("fast", "--proposals", "val.json", "--save-proposals", "p.json"), "Fast R-CNN makes no proposals"),
     ],

@@ -74,7 +74,7 @@ def plot_ap(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
         axis(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.tick_params(axis="x", which="both", labelsize=8)
-    axes.set(xlabel="ms per picture, network alone (median)", ylabel="AP", title="AP against time")
+    axes.set(xlabel="ms per image, network alone (median)", ylabel="AP", title="AP against time")
     axes.margins(0.1)
     axes.grid(visible=True, which="both", alpha=0.3)
     figure.legend(loc="outside lower center", ncols=2, fontsize=8)

@@ -92,7 +92,7 @@ def opencv_contenders(
         try:
             found.append(OpenCVContender(each.darknet_file, each.own_predictor, each.batch_size, folder))
         except cv2.error as error:
-            leave_out(f"left out: OpenCV does not read {each.darknet_file.name}: {error.err}")
+            leave_out(f"skipped: OpenCV does not read {each.darknet_file.name}: {error.err}")
     return found
 
 

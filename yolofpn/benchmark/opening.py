@@ -110,7 +110,7 @@ def open_contenders(
             predictor.settle()
         except UserError as error:
             first = first or error
-            leave_out(f"left out: {each}: {error}")
+            leave_out(f"skipped: {each}: {error}")
             continue
         path = path_of(each.weights)
         opened.append(

@@ -76,7 +76,7 @@ def benchmark(options: BenchmarkOptions) -> int:
         UserError: nothing can be measured as asked.
     """
     if options.empty and options.source:
-        raise UserError("--empty measures on gray pictures: leave --source out")
+        raise UserError("--empty measures on gray images: leave --source out")
     if options.plot is not None and (options.data is None or options.train):
         raise UserError("--plot shows AP against time: give it a data set with --data, and no --train")
     report: dict[str, Any] = {
@@ -105,7 +105,7 @@ def print_tables(path: Path) -> int:
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}: give a file that --json wrote") from None
     except (ValueError, KeyError, TypeError):
-        raise UserError(f"{path}: is no report of benchmark.py --json") from None
+        raise UserError(f"{path}: is not a report of benchmark.py --json") from None
     return 0
 
 

@@ -58,7 +58,7 @@ def stage_table(rows: Sequence[Tree]) -> str:
     if any(row.get("proposals") for row in rows):
         header.append("proposals")
         lines = [[*line, _number(row.get("proposals"), 0)] for line, row in zip(lines, rows, strict=True)]
-    return "p50 / p95 / p99 of each stage, for one picture\n\n" + table(header, lines)
+    return "p50 / p95 / p99 of each stage, for one image\n\n" + table(header, lines)
 
 
 def hot_path_table(rows: Sequence[Tree]) -> str:

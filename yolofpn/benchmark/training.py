@@ -33,7 +33,7 @@ WARM_UP_SECONDS = 10.0
 PREFETCHED = 2  # batches that each worker of torch's DataLoader makes ahead
 
 NETWORK, STEP, TRAINING = "network alone", "step, batch in memory", "training"
-LOADER, DECODING, KEPT = "loader", "loader, 1 process, decoding", "loader, 1 process, pictures kept"
+LOADER, DECODING, KEPT = "loader", "loader, 1 process, decoding", "loader, 1 process, images kept"
 
 
 @dataclass(frozen=True)

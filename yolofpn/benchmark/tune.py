@@ -186,7 +186,7 @@ def measure(base: Predictor, builder: BackendBuilder, images: TuneImages, rounds
         except (UserError, NaNOutputError, RuntimeError) as error:
             if not reference:
                 raise
-            print(f"left out: {label}: {next(iter(str(error).splitlines()), type(error).__name__)}", flush=True)
+            print(f"skipped: {label}: {next(iter(str(error).splitlines()), type(error).__name__)}", flush=True)
             continue
         reference = reference or found
         predictors[name, precision] = predictor

@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and classify; the exit code."""
     parser = Parser(prog="yolofpn classify", description="Classify images with an ImageNet classifier.")
     add = parser.add_argument
-    add("pictures", nargs="+", metavar="PICTURE")
+    add("pictures", nargs="+", metavar="IMAGE")
     add(
         "--weights",
         type=Path,
@@ -130,7 +130,7 @@ def _load_efficientnet_lite(path: Path) -> Classifier:
 
     tensors = read_tensors(path)
     if tensors is None:
-        raise UserError(f"{path}: is no file of tensors: name one of EfficientNet-Lite0, -1 or -2")
+        raise UserError(f"{path}: is not a file of tensors: name one of EfficientNet-Lite0, -1 or -2")
     variant = variant_of(tensors, str(path))
     model = EfficientNetLiteClassifier(EfficientNetLite(variant))
     model.load_state_dict(rename_lite(tensors, str(path)))

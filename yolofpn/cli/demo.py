@@ -90,7 +90,7 @@ def _port(text: str) -> int:
     """A port's number; beyond the last one systems would count from 0 again."""
     number = count(text)
     if number > LAST_PORT:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port from 0 to {LAST_PORT}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to {LAST_PORT}")
     return number
 
 
@@ -99,7 +99,7 @@ def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
         return ipaddress.ip_network(text)
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no address or network, such as 192.168.1.5 or 10.0.0.0/8"
+            f"{text!r} is not an address or network, such as 192.168.1.5 or 10.0.0.0/8"
         ) from None
 
 

@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         fitting = size if size_fits(network, size) else tuple(side + -side % divisor for side in size)  # may be bounds
         height, width = arguments.img_size or fitting
         if not size_fits(network, (height, width)):
-            raise UserError(f"image size {height}x{width} is no multiple of {divisor}, the model's stride")
+            raise UserError(f"image size {height}x{width} is not a multiple of {divisor}, the model's stride")
         run: Callable[[Tensor], object] = network.dense
         if isinstance(network, DarknetNetwork) and network.is_classifier:
             run = network.class_probabilities

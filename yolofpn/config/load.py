@@ -161,4 +161,4 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
     try:
         node[key] = parse_yaml(value)
     except ParseError:
-        raise UserError(f"override {override!r}: {value!r} is no valid YAML value") from None
+        raise UserError(f"override {override!r}: {value!r} is not a valid YAML value") from None

@@ -72,7 +72,7 @@ def read_cfg(path: str | Path) -> DarknetCfg:
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}: give the path of a Darknet cfg file") from None
     except ParseError as error:
-        raise UserError(f"{path}: {error}, so it is no Darknet cfg file") from None
+        raise UserError(f"{path}: {error}, so it is not a Darknet cfg file") from None
     if b"\0" in data:
         raise UserError(f"{path}: not a text file, so not a Darknet cfg file")
     # Only comments hold anything but ASCII, in whatever encoding their author used.
@@ -95,7 +95,7 @@ def parse_cfg(text: str, origin: str) -> DarknetCfg:
     if not rest:
         raise UserError(f"{origin}: no layers after [net]")
     if len(rest) > MAX_LAYERS:
-        raise UserError(f"{origin}: has {len(rest):,} layers, more than {MAX_LAYERS:,}: it is no network of Darknet's")
+        raise UserError(f"{origin}: has {len(rest):,} layers, more than {MAX_LAYERS:,}: it is not a Darknet network")
     for options in rest:
         _refuse_unknown(options)
     net, unknown = read_net(head)
@@ -141,7 +141,7 @@ def _refuse_unknown(options: Options) -> None:
     if options.section == "net":
         raise options.error("only the first section can be [net]")
     if options.section in _RECURRENT:
-        raise options.error("recurrent networks are not supported, only detectors and classifiers of pictures")
+        raise options.error("recurrent networks are not supported, only detectors and classifiers of images")
     if _YOLOR.fullmatch(options.section):
         raise options.error("YOLOR's own section, which only its PyTorch program reads: export its weights from there")
     own = [name for name in SECTIONS if name.lower() == options.section.lower()]  # Darknet minds the case

@@ -14,7 +14,7 @@ from yolofpn.models.necks.fpn import ConcatFPN, ConcatLevel
 from yolofpn.models.necks.tiny import TinyFPN
 from yolofpn.models.yolo import YOLO
 
-_HEAD = "# Written by yolofpn from a native model; for inference: training keys are left out."
+_HEAD = "# Written by yolofpn from a native model; for inference: training keys are omitted."
 
 
 def write_cfg(model: YOLO, input: InputConfig) -> str:

@@ -136,7 +136,7 @@ def _find_layer_problem(weights: NamedWeights, path: Path) -> str | None:
     try:
         values = open_weights(path).numbers
     except UserError as error:
-        return f"is no Darknet weights file ({error})"
+        return f"is not a Darknet weights file ({error})"
     start = 0
     for number, (in_channels, out_channels, kernel_size) in enumerate(weights.convolutions, 1):
         count = (4 + in_channels * kernel_size**2) * out_channels

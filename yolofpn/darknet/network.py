@@ -94,7 +94,7 @@ class DarknetNetwork(nn.Module):
             )
         height, width = images.shape[-2:]
         if not size_fits(self, (height, width)):
-            raise ValueError(f"an input of {width} x {height} is no multiple of {self.size_divisor}")
+            raise ValueError(f"an input of {width} x {height} is not a multiple of {self.size_divisor}")
         return self._run(images, set(self.specs))
 
     def class_probabilities(self, images: Tensor) -> Tensor:

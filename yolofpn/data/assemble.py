@@ -115,9 +115,9 @@ def assemble(
     table[:, 3:7] = table[:, 9:13]
     clipped, overshoot = _clip(table[:, 3:7], sizes[table[:, 0].astype(np.int64)])
     gone = (clipped[:, 2] <= clipped[:, 0]) | (clipped[:, 3] <= clipped[:, 1])
-    sorter.report((overshoot > ROUNDING) & ~gone, ProblemKind.OUTSIDE, "leaves the picture: clipped")
+    sorter.report((overshoot > ROUNDING) & ~gone, ProblemKind.OUTSIDE, "leaves the image: clipped")
     table[:, 3:7] = np.where(gone[:, None], table[:, 3:7], clipped)
-    table = sorter.drop(gone, ProblemKind.OUTSIDE, "lies outside the picture")
+    table = sorter.drop(gone, ProblemKind.OUTSIDE, "lies outside the image")
     sorter.report(_repeated(table), ProblemKind.DUPLICATE, "repeats an earlier one of the same class: kept")
     return _pack(names, category_ids, pictures, sizes, table, found)
 

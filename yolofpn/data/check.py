@@ -158,7 +158,7 @@ def _scan(dataset: DetectionDataset, progress: bool) -> _Scan:
     hashes = np.zeros((len(dataset), HASH_BYTES), dtype=np.uint8)
     looked_at, count, file = _looked_at(dataset), len(dataset), bar_stream(sys.stderr)
     for index, result in tqdm(
-        looked_at, total=count, desc="reading pictures", unit="img", disable=not progress, file=file
+        looked_at, total=count, desc="reading images", unit="img", disable=not progress, file=file
     ):
         if isinstance(result, Problem):
             problems.append(result)
@@ -167,7 +167,7 @@ def _scan(dataset: DetectionDataset, progress: bool) -> _Scan:
         indices.append(index)
         annotated = tuple(dataset.sizes[index].tolist())
         if size != annotated:
-            done = "cut to the picture" if size == annotated[::-1] else "scaled with the picture"
+            done = "clipped to the image" if size == annotated[::-1] else "scaled with the image"
             reason = f"{size[1]}x{size[0]}, annotated as {annotated[1]}x{annotated[0]}: boxes are {done}"
             problems.append(Problem(ProblemKind.SIZE_DIFFERS, dataset.paths[index], reason))
     return _Scan(np.array(indices, dtype=np.int64), hashes[: len(indices)], tuple(problems))
@@ -212,13 +212,13 @@ def _split_lines(report: SplitReport, limit: int | None) -> list[str]:
     background = len(report.unlabelled) + report.empty
     lines = [
         "",
-        f"{report.split}: {_count(report.images, 'picture')}, {_count(report.boxes, 'box')}, "
-        f"{_count(report.ignored, 'ignore region')}; {_count(background, 'picture')} without a box",
+        f"{report.split}: {_count(report.images, 'image')}, {_count(report.boxes, 'box')}, "
+        f"{_count(report.ignored, 'ignore region')}; {_count(background, 'image')} without a box",
         f"  box sizes: {small} small (below 32x32 pixels), {medium} medium, {large} large (from 96x96)",
     ]
     lines += _class_lines(report, limit)
     if report.unlabelled:
-        lines.append(f"  pictures without a label ({len(report.unlabelled)}), taken as background:")
+        lines.append(f"  images without a label ({len(report.unlabelled)}), taken as background:")
         lines += _cut([f"    {path}" for path in report.unlabelled], limit)
     return lines + _problem_lines(report.problems, limit)
 
@@ -232,7 +232,7 @@ def _class_lines(report: SplitReport, limit: int | None) -> list[str]:
     for name, boxes, images in counts:
         if boxes:
             bar = "#" * round(_BAR * boxes / most)
-            lines.append(f"  {name:<{width}} {boxes:>8} boxes in {images:>7} pictures {bar}".rstrip())
+            lines.append(f"  {name:<{width}} {boxes:>8} boxes in {images:>7} images {bar}".rstrip())
     if absent := [name for name, boxes, _ in counts if not boxes]:
         more = f" and {len(absent) - limit} more" if limit is not None and len(absent) > limit else ""
         lines.append(f"  classes without a box ({len(absent)}): {', '.join(absent[:limit])}{more}")

@@ -25,16 +25,16 @@ ANY_OBJECT = ("object",)  # the name of the one class where all are one
 class ProblemKind(StrEnum):
     """What can be wrong with a data set."""
 
-    MISSING_PICTURE = "missing picture"
-    UNREADABLE_PICTURE = "unreadable picture"
+    MISSING_PICTURE = "missing image"
+    UNREADABLE_PICTURE = "unreadable image"
     MALFORMED = "malformed annotation"
     UNKNOWN_CLASS = "unknown class"
-    UNKNOWN_PICTURE = "annotation of an unknown picture"
+    UNKNOWN_PICTURE = "annotation of an unknown image"
     ZERO_AREA = "zero-area box"
-    OUTSIDE = "box outside the picture"
+    OUTSIDE = "box outside the image"
     DUPLICATE = "duplicate box"
     SIZE_DIFFERS = "size differs from the annotation"
-    NEAR_IDENTICAL = "near-identical pictures in train and val"
+    NEAR_IDENTICAL = "near-identical images in train and val"
     NO_BOXES = "labels without a box"
 
 

@@ -133,10 +133,10 @@ def layout_of_darknet_data(path: Path, root: Path | None = None) -> Layout:
         if key in options:
             found = finder.find(options[key])
             if found is None:
-                raise UserError(f"{path}: {key} = {options[key]}: no such list of pictures, nor beside the .data file")
+                raise UserError(f"{path}: {key} = {options[key]}: no such list of images, nor beside the .data file")
             splits[split_name(key)] = (Part(found, bases=tuple(bases)),)
     if not splits:
-        raise UserError(f"{path}: has no line 'train = LIST' or 'valid = LIST' that says which pictures to take")
+        raise UserError(f"{path}: has no line 'train = LIST' or 'valid = LIST' that says which images to take")
     return Layout("yolo", path, f"Darknet data set of {path}", splits, _names_of_darknet_data(options, path))
 
 

@@ -227,9 +227,9 @@ def read_lines(path: Path) -> list[str]:
     try:
         text = read_text(path)
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}: expected a list of pictures, one per line") from None
+        raise UserError(f"{path}: {error.strerror}: expected a list of images, one per line") from None
     except ParseError as error:
-        raise UserError(f"{path}: {error}: expected a list of pictures, one per line") from None
+        raise UserError(f"{path}: {error}: expected a list of images, one per line") from None
     # Not splitlines: it also ends lines at characters that a file's name may hold.
     return [from_list_line(line.strip(" \t")) for line in re.split(r"[\r\n]+", text) if line.strip(" \t")]
 
@@ -280,8 +280,8 @@ def pictures_of(part: Part, problems: list[Problem]) -> list[Path]:
         return pictures if part.list is None else _listed(part.list, pictures, problems)
     if not part.images.exists():
         raise UserError(
-            f"{part.images}: no such folder or list of pictures\n"
-            f"put the pictures there, or say where the data set is with data.root=DIR"
+            f"{part.images}: no such folder or list of images\n"
+            f"put the images there, or say where the data set is with data.root=DIR"
         )
     finder = PathFinder([part.images.parent, *part.bases])
     found = []
@@ -320,7 +320,7 @@ def composed(text: str) -> str:
 
 
 def _report_missing(line: str, names: Path, problems: list[Problem]) -> None:
-    problems.append(Problem(ProblemKind.MISSING_PICTURE, line, f"listed in {names} but not on disk: left out"))
+    problems.append(Problem(ProblemKind.MISSING_PICTURE, line, f"listed in {names} but not on disk: skipped"))
 
 
 def label_candidates(picture: Path, part: Part, suffix: str) -> list[Path]:

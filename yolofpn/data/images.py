@@ -162,7 +162,7 @@ def to_bgr(picture: PIL.Image.Image) -> Image:
     Raises:
         InputError: it has no pixels, or the file that it is lazily read from is damaged.
     """
-    name = str(getattr(picture, "filename", "")) or "PIL picture"
+    name = str(getattr(picture, "filename", "")) or "PIL image"
     with _explained(name):
         return _to_bgr(picture, name)
 
@@ -214,7 +214,7 @@ def _pixels_by_header(stream: IO[bytes]) -> int:
 
 
 def _name_of(source: str | Path | bytes) -> str:
-    return f"picture of {len(source)} bytes" if isinstance(source, bytes) else str(source)
+    return f"image of {len(source)} bytes" if isinstance(source, bytes) else str(source)
 
 
 def _open_stream(source: str | Path | bytes, name: str) -> IO[bytes]:
@@ -223,7 +223,7 @@ def _open_stream(source: str | Path | bytes, name: str) -> IO[bytes]:
     path = Path(source)
     try:
         if path.is_dir():
-            raise InputError(f"{name}: a folder, not a picture; name a picture in it")
+            raise InputError(f"{name}: a folder, not an image; name an image in it")
         stream = open_regular_file(path)
     except FileNotFoundError:
         raise InputError(f"{name}: no such file; check the path") from None
@@ -246,7 +246,7 @@ def _explained(name: str) -> Iterator[None]:
         raise InputError(message) from None
     except PIL.UnidentifiedImageError:
         message = (
-            f"{name}: not a picture of a known format (JPEG, PNG, TIFF, ...), or too damaged to tell; check the file"
+            f"{name}: not an image of a known format (JPEG, PNG, TIFF, ...), or too damaged to tell; check the file"
         )
         raise InputError(message) from None
     except Exception as error:  # Pillow's parsers raise anything from SyntaxError to zlib.error on damaged files

@@ -125,7 +125,7 @@ class _Assembly:
                 return height, width
             return image_size_that_fits((height, width), np.array(boxes, dtype=np.float64).reshape(-1, 4), path)
         except (ParseError, InputError) as error:
-            self.problems.append(Problem(ProblemKind.UNREADABLE_PICTURE, str(path), f"{error}: left out"))
+            self.problems.append(Problem(ProblemKind.UNREADABLE_PICTURE, str(path), f"{error}: skipped"))
             return None
 
 
@@ -153,7 +153,7 @@ def read_listed(
         count += 1
         path = index.find(name)
         if path is None:
-            reason = f"listed in {file.name} but not on disk: left out"
+            reason = f"listed in {file.name} but not on disk: skipped"
             assembly.problems.append(Problem(ProblemKind.MISSING_PICTURE, str(folder / name), reason))
         else:
             assembly.add(path, labels, file, f"{name}: ")

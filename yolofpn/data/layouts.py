@@ -92,7 +92,7 @@ class DataSource:
         dataset = concatenate([self._reader.read(part) for part in self.layout.splits[stored]])
         if not len(dataset):
             places = ", ".join(str(part.images) for part in self.layout.splits[stored])
-            raise UserError(f"{self.layout.origin}: split {split!r} has no pictures: looked in {places}")
+            raise UserError(f"{self.layout.origin}: split {split!r} has no images: looked in {places}")
         if not dataset.labelled.any():
             raise UserError(self._explain_no_labels(dataset, stored))
         if not len(dataset.boxes):
@@ -116,18 +116,18 @@ class DataSource:
         chosen = held_out if split == "val" else ~held_out
         if not any("held out" in note for note in self.notes):
             self.notes.append(
-                f"data: no validation split: {int(held_out.sum())} of {len(dataset)} training pictures are held out "
+                f"data: no validation split: {int(held_out.sum())} of {len(dataset)} training images are held out "
                 f"for it, chosen by a hash of their names"
             )
         subset = dataset.subset(np.flatnonzero(chosen))
         return replace(subset, problems=dataset.problems if split == "train" else ())
 
     def _note(self, dataset: DetectionDataset, split: str, stored: str) -> None:
-        counted = f"{len(dataset)} pictures, {len(dataset.boxes)} boxes, {len(dataset.names)} classes"
+        counted = f"{len(dataset)} images, {len(dataset.boxes)} boxes, {len(dataset.names)} classes"
         self.notes.append(f"{split}: {counted}")
         if unlabelled := int((~dataset.labelled).sum()):
             what = "annotation" if self._format.one_file else "label file"
-            self.notes.append(f"{split}: {unlabelled} of {len(dataset)} pictures have no {what}: taken as background")
+            self.notes.append(f"{split}: {unlabelled} of {len(dataset)} images have no {what}: taken as background")
         if dataset.problems:
             counts = Counter(problem.kind.value for problem in dataset.problems).most_common()
             listed = ", ".join(f"{count} x {kind}" for kind, count in counts)
@@ -141,7 +141,7 @@ class DataSource:
     def _explain_no_labels(self, dataset: DetectionDataset, stored: str) -> str:
         if self._format.one_file:
             files = ", ".join(str(part.annotations) for part in self.layout.splits[stored])
-            return f"{files}: has no annotation for any of its {len(dataset)} pictures"
+            return f"{files}: has no annotation for any of its {len(dataset)} images"
         if dataset.problems:
             first = dataset.problems[0]
             return (
@@ -152,7 +152,7 @@ class DataSource:
         pictures = [Path(path) for path in dataset.paths[:2]]
         looked = [place for picture in pictures for place in label_candidates(picture, part, self._format.suffixes[0])]
         return (
-            f"{self.layout.origin}: none of the {len(dataset)} pictures of {stored!r} has a label file\n"
+            f"{self.layout.origin}: none of the {len(dataset)} images of {stored!r} has a label file\n"
             f"looked for {' and '.join(str(place) for place in looked[:2])}"
         )
 

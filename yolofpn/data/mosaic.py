@@ -50,7 +50,7 @@ def make_mosaic(
         ValueError: there are not four pictures.
     """
     if len(pictures) != 4:
-        raise ValueError(f"a mosaic is made of 4 pictures, got {len(pictures)}")
+        raise ValueError(f"a mosaic is made of 4 images, got {len(pictures)}")
     height, width = size
     centre_x = round(width * rng.uniform(*CENTRE_RANGE))
     centre_y = round(height * rng.uniform(*CENTRE_RANGE))
@@ -78,7 +78,7 @@ def mixup(first: LabelledImage, second: LabelledImage) -> LabelledImage:
         ValueError: the sizes differ.
     """
     if first.image.shape != second.image.shape:
-        raise ValueError(f"pictures of {first.image.shape} and {second.image.shape} cannot be mixed")
+        raise ValueError(f"images of {first.image.shape} and {second.image.shape} cannot be mixed")
     mixed = np.asarray(cv2.addWeighted(first.image, 0.5, second.image, 0.5, 0), dtype=np.uint8)
     return LabelledImage(mixed, join_targets([first.target, second.target]))
 

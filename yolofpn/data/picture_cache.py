@@ -74,4 +74,4 @@ class Reading:
             self.indices.append(candidate)
             return LabelledImage(image, as_rows(dataset.target(candidate, (image.shape[0], image.shape[1]))))
         first = self.failures[index]
-        raise UserError(f"no readable picture among {len(self.failures)} in a row; check the data set's paths: {first}")
+        raise UserError(f"no readable image among {len(self.failures)} in a row; check the data set's paths: {first}")

@@ -48,11 +48,9 @@ def with_proposals(dataset: DetectionDataset, path: Path, split: str) -> tuple[D
     order = np.argsort(index[visible], kind="stable")
     counts = np.bincount(index[visible], minlength=len(dataset))
     found = Proposals(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), corners[visible][order])
-    note = (
-        f"proposals: {path}: {len(found.boxes) / len(dataset):.0f} for each of the {len(dataset)} pictures of {split}"
-    )
+    note = f"proposals: {path}: {len(found.boxes) / len(dataset):.0f} for each of the {len(dataset)} images of {split}"
     if strangers:
-        note += f"; {len(strangers)} pictures that it has are not among them"
+        note += f"; {len(strangers)} images that it has are not among them"
     return replace(dataset, proposals=found), note
 
 
@@ -135,14 +133,14 @@ def _read(path: Path, dataset: DetectionDataset, split: str) -> tuple[NDArray[np
     wrong = ~np.isfinite(rows).all(axis=1) | (rows[:, 3:] < 0).any(axis=1)
     if wrong.any():
         row = rows[wrong.argmax()]
-        raise UserError(f"{path}: {dataset.paths[int(row[0])]}: {row[1:].tolist()} is no box [x, y, width, height]")
+        raise UserError(f"{path}: {dataset.paths[int(row[0])]}: {row[1:].tolist()} is not a box [x, y, width, height]")
     return rows, collector.strangers
 
 
 def _malformed(path: Path, number: int, item: object) -> UserError:
     return UserError(
         f"{path}: item {number}: {short(item)}\n"
-        "each needs the picture's image_id (or file_name) and its bbox [x, y, width, height]"
+        "each needs the image's image_id (or file_name) and its bbox [x, y, width, height]"
     )
 
 
@@ -162,7 +160,7 @@ def _check_extent(
         if min(box) < -_TOLERANCE or max(box[0::2]) > width + _TOLERANCE or max(box[1::2]) > height + _TOLERANCE:
             raise UserError(
                 f"{path}: the box {[round(side) for side in box]} reaches out of {dataset.paths[picture]}, which has "
-                f"{width}x{height} pixels: are these the proposals of other pictures?"
+                f"{width}x{height} pixels: are these the proposals of other images?"
             )
 
 
@@ -185,7 +183,7 @@ def _check_complete(
             continue
         unknown = f"; {len(strangers)} others that it has are not in {split}" if strangers else ""
         raise UserError(
-            f"{path}: has no proposals for {len(missing)} of the {len(dataset)} pictures of {split}, such as "
+            f"{path}: has no proposals for {len(missing)} of the {len(dataset)} images of {split}, such as "
             f"{dataset.paths[index]} (image_id {int(dataset.image_ids[index])}){unknown}\n"
             f"the proposals of that split are needed: {HOW_TO_WRITE.format(split=split)}"
         )

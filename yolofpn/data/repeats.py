@@ -85,12 +85,12 @@ def describe_repeats(dataset: DetectionDataset, factors: RepeatFactors, thresh: 
     """One line for people: how many samples an epoch has, and which classes are repeated how often."""
     rare = [label for label in np.argsort(-factors.classes, kind="stable").tolist() if factors.classes[label] > 1]
     if not rare:
-        return f"repeats: none, as no class is in less than {100 * thresh:g} % of the pictures (train.repeat_thresh)"
+        return f"repeats: none, as no class is in less than {100 * thresh:g} % of the images (train.repeat_thresh)"
     listed = [f"{dataset.names[label]} x{factors.classes[label]:.2f}" for label in rare[:LISTED_CLASSES]]
     if len(rare) > LISTED_CLASSES:
         listed.append(f"... down to x{factors.classes[rare[-1]]:.2f}")
     return (
-        f"repeats: {factors.samples_per_epoch} samples per epoch of {len(dataset)} pictures; "
+        f"repeats: {factors.samples_per_epoch} samples per epoch of {len(dataset)} images; "
         f"{len(rare)} of {len(dataset.names)} classes in less than {100 * thresh:g} % of them (train.repeat_thresh): "
         f"{', '.join(listed)}"
     )

@@ -112,10 +112,10 @@ class TrainBatchSampler(Sampler[list[SampleKey]]):
         """
         _check(num_samples, batch_size, rank, world_size)
         if num_samples == 0 or not sizes:
-            raise ValueError("training needs at least one picture and one size")
+            raise ValueError("training needs at least one image and one size")
         factors = np.ones(num_samples) if repeat_factors is None else repeat_factors
         if factors.shape != (num_samples,) or not (factors >= 1).all():
-            raise ValueError(f"each of the {num_samples} pictures needs a repeat factor of at least 1")
+            raise ValueError(f"each of the {num_samples} images needs a repeat factor of at least 1")
         self.samples_per_epoch = samples_of(factors)
         self.batch_size = batch_size
         self.sizes = tuple(sizes)

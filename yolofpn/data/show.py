@@ -59,9 +59,9 @@ def save_page(
         except InputError as error:
             lines.append(str(error))
     if not images:
-        raise UserError(f"{data}: none of the chosen pictures of {split!r} can be read")
+        raise UserError(f"{data}: none of the chosen images of {split!r} can be read")
     _write(output, page(images))
-    return [*source.notes, *lines, f"{len(images)} pictures of {split} with their boxes: {output}"]
+    return [*source.notes, *lines, f"{len(images)} images of {split} with their boxes: {output}"]
 
 
 def choose_images(dataset: DetectionDataset, count: int, seed: int) -> list[int]:
@@ -112,7 +112,7 @@ def page(images: Sequence[Image]) -> Image:
         ValueError: there is none, or one is larger than a cell.
     """
     if not images:
-        raise ValueError("a page needs a picture")
+        raise ValueError("a page needs an image")
     columns = math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)
     step = CELL + _GAP
@@ -122,7 +122,7 @@ def page(images: Sequence[Image]) -> Image:
         top = _GAP + place // columns * step + (CELL - height) // 2
         left = _GAP + place % columns * step + (CELL - width) // 2
         if height > CELL or width > CELL:
-            raise ValueError(f"a picture of {width}x{height} pixels is larger than a cell of {CELL}x{CELL}")
+            raise ValueError(f"an image of {width}x{height} pixels is larger than a cell of {CELL}x{CELL}")
         sheet[top : top + height, left : left + width] = image
     return sheet
 

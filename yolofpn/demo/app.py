@@ -58,7 +58,7 @@ class Page:
         self._videos = VideoJobs(self._queue, self._workers, self._limits)
         self._folder = Path()
         self._uploads = _Places("uploads", work.uploads_per_client, work.uploads_per_address, work.uploads)
-        self._viewers = _Places("moving pictures", work.viewers_per_client, work.viewers_per_address, work.viewers)
+        self._viewers = _Places("animations", work.viewers_per_client, work.viewers_per_address, work.viewers)
 
     def app(self) -> Starlette:
         """The page as an ASGI application; files of users are gone when it ends."""

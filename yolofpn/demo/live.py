@@ -96,7 +96,7 @@ class Viewer:
         except UserError as error:
             return pack({"error": str(error)})
         except Exception:  # such as a device without memory: the page is told, and asks again
-            logging.getLogger(__name__).exception("while looking at a moving picture")
+            logging.getLogger(__name__).exception("while decoding an animation")
             return pack({"error": FAULT})
 
     async def _look(self, data: bytes) -> bytes:
@@ -121,7 +121,7 @@ class Viewer:
         deadline = time.monotonic() + patience
         while (newer := camera.newer(self._index)) is None:
             if time.monotonic() > deadline:
-                raise InputError(f"{camera.name}: no picture for {patience:.0f} s")
+                raise InputError(f"{camera.name}: no image for {patience:.0f} s")
             await asyncio.sleep(LOOK_EVERY)
         self._index, frame = newer
         return frame

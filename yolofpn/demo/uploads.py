@@ -214,7 +214,7 @@ def _check_container(path: Path, limits: UploadLimits) -> tuple[tuple[int, int],
 
 
 def _unknown(name: str) -> str:
-    return f"{name}: not a picture or video of a known kind; send e.g. JPEG, PNG or MP4"
+    return f"{name}: not an image or video of a known kind; send e.g. JPEG, PNG or MP4"
 
 
 def _too_long(limits: UploadLimits) -> str:

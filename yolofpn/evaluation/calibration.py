@@ -39,7 +39,7 @@ def open_calibration(data: str, metadata: Metadata) -> Calibration:
         raise UserError(f"{data}: has no class in common with the weights, so AP cannot be measured on it")
     readable = list(islice(_readable(dataset), MOST_PICTURES))
     if not readable:
-        raise UserError(f"{data}: none of its pictures can be read")
+        raise UserError(f"{data}: none of its images can be read")
     pictures = [_as_network_sees(dataset, index, metadata) for index in readable]
 
     def average_precision(detector: Detector) -> float:

@@ -30,7 +30,7 @@ def format_metrics(metrics: Metrics) -> str:
     shown = [each for each in metrics.per_class if each.objects or each.counts.false_positives]
     lines += ["", f"at IoU 0.5, scores above {metrics.report_thresh:g}:", *_class_table(shown, metrics)]
     if left_out := len(metrics.per_class) - len(shown):
-        lines.append(f"classes without objects and detections, left out: {left_out}")
+        lines.append(f"classes without objects and detections, skipped: {left_out}")
     return "\n".join(lines)
 
 

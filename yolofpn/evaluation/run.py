@@ -103,7 +103,7 @@ def measure(
     with closing(predictor):
         found = run_detector(predictor, dataset, match, settings)
     if len(found.failures) == len(dataset):
-        raise UserError(f"{options.data}: none of the {len(dataset)} pictures of {options.split!r} can be read")
+        raise UserError(f"{options.data}: none of the {len(dataset)} images of {options.split!r} can be read")
     metrics = found.metrics.compute(options.report_thresh, voc=True, proposals=options.max_det >= max(PROPOSAL_LIMITS))
     seconds = time.perf_counter() - start
     print(format_metrics(metrics))
@@ -116,7 +116,7 @@ def measure(
         print("\n".join(format_crowded(crowded, options.max_det)))
         if crowded.values:
             numbers["AP_at_max_det"] = crowded.values["AP"]
-    print(f"pictures: {len(dataset)} in {seconds:.1f} s, of which {metrics.seconds:.1f} s for the metrics")
+    print(f"images: {len(dataset)} in {seconds:.1f} s, of which {metrics.seconds:.1f} s for the metrics")
     write_files(output, options, dataset, found, metrics, numbers)
     if options.save_thresholds is not None:
         print(save_thresholds(options.save_thresholds, predictor, match, found.metrics.table(), options.report_thresh))
@@ -227,10 +227,10 @@ def write_files(
 def _exit_code(dataset: DetectionDataset, found: Found) -> int:
     missing = [problem for problem in dataset.problems if problem.kind is ProblemKind.MISSING_PICTURE]
     if missing:
-        count = f"{len(missing)} pictures are" if len(missing) > 1 else "1 picture is"
+        count = f"{len(missing)} images are" if len(missing) > 1 else "1 image is"
         print(f"failed: {count} missing and not evaluated, such as {missing[0].file}", file=sys.stderr)
     if found.failures:
-        count = f"{len(found.failures)} pictures" if len(found.failures) > 1 else "1 picture"
+        count = f"{len(found.failures)} images" if len(found.failures) > 1 else "1 image"
         print(f"failed: {count} could not be read: what they show counts as not found", file=sys.stderr)
     return 1 if missing or found.failures else 0
 

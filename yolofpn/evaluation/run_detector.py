@@ -144,7 +144,7 @@ def _limits(predictor: Predictor, match: ClassMatch, score_thresh: float) -> Lim
 def _with_progress(loader: Loader, total: int) -> Iterator[Batch]:
     """The loader's batches, with a bar on a terminal, else with a line from time to time."""
     stream = bar_stream(sys.stderr)
-    with tqdm(total=total, unit="picture", disable=not stream.isatty(), leave=False, file=stream) as bar:
+    with tqdm(total=total, unit="image", disable=not stream.isatty(), leave=False, file=stream) as bar:
         done, last_line = 0, time.perf_counter()
         for batch in loader:
             yield batch
@@ -152,7 +152,7 @@ def _with_progress(loader: Loader, total: int) -> Iterator[Batch]:
             bar.update(len(batch))
             if bar.disable and time.perf_counter() - last_line > SECONDS_BETWEEN_LINES:
                 last_line = time.perf_counter()
-                print(f"{done} of {total} pictures done", flush=True)
+                print(f"{done} of {total} images done", flush=True)
 
 
 def _print_failure(line: str) -> None:

@@ -149,7 +149,7 @@ class Exporter:
 
     def _check_int8(self, exported: ExportedDetector, calibration: Calibration) -> str:
         before, after = (calibration.average_precision(each) for each in (self.detector, exported))
-        report = f"int8, AP {after:.3f} of {before:.3f} on {len(calibration.pictures)} pictures"
+        report = f"int8, AP {after:.3f} of {before:.3f} on {len(calibration.pictures)} images"
         if after < before - INT8_LOSS:
             raise UserError(f"{self.options.output}: is not written, as it loses more than {INT8_LOSS} AP: {report}")
         return report
@@ -171,15 +171,15 @@ def open_export(options: ExportOptions) -> tuple[Exporter, list[str]]:
     detector = loaded.detector
     if not isinstance(detector, YOLO | DarknetNetwork):
         raise UserError(
-            "only one-stage detectors can be exported: the second stage of this one is no static graph\n"
+            "only one-stage detectors can be exported: the second stage of this one is not a static graph\n"
             "(detect.py --backend openvino runs its first stage there without an export)"
         )
     size, resize = options.img_size or loaded.metadata.input.size, options.resize
     if not size_fits(detector, size):
-        raise UserError(f"image size {size[0]}x{size[1]} is no multiple of {detector.size_divisor}, its stride")
+        raise UserError(f"image size {size[0]}x{size[1]} is not a multiple of {detector.size_divisor}, its stride")
     chosen = loaded.metadata.input.resize if resize == "auto" else resize
     if chosen == "shortest-edge" and options.format != "darknet":
-        raise UserError("a graph takes pictures of one size, shortest-edge makes many: --resize letterbox or stretch")
+        raise UserError("a graph takes images of one size, shortest-edge makes many: --resize letterbox or stretch")
     input = loaded.metadata.input.model_copy(update={"size": size, "resize": chosen})
     return Exporter(detector, loaded.metadata.model_copy(update={"input": input}), options), loaded.notes
 

@@ -35,12 +35,12 @@ def as_bgr(picture: Picture, *, rgb: bool = False, depth: Depth = "auto") -> Ima
         return to_bgr(picture)
     if not isinstance(picture, np.ndarray):
         kind = type(picture).__name__
-        raise ValueError(f"a picture is a path, a NumPy array or a Pillow picture, got {kind}")
+        raise ValueError(f"an image is a path, a NumPy array or a Pillow image, got {kind}")
     array = picture
     channels = array.shape[2] if array.ndim == 3 else 1
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or channels not in (1, 3, 4) or array.size == 0:
         raise ValueError(
-            f"a picture is a uint8 array [H, W], [H, W, 3] or [H, W, 4], got {array.dtype} {list(array.shape)}"
+            f"an image is a uint8 array [H, W], [H, W, 3] or [H, W, 4], got {array.dtype} {list(array.shape)}"
         )
     if channels == 1:
         return np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)

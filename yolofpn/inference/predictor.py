@@ -301,7 +301,7 @@ class Predictor:
         elif not size_fits(self.detector, size):
             height, width = (max(divisor, round(side / divisor) * divisor) for side in size)
             raise UserError(
-                f"image size {size[0]}x{size[1]} is no multiple of {divisor}, "
+                f"image size {size[0]}x{size[1]} is not a multiple of {divisor}, "
                 f"the network's stride: try {height}x{width}"
             )
 

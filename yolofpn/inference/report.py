@@ -106,7 +106,7 @@ class Report:
         self._tell()
         for line in self._live:
             self.say(line)
-        done = [_count(self._pictures, "picture")] if self._pictures or not self._frames else []
+        done = [_count(self._pictures, "image")] if self._pictures or not self._frames else []
         done += [_count(self._frames, "frame")] if self._frames else []
         failed = f", {self._failures} failed" if self._failures else ""
         found = ", ".join(f"{count} {name}" for name, count in self._classes.most_common()) or "nothing"
@@ -153,8 +153,8 @@ class Progress:
     def __init__(self, stream: TextIO, source: Source | None) -> None:
         self.source = source
         self._stream = stream
-        self._name = source.name if source else "more pictures"
-        self._unit = "frame" if source else "picture"
+        self._name = source.name if source else "more images"
+        self._unit = "frame" if source else "image"
         self._done = 0
         self._last_line = time.perf_counter()
         self._bar: tqdm[NoReturn] | None = None

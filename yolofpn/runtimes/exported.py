@@ -152,7 +152,7 @@ class ExportedDetector(nn.Module):
         """
         if size != self.size:
             made, asked = (f"{height}x{width}" for height, width in (self.size, size))
-            raise UserError(f"{self.path}: was made for pictures of {made}, not {asked}: export.py --img-size {asked}")
+            raise UserError(f"{self.path}: was made for images of {made}, not {asked}: export.py --img-size {asked}")
         return self.path
 
 

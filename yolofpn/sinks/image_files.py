@@ -34,7 +34,7 @@ def encode_image(image: Image, suffix: str) -> tuple[bytes, str]:
             encoded, data = cv2.imencode(attempt, np.ascontiguousarray(image), QUALITY.get(attempt, []))
             if encoded:
                 return data.tobytes(), attempt
-    raise InputError(f"a picture of {image.shape[1]}x{image.shape[0]} pixels cannot be written as {suffix} or .png")
+    raise InputError(f"an image of {image.shape[1]}x{image.shape[0]} pixels cannot be written as {suffix} or .png")
 
 
 def crop(image: Image, box: list[float]) -> Image:

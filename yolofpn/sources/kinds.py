@@ -59,7 +59,7 @@ class Source:
             ValueError: it is no stream.
         """
         if self.capture is None:
-            raise ValueError(f"{self.name} is no live source")
+            raise ValueError(f"{self.name} is not a live source")
         return self.capture(changed=changed)
 
     def frames(self) -> Iterator[Frame]:

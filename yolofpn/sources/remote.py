@@ -135,7 +135,7 @@ def _kind(response: http.client.HTTPResponse, name: str) -> Literal["image", "vi
     content_type = response.headers.get_content_type() if "Content-Type" in response.headers else ""
     suffix = _suffix(response.url)
     if content_type == "text/html":
-        raise InputError(f"{name}: a web page, not a picture or video; give the address of the file itself")
+        raise InputError(f"{name}: a web page, not an image or video; give the address of the file itself")
     if content_type.startswith("image/"):
         return "image"
     if content_type in _PLAYLIST_TYPES or content_type.startswith("multipart/"):
@@ -162,12 +162,12 @@ def _read(response: http.client.HTTPResponse, name: str, deadline: Deadline) -> 
             data += block
             if len(data) > MAX_BYTES:
                 raise InputError(
-                    f"{name}: the picture has more than {MAX_BYTES // 2**20} MiB; download and shrink it first"
+                    f"{name}: the image has more than {MAX_BYTES // 2**20} MiB; download and shrink it first"
                 )
             deadline.left()
     except TimeoutError:
         if deadline.over:
-            raise InputError(f"{name}: the picture takes longer than {MAX_SECONDS:.0f} s; download it first") from None
+            raise InputError(f"{name}: the image takes longer than {MAX_SECONDS:.0f} s; download it first") from None
         raise
     stated = response.headers.get("Content-Length")
     if stated is not None and len(data) < int(stated):

@@ -46,7 +46,7 @@ def resolve_sources(specs: Sequence[str], *, vid_stride: int = 1, depth: Depth =
     if vid_stride < 1:
         raise UserError(f"a video stride of {vid_stride} is impossible: 1 takes every frame, 2 every other one")
     if not specs:
-        raise UserError("no source is given: name a picture, a video, a folder, an address or a camera's number")
+        raise UserError("no source is given: name an image, a video, a folder, an address or a camera's number")
     reading = _Reading(vid_stride, depth)
     if len(specs) == 1:
         found = _expand(specs[0], reading)
@@ -120,7 +120,7 @@ def _from_folder(folder: Path, reading: _Reading) -> Iterator[Source]:
     first = next(found, None)
     if first is None:
         suffixes = " ".join(sorted(readable_suffixes() | VIDEO_SUFFIXES))
-        raise UserError(f"{folder}: no pictures or videos in this folder or below; looked for\n{suffixes}")
+        raise UserError(f"{folder}: no images or videos in this folder or below; looked for\n{suffixes}")
     return chain([first], found)
 
 

@@ -79,7 +79,7 @@ class Study(StrictModel):
         for name, row in self.rows.items():
             for key, other in (("weights_of", row.weights_of), ("proposals_of", row.proposals_of)):
                 if other is not None and getattr(self.rows.get(other), "cfg", None) is None:
-                    raise ValueError(f"rows.{name}.{key}: {other!r} is no row with a cfg")
+                    raise ValueError(f"rows.{name}.{key}: {other!r} is not a row with a cfg")
             if row.proposals_of is not None and self.rows[row.proposals_of].proposals_of is not None:
                 raise ValueError(f"rows.{name}.proposals_of: {row.proposals_of!r} makes none, it takes another's")
             if row.table is not None and row.table not in self.tables:
@@ -198,7 +198,7 @@ def keep_settings(output: Path, study: Path, size: Size, recipes: Mapping[str, s
         if before.get(key) != value:
             raise UserError(
                 f"{output}: holds a study with {key} {before.get(key)}, not {value}: "
-                "go on with the same, or choose another --output"
+                "resume with the same, or choose another --output"
             )
     noted = before.get(RECIPES)
     if not isinstance(noted, dict):  # begun before recipes were noted
@@ -207,7 +207,7 @@ def keep_settings(output: Path, study: Path, size: Size, recipes: Mapping[str, s
         if noted.get(name, digest) != digest:
             raise UserError(
                 f"{output}: holds row {name} as it was before {study} or its cfg was changed\n"
-                "undo the change to go on, or choose another --output"
+                "undo the change to resume, or choose another --output"
             )
     if not recipes.keys() <= noted.keys():
         write_atomically(path, _as_text({**before, RECIPES: {**noted, **recipes}}).encode())

@@ -136,7 +136,7 @@ def save_checkpoint(
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]  # not every OSError has a number
         raise UserError(
             f"{path}: cannot be written ({reason}): make room on the disk\n"
-            f"the checkpoint before it is whole: go on with python train.py --resume {path.parent}"
+            f"the checkpoint before it is whole: resume with python train.py --resume {path.parent}"
         ) from None
 
 
@@ -153,10 +153,10 @@ def read_checkpoint(path: Path, *, only_look: bool = False) -> dict[str, Any]:
     try:
         content = read_archive(path, only_look=only_look)
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}: no checkpoint to go on from") from None
+        raise UserError(f"{path}: {error.strerror or error}: no checkpoint to resume from") from None
     except ParseError as error:
         raise UserError(f"{path}: is damaged or no checkpoint ({error})") from None
     if not isinstance(content, dict) or content.get("format_version") != FORMAT_VERSION:
-        raise UserError(f"{path}: is no checkpoint of this program")
+        raise UserError(f"{path}: is not a checkpoint of this program")
     plain = {key: value for key, value in content.items() if key in _PlainContent.model_fields}
     return {**content, **validate(_PlainContent, plain, str(path)).model_dump()}

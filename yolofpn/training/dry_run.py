@@ -31,7 +31,7 @@ def dry_run(setup: Setup, run_dir: Path) -> None:
     for line in lines:
         setup.say(line)
     write_atomically(run_dir / REPORT, ("\n".join(lines) + "\n").encode())
-    setup.say(f"dry run: nothing was trained; {run_dir} holds this report, the cfg and the first batch's picture")
+    setup.say(f"dry run: nothing was trained; {run_dir} holds this report, the cfg and the first batch's image")
 
 
 def describe_data(setup: Setup) -> list[str]:
@@ -67,6 +67,6 @@ def describe_steps(setup: Setup) -> list[str]:
     per_step = batches_per_step(settings, ranks.world_size)
     return [
         *repeat_lines(setup.config, train),
-        f"{len(train)} pictures: {batches} batches of {settings.batch_size} on each of {ranks.world_size} processes, "
+        f"{len(train)} images: {batches} batches of {settings.batch_size} on each of {ranks.world_size} processes, "
         f"{-(-batches // per_step)} steps per epoch, {settings.epochs} epochs",
     ]

@@ -296,11 +296,11 @@ def explaining_memory(config: TrainConfig) -> Iterator[None]:
             remedy = f"--batch-size {smaller}" if smaller else "a smaller --img-size"
             raise UserError(
                 f"out of memory with batches of {config.batch_size}: try {remedy} "
-                f"(gradients still add up to {config.nominal_batch_size} pictures per step)"
+                f"(gradients still add up to {config.nominal_batch_size} images per step)"
             ) from error
         if reason.startswith("DataLoader worker"):
             raise UserError(
-                f"a process that loads pictures died ({reason}): often for want of memory, try --workers 0"
+                f"a data loading process died ({reason}), often because memory ran out: try --workers 0"
             ) from error
         raise
 

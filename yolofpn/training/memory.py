@@ -37,7 +37,7 @@ class MemoryEstimate:
     def __str__(self) -> str:
         return (
             f"memory: about {self.total / 1e9:.2f} GB: {self.state / 1e9:.2f} GB for weights, gradients, optimiser and "
-            f"average, {self.per_image / 1e6:.0f} MB for each of {self.batch_size} pictures"
+            f"average, {self.per_image / 1e6:.0f} MB for each of {self.batch_size} images"
         )
 
 

@@ -153,7 +153,7 @@ def resume_plan(options: TrainOptions) -> Plan:
     if config.train.epochs == before and progress["finished"]:
         early = ", as its AP rose no more" if progress["epoch"] < before else ""
         raise UserError(
-            f"{run_dir}: is finished after {progress['epoch']} epochs{early}; --epochs N above {before} goes on"
+            f"{run_dir}: is finished after {progress['epoch']} epochs{early}; --epochs N above {before} extends it"
         )
     return Plan(
         config,
@@ -169,7 +169,7 @@ def _resumed_config(config: Config, options: TrainOptions) -> Config:
     if options.epochs is not None:
         if options.epochs < config.train.epochs:
             raise UserError(
-                f"--epochs {options.epochs}: a run that goes on can only become longer than {config.train.epochs}"
+                f"--epochs {options.epochs}: a resumed run can only become longer than {config.train.epochs}"
             )
         config = change_train(config, epochs=options.epochs)
     if options.workers is not None:
@@ -258,6 +258,6 @@ def _refuse_changes(options: TrainOptions) -> None:
                 continue
             flag = refused[0]
         raise UserError(
-            f"{flag} cannot be given with --resume: a run goes on as it began; --epochs may become larger, and "
+            f"{flag} cannot be given with --resume: a run resumes as it started; --epochs may become larger, and "
             "--data and data.root (of the same data elsewhere), --workers, --device and --output may change"
         )

@@ -90,7 +90,7 @@ def opening_line(setup: Setup, trainer: Trainer) -> str:
     batches = trainer.sampler.batches_per_epoch * setup.ranks.world_size
     precision = str(setup.dtype).removeprefix("torch.")
     progress = trainer.progress
-    goes_on = f"; goes on in epoch {progress.epoch + 1} at step {progress.step}" if progress.step else ""
+    goes_on = f"; resuming in epoch {progress.epoch + 1} at step {progress.step}" if progress.step else ""
     return (
         f"training: {parameters / 1e6:.1f} M parameters, {trainer.config.epochs} epochs of {batches} batches of "
         f"{setup.config.train.batch_size} in {trainer.steps_per_epoch} steps, {setup.device} {precision}; "

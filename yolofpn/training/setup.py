@@ -274,5 +274,5 @@ def as_network(model: nn.Module, settings: TrainConfig, device: torch.device, ra
         nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     elif not settings.freeze_norm:
         remedy = "train.sync_batch_norm=true shares them" if device.type == "cuda" else "CPUs cannot share them"
-        say(f"warning: batch norm's statistics are those of each process's own pictures ({remedy})")
+        say(f"warning: batch norm's statistics are those of each process's own images ({remedy})")
     return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)

@@ -52,7 +52,7 @@ def open_splits(config: Config, overfit: int | None = None) -> Splits:
     train = _as_the_head_needs(config, source, "train")
     if train.ignore.all():
         found = "; ".join(note for note in source.notes if note.startswith("train: "))
-        raise UserError(f"{data.source}: no training picture has an object to learn\n{found}")
+        raise UserError(f"{data.source}: no training image has an object to learn\n{found}")
     if overfit is None:
         val = _as_the_head_needs(config, source, "val")
         if val.ignore.all():
@@ -62,7 +62,7 @@ def open_splits(config: Config, overfit: int | None = None) -> Splits:
         return Splits(train, val, tuple(source.notes), source.holds_out)
     with_objects = [index for index in range(len(train)) if not bool(train.target(index).ignore.all())]
     chosen = train.subset(with_objects[:overfit])
-    return Splits(chosen, chosen, (*source.notes, f"overfit: {len(chosen)} pictures with objects, as train and val"))
+    return Splits(chosen, chosen, (*source.notes, f"overfit: {len(chosen)} images with objects, as train and val"))
 
 
 def _as_the_head_needs(config: Config, source: DataSource, split: str) -> DetectionDataset:

@@ -124,7 +124,7 @@ def _open(
     with container:
         stream = container.streams.best("video")
         if container.format.name.endswith("_pipe") or container.format.name == "image2":
-            raise InputError(f"{name}: a single picture, not a video; give it the suffix of its format")
+            raise InputError(f"{name}: a single image, not a video; give it the suffix of its format")
         if not isinstance(stream, VideoStream) or stream.codec_context is None:
             raise InputError(f"{name}: holds no video that can be decoded; convert it, e.g. to H.264 in mp4")
         if PurePath(name).suffix.lower() in HEIF_SUFFIXES and len(container.streams.video) > 1:

@@ -141,7 +141,7 @@ def test_a_file_that_is_no_coco_is_a_user_error(tmp_path: Path, text: str | None
 
 def test_no_picture_on_disk_is_a_user_error(tmp_path: Path) -> None:
     path = write(tmp_path / "x.json", coco_json(["a.png"], [(1, 1, [1, 1, 5, 5])]))
-    with pytest.raises(UserError, match=r"none of the 1 pictures.*a\.png\nput"):
+    with pytest.raises(UserError, match=r"none of the 1 images.*a\.png\nput"):
         read_coco(path, tmp_path / "images")
 
 

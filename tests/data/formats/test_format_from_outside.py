@@ -52,7 +52,7 @@ def test_check_recognises_a_format_from_outside(data: Path, capsys: pytest.Captu
     outcome = call(main, capsys, "check", data)
     assert outcome.code == 1  # the last box leaves its image
     assert f"table of boxes in {data}; splits: train, val" in outcome.out
-    assert "val: 1 pictures, 2 boxes, 2 classes" in outcome.out
+    assert "val: 1 images, 2 boxes, 2 classes" in outcome.out
     assert "problems: 1" in outcome.out
 
 

@@ -93,7 +93,7 @@ def test_damaged_and_missing_xml_leave_a_background_picture(tmp_path: Path) -> N
 
 
 def test_an_unreadable_picture_is_left_out(tmp_path: Path) -> None:
-    picture = write(tmp_path / "a.jpg", "no picture")
+    picture = write(tmp_path / "a.jpg", "no image")
     dataset = read_voc([picture], [tmp_path / "a.xml"], ["dog"])
     assert len(dataset) == 0
     assert [(p.kind, p.file) for p in dataset.problems] == [(ProblemKind.UNREADABLE_PICTURE, str(picture))]

@@ -74,7 +74,7 @@ def _beside_images(folder: Path) -> Layout | None:
     for place in places:
         split = "train" if place == folder else split_name(place.name)
         splits[split] = (Part(place, place / _ROBOFLOW),)
-    return Layout("coco", folder, f"COCO annotations beside the pictures in {folder}", splits) if splits else None
+    return Layout("coco", folder, f"COCO annotations beside the images in {folder}", splits) if splits else None
 
 
 def _instances(folder: Path) -> Layout | None:
@@ -200,14 +200,14 @@ def _find_pictures(coco: CocoFile, folder: Path, problems: list[Problem]) -> tup
             continue
         found = index.find(name)
         if found is None:
-            reason = f"listed in {coco.path.name} but not on disk: left out"
+            reason = f"listed in {coco.path.name} but not on disk: skipped"
             problems.append(Problem(ProblemKind.MISSING_PICTURE, str(folder / name), reason))
         elif _add_picture(pictures, found, image, number in coco.image_places, problems):
             ids.append(image["id"])
     if coco.images and not pictures.paths:
         raise UserError(
-            f"{folder}: has none of the {len(coco.images)} pictures that {coco.path.name} lists, such as "
-            f"{coco.images[0].get('file_name')}\nput the pictures there, or name their folder in the data YAML"
+            f"{folder}: has none of the {len(coco.images)} images that {coco.path.name} lists, such as "
+            f"{coco.images[0].get('file_name')}\nput the images there, or name their folder in the data YAML"
         )
     return pictures, ids
 
@@ -220,7 +220,7 @@ def _add_picture(
         if not height or not width:
             height, width = image_size(path, name=path.name)
     except (ParseError, InputError) as error:
-        problems.append(Problem(ProblemKind.UNREADABLE_PICTURE, str(path), f"{error}: left out"))
+        problems.append(Problem(ProblemKind.UNREADABLE_PICTURE, str(path), f"{error}: skipped"))
         return False
     pictures.paths.append(path)
     pictures.sizes.append((height, width))

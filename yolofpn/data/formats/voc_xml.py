@@ -175,7 +175,7 @@ def _parse(path: Path, problems: list[Problem]) -> ElementTree.Element | None:
     except FileNotFoundError:
         return None
     except (ParseError, OSError) as error:
-        reason = f"not readable as XML ({error}): its picture counts as background"
+        reason = f"not readable as XML ({error}): its image counts as background"
         problems.append(Problem(ProblemKind.MALFORMED, str(path), reason))
         return None
 
@@ -200,7 +200,7 @@ def _size(
     try:
         return image_size(picture, name=picture.name)
     except InputError as error:
-        problems.append(Problem(ProblemKind.UNREADABLE_PICTURE, str(picture), f"{error}: left out"))
+        problems.append(Problem(ProblemKind.UNREADABLE_PICTURE, str(picture), f"{error}: skipped"))
         return None
 
 

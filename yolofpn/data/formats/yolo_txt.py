@@ -148,7 +148,7 @@ def read_yolo(
         try:
             height, width = image_size(picture, name=picture.name)
         except InputError as error:
-            problems.append(Problem(ProblemKind.UNREADABLE_PICTURE, str(picture), f"{error}: left out"))
+            problems.append(Problem(ProblemKind.UNREADABLE_PICTURE, str(picture), f"{error}: skipped"))
             continue
         for number, line in numbered_lines(text or ""):
             try:
@@ -224,7 +224,7 @@ def parse_line(
             known += f" (at most {MAX_CLASSES:,} classes are possible)"
         raise _LineError(ProblemKind.UNKNOWN_CLASS, f"class {written:g} is not one of {known}")
     if not all(math.isfinite(value) for value in values):
-        raise _LineError(ProblemKind.MALFORMED, f"{line[:60]!r} holds a value that is no finite number")
+        raise _LineError(ProblemKind.MALFORMED, f"{line[:60]!r} holds a value that is not a finite number")
     if any(abs(value) > _PLAUSIBLE for value in values[:4]):
         raise _LineError(ProblemKind.OUTSIDE, f"{line[:60]!r} is not in 0..1; pixels must be divided by the size")
     return int(label), _values_box(values, columns)
@@ -269,6 +269,6 @@ def _read(path: Path, problems: list[Problem]) -> str | None:
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError, ParseError) as error:
-        reason = f"not readable as text ({error}): its picture counts as background"
+        reason = f"not readable as text ({error}): its image counts as background"
         problems.append(Problem(ProblemKind.MALFORMED, str(path), reason))
         return None

@@ -226,7 +226,7 @@ class LiveCapture:
         """One that arrived but cannot be converted is passed over; that is reported once."""
         with self._changed:
             if not self._bad_frames:
-                self._news.append(f"{message}: passed over")
+                self._news.append(f"{message}: skipped")
             self._bad_frames += 1
 
     def _stale_frame(self) -> Frame | None:
