@@ -39,14 +39,14 @@ def test_without_the_extra_one_line_says_what_to_install(
     [
         (["--weights", "nowhere.weights"], "nowhere.weights"),
         (["--source", "nowhere.mp4"], "nowhere.mp4: no such file"),
-        (["--port", "70000"], "no port from 0 to 65535"),
+        (["--port", "70000"], "not a port from 0 to 65535"),
         (["--host", "no.such.host.invalid"], "cannot listen on no.such.host.invalid"),
         (["--password-file", "nowhere"], "nowhere: cannot be read"),
         (["--tls-key", "key.pem"], "--tls-cert"),
         (["--tls-cert", "nowhere.pem"], "nowhere.pem: no certificate"),
         (["--tls-cert", __file__], "no certificate"),
-        (["--trusted-proxy", "proxy.example"], "no address or network"),
-        (["--trusted-proxy", "10.0.0.1/8"], "no address or network"),
+        (["--trusted-proxy", "proxy.example"], "not an address or network"),
+        (["--trusted-proxy", "10.0.0.1/8"], "not an address or network"),
         (["--prot", "80"], "did you mean --port"),
     ],
 )

@@ -71,7 +71,7 @@ def test_weights_that_ask_for_a_huge_input(
     path = folder / "w.safetensors"
     assert call(convert.main, capsys, folder / "tiny.weights", path).code == 0
     tensors, metadata = read_safetensors(path)
-    changed = metadata["yolofpn"].replace('"size":[64,64]', f'"size":[{size}]')
+    changed = metadata["yolofpn"].replace('"size": [64, 64]', f'"size": [{size}]')
     assert changed != metadata["yolofpn"]
     write_safetensors(path, tensors, {"yolofpn": changed})
     words = [path] if command is summary.main else [folder / "images" / "a.png", "--weights", path]

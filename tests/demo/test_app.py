@@ -22,6 +22,7 @@ from tests.tiny_detector import BLACK, GREEN, RED, quarters
 from tests.videos import write_video
 from yolofpn.demo.limits import Limits, UploadLimits, WorkLimits
 from yolofpn.demo.uploads import Upload
+from yolofpn.fields import Depth
 from yolofpn.structures import Frame
 
 # 128 x 192 stretched to 64 x 64 makes four cells, each a quarter of the picture.
@@ -213,11 +214,11 @@ def test_who_goes_away_while_waiting_is_not_answered(tiny: Path, monkeypatch: py
     began, gate = threading.Event(), threading.Event()
     seen: list[str] = []
 
-    def slow(self: Upload) -> Frame:
+    def slow(self: Upload, depth: Depth) -> Frame:
         seen.append(self.name)
         began.set()
         gate.wait(60)
-        return frame(self)
+        return frame(self, depth)
 
     frame = Upload.frame
     monkeypatch.setattr(Upload, "frame", slow)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import struct
@@ -26,6 +27,7 @@ from yolofpn.cli import detect as door
 from yolofpn.errors import InputError, UserError
 from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.report import Report
+from yolofpn.regular_files import open_regular_file
 from yolofpn.sinks import image_files
 from yolofpn.sinks.build import Sinks
 from yolofpn.structures import Detections, Image
@@ -133,14 +135,13 @@ def test_unreadable_files_are_named(
     Path("secret.jpg").write_bytes(b"x")
     Path("secret.jpg").chmod(0)
     if os.access("secret.jpg", os.R_OK):  # root may read everything
-        original = Path.open
 
-        def refuse(path: Path, *arguments: Any, **options: Any) -> Any:
+        def refuse(path: Path) -> Any:
             if path.name == "secret.jpg":
                 raise PermissionError(13, "Permission denied")
-            return original(path, *arguments, **options)
+            return open_regular_file(path)
 
-        monkeypatch.setattr(Path, "open", refuse)
+        monkeypatch.setattr("yolofpn.data.images.open_regular_file", refuse)
     outcome = detect(capsys, "secret.jpg", "good.png", "--weights", weights)
     assert outcome.code == 1
     assert outcome.err == "failed: secret.jpg: permission denied; make the file readable, e.g. with chmod a+r\n"
@@ -247,7 +248,9 @@ def test_interrupted_runs_keep_what_was_done(
     assert outcome.out.endswith("results: out\n")
     done = len(records("out"))
     assert 3 <= done < 50
-    assert f"{done} frames: found {done} red" in outcome.out
+    counted = re.search(r"^(\d+) frames: found (\d+) red", outcome.out, re.MULTILINE)
+    assert counted is not None and counted[1] == counted[2]
+    assert int(counted[1]) in (done - 1, done)  # the signal may fall between a result and its count
     assert len(json.loads(Path("out/detections.coco.json").read_text())) == done
     with av.open("out/clip.mp4") as container:
         assert len(list(container.decode(video=0))) == done

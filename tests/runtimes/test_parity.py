@@ -27,6 +27,8 @@ class Planted:
 class Reader:
     """A 'detector' that takes such rows as they are."""
 
+    needs_proposals = False
+
     def postprocess(
         self, dense: dict[str, Tensor], image_sizes: list[tuple[int, int]], limits: Limits | None = None
     ) -> list[Detections]:
