@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from tests.tiny_detector import GREEN, NAMES, RED, quarters
 from yolofpn import Detections, Predictor, load_detector
 from yolofpn.config import InputConfig, Metadata, ModelConfig, PostprocessConfig
 from yolofpn.errors import InputError, UserError
+from yolofpn.inference.load import PredictorSettings
 from yolofpn.runtimes.backend import Wait
 from yolofpn.weights import build_detector, load_weights, save_weights
 
@@ -108,7 +110,7 @@ def test_impossible_settings_are_refused(detector: Predictor, weights: Path) -> 
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         next(detector.stream("x.png", batch_size=0))
     with pytest.raises(ValueError, match="letterbox"):
-        load_detector(weights, resize="crop")
+        load_detector(weights, resize="crop")  # type: ignore[arg-type]
 
 
 def test_one_in_one_out_and_a_list_in_a_list_out(detector: Predictor) -> None:
@@ -366,3 +368,8 @@ def test_real_weights_see_a_dog_a_bicycle_and_a_car(data_dir: Path) -> None:
         "car": [449.8, 78.2, 684.6, 162.5],
     }.items():
         assert best[name] == pytest.approx(box, abs=0.2)
+
+
+def test_load_detector_passes_on_every_setting_of_the_predictor() -> None:
+    settings = [name for name, each in signature(Predictor).parameters.items() if each.kind is each.KEYWORD_ONLY]
+    assert list(PredictorSettings.__annotations__) == settings

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
-from yolofpn.config import Metadata
+from yolofpn.config import Depth, Metadata, ResizeMode
 from yolofpn.darknet.network import DarknetNetwork
 from yolofpn.data.names import read_names
 from yolofpn.errors import UserError
+from yolofpn.inference.choose import Workload
 from yolofpn.models.build import NativeDetector
 from yolofpn.runtimes.exported import SUFFIXES, ExportedDetector, read_exported
 from yolofpn.weights import load_weights, rename_classes
@@ -21,6 +24,25 @@ class LoadedDetector:
     detector: NativeDetector | DarknetNetwork | ExportedDetector
     metadata: Metadata
     notes: list[str]
+
+
+class PredictorSettings(TypedDict, total=False):
+    """The settings of ``Predictor`` that ``load_detector`` passes on; see there."""
+
+    img_size: int | tuple[int, int] | None
+    pyramid: Sequence[int | tuple[int, int]] | None
+    resize: ResizeMode | None
+    depth: Depth | None
+    score_thresh: float | None
+    nms_thresh: float | None
+    detections_per_img: int | None
+    classes: Sequence[str | int] | None
+    device: str
+    backend: str
+    precision: str
+    workload: Workload
+    compile: bool
+    pad_batches: bool
 
 
 def load_for_inference(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, get_args, overload
+from typing import Any, Unpack, get_args, overload
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from yolofpn.hardware import choose_device
 from yolofpn.inference.batches import group_by_size, in_batches, to_batch
 from yolofpn.inference.choose import Workload, choose_backend
 from yolofpn.inference.image_pyramid import merge_detections
-from yolofpn.inference.load import load_for_inference
+from yolofpn.inference.load import PredictorSettings, load_for_inference
 from yolofpn.inference.pictures import Picture, as_bgr, image_again
 from yolofpn.inference.selection import choose_limits
 from yolofpn.models.postprocess import divides_inputs, nms_exponent, postprocess_placed
@@ -311,7 +311,7 @@ def load_detector(
     *,
     darknet_cfg: str | Path | None = None,
     names: str | Path | None = None,
-    **settings: Any,  # noqa: ANN401
+    **settings: Unpack[PredictorSettings],
 ) -> Predictor:
     """A detector ready for use.
 
