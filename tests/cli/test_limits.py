@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from safetensors import safe_open
+from torch import Tensor
 
 from tests.doors import call
 from tests.fuzzing import limited, prepare
@@ -63,14 +64,19 @@ def test_a_label_with_a_huge_class_is_dropped_with_its_line(folder: Path, capsys
     assert "2 boxes" in found.out
 
 
+def converted(folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[Path, dict[str, Tensor], dict[str, str]]:
+    """``tiny.weights`` as safetensors: the file, its tensors and its metadata."""
+    path = folder / "w.safetensors"
+    assert call(convert.main, capsys, folder / "tiny.weights", path).code == 0
+    return path, *read_safetensors(path)
+
+
 @pytest.mark.parametrize("size", ["20000,20000", "1000000000,64", "1e999,64"])
 @pytest.mark.parametrize("command", [summary.main, detect.main])
 def test_weights_that_ask_for_a_huge_input(
     folder: Path, command: object, size: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = folder / "w.safetensors"
-    assert call(convert.main, capsys, folder / "tiny.weights", path).code == 0
-    tensors, metadata = read_safetensors(path)
+    path, tensors, metadata = converted(folder, capsys)
     changed = metadata["yolofpn"].replace('"size": [64, 64]', f'"size": [{size}]')
     assert changed != metadata["yolofpn"]
     write_safetensors(path, tensors, {"yolofpn": changed})
@@ -97,9 +103,7 @@ def test_a_card_moves_no_cursor(folder: Path, capsys: pytest.CaptureFixture[str]
 def test_metadata_that_could_not_be_saved_again_is_refused(
     folder: Path, key: str, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = folder / "w.safetensors"
-    assert call(convert.main, capsys, folder / "tiny.weights", path).code == 0
-    tensors, metadata = read_safetensors(path)
+    path, tensors, metadata = converted(folder, capsys)
     tree = json.loads(metadata["yolofpn"])
     if key == "names.0":
         tree["names"][0] = "TEXT"
