@@ -15,10 +15,10 @@ from yolofpn.data.samples import to_tensor
 from yolofpn.evaluation.evaluate import EVALUATION_LIMITS, relabelled
 from yolofpn.evaluation.metrics import DetectionMetrics
 from yolofpn.ops.resize import Placement, resize_image
-from yolofpn.runtimes import convert
 from yolofpn.runtimes.backend import Backend
-from yolofpn.runtimes.onnx_graph import ONNXGraph
-from yolofpn.runtimes.openvino_graph import OpenVINOGraph
+from yolofpn.runtimes.convert import map_names
+from yolofpn.runtimes.onnx import ONNX, ONNXGraph
+from yolofpn.runtimes.openvino import OpenVINO, OpenVINOGraph
 from yolofpn.runtimes.parity import TOLERANCES, compare_backends
 from yolofpn.runtimes.torch_backend import TorchBackend
 from yolofpn.structures import Detections, Target
@@ -80,9 +80,9 @@ def full_ap(scene: Scene, reference: TorchBackend) -> float:
 def backends(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Backend]:
     folder, detector, size = tmp_path_factory.mktemp("graphs"), scene.loaded.detector, scene.loaded.metadata.input.size
     xml, onnx = folder / "xl.xml", folder / "xl.onnx"
-    convert.save_openvino(convert.to_openvino(detector, size), xml)
-    convert.save_onnx(convert.to_onnx(detector, size), onnx)
-    names = convert.map_names(detector)
+    OpenVINO.save(OpenVINO.convert(detector, size), xml)
+    ONNX.save(ONNX.convert(detector, size), onnx)
+    names = map_names(detector)
     return {
         "torch bf16": TorchBackend(detector, CPU, torch.bfloat16),
         "torch fp16": TorchBackend(detector, CPU, torch.float16),
@@ -109,7 +109,7 @@ def test_a_backend_finds_what_pytorch_finds(
 
 def test_eight_bits_cost_little_precision(scene: Scene, full_ap: float, tmp_path: Path) -> None:
     detector, size, xml = scene.loaded.detector, scene.loaded.metadata.input.size, tmp_path / "int8.xml"
-    convert.save_openvino(convert.quantize_openvino(convert.to_openvino(detector, size), scene.inputs[:32]), xml)
-    backend = OpenVINOGraph(lambda _: xml, convert.map_names(detector), size, "int8")
+    OpenVINO.save(OpenVINO.convert(detector, size, calibration=scene.inputs[:32]), xml)
+    backend = OpenVINOGraph(lambda _: xml, map_names(detector), size, "int8")
     assert "FakeQuantize" in xml.read_text()
     assert scene.average_precision(backend) == pytest.approx(full_ap, abs=AP_LOSS["int8"])

@@ -25,7 +25,7 @@ from yolofpn.errors import UserError
 from yolofpn.models.build import NativeDetector, build_limits, build_model
 from yolofpn.reading import ParseError
 from yolofpn.regular_files import open_regular_file, special_kind
-from yolofpn.runtimes.exported import SUFFIXES
+from yolofpn.runtimes import runtime_of
 from yolofpn.shipped import default_weights
 from yolofpn.tensor_files import CodeError, read_archive, read_safetensors, write_safetensors
 
@@ -63,7 +63,7 @@ def load_weights(
         UserError: nothing is there, it is damaged, it is no weights file, or its parts do not fit each other.
     """
     path, notes = _resolve(spec)
-    if path.suffix in SUFFIXES:
+    if runtime_of(path):
         raise UserError(
             f"{path}: is a graph, which can only detect and be evaluated: give the weights it was made from"
         )

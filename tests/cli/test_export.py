@@ -8,6 +8,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -20,10 +21,10 @@ from yolofpn.cli.export import main
 from yolofpn.errors import UserError
 from yolofpn.inference import export
 from yolofpn.inference.load import load_for_inference
-from yolofpn.runtimes import convert
-from yolofpn.runtimes.exported import METADATA_KEY
-from yolofpn.runtimes.libraries import import_extra
+from yolofpn.runtimes.onnx import ONNX
+from yolofpn.runtimes.openvino import OpenVINO
 from yolofpn.runtimes.parity import Parity
+from yolofpn.runtimes.runtime import METADATA_KEY
 from yolofpn.structures import Image
 from yolofpn.weights import load_weights, save_weights
 
@@ -94,8 +95,6 @@ def test_damaged_and_foreign_graphs_are_refused(graphs: dict[str, Path], tmp_pat
     lonely.write_bytes(graphs["openvino"].read_bytes())
     with pytest.raises(UserError, match="numbers"):
         load_for_inference(lonely)
-    import onnx
-
     model = onnx.load(graphs["onnx"])
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "foreign.onnx")
@@ -114,7 +113,7 @@ def test_one_flipped_bit_of_a_weight_is_noticed(
     content = bytearray(numbers.read_bytes())
     middle = len(content) // 2
     if kind == "onnx":
-        kernels = (entry.raw_data for entry in import_extra("onnx").load(path).graph.initializer)
+        kernels = (entry.raw_data for entry in onnx.load(path).graph.initializer)
         kernel = max(kernels, key=len)
         middle = content.find(kernel) + len(kernel) // 2
     content[middle] ^= 1
@@ -129,7 +128,6 @@ def test_one_flipped_bit_of_a_weight_is_noticed(
 
 
 def test_graphs_of_older_versions_still_open(graphs: dict[str, Path], tmp_path: Path) -> None:
-    onnx = import_extra("onnx")
     model = onnx.load(graphs["onnx"])
     info = json.loads({entry.key: entry.value for entry in model.metadata_props}[METADATA_KEY])
     assert len(info.pop("sha256")) == 64
@@ -143,9 +141,7 @@ def test_graphs_of_older_versions_still_open(graphs: dict[str, Path], tmp_path: 
 def test_a_graph_that_finds_something_else_is_not_left_behind(
     weights: Path, graphs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    import onnx
-
-    monkeypatch.setattr(convert, "to_onnx", lambda *_: onnx.load(graphs["onnx"]))
+    monkeypatch.setattr(ONNX, "convert", lambda *_: onnx.load(graphs["onnx"]))
     monkeypatch.setattr(export, "compare_backends", lambda *_: Parity(100, 0.93, 4.0, 0.09, 0.1))
     output = tmp_path / "out" / "x.onnx"
     outcome = call(main, capsys, "--weights", weights, "--format", "onnx", "--batch", "2", output)
@@ -212,15 +208,13 @@ def test_bad_requests_are_refused(weights: Path, words: list[str], message: str,
 def changed_info(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     """Change what a graph file says of itself."""
     if path.suffix == ".onnx":
-        import onnx
-
         model = onnx.load(path)
         info = json.loads(model.metadata_props[0].value)
         change(info)
         onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(info)})
         onnx.save(model, path)
         return
-    openvino = import_extra("openvino")
+    openvino = OpenVINO.library()
 
     model = openvino.Core().read_model(path)
     info = json.loads(str(model.get_rt_info(METADATA_KEY).value))
@@ -233,13 +227,11 @@ def changed_info(path: Path, change: Callable[[dict[str, Any]], object]) -> None
 
 def without_last_output(path: Path) -> None:
     if path.suffix == ".onnx":
-        import onnx
-
         model = onnx.load(path)
         del model.graph.output[-1]
         onnx.save(model, path)
         return
-    openvino = import_extra("openvino")
+    openvino = OpenVINO.library()
 
     model = openvino.Core().read_model(path)
     info = str(model.get_rt_info(METADATA_KEY).value)
@@ -290,8 +282,8 @@ def test_a_full_disk_leaves_nothing_half(
     weights: Path, graphs: dict[str, Path], tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     output = tmp_path / "out" / ("x.onnx" if kind == "onnx" else "x.xml")
-    monkeypatch.setattr(convert, "to_onnx", lambda *_: import_extra("onnx").load(graphs["onnx"]))
-    monkeypatch.setattr(convert, "to_openvino", lambda *_: import_extra("openvino").Core().read_model(graphs[kind]))
+    monkeypatch.setattr(ONNX, "convert", lambda *_: onnx.load(graphs["onnx"]))
+    monkeypatch.setattr(OpenVINO, "convert", lambda *_: OpenVINO.library().Core().read_model(graphs[kind]))
     batch = ["--batch", "2"] if kind == "onnx" else []
     with room_for(100_000):
         outcome = call(main, capsys, "--weights", weights, "--format", kind, *batch, output)

@@ -14,7 +14,7 @@ from yolofpn.cli.export import main
 from yolofpn.errors import UserError
 from yolofpn.evaluation.calibration import open_calibration
 from yolofpn.inference.export import ExportOptions, open_export
-from yolofpn.runtimes import convert
+from yolofpn.runtimes import openvino
 from yolofpn.runtimes.exported import ExportedDetector
 from yolofpn.structures import Detector
 
@@ -37,7 +37,7 @@ def without_nncf(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         counts.append(len(pictures))
         return model
 
-    monkeypatch.setattr(convert, "quantize_openvino", keep)
+    monkeypatch.setattr(openvino, "quantize", keep)
     return counts
 
 

@@ -14,9 +14,10 @@ from tests.runtimes.test_second_stage import DARKNET, MLP, make
 from yolofpn.errors import UserError
 from yolofpn.inference import choose
 from yolofpn.inference.choose import Choice, choose_backend, tuned_key, used_libraries
-from yolofpn.runtimes import build, cache, convert, takeover
+from yolofpn.runtimes import build, cache, takeover
 from yolofpn.runtimes.backend import Backend
 from yolofpn.runtimes.build import BackendBuilder, Verdict
+from yolofpn.runtimes.openvino import OpenVINO
 from yolofpn.runtimes.parity import Parity
 from yolofpn.runtimes.takeover import Takeover
 from yolofpn.runtimes.tuned import Tuned, write_tuned
@@ -61,7 +62,7 @@ def assert_same_maps(backend: Backend) -> None:
 def test_pytorch_runs_until_a_graph_is_made_in_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """And the next run that is long begins with it."""
     monkeypatch.setattr(takeover, "PATIENCE", 0.0)
-    monkeypatch.setattr(convert, "to_openvino", None)  # nothing is converted in this process
+    monkeypatch.setattr(OpenVINO, "convert", None)  # nothing is converted in this process
     first = choice_of(workload="many").backend
     assert isinstance(first, Takeover)
     assert (first.name, first.precision, first.slots) == ("torch", "fp32", 1)

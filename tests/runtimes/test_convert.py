@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from tests.runtimes.small import pictures, small_detector
-from yolofpn.runtimes import convert
+from yolofpn.runtimes import convert, runtime_named
 from yolofpn.runtimes.backend import Backend
-from yolofpn.runtimes.onnx_graph import ONNXGraph
-from yolofpn.runtimes.openvino_graph import OpenVINOGraph
+from yolofpn.runtimes.onnx import ONNX
+from yolofpn.runtimes.openvino import OpenVINO, OpenVINOGraph
 from yolofpn.structures import Detector
 from yolofpn.weights import load_weights
 
@@ -29,15 +29,13 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The small detector as a graph of each kind."""
     folder = tmp_path_factory.mktemp("graphs")
     detector, _ = small_detector()
-    convert.save_openvino(convert.to_openvino(detector, SIZE), folder / "small.xml")
-    convert.save_onnx(convert.to_onnx(detector, SIZE), folder / "small.onnx")
+    OpenVINO.save(OpenVINO.convert(detector, SIZE), folder / "small.xml")
+    ONNX.save(ONNX.convert(detector, SIZE), folder / "small.onnx")
     return {"openvino": folder / "small.xml", "onnx": folder / "small.onnx"}
 
 
 def run(kind: str, path: Path, names: list[str], size: tuple[int, int], **settings: Any) -> Backend:
-    if kind == "onnx":
-        return ONNXGraph(lambda _: path, names, size)
-    return OpenVINOGraph(lambda _: path, names, size, settings.pop("precision", "fp32"), **settings)
+    return runtime_named(kind).open(lambda _: path, names, size, settings.pop("precision", "fp32"), **settings)
 
 
 def assert_close(detector: Detector, backend: Backend, images: torch.Tensor, tolerance: float = 1e-5) -> None:
@@ -107,11 +105,9 @@ def test_batches_in_flight_do_not_mix(graphs: dict[str, Path]) -> None:
 def test_networks_of_a_darknet_cfg_convert(data_dir: Path, tmp_path: Path, kind: str, name: str) -> None:
     detector = load_weights(next((data_dir / "darknet").glob(f"{name}*.weights"))).detector
     size = (2 * detector.size_divisor, 3 * detector.size_divisor)
-    path = tmp_path / ("net.onnx" if kind == "onnx" else "net.xml")
-    if kind == "onnx":
-        convert.save_onnx(convert.to_onnx(detector, size), path)
-    else:
-        convert.save_openvino(convert.to_openvino(detector, size), path)
+    runtime = runtime_named(kind)
+    path = tmp_path / f"net{runtime.suffix}"
+    runtime.save(runtime.convert(detector, size), path)
     assert_close(detector, run(kind, path, convert.map_names(detector), size), pictures(2, *size))
 
 

@@ -25,7 +25,7 @@ if "faulthandler" in sys.argv:
 before = stack()
 
 import torch
-from yolofpn.runtimes.openvino_graph import OpenVINOGraph
+from yolofpn.runtimes.openvino import OpenVINOGraph
 import openvino
 
 class Identity(torch.nn.Module):

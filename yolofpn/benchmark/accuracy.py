@@ -18,9 +18,10 @@ from yolofpn.errors import UserError
 from yolofpn.evaluation.evaluate import EVALUATION_LIMITS
 from yolofpn.evaluation.run_detector import RunSettings, run_detector
 from yolofpn.inference.predictor import Predictor
+from yolofpn.runtimes import RUNTIMES
 
 DPI = 130
-MARKERS = {"torch": "o", "openvino": "s", "onnx": "^", "torch compiled": "v"}
+MARKERS = dict(zip(("torch", "torch compiled", *(runtime.key for runtime in RUNTIMES)), "ovs^Dph*", strict=False))
 LINES = {"bf16": "--", "fp16": "-.", "int8": ":"}
 
 

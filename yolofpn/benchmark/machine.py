@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from yolofpn.hardware import available_cpus, cpu_flags
+from yolofpn.runtimes import RUNTIMES
 
 # Instruction sets that decide how fast networks run.
 NOTABLE_FLAGS = (
@@ -29,7 +30,8 @@ NOTABLE_FLAGS = (
     "i8mm",
     "sve",
 )
-PACKAGES = ("torch", "numpy", "opencv-python", "av", "openvino", "onnxruntime", "albumentations", "yolofpn")
+_LIBRARIES = (runtime.module for runtime in RUNTIMES)
+PACKAGES = ("torch", "numpy", "opencv-python", "av", *_LIBRARIES, "albumentations", "yolofpn")
 MATRIX_SIDE = 8192  # of the product on GPUs
 CHANNELS, PIXELS_SIDE = 1024, 64  # of that on CPUs
 

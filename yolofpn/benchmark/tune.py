@@ -12,20 +12,21 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from yolofpn import runtimes
 from yolofpn.benchmark.timing import interleave
 from yolofpn.benchmark.tune_images import TuneImages, open_images
 from yolofpn.errors import NaNOutputError, UserError
 from yolofpn.evaluation.evaluate import EVALUATION_LIMITS, relabelled
 from yolofpn.evaluation.metrics import DetectionMetrics
 from yolofpn.hardware import is_fast_at_bf16
-from yolofpn.inference.choose import MODULES, tuned_key, used_libraries
+from yolofpn.inference.choose import tuned_key, used_libraries
 from yolofpn.inference.load import load_for_inference
 from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.threads import sharing_processors
 from yolofpn.runtimes.backend import Backend
 from yolofpn.runtimes.build import BackendBuilder
 from yolofpn.runtimes.exported import ExportedDetector
-from yolofpn.runtimes.libraries import import_extra, is_installed
+from yolofpn.runtimes.libraries import is_installed
 from yolofpn.runtimes.parity import TOLERANCES, match_detections
 from yolofpn.runtimes.second_stage import has_second_stage, prepare_postprocess
 from yolofpn.runtimes.timing import seconds_per_pass
@@ -128,7 +129,7 @@ def keep(builder: BackendBuilder, chosen: Row) -> None:
     """Let every run on this machine that asks for nothing else take ``chosen``."""
     graphs = tuple(builder.graph_keys(chosen.backend, chosen.precision))
     choice = Tuned(
-        backend=chosen.backend,  # type: ignore[arg-type]
+        backend=chosen.backend,
         precision=chosen.precision,  # type: ignore[arg-type]
         libraries=used_libraries(),
         graphs=graphs,
@@ -160,13 +161,9 @@ def candidates(builder: BackendBuilder, *, sizes_vary: bool, can_calibrate: bool
         found.append(("torch", "fp16"))
     if builder.device.type != "cpu" or sizes_vary:
         return found
-    if is_installed(MODULES["onnx"]):
-        found.append(("onnx", "fp32"))
-    if is_installed(MODULES["openvino"]):
-        able = import_extra("openvino").Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        found += [("openvino", name) for name in ("fp32", "bf16", "fp16") if name.upper() in able]
-        if can_calibrate and is_installed("nncf"):
-            found.append(("openvino", "int8"))
+    for runtime in runtimes.RUNTIMES:
+        if is_installed(runtime.module):
+            found += [(runtime.key, name) for name in runtime.fast_precisions(can_calibrate=can_calibrate)]
     return found
 
 
@@ -199,7 +196,7 @@ def measure(base: Predictor, builder: BackendBuilder, images: TuneImages, rounds
 
 def _build(builder: BackendBuilder, name: str, precision: str, images: TuneImages, base: Predictor) -> Backend:
     if precision == "int8":
-        builder.make_int8(images.calibration)
+        builder.make_int8(name, images.calibration)
     elif name != "torch":
         builder.make_graphs(name)
     return base.backend if (name, precision) == REFERENCE else builder.build(name, precision)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from yolofpn import runtimes
 from yolofpn.cli.arguments import Parser, count, image_size, positive_int, run_door
 
-BACKENDS = ("auto", "torch", "openvino", "onnx")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 LISTS = ("weights", "source", "backend", "precision", "img_size", "batch_size", "workload", "overrides")
 
@@ -47,7 +47,8 @@ def build_parser() -> Parser:
     add("--source", **lists, metavar="SRC", help="images and videos; default: the sample images")
     add("--empty", action="store_true", help="measure on plain gray images instead of --source")
     add("--data", help="data set to measure AP on, or to train on: a data YAML or a folder")
-    add("--backend", **lists, choices=BACKENDS, help="inference backends")
+    backends = ("auto", "torch", *(runtime.key for runtime in runtimes.RUNTIMES))
+    add("--backend", **lists, choices=backends, help="inference backends")
     add("--precision", **lists, choices=PRECISIONS, help="precisions")
     add(
         "--img-size",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from yolofpn import sinks
+from yolofpn import runtimes, sinks
 from yolofpn.cli.arguments import Parser, comma_list, image_size, image_sizes, positive_int, run_door, unit_float
 
 DEPTHS = ("auto", "12", "16", "minmax")
@@ -99,10 +99,10 @@ def add_model_flags(parser: Parser) -> None:
     add("--device", default="auto", help="auto, cpu, cuda:N or mps")
     add(
         "--backend",
-        choices=("auto", "torch", "openvino", "onnx"),
+        choices=("auto", "torch", *(runtime.key for runtime in runtimes.RUNTIMES)),
         default="auto",
-        help="auto: the choice of `yolofpn tune`, else the first that is installed of openvino, onnx and torch; "
-        "PyTorch runs until the graph is ready",
+        help="auto: the choice of `yolofpn tune`, else the first that is installed of "
+        f"{', '.join(runtime.key for runtime in runtimes.RUNTIMES)} and torch; PyTorch runs until the graph is ready",
     )
     add(
         "--precision",

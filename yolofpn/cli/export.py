@@ -1,4 +1,4 @@
-"""``export.py``: weights -> ONNX, OpenVINO or Darknet files."""
+"""``export.py``: weights -> the graph of a runtime, or Darknet files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from yolofpn import runtimes
 from yolofpn.cli.arguments import DONE, Parser, image_size, positive_int, run_door
 from yolofpn.errors import UserError
 
@@ -18,11 +19,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(
         prog="export.py",
         aliases={"--cfg": "--darknet-cfg"},
-        description="Export a detector to ONNX, OpenVINO or Darknet.",
+        description="Export a detector to a graph for one of the runtimes, or to Darknet.",
     )
     add = parser.add_argument
-    add("output", type=Path, metavar="OUT", help="the .onnx, .xml (OpenVINO) or .weights file")
-    add("--format", choices=("onnx", "openvino", "darknet"), required=True, help="darknet: also writes .cfg and .names")
+    files = ", ".join(f"{runtime.suffix} ({runtime.key})" for runtime in runtimes.RUNTIMES)
+    formats = (*(runtime.key for runtime in runtimes.RUNTIMES), "darknet")
+    add("output", type=Path, metavar="OUT", help=f"the file: {files} or .weights (darknet)")
+    add("--format", choices=formats, required=True, help="darknet: also writes .cfg and .names")
     add(
         "--weights",
         default="auto",

@@ -16,6 +16,7 @@ from typing import Literal, TypeAlias
 
 import torch
 
+from yolofpn import runtimes
 from yolofpn.config import Metadata
 from yolofpn.errors import UserError
 from yolofpn.inference.make_graph import environment, write_job
@@ -23,7 +24,8 @@ from yolofpn.runtimes import cache
 from yolofpn.runtimes.backend import Backend
 from yolofpn.runtimes.build import BackendBuilder
 from yolofpn.runtimes.exported import ExportedDetector
-from yolofpn.runtimes.libraries import import_extra, is_installed, versions
+from yolofpn.runtimes.libraries import is_installed, versions
+from yolofpn.runtimes.runtime import Runtime
 from yolofpn.runtimes.second_stage import has_second_stage
 from yolofpn.runtimes.takeover import Preparation, Takeover
 from yolofpn.runtimes.tuned import Tuned, read_tuned, tuned_folder
@@ -31,9 +33,7 @@ from yolofpn.structures import Detector
 
 # few: the next image may be the last; live: each result is awaited; many: it is the sum that counts.
 Workload: TypeAlias = Literal["few", "live", "many"]
-BACKENDS = ("auto", "torch", "openvino", "onnx")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
-MODULES = {"openvino": "openvino", "onnx": "onnxruntime"}  # in the order of preference
 TUNE_AGAIN = "; what tune chose is from other versions or gone: python -m yolofpn tune again"
 
 
@@ -64,8 +64,8 @@ def choose_backend(
         metadata: of its weights.
         sizes: every (height, width) that the network will see.
         device: where the network runs; other devices than the CPU have PyTorch only.
-        backend: one of ``BACKENDS``; 'auto': what ``tune`` chose, else the first of OpenVINO, ONNX Runtime and PyTorch
-            that is installed.
+        backend: 'torch' or the key of one of ``RUNTIMES``; 'auto': what ``tune`` chose, else the first of these that
+            is installed, else PyTorch.
         precision: one of ``PRECISIONS``; 'auto': what ``tune`` chose, else fp32.
         workload: what is coming.
         sizes_vary: images come in sizes of their own, for each of which a graph would have to be made.
@@ -75,8 +75,9 @@ def choose_backend(
         UserError: it is not installed, cannot do that precision, or cannot run this detector.
         ValueError: there is no such backend or precision.
     """
-    if backend not in BACKENDS:
-        raise ValueError(f"backend {backend!r} is none of {', '.join(BACKENDS)}")
+    known = {runtime.key: runtime for runtime in runtimes.RUNTIMES}
+    if backend not in ("auto", "torch", *known):
+        raise ValueError(f"backend {backend!r} is none of auto, torch, {', '.join(known)}")
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}")
     if isinstance(detector, ExportedDetector):
@@ -88,18 +89,18 @@ def choose_backend(
             "int8 needs images to take its ranges from: python -m yolofpn tune WEIGHTS --data DATA, or write a graph\n"
             "with export.py --format openvino --precision int8 --calibration DATA OUT.xml, and give --weights OUT.xml"
         )
-    if backend in MODULES:
+    if backend in known:
         if device.type != "cpu":
             raise UserError(f"the {backend} backend runs on the CPU only: --device cpu, or --backend torch")
-        import_extra(MODULES[backend])
+        known[backend].library()
     if sizes_vary:  # then they are bounds; what backends are compared on has a size that the network takes
         divisor = detector.size_divisor
         sizes = [(height + -height % divisor, width + -width % divisor) for height, width in sizes]
     # Beside several batches in flight a second stage would have no processor left.
     throughput = workload == "many" and not has_second_stage(detector)
     builder = BackendBuilder(detector, metadata, sizes, device, throughput, compile)
-    if backend in MODULES:
-        return _given(builder, backend, precision)
+    if backend in known:
+        return _given(builder, known[backend], precision)
     if backend == "torch" or sizes_vary or compile:
         return _torch(builder, precision)
     return _automatic(builder, precision, workload)
@@ -112,28 +113,31 @@ def tuned_key(builder: BackendBuilder) -> str:
 
 def used_libraries() -> str:
     """Versions that speed and results depend on."""
-    return versions("torch", "openvino", "onnxruntime")
+    return versions("torch", *(runtime.module for runtime in runtimes.RUNTIMES))
 
 
 def _choose_exported(
     detector: ExportedDetector, device: torch.device, backend: str, precision: str, *, throughput: bool
 ) -> Choice:
-    if backend not in ("auto", detector.kind):
-        raise UserError(f"{detector.path}: is a graph for the {detector.kind} backend, not for {backend}")
+    runtime = detector.runtime
+    if backend not in ("auto", runtime.key):
+        raise UserError(f"{detector.path}: is a graph for the {runtime.key} backend, not for {backend}")
     if device.type != "cpu":
         raise UserError(f"{detector.path}: is run on the CPU only: --device cpu")
-    fixed = detector.kind == "onnx" or "int8" in (detector.precision, precision)
+    fixed = precision not in runtime.precisions or "int8" in (detector.precision, precision)
     if fixed and precision not in ("auto", detector.precision):
         raise UserError(f"{detector.path}: holds {detector.precision}, not {precision}: export it again for that")
     chosen = detector.backend(None if precision == "auto" else precision, throughput=throughput)
     return Choice(chosen, f"backend: {_shown(chosen)} (the weights are a graph for it)")
 
 
-def _given(builder: BackendBuilder, name: str, precision: str) -> Choice:
+def _given(builder: BackendBuilder, runtime: type[Runtime], precision: str) -> Choice:
     """As asked; the run waits for the graph."""
-    precision = "fp32" if precision == "auto" else precision
-    if name == "onnx" and precision != "fp32":
-        raise UserError(f"the onnx backend computes in fp32 only, not {precision}: --backend openvino can")
+    name, precision = runtime.key, "fp32" if precision == "auto" else precision
+    if precision not in runtime.precisions:
+        able = [f"--backend {other.key} can" for other in runtimes.RUNTIMES if precision in other.precisions]
+        computes = " or ".join(runtime.precisions)
+        raise UserError(f"the {name} backend computes in {computes} only, not {precision}: {', '.join(able)}")
     verdict = builder.verdict(name, precision)
     warning = "" if verdict.passed else ": NOT within the tolerance of PyTorch's detections"
     built = builder.build(name, precision)
@@ -155,17 +159,19 @@ def _automatic(builder: BackendBuilder, precision: str, workload: Workload) -> C
             hint = TUNE_AGAIN
     if builder.device.type != "cpu":
         return _torch(builder, precision, hint)
-    installed = [name for name, module in MODULES.items() if is_installed(module)]
+    installed = [runtime for runtime in runtimes.RUNTIMES if is_installed(runtime.module)]
     if precision not in ("auto", "fp32"):
-        return _given(builder, "openvino", precision) if "openvino" in installed else _torch(builder, precision, hint)
+        able = [runtime for runtime in installed if precision in runtime.precisions]
+        return _given(builder, able[0], precision) if able else _torch(builder, precision, hint)
     if not installed:
-        return _torch(builder, precision, f"{hint}; pip install '.[openvino]' would be faster here")
-    return _beside_pytorch(builder, installed[0], workload, hint)
+        return _torch(builder, precision, f"{hint}; pip install '.[{runtimes.RUNTIMES[0].extra}]' would be faster here")
+    return _beside_pytorch(builder, installed[0].key, workload, hint)
 
 
 def _tuned(builder: BackendBuilder, tuned: Tuned) -> Choice | None:
     """What was chosen, if it can be had without making anything anew."""
-    ready = tuned.libraries == used_libraries() and all(cache.has_graph(name) for name in tuned.graphs)
+    known = tuned.backend in ("torch", *(runtime.key for runtime in runtimes.RUNTIMES))
+    ready = known and tuned.libraries == used_libraries() and all(cache.has_graph(name) for name in tuned.graphs)
     if not ready or not builder.is_ready(tuned.backend, tuned.precision):
         return None
     try:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from yolofpn import runtimes
 from yolofpn.config import Metadata, ResizeMode
 from yolofpn.darknet.cfg_writer import with_input, write_cfg
 from yolofpn.darknet.native import layers_to_write
@@ -20,7 +21,6 @@ from yolofpn.darknet.weights import NEW_HEADER, StoredLayers, write_layers
 from yolofpn.errors import UserError
 from yolofpn.files import write_atomically
 from yolofpn.models.yolo import YOLO
-from yolofpn.runtimes import convert
 from yolofpn.runtimes.backend import Backend
 from yolofpn.runtimes.exported import ExportedDetector, GraphPrecision, describe_graph, read_exported
 from yolofpn.runtimes.parity import FILE_TOLERANCE, TOLERANCES, Tolerance, check_pictures, compare_backends
@@ -30,8 +30,6 @@ from yolofpn.structures import Detector, size_fits
 from yolofpn.text import one_line_names
 from yolofpn.weights import load_weights
 
-ExportFormat = Literal["onnx", "openvino", "darknet"]
-_SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "darknet": ".weights"}
 _CPU = torch.device("cpu")
 INT8_LOSS = 0.02  # of AP
 
@@ -51,10 +49,10 @@ class Calibration:
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What ``export.py --help`` explains."""
+    """What ``export.py --help`` explains; ``format`` is 'darknet' or the key of one of ``RUNTIMES``."""
 
     output: Path
-    format: ExportFormat
+    format: str
     weights: str = "auto"
     darknet_cfg: Path | None = None
     names: Path | None = None
@@ -93,31 +91,22 @@ class Exporter:
         return [f"written: {', '.join(str(output.parent / name) for name in files)}", f"checked: {report}"]
 
     def _graph(self, path: Path, calibration: Calibration | None) -> str:
-        precision: GraphPrecision = "fp32" if self.options.precision == "auto" else self.options.precision
-        self._write_graph(path, precision, calibration)
+        options, size = self.options, self.metadata.input.size
+        precision: GraphPrecision = "fp32" if options.precision == "auto" else options.precision
+        runtime = runtimes.runtime_named(options.format)
+        info = describe_graph(self.metadata, precision, self.detector.specs, options.batch, sealed=runtime.sealed)
+        images = None if calibration is None else calibration.pictures
+        runtime.save(runtime.convert(self.detector, size, options.batch, images), path, info, precision)
+        if runtime.sealed:
+            seal(path, runtime.files(path)[1:])
         exported = read_exported(path)
         if calibration is not None:
             return self._check_int8(exported, calibration)
         backend = exported.backend()
         report, passed = self._compare(backend, TOLERANCES[precision])
         if not passed:
-            raise UserError(f"{self.options.output}: is not written, as its detections would be others: {report}")
+            raise UserError(f"{options.output}: is not written, as its detections would be others: {report}")
         return f"{backend.name} {precision}, {report}"
-
-    def _write_graph(self, path: Path, precision: GraphPrecision, calibration: Calibration | None) -> None:
-        size, batch = self.metadata.input.size, self.options.batch
-        info = describe_graph(self.metadata, precision, self.detector.specs, batch)
-        if self.options.format == "onnx":
-            convert.save_onnx(convert.to_onnx(self.detector, size, batch), path, info)
-            seal(path)
-            return
-        model = convert.to_openvino(self.detector, size)
-        if calibration is not None:
-            model = convert.quantize_openvino(model, calibration.pictures)
-        if batch is not None:
-            model.reshape([batch, 3, *size])
-        convert.save_openvino(model, path, info, half=precision == "fp16")
-        seal(path)
 
     def _darknet(self, path: Path) -> str:
         detector, header = self.detector, self.metadata.header or NEW_HEADER
@@ -161,7 +150,7 @@ def open_export(options: ExportOptions) -> tuple[Exporter, list[str]]:
     Raises:
         UserError: they cannot.
     """
-    suffix = _SUFFIXES[options.format]
+    suffix = ".weights" if options.format == "darknet" else runtimes.runtime_named(options.format).suffix
     if options.output.suffix != suffix:
         raise UserError(f"{options.output}: name the file {suffix} for --format {options.format}")
     if options.format == "darknet" and options.batch is not None:
@@ -185,9 +174,11 @@ def open_export(options: ExportOptions) -> tuple[Exporter, list[str]]:
 
 
 def _check_precision(options: ExportOptions) -> None:
-    allowed = {"onnx": ("auto", "fp32"), "openvino": ("auto", *get_args(GraphPrecision)), "darknet": ("auto", "fp32")}
-    if options.precision not in allowed[options.format]:
-        raise UserError(f"--format {options.format} holds fp32, not {options.precision}: --format openvino can")
+    held = ("fp32",) if options.format == "darknet" else runtimes.runtime_named(options.format).precisions
+    if options.precision not in ("auto", *held):
+        able = [f"--format {other.key} can" for other in runtimes.RUNTIMES if options.precision in other.precisions]
+        holds = " or ".join(held)
+        raise UserError(f"--format {options.format} holds {holds}, not {options.precision}: {', '.join(able)}")
 
 
 def _by_stride(detector: YOLO | DarknetNetwork) -> list[str]:

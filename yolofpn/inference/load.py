@@ -13,7 +13,8 @@ from yolofpn.data.names import read_names
 from yolofpn.errors import UserError
 from yolofpn.inference.choose import Workload
 from yolofpn.models.build import NativeDetector
-from yolofpn.runtimes.exported import SUFFIXES, ExportedDetector, read_exported
+from yolofpn.runtimes import runtime_of
+from yolofpn.runtimes.exported import ExportedDetector, read_exported
 from yolofpn.weights import load_weights, rename_classes
 
 
@@ -48,13 +49,13 @@ class PredictorSettings(TypedDict, total=False):
 def load_for_inference(
     spec: str | Path, *, darknet_cfg: str | Path | None = None, names: str | Path | None = None
 ) -> LoadedDetector:
-    """As ``load_weights``; takes the .onnx and .xml files of ``export.py`` too.
+    """As ``load_weights``; takes the graph files of ``export.py`` too.
 
     Raises:
         UserError: as there.
     """
     path = Path(spec)
-    if path.suffix not in SUFFIXES or not path.is_file():
+    if not runtime_of(path) or not path.is_file():
         loaded = load_weights(spec, darknet_cfg=darknet_cfg, names=names)
         return LoadedDetector(loaded.detector, loaded.metadata, loaded.notes)
     if darknet_cfg is not None:

@@ -50,7 +50,7 @@ class Predictor:
         detections_per_img: most detections of one picture.
         classes: names or labels of the only classes wanted.
         device: where the network runs: 'auto', 'cpu', 'cuda:0', 'mps'.
-        backend: what runs the network: 'auto', 'torch', 'openvino' or 'onnx'; see ``choose_backend``.
+        backend: what runs the network: 'auto', 'torch' or a runtime such as 'openvino'; see ``choose_backend``.
         precision: 'auto' (fp32, or what ``yolofpn tune`` chose), 'fp32', 'bf16' or 'fp16'; 'int8' if the weights are
             an int8 graph.
         workload: 'few', 'live' or 'many' images are coming: how a backend shares the processors among them.

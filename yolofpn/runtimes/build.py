@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from yolofpn import runtimes
 from yolofpn.config import Metadata
 from yolofpn.errors import NaNOutputError, UserError
 from yolofpn.hardware import choose_dtype
-from yolofpn.runtimes import cache, convert
+from yolofpn.runtimes import cache
 from yolofpn.runtimes.backend import Backend
-from yolofpn.runtimes.libraries import import_extra
-from yolofpn.runtimes.onnx_graph import ONNXGraph, open_session
-from yolofpn.runtimes.openvino_graph import OpenVINOGraph
+from yolofpn.runtimes.convert import map_names
 from yolofpn.runtimes.parity import TOLERANCES, check_pictures, compare_backends
+from yolofpn.runtimes.runtime import Runtime
 from yolofpn.runtimes.torch_backend import TorchBackend
 from yolofpn.structures import Detector
 
@@ -60,7 +59,7 @@ class BackendBuilder:
     identity: str | None = None
 
     def build(self, name: str, precision: str) -> Backend:
-        """The backend 'torch', 'openvino' or 'onnx'.
+        """The backend 'torch', or one of ``RUNTIMES``.
 
         Raises:
             UserError: a library that it needs is not installed, or the cache has no int8 graph of the detector.
@@ -68,30 +67,25 @@ class BackendBuilder:
         if name == "torch":
             dtype = choose_dtype(precision, self.device)
             return TorchBackend(self.detector, self.device, dtype, compile=self.compile)
-        names = convert.map_names(self.detector)
-        if name == "onnx":
-            return ONNXGraph(self._find_onnx, names, self.sizes[0])
-        find = self._find_int8 if precision == "int8" else self._find_openvino
-        return OpenVINOGraph(find, names, self.sizes[0], precision, throughput=self.throughput)
+        runtime, names = runtimes.runtime_named(name), map_names(self.detector)
+        find = partial(self._find_int8 if precision == "int8" else self._find, runtime)
+        return runtime.open(find, names, self.sizes[0], precision, throughput=self.throughput)
 
     def make_graphs(self, name: str) -> None:
         """Make the graphs of all sizes, as far as they are not there."""
         for size in self.sizes:
-            if name == "onnx":
-                self._find_onnx(size)
-            else:
-                self._find_openvino(size)
+            self._find(runtimes.runtime_named(name), size)
 
-    def make_int8(self, pictures: Callable[[tuple[int, int]], Sequence[Tensor]]) -> None:
+    def make_int8(self, name: str, pictures: Callable[[tuple[int, int]], Sequence[Tensor]]) -> None:
         """Make the int8 graphs of all sizes; ``pictures`` of a size are uint8 [1, 3, H, W] each."""
+        runtime = runtimes.runtime_named(name)
         for size in self.sizes:
 
             def write(path: Path, size: tuple[int, int] = size) -> None:
-                model = convert.quantize_openvino(convert.to_openvino(self.detector, size), pictures(size))
-                convert.save_openvino(model, path)
+                runtime.save(runtime.convert(self.detector, size, calibration=pictures(size)), path)
 
-            cache.remove_graph(cache.graph_folder() / f"{self._graph_key('openvino', 'int8', size)}.xml")
-            self._cached("openvino", "int8", size, write)
+            cache.remove_graph(cache.graph_folder() / f"{self._graph_key(name, 'int8', size)}{runtime.suffix}")
+            self._cached(runtime, "int8", size, write)
 
     def is_ready(self, name: str, precision: str = "fp32") -> bool:
         """Nothing would have to be converted to build it."""
@@ -144,25 +138,19 @@ class BackendBuilder:
         kind = [precision] if precision == "int8" else []
         return cache.key(self.fingerprint, size, name, cache.library_versions(name), *kind)
 
-    def _find_openvino(self, size: tuple[int, int]) -> Path:
+    def _find(self, runtime: type[Runtime], size: tuple[int, int]) -> Path:
         def write(path: Path) -> None:
-            convert.save_openvino(convert.to_openvino(self.detector, size), path)
+            runtime.save(runtime.convert(self.detector, size), path)
 
-        return self._cached("openvino", "fp32", size, write)
+        return self._cached(runtime, "fp32", size, write)
 
-    def _find_int8(self, size: tuple[int, int]) -> Path:
+    def _find_int8(self, runtime: type[Runtime], size: tuple[int, int]) -> Path:
         def write(_path: Path) -> None:
             raise UserError("no int8 graph of these weights is there: python -m yolofpn tune makes it")
 
-        return self._cached("openvino", "int8", size, write)
+        return self._cached(runtime, "int8", size, write)
 
-    def _find_onnx(self, size: tuple[int, int]) -> Path:
-        def write(path: Path) -> None:
-            convert.save_onnx(convert.to_onnx(self.detector, size), path)
-
-        return self._cached("onnx", "fp32", size, write)
-
-    def _cached(self, name: str, precision: str, size: tuple[int, int], write: Callable[[Path], None]) -> Path:
-        check: Callable[[Path], Any] = open_session if name == "onnx" else import_extra("openvino").Core().read_model
-        suffix = ".onnx" if name == "onnx" else ".xml"
-        return cache.cached_graph(self._graph_key(name, precision, size), suffix, write, check)
+    def _cached(
+        self, runtime: type[Runtime], precision: str, size: tuple[int, int], write: Callable[[Path], None]
+    ) -> Path:
+        return cache.cached_graph(self._graph_key(runtime.key, precision, size), runtime.suffix, write, runtime.read)

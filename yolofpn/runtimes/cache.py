@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import nn
 
+from yolofpn import runtimes
 from yolofpn.config import Metadata
 from yolofpn.errors import UserError
 from yolofpn.files import cache_folder, unfinished
@@ -23,7 +24,6 @@ from yolofpn.runtimes.libraries import versions
 from yolofpn.runtimes.tuned import pinned_graphs
 from yolofpn.version import __version__
 
-_SUFFIXES = (".xml", ".onnx")
 _VERSION = f"{__version__}, 3"  # the number counts changes of graphs and comparisons between two releases
 _SUMS = ".sums"
 KEPT_GRAPHS = 8  # of the newest use; the full model's takes 250 MB
@@ -63,17 +63,16 @@ def machine() -> str:
 
 def library_versions(backend: str) -> str:
     """Of the libraries that decide what a backend's graph is."""
-    packages = {"openvino": ("torch", "openvino"), "onnx": ("torch", "onnx", "onnxscript", "onnxruntime")}
-    return versions(*packages.get(backend, ("torch",)))
+    return versions("torch", *(() if backend == "torch" else runtimes.runtime_named(backend).packages))
 
 
-def cached_graph(name: str, suffix: str, write: Callable[[Path], None], check: Callable[[Path], None]) -> Path:
+def cached_graph(name: str, suffix: str, write: Callable[[Path], None], check: Callable[[Path], object]) -> Path:
     """The graph file ``name``; made by ``write`` if it is not there, was damaged, or is not what ``check`` can open.
 
     Args:
         name: without suffix.
-        suffix: .xml or .onnx.
-        write: makes the file (and a .bin beside an .xml) under the path that it is given.
+        suffix: of the runtime's graphs.
+        write: makes the file, and those beside it, under the path that it is given.
         check: raises any error if it cannot open the file, a new one too.
 
     Raises:
@@ -99,7 +98,7 @@ def cached_graph(name: str, suffix: str, write: Callable[[Path], None], check: C
             check(unfinished / path.name)
             sums = {file.name: _sum(file) for file in unfinished.iterdir()}
             (unfinished / f"{name}{_SUMS}").write_text(json.dumps(sums))
-            # The .xml comes last: with it the graph is there.
+            # The graph itself comes last: with it the graph is there.
             for file in sorted(unfinished.iterdir(), key=lambda file: file.suffix == suffix):
                 file.replace(folder / file.name)
         finally:
@@ -138,12 +137,13 @@ def _sum(path: Path) -> str:
 
 def has_graph(name: str) -> bool:
     """Whether ``cached_graph`` would find one."""
-    return any((graph_folder() / f"{name}{suffix}").is_file() for suffix in _SUFFIXES)
+    return any((graph_folder() / f"{name}{known.suffix}").is_file() for known in runtimes.RUNTIMES)
 
 
 def remove_graph(path: Path) -> None:
     """All files of a graph."""
-    for file in (path, path.with_suffix(".bin"), path.with_suffix(_SUMS)):
+    runtime = runtimes.runtime_of(path)
+    for file in (*(runtime.files(path) if runtime else [path]), path.with_suffix(_SUMS)):
         file.unlink(missing_ok=True)
 
 
@@ -171,7 +171,7 @@ def _forget_oldest(folder: Path) -> None:
     for path in folder.iterdir():
         with contextlib.suppress(FileNotFoundError):  # another run has been faster
             used = path.stat().st_mtime
-            if path.suffix in _SUFFIXES and path.stem not in pinned:
+            if runtimes.runtime_of(path) and path.stem not in pinned:
                 graphs.append((used, path))
             elif path.is_dir() and now - used > ABANDONED:
                 shutil.rmtree(path, ignore_errors=True)

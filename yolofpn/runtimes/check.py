@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -15,41 +13,7 @@ from yolofpn.darknet.network import DarknetNetwork
 from yolofpn.errors import UserError
 from yolofpn.models.build import build_model
 from yolofpn.models.postprocess import MapSpec
-
-
-@dataclass(frozen=True)
-class GraphShape:
-    """What goes into a graph and comes out of it; None where any number does.
-
-    Attributes:
-        is_uint8: whether it takes bytes.
-        input: batch, channels, height and width.
-        outputs: the same of each map.
-    """
-
-    is_uint8: bool
-    input: Sequence[int | None]
-    outputs: Sequence[Sequence[int | None]]
-
-
-def openvino_shape(model: Any) -> GraphShape:  # noqa: ANN401
-    """Of an ``openvino.Model``."""
-
-    def numbers(port: Any) -> list[int | None]:  # noqa: ANN401
-        return [None if size.is_dynamic else size.get_length() for size in port.partial_shape]
-
-    (entry,) = model.inputs
-    return GraphShape(entry.element_type.get_type_name() == "u8", numbers(entry), [numbers(o) for o in model.outputs])
-
-
-def onnx_shape(session: Any) -> GraphShape:  # noqa: ANN401
-    """Of an ONNX Runtime session."""
-
-    def numbers(port: Any) -> list[int | None]:  # noqa: ANN401
-        return [size if isinstance(size, int) else None for size in port.shape]
-
-    (entry,) = session.get_inputs()
-    return GraphShape(entry.type == "tensor(uint8)", numbers(entry), [numbers(o) for o in session.get_outputs()])
+from yolofpn.runtimes.runtime import GraphShape
 
 
 def expected_specs(metadata: Metadata, origin: str) -> Mapping[str, MapSpec]:

@@ -1,4 +1,4 @@
-"""A detector in the form of a graph file: ONNX or OpenVINO, with all that its weights knew of themselves inside."""
+"""A detector in the form of a graph file of a runtime, with the metadata of its weights inside."""
 
 from __future__ import annotations
 
@@ -11,21 +11,18 @@ from typing import Any, Literal, TypeAlias
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
+from yolofpn import runtimes
 from yolofpn.config import Metadata, StrictModel, validate
 from yolofpn.config.stored import from_stored, to_stored
 from yolofpn.errors import UserError
 from yolofpn.models.postprocess import MapSpec, postprocess_maps
 from yolofpn.reading import ParseError, parse_json
 from yolofpn.runtimes.backend import Backend, InChunks
-from yolofpn.runtimes.check import GraphShape, check_graph, onnx_shape, openvino_shape
-from yolofpn.runtimes.libraries import import_extra
-from yolofpn.runtimes.onnx_graph import ONNXGraph, open_session
-from yolofpn.runtimes.openvino_graph import OpenVINOGraph
+from yolofpn.runtimes.check import check_graph
+from yolofpn.runtimes.runtime import Runtime
 from yolofpn.runtimes.seal import UNSEALED, digest_of
 from yolofpn.structures import Detections, Limits, Target
 
-METADATA_KEY = "yolofpn"
-SUFFIXES: dict[str, Literal["onnx", "openvino"]] = {".onnx": "onnx", ".xml": "openvino"}
 GraphPrecision: TypeAlias = Literal["fp32", "bf16", "fp16", "int8"]
 
 
@@ -52,7 +49,7 @@ class GraphInfo(StrictModel):
         precision: of the arithmetic that the graph was checked with.
         batch: the only batch size that the graph takes; None: any.
         maps: how each output is read, in the order of the outputs.
-        sha256: of the graph's files (see ``runtimes/seal.py``); None in those of older versions.
+        sha256: of the graph's files (see ``runtimes/seal.py``); None in those of older versions and unsealed runtimes.
     """
 
     format_version: Literal[1] = 1
@@ -64,11 +61,18 @@ class GraphInfo(StrictModel):
 
 
 def describe_graph(
-    metadata: Metadata, precision: GraphPrecision, specs: Mapping[str, MapSpec], batch: int | None
+    metadata: Metadata,
+    precision: GraphPrecision,
+    specs: Mapping[str, MapSpec],
+    batch: int | None,
+    *,
+    sealed: bool = True,
 ) -> str:
-    """The JSON that goes into a graph file, which ``seal`` completes."""
+    """The JSON that goes into a graph file; if ``sealed``, ``seal`` completes it."""
     maps = {name: MapInfo(**asdict(spec)) for name, spec in specs.items()}
-    info = GraphInfo(metadata=metadata, precision=precision, batch=batch, maps=maps, sha256=UNSEALED)
+    info = GraphInfo(
+        metadata=metadata, precision=precision, batch=batch, maps=maps, sha256=UNSEALED if sealed else None
+    )
     return json.dumps({**info.model_dump(mode="json", exclude={"metadata"}), "metadata": to_stored(metadata)})
 
 
@@ -76,17 +80,18 @@ class ExportedDetector(nn.Module):
     """A ``Detector`` whose dense part is a graph file, for inference on the CPU.
 
     Args:
-        path: the .onnx or .xml file.
+        path: the file.
+        runtime: that runs it.
         info: what it says of itself.
     """
 
     needs_proposals = False
     class_agnostic = False
 
-    def __init__(self, path: Path, info: GraphInfo) -> None:
+    def __init__(self, path: Path, runtime: type[Runtime], info: GraphInfo) -> None:
         super().__init__()
         self.path = path
-        self.kind = SUFFIXES[path.suffix]
+        self.runtime = runtime
         self.precision = info.precision
         self.batch = info.batch
         self.metadata = info.metadata
@@ -106,13 +111,9 @@ class ExportedDetector(nn.Module):
             precision: of the arithmetic; by default that of the file.
             throughput: several batches will be in flight.
         """
-        backend: Backend
-        if self.kind == "onnx":
-            backend = ONNXGraph(self.find_graph, list(self.specs), self.size)
-        else:
-            backend = OpenVINOGraph(
-                self.find_graph, list(self.specs), self.size, precision or self.precision, throughput=throughput
-            )
+        backend = self.runtime.open(
+            self.find_graph, list(self.specs), self.size, precision or self.precision, throughput=throughput
+        )
         return backend if self.batch is None else InChunks(backend, self.batch)
 
     def dense(self, images: Tensor) -> dict[str, Tensor]:
@@ -162,14 +163,18 @@ def read_exported(path: Path) -> ExportedDetector:
     Raises:
         UserError: the file is damaged or was not written by it, or the library that reads it is not installed.
     """
-    kind = SUFFIXES[path.suffix]
-    if kind == "openvino" and not path.with_suffix(".bin").is_file():
-        raise UserError(f"{path}: lacks its numbers, {path.with_suffix('.bin').name} beside it: copy both files")
-    library = import_extra("openvino" if kind == "openvino" else "onnxruntime")
+    runtime = runtimes.runtime_of(path)
+    if runtime is None:
+        raise UserError(f"{path}: is no graph: {', '.join(known.suffix for known in runtimes.RUNTIMES)} are read")
+    beside = runtime.files(path)[1:]
+    for file in beside:
+        if not file.is_file():
+            raise UserError(f"{path}: lacks its numbers, {file.name} beside it: copy both files")
+    runtime.library()
     try:
-        text, shape = _read_openvino(library, path) if kind == "openvino" else _read_onnx(path)
-    except Exception:  # both libraries have errors of many kinds for damaged bytes
-        raise UserError(f"{path}: is damaged or no {kind} graph: export it again") from None
+        text, shape = runtime.read(path)
+    except Exception:  # libraries have errors of many kinds for damaged bytes
+        raise UserError(f"{path}: is damaged or no {runtime.key} graph: export it again") from None
     if text is None:
         raise UserError(f"{path}: does not say which detector it is: only graphs that export.py wrote are read")
     try:
@@ -179,21 +184,9 @@ def read_exported(path: Path) -> ExportedDetector:
     if isinstance(tree, dict):
         tree["metadata"] = from_stored(tree.get("metadata"), str(path))
     info = validate(GraphInfo, tree, str(path))
-    exported = ExportedDetector(path, info)
+    exported = ExportedDetector(path, runtime, info)
     check_graph(path, info.metadata, exported.specs, info.batch, shape)
-    if info.sha256 is not None and digest_of(path, info.sha256) != info.sha256:
-        files = f" (or {path.with_suffix('.bin').name} is that of another one)" if kind == "openvino" else ""
+    if info.sha256 is not None and digest_of(path, info.sha256, beside) != info.sha256:
+        files = "".join(f" (or {file.name} is that of another one)" for file in beside)
         raise UserError(f"{path}: is damaged: it is not as it was exported{files}: copy or export it again")
     return exported
-
-
-def _read_openvino(library: Any, path: Path) -> tuple[str | None, GraphShape]:  # noqa: ANN401
-    model = library.Core().read_model(path)
-    text = str(model.get_rt_info(METADATA_KEY).value) if model.has_rt_info(METADATA_KEY) else None
-    return text, openvino_shape(model)
-
-
-def _read_onnx(path: Path) -> tuple[str | None, GraphShape]:
-    session = open_session(path)
-    found: dict[str, str] = session.get_modelmeta().custom_metadata_map
-    return found.get(METADATA_KEY), onnx_shape(session)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -10,30 +9,24 @@ from typing import Any
 
 from yolofpn.errors import UserError
 
-# What is imported, and what `pip install .[EXTRA]` calls it.
-EXTRAS = {"openvino": "openvino", "nncf": "int8", "onnxruntime": "onnx", "onnx": "onnx", "onnxscript": "onnx"}
-
 
 def is_installed(module: str) -> bool:
     """Whether ``module`` can be imported; it is not imported."""
     return find_spec(module) is not None
 
 
-def import_extra(module: str) -> Any:  # noqa: ANN401
-    """The module of an extra.
+def import_extra(module: str, extra: str) -> Any:  # noqa: ANN401
+    """The ``module`` that ``pip install '.[EXTRA]'`` installs.
 
     Raises:
         UserError: it is not installed; says how to.
     """
-    if module in ("openvino", "nncf"):
-        # Both report their use over the network; without this module they take their own empty stand-in.
-        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
         if error.name != module:
             raise
-        raise UserError(f"{module} is not installed: pip install '.[{EXTRAS[module]}]'") from None
+        raise UserError(f"{module} is not installed: pip install '.[{extra}]'") from None
 
 
 def versions(*packages: str) -> str:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import mmap
+from collections.abc import Sequence
 from pathlib import Path
 
 UNSEALED = hashlib.sha256(b"yolofpn").hexdigest()  # stands where the digest will be
 
 
-def seal(path: Path) -> None:
+def seal(path: Path, beside: Sequence[Path] = ()) -> None:
     """Write the digest of a graph's files into it, where ``UNSEALED`` stands.
 
     Args:
-        path: of the .onnx or .xml file.
+        path: of the graph.
+        beside: further files that belong to it.
 
     Raises:
         ValueError: ``UNSEALED`` does not stand there once.
         OSError: the file cannot be written.
     """
-    digest = digest_of(path, UNSEALED)
+    digest = digest_of(path, UNSEALED, beside)
     if digest is None:
         raise ValueError(f"{path}: has no single place for its digest")
     with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as content:
@@ -27,12 +29,13 @@ def seal(path: Path) -> None:
         content[start : start + len(digest)] = digest.encode()
 
 
-def digest_of(path: Path, written: str) -> str | None:
+def digest_of(path: Path, written: str, beside: Sequence[Path] = ()) -> str | None:
     """The sha256 of a graph's files, as if ``UNSEALED`` stood in place of the digest ``written`` in it.
 
     Args:
-        path: of the .onnx or .xml file; the numbers of the latter are in a .bin file beside it.
+        path: of the graph.
         written: what it says that its digest is.
+        beside: further files that belong to it.
 
     Returns:
         None if ``written`` does not stand there once.
@@ -46,8 +49,7 @@ def digest_of(path: Path, written: str) -> str | None:
             digest.update(view[:start])
             digest.update(UNSEALED.encode())
             digest.update(view[start + len(written) :])
-    numbers = path.with_suffix(".bin")
-    if path.suffix == ".xml":
-        with numbers.open("rb") as file:
+    for other in beside:
+        with other.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

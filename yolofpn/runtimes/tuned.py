@@ -22,7 +22,7 @@ class Tuned(StrictModel):
         report: the line of the table that it was chosen by.
     """
 
-    backend: Literal["torch", "openvino", "onnx"]
+    backend: str
     precision: Literal["fp32", "bf16", "fp16", "int8"]
     libraries: str
     graphs: tuple[str, ...] = ()

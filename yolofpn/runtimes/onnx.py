@@ -1,0 +1,140 @@
+"""ONNX Runtime, and the graph format that most other programs read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from yolofpn.runtimes.libraries import import_extra
+from yolofpn.runtimes.newest import NewestSizes
+from yolofpn.runtimes.runtime import METADATA_KEY, GraphShape, Runtime
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from yolofpn.runtimes.backend import Wait
+    from yolofpn.structures import Detector
+
+
+class ONNX(Runtime):
+    """ONNX files on ONNX Runtime."""
+
+    key: ClassVar[str] = "onnx"
+    suffix: ClassVar[str] = ".onnx"
+    module: ClassVar[str] = "onnxruntime"
+    extra: ClassVar[str] = "onnx"
+    packages: ClassVar[tuple[str, ...]] = ("onnx", "onnxscript", "onnxruntime")
+
+    @classmethod
+    def convert(
+        cls,
+        detector: Detector,
+        size: tuple[int, int],
+        batch: int | None = None,
+        calibration: Sequence[Tensor] | None = None,
+    ) -> Any:  # noqa: ANN401
+        """An ``onnx.ModelProto``."""
+        import torch
+
+        from yolofpn.runtimes.convert import quiet, trace_dense
+
+        for needed in ("onnxscript", "onnx"):  # by torch.onnx
+            import_extra(needed, cls.extra)
+        program = trace_dense(detector, size)
+        with quiet():
+            exported = torch.onnx.export(program, dynamo=True, verbose=False)
+        assert exported is not None
+        model = exported.model_proto
+        for node in (*model.graph.input, *model.graph.output):
+            first = node.type.tensor_type.shape.dim[0]
+            if batch is None:
+                first.dim_param = "batch"
+            else:
+                first.dim_value = batch
+        del model.graph.value_info[:]  # shapes of inner maps with another batch, which readers compute themselves
+        return model
+
+    @classmethod
+    def save(cls, graph: Any, path: Path, info: str | None = None, precision: str = "fp32") -> None:  # noqa: ANN401
+        """Write an ``onnx.ModelProto`` as one file."""
+        onnx = import_extra("onnx", cls.extra)
+        if info is not None:
+            onnx.helper.set_model_props(graph, {METADATA_KEY: info})
+        onnx.save(graph, path)
+
+    @classmethod
+    def read(cls, path: Path) -> tuple[str | None, GraphShape]:
+        """From a session with the file."""
+
+        def numbers(port: Any) -> list[int | None]:  # noqa: ANN401
+            return [size if isinstance(size, int) else None for size in port.shape]
+
+        session = open_session(path)
+        found: dict[str, str] = session.get_modelmeta().custom_metadata_map
+        (entry,) = session.get_inputs()
+        outputs = [numbers(port) for port in session.get_outputs()]
+        return found.get(METADATA_KEY), GraphShape(entry.type == "tensor(uint8)", numbers(entry), outputs)
+
+    @classmethod
+    def open(
+        cls,
+        find_graph: Callable[[tuple[int, int]], Path],
+        map_names: Sequence[str],
+        size: tuple[int, int],
+        precision: str,
+        *,
+        throughput: bool = False,
+    ) -> ONNXGraph:
+        """One batch at a time, on all processors."""
+        return ONNXGraph(find_graph, map_names, size)
+
+
+class ONNXGraph:
+    """A ``Backend``: the graph of each (height, width) is opened when it is first needed.
+
+    Args:
+        find_graph: (height, width) -> the .onnx file of the graph for it.
+        map_names: of the graph's outputs, in their order.
+        size: (height, width) to open at once.
+    """
+
+    name = "onnx"
+    precision = "fp32"  # on processors ONNX Runtime has no shorter floating-point type
+    slots = 1
+
+    def __init__(
+        self, find_graph: Callable[[tuple[int, int]], Path], map_names: Sequence[str], size: tuple[int, int]
+    ) -> None:
+        self._map_names = tuple(map_names)
+        self._sessions: NewestSizes[Any] = NewestSizes(lambda size: open_session(find_graph(size)))
+        _ = self._sessions[size]
+
+    def start(self, batch: Tensor) -> Wait:
+        """The work is done when this returns."""
+        import numpy as np
+        import torch
+
+        from yolofpn.runtimes.backend import as_uint8
+
+        count = len(batch)
+        session = self._sessions[batch.shape[2], batch.shape[3]]
+        node = session.get_inputs()[0]
+        pictures = as_uint8(batch).numpy()
+        if isinstance(node.shape[0], int) and count < node.shape[0]:
+            empty = np.zeros((node.shape[0] - count, *pictures.shape[1:]), np.uint8)
+            pictures = np.concatenate([pictures, empty])
+        outputs = session.run(None, {node.name: pictures})
+        maps = {name: torch.from_numpy(output[:count]) for name, output in zip(self._map_names, outputs, strict=True)}
+        return lambda: maps
+
+
+def open_session(path: Path) -> Any:  # noqa: ANN401
+    """An ONNX Runtime session on the CPU."""
+    from yolofpn.hardware import num_threads
+
+    runtime = ONNX.library()
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = num_threads()
+    options.log_severity_level = 3  # errors only; its warnings are about nodes that it removes
+    return runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

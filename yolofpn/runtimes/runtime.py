@@ -1,0 +1,136 @@
+"""What a runtime is: a library that runs a detector's dense part as a graph, and the file that holds such a graph."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from yolofpn.runtimes.libraries import import_extra
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from yolofpn.runtimes.backend import Backend
+    from yolofpn.structures import Detector
+
+METADATA_KEY = "yolofpn"
+
+
+@dataclass(frozen=True)
+class GraphShape:
+    """What goes into a graph and comes out of it; None where any number does.
+
+    Attributes:
+        is_uint8: whether it takes bytes.
+        input: batch, channels, height and width.
+        outputs: the same of each map.
+    """
+
+    is_uint8: bool
+    input: Sequence[int | None]
+    outputs: Sequence[Sequence[int | None]]
+
+
+class Runtime:
+    """A library that runs graphs on the CPU; one subclass per library, which is never instantiated.
+
+    Attributes:
+        key: its name in ``--backend`` and ``export.py --format``.
+        suffix: of its graph files.
+        beside: suffixes of further files that a graph consists of; they have the same stem.
+        module: what is imported to run a graph.
+        extra: ``pip install '.[EXTRA]'`` installs it.
+        packages: whose versions decide what its graphs are and compute.
+        precisions: of arithmetic that it has; 'int8' only in graphs that are converted with images.
+        sealed: whether a file may be changed in one place: then it holds the digest of itself (``seal.py``).
+    """
+
+    key: ClassVar[str]
+    suffix: ClassVar[str]
+    beside: ClassVar[tuple[str, ...]] = ()
+    module: ClassVar[str]
+    extra: ClassVar[str]
+    packages: ClassVar[tuple[str, ...]]
+    precisions: ClassVar[tuple[str, ...]] = ("fp32",)
+    sealed: ClassVar[bool] = True
+
+    @classmethod
+    @abstractmethod
+    def convert(
+        cls,
+        detector: Detector,
+        size: tuple[int, int],
+        batch: int | None = None,
+        calibration: Sequence[Tensor] | None = None,
+    ) -> Any:  # noqa: ANN401
+        """The graph of a detector's dense part; ``convert.trace_dense`` gives what most libraries start from.
+
+        Args:
+            detector: it takes uint8 [B, 3, H, W] RGB and gives its maps, in their order.
+            size: (height, width) of its input.
+            batch: the only batch size; None: any.
+            calibration: uint8 [1, 3, H, W] images from which an int8 graph takes its ranges.
+
+        Raises:
+            UserError: a library is not installed.
+        """
+
+    @classmethod
+    @abstractmethod
+    def save(cls, graph: Any, path: Path, info: str | None = None, precision: str = "fp32") -> None:  # noqa: ANN401
+        """Write what ``convert`` gave to ``path``, and the files beside it; ``info`` is kept in it.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+
+    @classmethod
+    @abstractmethod
+    def read(cls, path: Path) -> tuple[str | None, GraphShape]:
+        """The ``info`` in a file (None: there is none), and the shapes of the graph.
+
+        It is called before a file is used, and may raise any error if that cannot be opened.
+        """
+
+    @classmethod
+    @abstractmethod
+    def open(
+        cls,
+        find_graph: Callable[[tuple[int, int]], Path],
+        map_names: Sequence[str],
+        size: tuple[int, int],
+        precision: str,
+        *,
+        throughput: bool = False,
+    ) -> Backend:
+        """What runs graphs.
+
+        Args:
+            find_graph: (height, width) -> the file of the graph for it.
+            map_names: of a graph's outputs, in their order.
+            size: (height, width) to make ready at once.
+            precision: one of ``precisions``.
+            throughput: several batches will be in flight.
+        """
+
+    @classmethod
+    def fast_precisions(cls, *, can_calibrate: bool) -> tuple[str, ...]:
+        """Those worth measuring on this machine; int8 only if there are images for it."""
+        return tuple(precision for precision in cls.precisions if precision != "int8")
+
+    @classmethod
+    def library(cls) -> Any:  # noqa: ANN401
+        """The module that runs graphs.
+
+        Raises:
+            UserError: it is not installed; says how to.
+        """
+        return import_extra(cls.module, cls.extra)
+
+    @classmethod
+    def files(cls, path: Path) -> list[Path]:
+        """Of the graph at ``path``, that file first."""
+        return [path, *(path.with_suffix(suffix) for suffix in cls.beside)]
