@@ -14,7 +14,17 @@ from hypothesis import strategies as st
 from tqdm import tqdm
 
 from yolofpn.reading import parse_yaml
-from yolofpn.text import as_yaml, bar_stream, from_list_line, list_line, one_line_names, printable, printable_output
+from yolofpn.text import (
+    as_yaml,
+    bar_stream,
+    command,
+    from_list_line,
+    list_line,
+    one_line_names,
+    printable,
+    printable_output,
+    typed_command,
+)
 
 RED = "\x1b[31mred\x9b0m\x7f\x08"
 
@@ -107,3 +117,36 @@ def test_the_bytes_of_a_file_name_survive_yaml() -> None:
 
 def test_names_take_one_line_each() -> None:
     assert one_line_names(["a", "b\nc\u2028d", " \n"]) == ["a", "b c d", "2"]
+
+
+@pytest.mark.parametrize(
+    ("started", "script", "no_script"),
+    [
+        ("train.py", "python evaluate.py", "python -m yolofpn check"),
+        ("../my clone/train.py", "python '../my clone/evaluate.py'", "python -m yolofpn check"),
+        ("/venv/bin/yolofpn", "yolofpn evaluate", "yolofpn check"),
+        ("Scripts/yolofpn.exe", "yolofpn evaluate", "yolofpn check"),
+        ("/venv/lib/yolofpn/__main__.py", "python -m yolofpn evaluate", "python -m yolofpn check"),
+        ("notebook.py", "python -m yolofpn evaluate", "python -m yolofpn check"),
+        ("", "python -m yolofpn evaluate", "python -m yolofpn check"),
+    ],
+)
+def test_next_commands_have_the_form_of_the_one_that_was_typed(
+    started: str, script: str, no_script: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [started, "--cfg", "a.yaml"])
+    assert command("evaluate") == script
+    assert command("check") == no_script
+
+
+@pytest.mark.parametrize(
+    ("argv", "typed"),
+    [
+        (["train.py", "--cfg", "a b.yaml"], "python train.py --cfg 'a b.yaml'"),
+        (["/venv/bin/yolofpn", "train", "x=1"], "yolofpn train x=1"),
+        (["/venv/lib/yolofpn/__main__.py", "train"], "python -m yolofpn train"),
+    ],
+)
+def test_the_command_line_is_kept_as_it_was_typed(argv: list[str], typed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", argv)
+    assert typed_command() == typed

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import TextIO, cast
 
 # C0 except tab and newline, DEL and C1: a terminal takes them for commands. The last ones turn the reading direction.
@@ -16,6 +18,34 @@ _CONTROLS += [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]
 _ESCAPES = {code: f"\\u{code:04x}" for code in _CONTROLS}
 _UNPRINTABLE_IN_YAML = _ESCAPES | {code: f"\\u{code:04x}" for code in (*range(0xD800, 0xE000), 0xFEFF, 0xFFFE, 0xFFFF)}
 _CURSOR_UP = re.compile(r"\n*(?:\x1b\[A)+")
+_SCRIPTS = ("detect", "train", "evaluate", "benchmark", "export", "demo")  # NAME.py at the top of a clone
+
+
+def command(name: str) -> str:
+    """A command of this program in the form in which the user started it, for a next command that can be pasted.
+
+    ``python evaluate.py`` after ``python train.py``, ``yolofpn evaluate`` after ``yolofpn train``; after
+    ``python -m yolofpn train``, and from anywhere else, ``python -m yolofpn evaluate``.
+
+    Args:
+        name: one of ``yolofpn.__main__.COMMANDS``.
+    """
+    started = Path(sys.argv[0]) if sys.argv else Path()
+    if started.stem == "yolofpn":
+        return f"yolofpn {name}"
+    if started.suffix == ".py" and started.stem in _SCRIPTS and name in _SCRIPTS:
+        return f"python {shlex.quote(str(started.with_name(name + '.py')))}"
+    return f"python -m yolofpn {name}"
+
+
+def typed_command() -> str:
+    """The command line that started this process, quoted for a shell."""
+    started, words = Path(sys.argv[0]), sys.argv[1:]
+    if started.stem == "yolofpn":
+        return shlex.join(["yolofpn", *words])
+    if (started.parent.name, started.name) == ("yolofpn", "__main__.py"):
+        return shlex.join(["python", "-m", "yolofpn", *words])
+    return shlex.join(["python", *sys.argv])
 
 
 def printable(text: str) -> str:

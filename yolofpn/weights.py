@@ -28,6 +28,7 @@ from yolofpn.regular_files import open_regular_file, special_kind
 from yolofpn.runtimes import runtime_of
 from yolofpn.shipped import default_weights
 from yolofpn.tensor_files import CodeError, read_archive, read_safetensors, write_safetensors
+from yolofpn.text import command
 
 RUN_WEIGHTS = "weights.safetensors"
 _METADATA_KEY = "yolofpn"
@@ -297,7 +298,7 @@ def rename_classes(metadata: Metadata, names: tuple[str, ...], origin: str | Pat
 
 def _check_outputs(network: DarknetNetwork, origin: str) -> None:
     if network.is_classifier:
-        raise UserError(f"{origin}: is a classifier, it finds no boxes: python -m yolofpn classify takes it")
+        raise UserError(f"{origin}: is a classifier, it finds no boxes: {command('classify')} takes it")
 
 
 def _without_counters(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

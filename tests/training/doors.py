@@ -96,6 +96,7 @@ def _train(arguments: list[str], fault: Fault | None) -> int:
 
     if fault is not None:
         _install(fault)
+    sys.argv = ["train.py", *arguments]
     return main(arguments)
 
 

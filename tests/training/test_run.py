@@ -74,7 +74,10 @@ def test_a_run_folder_tells_its_story(
     assert not all(torch.equal(tensor, best["model"][name]) for name, tensor in averaged.items())
 
 
-def test_the_last_lines_can_be_pasted(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_last_lines_can_be_pasted(
+    files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["train.py"])
     assert main([*FLAGS, "--output", "my run", "--epochs", "1", f"data.root={files / 'data'}"]) == 0
     best, *commands = capsys.readouterr().out.splitlines()[-4:]
     assert re.match(r"best: AP \d\.\d{3} at epoch 1: 'my run'/weights.safetensors$", best)

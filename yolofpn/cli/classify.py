@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from yolofpn.cli.arguments import DONE, NOTHING_DONE, SOME_FAILED, Parser, positive_int, run_door
 from yolofpn.errors import InputError, UserError
+from yolofpn.text import command
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -105,7 +106,7 @@ def load_classifier(weights: Path, cfg: Path | None) -> Classifier:
     if cfg is not None:
         network, layers = load_darknet_network(read_cfg(cfg), weights)
         if not network.is_classifier:
-            raise UserError(f"{cfg}: is a detector, no classifier: detect.py takes it")
+            raise UserError(f"{cfg}: is a detector, no classifier: {command('detect')} takes it")
         if not layers.complete:
             raise UserError(f"{weights}: holds only the first {layers.loaded} of {layers.total} layers of {cfg}")
         fixed = any(isinstance(layer, FullyConnected) for layer in network.layers)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from yolofpn.cli.arguments import Parser, run_door
 from yolofpn.errors import UserError
+from yolofpn.text import command
 
 if TYPE_CHECKING:
     from yolofpn.weights import LoadedWeights
@@ -114,7 +115,8 @@ def as_native(loaded: LoadedWeights, cfg: str, overrides: Sequence[str] = ()) ->
         raise UserError("--cfg is for Darknet weights: these belong to a native model already")
     config = load_config(cfg, overrides)
     if not isinstance(config.model.head, YOLOHeadConfig):
-        raise UserError(f"{cfg}: Darknet weights need a head of type yolo; train.py --weights takes what fits others")
+        others = f"{command('train')} --weights takes what fits others"
+        raise UserError(f"{cfg}: Darknet weights need a head of type yolo; {others}")
     eps = norm_eps_of(metadata.header or NEW_HEADER)
     # Where Darknet adds eps to the root of the variance, the variances themselves are changed.
     model_config = config.model.model_copy(update={"norm_eps": 0.0 if eps.outside_root else eps.value})

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from yolofpn import runtimes
 from yolofpn.cli.arguments import DONE, Parser, image_size, positive_int, run_door
 from yolofpn.errors import UserError
+from yolofpn.text import command
 
 if TYPE_CHECKING:
     from yolofpn.inference.export import Calibration, Exporter
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for note in notes:
             print(note, flush=True)
         print("\n".join(exporter.export(_calibration(exporter, calibration) if calibration else None)))
-        print(f"use: python detect.py --weights {arguments.output} dog.jpg")
+        print(f"use: {command('detect')} --weights {arguments.output} dog.jpg")
         return DONE
 
     return run_door(door)

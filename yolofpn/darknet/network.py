@@ -26,6 +26,7 @@ from yolofpn.errors import UserError
 from yolofpn.models.postprocess import MapSpec, postprocess_maps
 from yolofpn.models.two_stage.proposals import Proposals, propose_from_maps
 from yolofpn.structures import Detections, Limits, Target, size_fits
+from yolofpn.text import command
 
 
 class DarknetNetwork(nn.Module):
@@ -89,9 +90,7 @@ class DarknetNetwork(nn.Module):
             ValueError: H or W is no multiple of ``size_divisor``, and they are not the cfg's.
         """
         if self.is_classifier:
-            raise UserError(
-                f"{self.cfg.origin}: is a classifier, it finds no boxes: python -m yolofpn classify takes it"
-            )
+            raise UserError(f"{self.cfg.origin}: is a classifier, it finds no boxes: {command('classify')} takes it")
         height, width = images.shape[-2:]
         if not size_fits(self, (height, width)):
             raise ValueError(f"an input of {width} x {height} is not a multiple of {self.size_divisor}")
@@ -104,7 +103,7 @@ class DarknetNetwork(nn.Module):
             UserError: the network is a detector.
         """
         if not self.is_classifier:
-            raise UserError(f"{self.cfg.origin}: is a detector, no classifier: detect.py takes it")
+            raise UserError(f"{self.cfg.origin}: is a detector, no classifier: {command('detect')} takes it")
         last = str(max(layer.cfg.index for layer in self.plan if isinstance(layer.cfg.section, Softmax)))
         return self._run(images, {last})[last].flatten(1)
 

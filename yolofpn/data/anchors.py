@@ -13,6 +13,7 @@ from yolofpn.config import VocCorners
 from yolofpn.data.dataset import DetectionDataset
 from yolofpn.data.layouts import open_data
 from yolofpn.errors import UserError
+from yolofpn.text import command
 
 Sizes = NDArray[np.float64]  # [..., 2] widths and heights in network pixels
 
@@ -190,4 +191,4 @@ def poor_fit_warning(sizes: Sizes, anchors: Sizes) -> str | None:
     better = anchor_fit(sizes, kmeans_anchors(sizes, len(anchors)))
     if better.best_possible_recall <= fit.best_possible_recall + 0.05:
         return None
-    return f"the anchors fit this data badly ({fit}); fitted ones: {better} (python -m yolofpn anchors prints them)"
+    return f"the anchors fit this data badly ({fit}); fitted ones: {better} ({command('anchors')} prints them)"

@@ -23,6 +23,7 @@ from yolofpn.data.readers import Reader
 from yolofpn.errors import InputError, UserError
 from yolofpn.regular_files import special_kind
 from yolofpn.shipped import find_config
+from yolofpn.text import command
 
 HELD_OUT_SHARE = 0.1
 SIZES_LOOKED_AT = 1000  # images of a split whose size is compared with the annotated one when it is opened
@@ -131,7 +132,7 @@ class DataSource:
         if dataset.problems:
             counts = Counter(problem.kind.value for problem in dataset.problems).most_common()
             listed = ", ".join(f"{count} x {kind}" for kind, count in counts)
-            self.notes.append(f"{split}: {listed} (python -m yolofpn check names each)")
+            self.notes.append(f"{split}: {listed} ({command('check')} names each)")
         unread = describe_unread_files(part.images for part in self.layout.splits[stored])
         unread = unread and f"data: {unread}"
         # Where labels tell no size, that of the images was read just now.

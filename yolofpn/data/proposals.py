@@ -18,10 +18,15 @@ from yolofpn.errors import InputError, UserError
 from yolofpn.reading import ParseError, parse_json, short
 from yolofpn.regular_files import read_whole
 from yolofpn.structures import Target
+from yolofpn.text import command
 
-HOW_TO_WRITE = "evaluate.py --split {split} --save-proposals FILE writes them"  # of any detector
 _PROPOSAL = -1  # the label of a row that is none of an object
 _TOLERANCE = 1.0  # pixels that a box may reach out of its picture, for those who count from another corner
+
+
+def how_to_write(split: str) -> str:
+    """The command that writes the proposals of any detector on a split."""
+    return f"{command('evaluate')} --split {split} --save-proposals FILE writes them"
 
 
 def with_proposals(dataset: DetectionDataset, path: Path, split: str) -> tuple[DetectionDataset, str]:
@@ -120,7 +125,7 @@ def _read(path: Path, dataset: DetectionDataset, split: str) -> tuple[NDArray[np
     try:
         items = parse_json(read_whole(path), collector)
     except OSError as error:
-        remedy = HOW_TO_WRITE.format(split=split)
+        remedy = how_to_write(split)
         raise UserError(f"{path}: {error.strerror}: expected proposals (JSON): {remedy}") from None
     except ParseError as error:
         raise UserError(f"{path}: not valid JSON ({error}): write the proposals again") from None
@@ -185,5 +190,5 @@ def _check_complete(
         raise UserError(
             f"{path}: has no proposals for {len(missing)} of the {len(dataset)} images of {split}, such as "
             f"{dataset.paths[index]} (image_id {int(dataset.image_ids[index])}){unknown}\n"
-            f"the proposals of that split are needed: {HOW_TO_WRITE.format(split=split)}"
+            f"the proposals of that split are needed: {how_to_write(split)}"
         )

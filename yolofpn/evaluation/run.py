@@ -14,7 +14,7 @@ from yolofpn.config import Depth, ResizeMode, VocCorners
 from yolofpn.data.dataset import DetectionDataset, ProblemKind
 from yolofpn.data.layouts import open_data
 from yolofpn.data.names import ClassMatch, match_classes
-from yolofpn.data.proposals import HOW_TO_WRITE, with_proposals
+from yolofpn.data.proposals import how_to_write, with_proposals
 from yolofpn.errors import UserError
 from yolofpn.evaluation.files import (
     WrittenIds,
@@ -189,7 +189,7 @@ def _with_given_proposals(dataset: DetectionDataset, options: EvaluateOptions) -
     if options.proposals is None:
         raise UserError(
             f"{options.weights}: Fast R-CNN finds no proposals itself: name a file with --proposals FILE\n"
-            + HOW_TO_WRITE.format(split=options.split)
+            + how_to_write(options.split)
         )
     dataset, note = with_proposals(dataset, options.proposals, options.split)
     print(note)

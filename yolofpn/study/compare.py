@@ -16,6 +16,7 @@ from yolofpn.study.plan import Study, load_study, read_settings
 from yolofpn.study.plots import plot_tables
 from yolofpn.study.rows import ComparedRow, Measured
 from yolofpn.study.run import RESULTS
+from yolofpn.text import command
 
 DASH = "-"
 
@@ -30,7 +31,7 @@ def compare(output: Path) -> int:
     study = load_study(Path(str(settings["study"])))
     results = {name: read_results(output / name) for name in study.rows}
     if not any(results.values()):
-        raise UserError(f"{output}: no row has a result yet: python -m yolofpn study run ... --output {output}")
+        raise UserError(f"{output}: no row has a result yet: {command('study')} run ... --output {output}")
     tables = [(PAPER_TABLES[name], compare_table(study, results, PAPER_TABLES[name])) for name in study.tables]
     text = "\n\n".join(format_table(table, rows) for table, rows in tables) + "\n"
     print(text)

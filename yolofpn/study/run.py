@@ -17,7 +17,7 @@ from yolofpn.config import Config, load_config
 from yolofpn.errors import DONE, SOME_FAILED, UserError
 from yolofpn.files import write_errors
 from yolofpn.study.plan import Row, Size, Study, choose_rows, keep_settings, load_study, recipes_of
-from yolofpn.text import as_yaml
+from yolofpn.text import as_yaml, command
 from yolofpn.training.checkpoint import LAST, read_checkpoint
 
 RESULTS, NEW_RESULTS, LOG = "results.json", "new-results.json", "log.txt"
@@ -91,7 +91,7 @@ def run_study(options: StudyOptions) -> int:
             except UserError as error:
                 failed += 1
                 print(f"failed: {job}: {error}", file=sys.stderr, flush=True)
-    print(f"python -m yolofpn study compare {options.output}")
+    print(f"{command('study')} compare {options.output}")
     return 1 if failed else 0
 
 

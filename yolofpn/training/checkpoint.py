@@ -19,6 +19,7 @@ from yolofpn.fields import NonNegativeFloat, NonNegativeInt
 from yolofpn.files import unfinished
 from yolofpn.reading import ParseError
 from yolofpn.tensor_files import read_archive
+from yolofpn.text import command
 from yolofpn.training.learner import Learner
 from yolofpn.training.random_state import RandomState
 
@@ -136,7 +137,7 @@ def save_checkpoint(
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]  # not every OSError has a number
         raise UserError(
             f"{path}: cannot be written ({reason}): make room on the disk\n"
-            f"the checkpoint before it is whole: resume with python train.py --resume {path.parent}"
+            f"the checkpoint before it is whole: resume with {command('train')} --resume {path.parent}"
         ) from None
 
 

@@ -11,6 +11,7 @@ from yolofpn.config.stored import parse_metadata
 from yolofpn.data.dataset import DetectionDataset
 from yolofpn.errors import UserError
 from yolofpn.files import locked_output, write_errors
+from yolofpn.text import command
 from yolofpn.training.checkpoint import read_checkpoint
 
 
@@ -43,7 +44,7 @@ def refuse_other_data(checkpoint: Path, train: DetectionDataset, samples: int, c
     run = checkpoint.parent
     raise UserError(
         f"{run}: its data have changed: it began with {changed}\n"
-        f"undo that, or begin a new run with its weights: python train.py --cfg ... --weights {run}"
+        f"undo that, or begin a new run with its weights: {command('train')} --cfg ... --weights {run}"
     )
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 
 from yolofpn.config import Config, dump_config
 from yolofpn.files import locked_output, write_errors, write_list
 from yolofpn.sinks.names import next_output_dir
+from yolofpn.text import command, typed_command
 from yolofpn.training.checkpoint import BEST, LAST, Progress
 from yolofpn.training.plan import RUNS, Plan
 from yolofpn.training.resume import copy_run
@@ -44,7 +44,7 @@ def prepare_run_folder(plan: Plan, config: Config, splits: Splits, locks: ExitSt
                 (run_dir / name).unlink(missing_ok=True)
         dump_config(config, run_dir / "config.yaml")
         with (run_dir / "command.txt").open("ab" if goes_on else "wb") as file:
-            file.write(os.fsencode(shlex.join(["python", *sys.argv]) + "\n"))
+            file.write(os.fsencode(typed_command() + "\n"))
     if splits.held_out:
         write_list(run_dir / "val.txt", splits.val.paths)
     return run_dir
@@ -65,10 +65,10 @@ def closing_lines(run_dir: Path, config: Config, progress: Progress, example: st
         lines.append(f"best: AP {progress.best_ap:.3f} at epoch {progress.best_epoch}: {run}/{RUN_WEIGHTS}")
         proposals = config.data.proposals if config.data is not None else None
         if proposals is None:  # with them it cannot detect without
-            lines.append(f"python detect.py {shlex.quote(example)} --weights {run}")
+            lines.append(f"{command('detect')} {shlex.quote(example)} --weights {run}")
         if config.data is not None:
             more = f" --proposals {shlex.quote(proposals.val)}" if proposals is not None else ""
             more += f" data.root={shlex.quote(config.data.root)}" if config.data.root else ""
-            lines.append(f"python evaluate.py --weights {run} --data {shlex.quote(config.data.source)}{more}")
+            lines.append(f"{command('evaluate')} --weights {run} --data {shlex.quote(config.data.source)}{more}")
     longer = f" --epochs {2 * config.train.epochs}" if progress.finished else ""
-    return [*lines, f"python train.py --resume {run}{longer}"]
+    return [*lines, f"{command('train')} --resume {run}{longer}"]

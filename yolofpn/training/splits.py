@@ -11,7 +11,7 @@ from yolofpn.config import Config, FastRCNNHeadConfig, RPNHeadConfig, YOLOHeadCo
 from yolofpn.data.anchors import network_box_sizes, poor_fit_warning
 from yolofpn.data.dataset import DetectionDataset
 from yolofpn.data.layouts import DataSource, open_data
-from yolofpn.data.proposals import HOW_TO_WRITE, with_proposals
+from yolofpn.data.proposals import how_to_write, with_proposals
 from yolofpn.data.repeats import describe_repeats, repeat_factors
 from yolofpn.data.sampler import TrainBatchSampler, multi_scale_sizes
 from yolofpn.data.training_samples import TrainingSamples
@@ -72,7 +72,7 @@ def _as_the_head_needs(config: Config, source: DataSource, split: str) -> Detect
     if isinstance(head, FastRCNNHeadConfig) and data.proposals is None:
         raise UserError(
             "a head of type fast_rcnn finds no proposals itself: name files of them with "
-            "data.proposals={train: FILE, val: FILE}\n" + HOW_TO_WRITE.format(split="train|val")
+            "data.proposals={train: FILE, val: FILE}\n" + how_to_write("train|val")
         )
     if not isinstance(head, FastRCNNHeadConfig) and data.proposals is not None:
         raise UserError(f"data.proposals: a head of type {head.type} takes none, only one of type fast_rcnn does")

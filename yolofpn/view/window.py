@@ -11,6 +11,7 @@ import cv2
 
 from yolofpn.errors import UserError
 from yolofpn.structures import Image
+from yolofpn.text import command
 
 LARGEST = (720, 1280)  # height and width that a window opens with
 CLOSED = "closed"  # in place of a key: the window's own button was pressed
@@ -18,7 +19,6 @@ _ESCAPE = 27
 _POLL_MS = 50  # between looks at whether the window was closed, or Ctrl-C pressed
 _PROBE = "import cv2; cv2.namedWindow('probe', cv2.WINDOW_NORMAL); cv2.waitKey(1); cv2.destroyAllWindows()"
 _PROBE_SECONDS = 30
-_REMEDY = "use python demo.py, or leave --show away"
 
 
 class Window:
@@ -80,11 +80,15 @@ def check_display() -> None:
         UserError: there is no display, or OpenCV was built without windows.
     """
     if not any("GUI:" in line and "NONE" not in line for line in cv2.getBuildInformation().splitlines()):
-        raise UserError(f"--show: this OpenCV has no windows (opencv-python has them): {_REMEDY}")
+        raise UserError(f"--show: this OpenCV has no windows (opencv-python has them): {_hint()}")
     if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        raise UserError(f"--show: there is no display here (DISPLAY is not set): {_REMEDY}")
+        raise UserError(f"--show: there is no display here (DISPLAY is not set): {_hint()}")
     try:
         subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, check=True, timeout=_PROBE_SECONDS)
     except subprocess.SubprocessError:
         display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or "of this computer"
-        raise UserError(f"--show: display {display} does not answer: {_REMEDY}") from None
+        raise UserError(f"--show: display {display} does not answer: {_hint()}") from None
+
+
+def _hint() -> str:
+    return f"use {command('demo')}, or leave --show away"

@@ -14,6 +14,7 @@ from yolofpn.models.two_stage.box_head import BoxHead
 from yolofpn.models.two_stage.faster_rcnn import Projection
 from yolofpn.models.two_stage.roi_heads import RoIHeads
 from yolofpn.structures import Detections, Limits, Target
+from yolofpn.text import command
 
 
 class RegionHead(nn.Module):
@@ -96,7 +97,7 @@ class FastRCNN(nn.Module):
         """
         raise UserError(
             "Fast R-CNN finds no proposals itself: detecting needs an RPN (a training with head.type=rcnn can start "
-            "from these weights); evaluate.py --proposals FILE measures them"
+            f"from these weights); {command('evaluate')} --proposals FILE measures them"
         )
 
     def forward(self, images: Tensor, targets: list[Target] | None = None) -> dict[str, Tensor]:
