@@ -7,9 +7,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from yolofpn.inference.predictor import Predictor, load_detector
     from yolofpn.structures import Detections, Frame, Target
+    from yolofpn.training.epoch_result import EpochResult
+    from yolofpn.training.logger import Logger, RunInfo
+    from yolofpn.training.plan import TrainOptions
+    from yolofpn.training.run import TrainingResult, train
     from yolofpn.version import __version__
 
-__all__ = ["Detections", "Frame", "Predictor", "Target", "__version__", "load_detector"]
+__all__ = [
+    "Detections",
+    "EpochResult",
+    "Frame",
+    "Logger",
+    "Predictor",
+    "RunInfo",
+    "Target",
+    "TrainOptions",
+    "TrainingResult",
+    "__version__",
+    "load_detector",
+    "train",
+]
 
 _HOMES = {
     "Detections": "yolofpn.structures",
@@ -18,6 +35,12 @@ _HOMES = {
     "Predictor": "yolofpn.inference.predictor",
     "__version__": "yolofpn.version",
     "load_detector": "yolofpn.inference.predictor",
+    "EpochResult": "yolofpn.training.epoch_result",
+    "Logger": "yolofpn.training.logger",
+    "RunInfo": "yolofpn.training.logger",
+    "TrainOptions": "yolofpn.training.plan",
+    "TrainingResult": "yolofpn.training.run",
+    "train": "yolofpn.training.run",
 }
 
 

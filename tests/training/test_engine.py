@@ -24,9 +24,10 @@ from yolofpn.evaluation.metrics import Metrics
 from yolofpn.structures import Target
 from yolofpn.training.checkpoint import Progress, RunFacts, read_checkpoint
 from yolofpn.training.distributed import Ranks
-from yolofpn.training.engine import Trainer, batches_per_step, describe_epoch, explaining_memory
+from yolofpn.training.engine import OnEpoch, Trainer, batches_per_step, explaining_memory
+from yolofpn.training.epoch_result import EpochResult
 from yolofpn.training.learner import Learner
-from yolofpn.training.logger import RunLog, read_metrics
+from yolofpn.training.logger import CsvLogger, read_metrics
 from yolofpn.training.splits import training_sampler, training_samples
 
 
@@ -65,7 +66,7 @@ class Run:
         self.evaluated: list[float] = []
         self.aps = iter(aps)
 
-    def trainer(self, progress: Progress | None = None) -> Trainer:
+    def trainer(self, progress: Progress | None = None, on_epoch: OnEpoch | None = None) -> Trainer:
         progress = progress or Progress()
         optimizer = SGD(self.model.parameters(), lr=1.0)
         return Trainer(
@@ -79,11 +80,12 @@ class Run:
             ),
             evaluate=self.evaluate,
             run_dir=self.folder,
-            log=RunLog(self.folder, progress.epoch),
+            loggers=[CsvLogger()],
             paths=self.dataset.paths,
             ranks=Ranks(),
             progress=progress,
             say=self.lines.append,
+            on_epoch=on_epoch,
         )
 
     def evaluate(self, model: nn.Module) -> Metrics:
@@ -221,7 +223,27 @@ def test_a_run_continues_from_the_batch_that_it_had_reached(tmp_path: Path) -> N
 
 
 def test_the_line_of_an_epoch() -> None:
-    row: dict[str, float | int] = {"epoch": 2, "loss": 3.25, "lr": 0.001, "loss_box": 1.25, "loss_class": 2.0}
-    assert describe_epoch(row, 10, 50) == "epoch 2/10: loss 3.250 (box 1.250 class 2.000) lr 1.00e-03  50 s, 7 min left"
-    row |= {"epoch": 10, "AP": 0.5, "AP50": 0.75}
-    assert describe_epoch(row, 10, 7200).endswith("  AP 0.500 AP50 0.750  2.0 h")
+    losses = {"loss": 3.25, "loss_box": 1.25, "loss_class": 2.0}
+    result = EpochResult(2, 10, 8, losses, {}, 0.001, 50, 90, 12.5, -1.0)
+    assert str(result) == "epoch 2/10: loss 3.250 (box 1.250 class 2.000) lr 1.00e-03  50 s, 7 min left"
+    result = replace(result, epoch=10, metrics={"AP": 0.5, "AP50": 0.75}, seconds=7200)
+    assert str(result).endswith("  AP 0.500 AP50 0.750  2.0 h")
+
+
+def test_who_watches_may_stop_the_run(tmp_path: Path) -> None:
+    seen: list[EpochResult] = []
+
+    def watch(result: EpochResult) -> bool:
+        seen.append(result)
+        assert read_checkpoint(tmp_path / "last.pt")["progress"]["epoch"] == result.epoch
+        return result.metrics["AP"] >= 0.3
+
+    run = Run(tmp_path, [0.1, 0.3, 0.2], losses=lambda batch: 0.0)
+    trainer = run.trainer(on_epoch=watch)
+    assert not trainer.run()
+    assert [(each.epoch, each.epochs, each.step, each.best_ap) for each in seen] == [(1, 3, 3, 0.1), (2, 3, 6, 0.3)]
+    assert seen[0].losses == {"loss": 2.0, "loss_one": 0.0, "loss_two": 2.0}
+    assert seen[0].metrics == {"AP": 0.1, "AP50": 0.1}
+    assert seen[0].seconds > 0 and seen[0].images_per_second >= 6 / seen[0].seconds  # the evaluation does not count
+    assert run.trainer(trainer.progress, on_epoch=watch).run()  # resumed
+    assert [each.epoch for each in seen] == [1, 2, 3]

@@ -1,21 +1,37 @@
-"""metrics.csv and the events of TensorBoard."""
+"""metrics.csv, the events of TensorBoard, and loggers from outside the package."""
 
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tensorboard.backend.event_processing import event_accumulator  # type: ignore[import-untyped]
 
+from tests.training.small import write_cfg, write_pictures
+from yolofpn import EpochResult, Logger, RunInfo, TrainOptions, train
 from yolofpn.errors import UserError
-from yolofpn.training.logger import RunLog, read_metrics
+from yolofpn.training.logger import CsvLogger, TensorBoardLogger, read_metrics
 
 
-def row(epoch: int, **more: float) -> dict[str, float | int]:
-    base: dict[str, float | int] = {"epoch": epoch, "step": 10 * epoch, "seconds": 1.5, "lr": 0.1, "loss": 1 / epoch}
+def row(epoch: int, **more: float) -> dict[str, float]:
+    base: dict[str, float] = {"epoch": epoch, "step": 10 * epoch, "seconds": 1.5, "lr": 0.1, "loss": 1 / epoch}
     return base | {"loss_box": 0.5} | more
+
+
+def write(run_dir: Path, *rows: dict[str, float], epochs_done: int = 0) -> None:
+    """What a run with the default loggers writes."""
+    loggers: list[Logger] = [CsvLogger(), TensorBoardLogger()]
+    for logger in loggers:
+        logger.start(RunInfo(run_dir, {}, epochs_done))
+    for each in rows:
+        for logger in loggers:
+            logger.log_step(int(each["step"]), {"lr": 0.5, "loss": 9.0})
+            logger.log_epoch(int(each["epoch"]), each)
+    for logger in loggers:
+        logger.end(True)
 
 
 def scalars(run: Path) -> dict[str, list[Any]]:
@@ -25,10 +41,7 @@ def scalars(run: Path) -> dict[str, list[Any]]:
 
 
 def test_rows_and_events_say_the_same(tmp_path: Path) -> None:
-    log = RunLog(tmp_path, 0)
-    log.add(row(1))
-    log.add(row(2, AP=0.25, AP50=0.5))
-    log.close()
+    write(tmp_path, row(1), row(2, AP=0.25, AP50=0.5))
     assert (tmp_path / "metrics.csv").read_text().splitlines() == [
         "epoch,step,seconds,lr,loss,loss_box,AP,AP50,AP75,APs,APm,APl,AR100",
         "1,10,1.5,0.1,1,0.5,,,,,,,",
@@ -43,24 +56,21 @@ def test_rows_and_events_say_the_same(tmp_path: Path) -> None:
     }
 
 
-def test_a_run_that_goes_on_is_cut_back(tmp_path: Path) -> None:
-    log = RunLog(tmp_path, 0)
-    for epoch in (1, 2, 3):
-        log.add(row(epoch, AP=epoch / 10))
-    log.close()
-    log = RunLog(tmp_path, 1)
+def test_a_run_that_is_resumed_is_cut_back(tmp_path: Path) -> None:
+    write(tmp_path, *(row(epoch, AP=epoch / 10) for epoch in (1, 2, 3)))
+    write(tmp_path, epochs_done=1)
     assert [each["epoch"] for each in read_metrics(tmp_path)] == ["1"]
     assert scalars(tmp_path)["val/AP"] == [(1, 0.1)]
-    log.add(row(2, AP=0.7))
-    log.close()
+    write(tmp_path, row(2, AP=0.7), epochs_done=1)
     assert [each["AP"] for each in read_metrics(tmp_path)] == ["0.1", "0.7"]
     assert scalars(tmp_path)["val/AP"] == [(1, 0.1), (2, 0.7)]
     assert scalars(tmp_path)["train/loss"] == [(1, 1.0), (2, 0.5)]
 
 
 def test_a_full_disk_is_said_and_keeps_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    log = RunLog(tmp_path, 0)
-    log.add(row(1))
+    logger = CsvLogger()
+    logger.start(RunInfo(tmp_path, {}))
+    logger.log_epoch(1, row(1))
     before = (tmp_path / "metrics.csv").read_text()
 
     def fail(*_: object) -> None:
@@ -68,5 +78,79 @@ def test_a_full_disk_is_said_and_keeps_the_rows(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr("os.fsync", fail)
     with pytest.raises(UserError, match="metrics"):
-        log.add(row(2))
+        logger.log_epoch(2, row(2))
     assert (tmp_path / "metrics.csv").read_text() == before
+
+
+class Notebook:
+    """A logger as someone else might write it: it inherits from nothing."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+
+    def start(self, run: RunInfo) -> None:
+        self.calls.append(("start", run.run_dir, run.settings["train"]["epochs"], run.epochs_done))
+
+    def log_step(self, step: int, scalars: Mapping[str, float]) -> None:
+        self.calls.append(("step", step, dict(scalars)))
+
+    def log_epoch(self, epoch: int, scalars: Mapping[str, float]) -> None:
+        self.calls.append(("epoch", epoch, dict(scalars)))
+
+    def end(self, finished: bool) -> None:
+        self.calls.append(("end", finished))
+
+
+@pytest.fixture
+def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainOptions:
+    """Two epochs of six batches of two; two batches make a step."""
+    data = write_pictures(tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    cfg = write_cfg(tmp_path)
+    return TrainOptions(cfg=str(cfg), data=data, weights="none", epochs=2, device="cpu", output=tmp_path / "run")
+
+
+def test_a_logger_from_outside_sees_the_run(options: TrainOptions, tmp_path: Path) -> None:
+    logger = Notebook()
+    result = train(options, loggers=[logger])
+    run = tmp_path / "run"
+    assert (result.run_dir, result.finished) == (run, True)
+    kinds = [call[0] for call in logger.calls]
+    assert kinds == ["start", "step", "step", "step", "epoch", "step", "step", "step", "epoch", "end"]
+    assert logger.calls[0] == ("start", run, 2, 0)
+    assert logger.calls[-1] == ("end", True)
+    steps = [call for call in logger.calls if call[0] == "step"]
+    assert [step for _, step, _ in steps] == [1, 2, 3, 4, 5, 6]
+    for _, _, values in steps:
+        parts = [value for name, value in values.items() if name.startswith("loss_")]
+        assert values["loss"] == pytest.approx(sum(parts)) and len(parts) == 3 and values["lr"] > 0
+    epochs = [values for kind, _, values in (call for call in logger.calls if len(call) == 3) if kind == "epoch"]
+    assert [{name: f"{value:.6g}" for name, value in each.items()} for each in epochs] == [
+        {name: value for name, value in each.items() if value} for each in read_metrics(run)
+    ]
+    assert epochs[0]["loss"] == pytest.approx(sum(values["loss"] for _, _, values in steps[:3]) / 3)
+
+
+def test_a_callback_watches_stops_and_resumes(options: TrainOptions, tmp_path: Path) -> None:
+    seen: list[EpochResult] = []
+    logger = Notebook()
+    stopped = train(options, loggers=[logger], on_epoch=lambda result: seen.append(result) or True)  # type: ignore[func-returns-value]
+    assert not stopped.finished and stopped.best_epoch == 1
+    assert logger.calls[-1] == ("end", False)
+    resumed = train(TrainOptions(resume=stopped.run_dir), loggers=[logger], on_epoch=seen.append)
+    assert (resumed.run_dir, resumed.finished) == (tmp_path / "run", True)
+    assert [result.epoch for result in seen] == [1, 2]
+    assert [call[-1] for call in logger.calls if call[0] == "start"] == [0, 1]
+    assert [each["epoch"] for each in read_metrics(tmp_path / "run")] == ["1", "2"]
+
+
+def test_a_logger_learns_that_the_run_failed(options: TrainOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    logger = Notebook()
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("yolofpn.training.learner.Learner.add_gradients", fail)
+    with pytest.raises(UserError):
+        train(options, loggers=[logger])
+    assert [call for call in logger.calls if call[0] != "start"] == [("end", False)]

@@ -22,7 +22,7 @@ BATCH = ("yolofpn.data.loader", "Batch.to")
 FSYNC = ("os", "fsync")
 EVALUATION = ("yolofpn.training.validation", "collect")
 MERGE = ("yolofpn.evaluation.metrics", "DetectionMetrics.merge")
-LOG = ("yolofpn.training.logger", "RunLog.add")
+LOG = ("yolofpn.training.logger", "CsvLogger.log_epoch")
 
 # Three epochs of three steps of two batches. Each run goes on where the one before it was killed.
 KILLS = (

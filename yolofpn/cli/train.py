@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from yolofpn.cli.arguments import Parser, count, image_size, positive_float, positive_int, run_door
+from yolofpn.cli.arguments import DONE, SOME_FAILED, Parser, count, image_size, positive_float, positive_int, run_door
 from yolofpn.cli.detect import DEPTHS
 
 
@@ -14,11 +14,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
 
     def door() -> int:
-        from yolofpn.training.plan import TrainOptions, make_plan
+        from yolofpn.training.plan import TrainOptions
         from yolofpn.training.run import train
 
         arguments.overrides = tuple(arguments.overrides)
-        return train(make_plan(TrainOptions(**vars(arguments))))
+        return DONE if train(TrainOptions(**vars(arguments))).finished else SOME_FAILED
 
     return run_door(door)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from torch import nn
@@ -23,16 +24,18 @@ from yolofpn.files import write_list
 from yolofpn.memory_errors import is_out_of_memory
 from yolofpn.training.checkpoint import BEST, LAST, Progress, RunFacts, save_checkpoint
 from yolofpn.training.distributed import Ranks, from_main, gather, mean_over_ranks, take_from_main
-from yolofpn.training.durations import describe_time
+from yolofpn.training.epoch_result import EpochResult
 from yolofpn.training.interrupt import StopRequest
 from yolofpn.training.learner import Learner, Update
-from yolofpn.training.logger import METRIC_COLUMNS, RunLog
+from yolofpn.training.logger import METRIC_COLUMNS, Logger, RunInfo
 from yolofpn.training.optim import keep_norm_statistics, learning_rate_factor
 from yolofpn.training.plan import with_epochs
 from yolofpn.training.random_state import RandomState, random_state
 from yolofpn.training.rehearsal import TimeBudget, epochs_that_fit
 from yolofpn.training.step_report import StepReport
 from yolofpn.weights import RUN_WEIGHTS, save_weights
+
+OnEpoch: TypeAlias = Callable[[EpochResult], bool | None]
 
 EMA_SHARE = 0.03  # of a run's steps that the moving average spans at most
 
@@ -47,12 +50,13 @@ class Trainer:
         loader: batches to learn from.
         evaluate: measures the averaged model on the validation split.
         run_dir: where checkpoints and weights go.
-        log: one row per epoch; None in processes that do not write.
+        loggers: receive the scalars; none in processes that do not write.
         paths: picture files by index, to name those of a bad batch.
         ranks: which of how many processes this is.
         progress: how far the run has come.
         say: prints a line.
         budget: how long the run should take; epochs are then added or dropped as its speed turns out.
+        on_epoch: called after each epoch; if it returns True, the run stops as by Ctrl-C and can be resumed.
     """
 
     learner: Learner
@@ -60,17 +64,19 @@ class Trainer:
     loader: Loader
     evaluate: Callable[[nn.Module], Metrics]
     run_dir: Path
-    log: RunLog | None
+    loggers: Sequence[Logger]
     paths: Sequence[str]
     ranks: Ranks
     progress: Progress
     say: Callable[[str], None]
     budget: TimeBudget | None = None
+    on_epoch: OnEpoch | None = None
     _stopping: bool = False
     _saving: bool = False
     _random_states: list[RandomState] = field(default_factory=list)
     _last_save: float = field(default_factory=time.monotonic)
     _epoch_start: float = field(default_factory=time.monotonic)
+    _images_per_second: float = 0.0
 
     def __post_init__(self) -> None:
         self._request = StopRequest(announce=self.ranks.is_main)
@@ -108,7 +114,7 @@ class Trainer:
         """
         progress = self.progress
         progress.finished = progress.epoch >= self.config.epochs
-        with self._request.listening(), explaining_memory(self.config):
+        with self._request.listening(), explaining_memory(self.config), self._logging():
             self._gather_random_states()
             if progress.step == 0:
                 self._save(LAST)  # from here on the run can be killed and resumed
@@ -123,9 +129,25 @@ class Trainer:
                 except KeyboardInterrupt:
                     break
                 self._end_epoch(metrics)
+                if self._stopping:
+                    break
             if not progress.finished:
                 self._save(LAST)
         return progress.finished
+
+    @contextmanager
+    def _logging(self) -> Iterator[None]:
+        """The loggers receive scalars within this context."""
+        run = RunInfo(self.run_dir, self.facts.config.model_dump(mode="json"), self.progress.epoch)
+        started: list[Logger] = []
+        try:
+            for logger in self.loggers:
+                logger.start(run)
+                started.append(logger)
+            yield
+        finally:
+            for logger in started:
+                logger.end(self.progress.finished)
 
     def _train_epoch(self) -> None:
         """Go through what is left of the epoch."""
@@ -143,13 +165,15 @@ class Trainer:
 
     def _take_steps(self, batches: Iterator[Batch], group_size: int, start: float) -> None:
         """Step after step until the epoch ends or someone wants to stop."""
-        progress = self.progress
+        progress, begin, done = self.progress, start, 0
         while group := list(islice(batches, group_size)):
             self._step(group)
             progress.batch += len(group)
             progress.seconds += time.monotonic() - start
             start = time.monotonic()
             images = sum(len(batch) for batch in group) * self.ranks.world_size
+            done += images
+            self._images_per_second = done / max(start - begin, 1e-9)
             self._report.step(images, {name: value / progress.batch for name, value in progress.loss_sums.items()})
             if self._stopping:
                 return
@@ -170,10 +194,14 @@ class Trainer:
             if not math.isfinite(value):
                 raise self._not_finite(name, group)
             progress.loss_sums[name] = progress.loss_sums.get(name, 0.0) + value
-        update = self.learner.update(self.rate)
+        update = self.learner.update(rate := self.rate)
         if update is Update.NOT_FINITE:
             raise self._not_finite("the gradient", group)
-        progress.step += update is Update.DONE  # a skipped step does not move the schedule either
+        if update is Update.DONE:  # a skipped step does not move the schedule either
+            progress.step += 1
+            parts = {name: value / len(group) for name, value in zip(losses, means, strict=True)}
+            for logger in self.loggers:
+                logger.log_step(progress.step, {"lr": rate, "loss": sum(parts.values()), **parts})
         self._stopping, self._saving = stop > 0, save > 0
 
     def _not_finite(self, what: str, group: list[Batch]) -> UserError:
@@ -234,22 +262,28 @@ class Trainer:
         losses = {name: value / self.sampler.batches_per_epoch for name, value in progress.loss_sums.items()}
         progress.epoch, progress.batch, progress.loss_sums = progress.epoch + 1, 0, {}
         progress.finished = progress.epoch == self.config.epochs
-        row: dict[str, float | int] = {
-            "epoch": progress.epoch,
-            "step": progress.step,
-            "seconds": progress.seconds,
-            "lr": self.learner.optimizer.param_groups[0]["lr"],
-            "loss": sum(losses.values()),
-            **losses,
-        }
+        measured = {}
         if metrics is not None:
-            row |= {name: value for name, value in metrics.values.items() if name in METRIC_COLUMNS}
+            measured = {name: value for name, value in metrics.values.items() if name in METRIC_COLUMNS}
             self._judge(metrics.values["AP"])
-        if self.log:
-            self.log.add(row)
-            seconds = time.monotonic() - self._epoch_start
-            self.say(describe_epoch(row, self.config.epochs, seconds))
+        result = EpochResult(
+            epoch=progress.epoch,
+            epochs=self.config.epochs,
+            step=progress.step,
+            losses={"loss": sum(losses.values()), **losses},
+            metrics=measured,
+            learning_rate=self.learner.optimizer.param_groups[0]["lr"],
+            seconds=time.monotonic() - self._epoch_start,
+            run_seconds=progress.seconds,
+            images_per_second=self._images_per_second,
+            best_ap=progress.best_ap,
+        )
+        for logger in self.loggers:
+            logger.log_epoch(result.epoch, result.scalars())
+        self.say(str(result))
         self._save(LAST)
+        # From the main process, as all of them stop together.
+        self._stopping = bool(from_main(self.on_epoch is not None and self.on_epoch(result)))
 
     def _judge(self, ap: float) -> None:
         """Keep the weights if none were better so far; note if it is time to stop."""
@@ -303,13 +337,3 @@ def explaining_memory(config: TrainConfig) -> Iterator[None]:
                 f"a data loading process died ({reason}), often because memory ran out: try --workers 0"
             ) from error
         raise
-
-
-def describe_epoch(row: Mapping[str, float | int], epochs: int, seconds: float) -> str:
-    """One line for people; ``seconds`` is what the epoch took, from which the rest of the run is guessed."""
-    losses = " ".join(f"{name.removeprefix('loss_')} {row[name]:.3f}" for name in row if name.startswith("loss_"))
-    line = f"epoch {row['epoch']}/{epochs}: loss {row['loss']:.3f} ({losses}) lr {row['lr']:.2e}"
-    if "AP" in row:
-        line += f"  AP {row['AP']:.3f} AP50 {row['AP50']:.3f}"
-    left = round(epochs - row["epoch"])
-    return f"{line}  {describe_time(seconds)}" + (f", {describe_time(seconds * left)} left" if left else "")

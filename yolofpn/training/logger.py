@@ -1,4 +1,4 @@
-"""What a run writes down about itself: metrics.csv, and the same numbers as TensorBoard events."""
+"""Where the scalars of a training run go: metrics.csv, TensorBoard events, and loggers of your own."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import csv
 import io
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-
-from torch.utils.tensorboard.writer import SummaryWriter
+from typing import Any, Protocol
 
 from yolofpn.errors import UserError
+from yolofpn.extras import is_installed
 from yolofpn.files import write_atomically
 from yolofpn.tensor_files import encodable_path
 
@@ -20,61 +21,142 @@ _AXES = {"epoch", "step", "seconds"}
 Row = dict[str, str]
 
 
-class RunLog:
-    """One row per epoch; a run that goes on is cut back to what its checkpoint knows.
+@dataclass(frozen=True)
+class RunInfo:
+    """A training run when it starts or is resumed.
 
-    Args:
-        run_dir: where metrics.csv and events/ are.
-        epochs_done: rows of later epochs are dropped.
-
-    Raises:
-        UserError: the folder cannot be written.
+    Attributes:
+        run_dir: the run folder.
+        settings: the whole config as plain values, such as ``settings["train"]["epochs"]``.
+        epochs_done: epochs before the run was resumed. What was logged of later ones is logged again.
     """
 
-    def __init__(self, run_dir: Path, epochs_done: int) -> None:
-        self._path = run_dir / "metrics.csv"
-        self._closing = ExitStack()
-        self.rows = [row for row in read_metrics(run_dir) if int(row["epoch"]) <= epochs_done]
-        with _write_errors(run_dir):
-            self._write_all()
-            # The events repeat the rows, so they are made anew from these instead of being cut.
-            for old in (run_dir / "events").glob("events.out.tfevents.*"):
-                old.unlink()
-            folder = self._closing.enter_context(encodable_path(run_dir))
-            self._events = SummaryWriter(str(folder / "events"))
-            self._add_events(*self.rows)
+    run_dir: Path
+    settings: dict[str, Any]
+    epochs_done: int = 0
 
-    def add(self, row: Mapping[str, float | int]) -> None:
-        """Write the row of an epoch: of ``COLUMNS``, losses ("loss_..."), and ``METRIC_COLUMNS`` if it was evaluated.
+
+class Logger(Protocol):
+    """Receives the scalars of a training run; of several processes the main one alone has loggers."""
+
+    def start(self, run: RunInfo) -> None:
+        """The run starts or is resumed."""
+        ...
+
+    def log_step(self, step: int, scalars: Mapping[str, float]) -> None:
+        """An optimiser step is done.
+
+        Args:
+            step: from 1, over all epochs.
+            scalars: ``lr``, ``loss`` and its parts ``loss_...``, means over the batches of the step.
+        """
+        ...
+
+    def log_epoch(self, epoch: int, scalars: Mapping[str, float]) -> None:
+        """An epoch is done.
+
+        Args:
+            epoch: from 1.
+            scalars: ``COLUMNS`` (seconds of training so far; ``loss`` is the mean over the batches), the parts
+                ``loss_...``, and ``METRIC_COLUMNS`` in [0, 1] if the model was evaluated; -1 where nothing could be.
+        """
+        ...
+
+    def end(self, finished: bool) -> None:
+        """The run has ended; ``finished`` is False if it was interrupted or failed."""
+        ...
+
+
+class CsvLogger:
+    """``metrics.csv``: one row per epoch. A run that is resumed is cut back to what its checkpoint knows."""
+
+    def start(self, run: RunInfo) -> None:
+        """Take over the rows of the epochs before.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        self._path = run.run_dir / "metrics.csv"
+        self._rows = _rows_until(run)
+        with _write_errors(run.run_dir):
+            self._write_all()
+
+    def log_step(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Rows are of epochs."""
+
+    def log_epoch(self, epoch: int, scalars: Mapping[str, float]) -> None:
+        """Write the row of an epoch.
 
         Raises:
             UserError: the disk is full.
         """
-        self.rows.append({name: _number(value) for name, value in row.items()})
+        self._rows.append({name: _number(value) for name, value in scalars.items()})
         with _write_errors(self._path):
             self._write_all()
-            self._add_events(self.rows[-1])
 
-    def close(self) -> None:
-        """Finish the event file."""
-        self._events.close()
-        self._closing.close()
+    def end(self, finished: bool) -> None:
+        """Every row has been written."""
 
     def _write_all(self) -> None:
-        losses = dict.fromkeys(name for row in self.rows for name in row if name.startswith("loss_"))
+        losses = dict.fromkeys(name for row in self._rows for name in row if name.startswith("loss_"))
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, (*COLUMNS, *losses, *METRIC_COLUMNS))
         writer.writeheader()
-        writer.writerows(self.rows)
+        writer.writerows(self._rows)
         write_atomically(self._path, text.getvalue().encode(), sync=True)
 
-    def _add_events(self, *rows: Row) -> None:
-        for row in rows:
-            for name, value in row.items():
-                if name not in _AXES and value:
-                    group = "val" if name in METRIC_COLUMNS else "train"
-                    self._events.add_scalar(f"{group}/{name}", float(value), int(row["epoch"]))
+
+class TensorBoardLogger:
+    """``events/``: the scalars of each epoch for TensorBoard. Those of a run that is resumed are written anew."""
+
+    def __init__(self) -> None:
+        self._closing = ExitStack()
+
+    def start(self, run: RunInfo) -> None:
+        """Write the rows of ``metrics.csv`` of the epochs before.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        from torch.utils.tensorboard.writer import SummaryWriter
+
+        self._folder = run.run_dir / "events"
+        with _write_errors(run.run_dir):
+            for old in self._folder.glob("events.out.tfevents.*"):
+                old.unlink()
+            folder = self._closing.enter_context(encodable_path(run.run_dir))
+            self._events = SummaryWriter(str(folder / "events"))
+            self._closing.callback(self._events.close)
+            for row in _rows_until(run):
+                self._add(int(row["epoch"]), {name: float(value) for name, value in row.items() if value})
+
+    def log_step(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Events are of epochs."""
+
+    def log_epoch(self, epoch: int, scalars: Mapping[str, float]) -> None:
+        """Write the events of an epoch.
+
+        Raises:
+            UserError: the disk is full.
+        """
+        with _write_errors(self._folder):
+            self._add(epoch, scalars)
+
+    def end(self, finished: bool) -> None:
+        """Close the event file."""
+        self._closing.close()
+
+    def _add(self, epoch: int, scalars: Mapping[str, float]) -> None:
+        for name, value in scalars.items():
+            if name not in _AXES:
+                group = "val" if name in METRIC_COLUMNS else "train"
+                self._events.add_scalar(f"{group}/{name}", float(value), epoch)
         self._events.flush()
+
+
+def default_loggers() -> list[Logger]:
+    """Those of every run: ``metrics.csv`` and, where it is installed, TensorBoard."""
+    return [CsvLogger(), TensorBoardLogger()] if is_installed("tensorboard") else [CsvLogger()]
 
 
 def read_metrics(run_dir: Path) -> list[Row]:
@@ -86,6 +168,10 @@ def read_metrics(run_dir: Path) -> list[Row]:
         return list(csv.DictReader(file))
 
 
+def _rows_until(run: RunInfo) -> list[Row]:
+    return [row for row in read_metrics(run.run_dir) if int(row["epoch"]) <= run.epochs_done]
+
+
 @contextmanager
 def _write_errors(path: Path) -> Iterator[None]:
     try:
@@ -94,5 +180,5 @@ def _write_errors(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: cannot be written ({error.strerror}): make room on the disk") from None
 
 
-def _number(value: float | int) -> str:
+def _number(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:.6g}"

@@ -43,10 +43,10 @@ OVERFIT_EVALUATIONS = 10
 class TrainOptions:
     """What ``train.py --help`` explains; None is left to the cfg, or to the run that goes on."""
 
-    cfg: Path | None = None
-    data: str | None = None
+    cfg: str | Path | None = None
+    data: str | Path | None = None
     weights: str | None = None
-    resume: str | None = None
+    resume: str | Path | None = None
     overfit: int | None = None
     dry_run: bool = False
     epochs: int | None = None
@@ -57,7 +57,7 @@ class TrainOptions:
     device: str | None = None
     workers: int | None = None
     seed: int | None = None
-    output: Path | None = None
+    output: str | Path | None = None
     overrides: tuple[str, ...] = ()
 
 
@@ -105,7 +105,7 @@ def make_plan(options: TrainOptions) -> Plan:
         "input.depth": options.depth,
         "train.workers": options.workers,
         "train.seed": options.seed,
-        "data.source": options.data,
+        "data.source": None if options.data is None else str(options.data),
     }
     if options.epochs or options.minutes or any(word.startswith("train.epochs=") for word in options.overrides):
         given_length = ["train.reference_images=null"]
@@ -120,8 +120,8 @@ def make_plan(options: TrainOptions) -> Plan:
         config = change_train(config, eval_interval=max(1, config.train.epochs // OVERFIT_EVALUATIONS))
     return Plan(
         config,
-        name=options.cfg.stem,
-        output=options.output,
+        name=Path(options.cfg).stem,
+        output=None if options.output is None else Path(options.output),
         weights=None if options.weights == "none" else options.weights or "auto",
         overfit=options.overfit,
         device=options.device or "auto",
@@ -157,7 +157,7 @@ def resume_plan(options: TrainOptions) -> Plan:
         )
     return Plan(
         config,
-        output=options.output or run_dir,
+        output=run_dir if options.output is None else Path(options.output),
         checkpoint=checkpoint,
         overfit=content["overfit"],
         device=options.device or content.get("device", "auto"),
@@ -174,7 +174,7 @@ def _resumed_config(config: Config, options: TrainOptions) -> Config:
         config = change_train(config, epochs=options.epochs)
     if options.workers is not None:
         config = change_train(config, workers=options.workers)
-    given = [] if options.data is None else [f"data.source={as_yaml(options.data)}", "data.root=null"]
+    given = [] if options.data is None else [f"data.source={as_yaml(str(options.data))}", "data.root=null"]
     if words := [*given, *options.overrides]:
         config = with_absolute_paths(config.model_copy(update={"data": with_data(config.data, words)}))
     return config

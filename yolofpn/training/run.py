@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from yolofpn.evaluation.files import write_plots
 from yolofpn.evaluation.metrics import Metrics
+from yolofpn.extras import is_installed, skipped_plots
 from yolofpn.hardware import choose_device
 from yolofpn.models.build import NativeDetector
 from yolofpn.training.distributed import from_main, join_ranks, take_from_main
 from yolofpn.training.dry_run import dry_run
-from yolofpn.training.engine import Trainer
+from yolofpn.training.engine import OnEpoch, Trainer
+from yolofpn.training.logger import Logger, read_metrics
 from yolofpn.training.pictures import first_batch, save_train_batch, save_val_batch
-from yolofpn.training.plan import Plan
-from yolofpn.training.plots import plot_average_precision, plot_labels, plot_losses
+from yolofpn.training.plan import TrainOptions, make_plan
 from yolofpn.training.rehearsal import TimeBudget, rehearse, schedule_for
 from yolofpn.training.run_folder import closing_lines, prepare_run_folder
 from yolofpn.training.setup import Setup, build_trainer, set_up
@@ -27,12 +30,36 @@ from yolofpn.weights import RUN_WEIGHTS, load_weights
 PLOTS = "plots"
 
 
-def train(plan: Plan) -> int:
-    """Train; the exit code: 0 done, 1 interrupted.
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training run came to.
+
+    Attributes:
+        run_dir: the run folder; ``load_detector`` takes it.
+        finished: False if the run was interrupted: ``TrainOptions(resume=str(run_dir))`` resumes it.
+        best_ap: the best AP on the validation split, in [0, 1]; -1 where nothing could be measured.
+        best_epoch: the epoch, from 1, that the weights of ``run_dir`` are from; -1: none yet.
+    """
+
+    run_dir: Path
+    finished: bool
+    best_ap: float = -1.0
+    best_epoch: int = -1
+
+
+def train(options: TrainOptions, *, loggers: Sequence[Logger] = (), on_epoch: OnEpoch | None = None) -> TrainingResult:
+    """Train a detector, as ``train.py`` does.
+
+    Args:
+        options: the flags of ``train.py``; its ``overrides`` are the words ``section.key=value``.
+        loggers: receive the run's scalars, beside ``metrics.csv`` and TensorBoard.
+        on_epoch: called with the ``EpochResult`` after each epoch, when the checkpoint has been written. If it returns
+            True, the run stops as by Ctrl-C: it can be resumed.
 
     Raises:
-        UserError: data, weights or config do not allow it.
+        UserError: data, weights or config do not allow it, a loss is not finite, or memory or disk are too small.
     """
+    plan = make_plan(options)
     started = time.monotonic()
     wanted = choose_device(plan.device)
     with ExitStack() as locks, join_ranks(wanted) as ranks:
@@ -46,8 +73,8 @@ def train(plan: Plan) -> int:
         if plan.dry_run:
             if ranks.is_main:
                 dry_run(setup, run_dir)
-            return 0
-        trainer = build_trainer(setup, run_dir)
+            return TrainingResult(run_dir, finished=True)
+        trainer = build_trainer(setup, run_dir, loggers, on_epoch)
         if setup.config.train.minutes is not None:
             keep_time(setup, trainer, started)
         for line in (*repeat_lines(setup.config, setup.splits.train), opening_line(setup, trainer)):
@@ -57,12 +84,11 @@ def train(plan: Plan) -> int:
             metrics = measure_best(setup, trainer)
             if plan.overfit is not None:
                 say(f"overfit: AP {metrics.values['AP']:.3f} AP50 {metrics.values['AP50']:.3f}")
-        if trainer.log:
-            trainer.log.close()
-            draw_curves(trainer)
+        if ranks.is_main:
+            draw_curves(run_dir)
             for line in closing_lines(run_dir, setup.config, trainer.progress, setup.splits.val.paths[0]):
                 say(line)
-        return 0 if finished else 1
+        return TrainingResult(run_dir, finished, trainer.progress.best_ap, trainer.progress.best_epoch)
 
 
 def keep_time(setup: Setup, trainer: Trainer, started: float) -> None:
@@ -107,7 +133,12 @@ def draw_beginning(setup: Setup, folder: Path) -> None:
     splits = {"train": setup.splits.train, "val": setup.splits.val}
     if setup.plan.overfit is not None:
         del splits["val"]
-    plot_labels(folder / "labels.png", splits)
+    for line in skipped_plots("matplotlib", "tensorboard"):
+        setup.say(line)
+    if is_installed("matplotlib"):
+        from yolofpn.training.plots import plot_labels
+
+        plot_labels(folder / "labels.png", splits)
     sampler = training_sampler(setup.config, setup.splits.train, setup.ranks)
     batch = first_batch(training_samples(setup.config, setup.splits.train), sampler)
     save_train_batch(folder / "train_batch.jpg", batch, setup.splits.train.names)
@@ -134,12 +165,14 @@ def measure_best(setup: Setup, trainer: Trainer) -> Metrics:
     return metrics
 
 
-def draw_curves(trainer: Trainer) -> None:
+def draw_curves(run_dir: Path) -> None:
     """Losses and AP over the epochs so far."""
-    assert trainer.log is not None
-    folder = trainer.run_dir / PLOTS
-    plot_losses(folder / "losses.png", trainer.log.rows)
-    plot_average_precision(folder / "AP.png", trainer.log.rows)
+    if is_installed("matplotlib"):
+        from yolofpn.training.plots import plot_average_precision, plot_losses
+
+        rows = read_metrics(run_dir)
+        plot_losses(run_dir / PLOTS / "losses.png", rows)
+        plot_average_precision(run_dir / PLOTS / "AP.png", rows)
 
 
 def _silence(line: str) -> None:

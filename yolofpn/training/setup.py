@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,9 @@ from yolofpn.training.checkpoint import Progress, RunFacts, read_checkpoint
 from yolofpn.training.distill import with_teacher
 from yolofpn.training.distributed import Ranks, from_main
 from yolofpn.training.ema import ModelEMA
-from yolofpn.training.engine import Trainer
+from yolofpn.training.engine import OnEpoch, Trainer
 from yolofpn.training.learner import Learner
-from yolofpn.training.logger import RunLog
+from yolofpn.training.logger import Logger, default_loggers
 from yolofpn.training.optim import build_optimizer, freeze
 from yolofpn.training.plan import Plan, change_train, with_epochs_for
 from yolofpn.training.precision import training_dtype
@@ -187,8 +187,16 @@ def _without_random_freezing(config: Config, model: NativeDetector, say: Say) ->
     return change_train(config, freeze=())
 
 
-def build_trainer(setup: Setup, run_dir: Path) -> Trainer:
-    """Everything that learning needs; a run that goes on has what its checkpoint holds.
+def build_trainer(
+    setup: Setup, run_dir: Path, loggers: Sequence[Logger] = (), on_epoch: OnEpoch | None = None
+) -> Trainer:
+    """Everything that learning needs; a run that is resumed has what its checkpoint holds.
+
+    Args:
+        setup: the run.
+        run_dir: its folder.
+        loggers: receive its scalars beside the default ones; they and ``on_epoch`` are those of the main process.
+        on_epoch: see ``Trainer``.
 
     Raises:
         UserError: the checkpoint cannot be read, or every parameter is frozen.
@@ -209,11 +217,12 @@ def build_trainer(setup: Setup, run_dir: Path) -> Trainer:
         ),
         evaluate=setup.validation(),
         run_dir=run_dir,
-        log=RunLog(run_dir, progress.epoch) if setup.ranks.is_main else None,
+        loggers=[*default_loggers(), *loggers] if setup.ranks.is_main else [],
         paths=setup.splits.train.paths,
         ranks=setup.ranks,
         progress=progress,
         say=setup.say,
+        on_epoch=on_epoch if setup.ranks.is_main else None,
     )
 
 
