@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import colorsys
-import importlib.util
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -25,6 +25,20 @@ LabelStyle: TypeAlias = Literal["score", "name", "none"]
 
 GOLDEN_RATIO = 0.6180339887498949
 SMALLEST_TEXT = 7  # pixels; below this letters cannot be told apart
+FONT = Path(__file__).with_name("fonts") / "DejaVuSans.ttf"
+FONT_SUFFIXES = (".ttf", ".otf", ".ttc")
+FONT_FOLDERS = (  # of Linux, macOS and Windows
+    "/usr/share/fonts",
+    "/usr/local/share/fonts",
+    "~/.local/share/fonts",
+    "~/.fonts",
+    "/System/Library/Fonts",
+    "/Library/Fonts",
+    "~/Library/Fonts",
+    "C:/Windows/Fonts",
+    "~/AppData/Local/Microsoft/Windows/Fonts",
+)
+NO_CHARACTER = "\U0010ffff"  # Unicode will never give this code point to any
 
 
 def draw_boxes(image: Image, boxes: NDArray[Any], labels: Sequence[int], texts: Sequence[str]) -> Image:
@@ -179,39 +193,42 @@ def _font(path: Path, text_height: int) -> ImageFont.FreeTypeFont:
 
 
 def _font_path(text: str) -> Path:
-    """DejaVu Sans, which matplotlib brings along, unless only a font of the system has every character."""
-    if text.isascii():
-        return _bundled_font()
-    missing = frozenset(map(ord, text)) - _characters(_bundled_font())
-    return _font_with(missing) if missing else _bundled_font()
-
-
-@lru_cache(maxsize=1)
-def _bundled_font() -> Path:
-    # Where it lies is known without the time that importing matplotlib takes.
-    found = importlib.util.find_spec("matplotlib")
-    assert found is not None and found.origin is not None
-    return Path(found.origin).with_name("mpl-data") / "fonts" / "ttf" / "DejaVuSans.ttf"
+    """DejaVu Sans, which ships with the package, unless only a font of the system has every character."""
+    missing = frozenset(character for character in text if not character.isascii() and not _has(FONT, character))
+    return _font_with(missing) if missing else FONT
 
 
 @lru_cache(maxsize=256)
-def _font_with(code_points: frozenset[int]) -> Path:
-    from matplotlib import font_manager
+def _font_with(characters: frozenset[str]) -> Path:
+    def fancy(path: Path) -> bool:
+        return any(word in path.name.lower() for word in ("bold", "italic", "oblique", "mono", "serif"))
 
-    def fancy(path: str) -> bool:
-        return any(word in Path(path).name.lower() for word in ("bold", "italic", "oblique", "mono", "serif"))
-
-    for path in sorted(font_manager.findSystemFonts(), key=lambda path: (fancy(path), path)):
-        if code_points <= _characters(Path(path)):
-            return Path(path)
-    return _bundled_font()
+    for path in sorted(_system_fonts(), key=lambda path: (fancy(path), path)):
+        if all(_has(path, character) for character in characters):
+            return path
+    return FONT
 
 
-@lru_cache(maxsize=1)
-def _characters(path: Path) -> frozenset[int]:
-    from matplotlib.ft2font import FT2Font
+def _system_fonts() -> list[Path]:
+    """Font files where systems keep them."""
+    folders = [Path(folder) for folder in FONT_FOLDERS]
+    with contextlib.suppress(RuntimeError):  # a user without a home
+        folders = [folder.expanduser() for folder in folders]
+    return [path for folder in folders for path in folder.rglob("*") if path.suffix.lower() in FONT_SUFFIXES]
 
+
+@lru_cache(maxsize=4096)
+def _has(path: Path, character: str) -> bool:
+    """Whether a font has a character: in place of those that it lacks it draws what it draws for no character."""
     try:
-        return frozenset(FT2Font(str(path)).get_charmap())
-    except (OSError, RuntimeError):  # a bitmap or damaged font
-        return frozenset()
+        font = _font(path, 24)
+    except OSError:  # damaged, or of a kind that FreeType cannot read
+        return False
+    return character.isspace() or _drawn(font, character) != _drawn(font, NO_CHARACTER)
+
+
+def _drawn(font: ImageFont.FreeTypeFont, character: str) -> tuple[tuple[float, ...], bytes]:
+    box = font.getbbox(character, anchor="ls")
+    mask = PillowImage.new("L", (48, 48))
+    ImageDraw.Draw(mask).text((8, 36), character, fill=255, font=font, anchor="ls")
+    return box, mask.tobytes()

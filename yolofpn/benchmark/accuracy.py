@@ -8,9 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
-
 from yolofpn.benchmark.tables import workload_names
 from yolofpn.data.dataset import DetectionDataset
 from yolofpn.data.names import match_classes
@@ -53,6 +50,9 @@ def plot_ap(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     Raises:
         UserError: the file cannot be written.
     """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter
+
     figure = Figure(figsize=(10, 6), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     colours: dict[str, str] = {}

@@ -28,6 +28,7 @@ from yolofpn.data.given import GIVEN_KEYS, given_data
 from yolofpn.data.layouts import open_data
 from yolofpn.errors import UserError
 from yolofpn.evaluation.files import write_json
+from yolofpn.extras import is_installed
 from yolofpn.hardware import choose_device
 from yolofpn.inference.choose import Workload
 from yolofpn.shipped import default_sources
@@ -79,6 +80,8 @@ def benchmark(options: BenchmarkOptions) -> int:
         raise UserError("--empty measures on gray images: leave --source out")
     if options.plot is not None and (options.data is None or options.train):
         raise UserError("--plot shows AP against time: give it a data set with --data, and no --train")
+    if options.plot is not None and not is_installed("matplotlib"):
+        raise UserError("--plot needs matplotlib: pip install matplotlib")
     report: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -19,8 +19,8 @@ from yolofpn.errors import InputError
 from yolofpn.evaluation.confusion import confusion_matrix, worst_images
 from yolofpn.evaluation.metrics import Metrics
 from yolofpn.evaluation.operating_point import f1_over_thresholds, match_darknet
-from yolofpn.evaluation.plots import plot_confusion, plot_f1, plot_precision_recall
 from yolofpn.evaluation.table import EvaluationTable
+from yolofpn.extras import is_installed
 from yolofpn.files import write_atomically, write_errors
 from yolofpn.ops.boxes import xyxy_to_xywh
 from yolofpn.sinks.coco_results import rounded_results
@@ -162,9 +162,15 @@ def _write_list(path: Path, entries: Iterable[Mapping[str, Any]]) -> None:
 def write_plots(folder: Path, metrics: Metrics, table: EvaluationTable) -> None:
     """Draw the curves of precision over recall and of F1 over the score threshold, and the confusion matrix.
 
+    Without matplotlib nothing is drawn.
+
     Raises:
         UserError: a file cannot be written.
     """
+    if not is_installed("matplotlib"):
+        return
+    from yolofpn.evaluation.plots import plot_confusion, plot_f1, plot_precision_recall
+
     names = [each.name for each in metrics.per_class]
     outcomes = match_darknet(table)
     f1 = f1_over_thresholds(outcomes, THRESHOLDS)

@@ -32,6 +32,7 @@ from yolofpn.evaluation.report import format_crowded, format_metrics, format_pro
 from yolofpn.evaluation.run_detector import Found, RunSettings, run_detector
 from yolofpn.evaluation.thresholds import SUFFIX, save_thresholds
 from yolofpn.evaluation.verify import verify
+from yolofpn.extras import skipped_plots
 from yolofpn.files import locked_output
 from yolofpn.inference.load import load_for_inference
 from yolofpn.inference.predictor import Predictor
@@ -220,6 +221,8 @@ def write_files(
     write_images(output / IMAGES, dataset, ids)
     if options.verify:
         write_truth(output / TRUTH, dataset, (target for _, _, target in found.metrics.images()), ids)
+    for line in skipped_plots("matplotlib"):
+        print(line)
     write_plots(output, metrics, table)
     write_worst_images(output / "worst", dataset, detections, table, options.report_thresh, found.failures.keys())
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from yolofpn.errors import UserError
 from yolofpn.evaluation.coco import NO_OBJECTS
+from yolofpn.extras import skipped_plots
 from yolofpn.files import write_atomically, write_errors
 from yolofpn.study.paper import PAPER_TABLES, PaperTable
 from yolofpn.study.plan import Study, load_study, read_settings
-from yolofpn.study.plots import plot_tables
 from yolofpn.study.rows import ComparedRow, Measured
 from yolofpn.study.run import RESULTS
 from yolofpn.text import command
@@ -36,6 +36,11 @@ def compare(output: Path) -> int:
     text = "\n\n".join(format_table(table, rows) for table, rows in tables) + "\n"
     print(text)
     write_atomically(output / "table.md", text.encode())
+    if lines := skipped_plots("matplotlib"):
+        print("\n".join([str(output / "table.md"), *lines]))
+        return 0
+    from yolofpn.study.plots import plot_tables
+
     plot = output / "table.png"
     with write_errors(plot):
         plot_tables(plot, study.title, tables)
