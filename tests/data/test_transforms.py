@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import yolofpn
 from tests.data.small_dataset import bright_boxes, bright_extent, make_target
 from yolofpn.data.mosaic import LabelledImage
 from yolofpn.data.transforms import Augmentation, RandomView, random_safe_crop, to_rgb
@@ -25,6 +27,13 @@ def same(first: LabelledImage, second: LabelledImage) -> bool:
 
 def test_albumentations_does_not_look_for_updates() -> None:
     assert os.environ["NO_ALBUMENTATIONS_UPDATE"] == "1"
+
+
+def test_one_file_imports_albumentations() -> None:
+    """It is no longer maintained: what replaces it should have to replace one file."""
+    package = Path(yolofpn.__file__).parent
+    using = [path.relative_to(package) for path in package.rglob("*.py") if "import albumentations" in path.read_text()]
+    assert using == [Path("data/transforms.py")]
 
 
 def test_without_variation_nothing_changes() -> None:
