@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -224,3 +225,29 @@ def test_a_missing_package_is_named(package: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UserError, match=f"pip install {package}"):
         getattr(Detections.empty(), f"to_{package}")()
+
+
+def test_targets_are_chosen_from_and_moved() -> None:
+    target = Target(
+        boxes=torch.tensor([[0.0, 0, 2, 2], [1, 1, 3, 3], [4, 4, 9, 9]]),
+        labels=torch.tensor([5, 6, 7]),
+        ignore=torch.tensor([False, True, False]),
+        areas=torch.tensor([4.0, 3.0, 25.0]),
+        image_id=7,
+        image_size=(20, 30),
+        proposals=torch.tensor([[0.0, 0, 9, 9]]),
+    )
+    for index in (~target.ignore, [0, 2], np.array([0, 2]), slice(0, 3, 2), torch.tensor([0, 2])):
+        chosen = target[index]
+        assert chosen.labels.tolist() == [5, 7] and chosen.areas.tolist() == [4, 25]
+        assert chosen.boxes.tolist() == [[0, 0, 2, 2], [4, 4, 9, 9]] and not chosen.ignore.any()
+        assert (chosen.image_id, chosen.image_size) == (7, (20, 30))
+        assert chosen.proposals is target.proposals  # they belong to the image, not to an object
+    assert target[-1].labels.tolist() == [7] and target[torch.tensor(1)].labels.tolist() == [6]
+    assert len(target[[]]) == 0
+    with pytest.raises(IndexError):
+        target[3]
+    moved = target.map_boxes(lambda boxes: 2 * boxes)
+    assert moved.boxes[2].tolist() == [8, 8, 18, 18] and moved.areas.tolist() == [4, 3, 25]
+    assert moved.proposals is not None and moved.proposals.tolist() == [[0, 0, 18, 18]]
+    assert replace(target, proposals=None).map_boxes(lambda boxes: boxes).proposals is None

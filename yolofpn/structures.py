@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     import supervision
 
     from yolofpn.drawing import LabelStyle
+
+Index: TypeAlias = int | slice | Tensor | NDArray[Any] | list[int] | list[bool]
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,18 @@ class Target:
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+    def __getitem__(self, index: Index) -> Target:
+        """The objects and ignore regions that an integer, slice, mask or indices choose; all proposals stay."""
+        rows = _rows(index, len(self), self.boxes.device)
+        return replace(
+            self, boxes=self.boxes[rows], labels=self.labels[rows], ignore=self.ignore[rows], areas=self.areas[rows]
+        )
+
+    def map_boxes(self, move: Callable[[Tensor], Tensor]) -> Target:
+        """The same target with ``move`` applied to its boxes and its proposals, [..., 4] xyxy; areas stay."""
+        proposals = None if self.proposals is None else move(self.proposals)
+        return replace(self, boxes=move(self.boxes), proposals=proposals)
 
     def to(self, device: torch.device | str) -> Target:
         """The same target with its tensors on ``device``."""
@@ -175,18 +189,9 @@ class Detections:
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def __getitem__(self, index: int | slice | Tensor | NDArray[Any] | list[int] | list[bool]) -> Detections:
-        if isinstance(index, int):
-            if not -len(self) <= index < len(self):
-                raise IndexError(f"detection {index} of {len(self)}")
-            index = slice(index, index + 1 or None)
-        elif not isinstance(index, slice):
-            index = torch.as_tensor(index, device=self.boxes.device)
-            if index.ndim == 0:
-                return self[int(index)]
-            if index.numel() == 0 and index.dtype != torch.bool:
-                index = index.long()
-        return replace(self, boxes=self.boxes[index], scores=self.scores[index], labels=self.labels[index])
+    def __getitem__(self, index: Index) -> Detections:
+        rows = _rows(index, len(self), self.boxes.device)
+        return replace(self, boxes=self.boxes[rows], scores=self.scores[rows], labels=self.labels[rows])
 
     def __iter__(self) -> Iterator[Detections]:
         return (self[index] for index in range(len(self)))
@@ -308,6 +313,24 @@ class Detections:
             class_id=self.labels.cpu().numpy(),
             data={"class_name": np.array([self.name_of(label) for label in self.labels.tolist()], dtype=str)},
         )
+
+
+def _rows(index: Index, count: int, device: torch.device) -> slice | Tensor:
+    """What chooses rows of tensors: an integer becomes a slice of one row.
+
+    Raises:
+        IndexError: it is an integer beyond the rows.
+    """
+    if not isinstance(index, int | slice):
+        chosen = torch.as_tensor(index, device=device)
+        if chosen.ndim:
+            return chosen if chosen.numel() or chosen.dtype == torch.bool else chosen.long()
+        index = int(chosen)
+    if isinstance(index, slice):
+        return index
+    if not -count <= index < count:
+        raise IndexError(f"row {index} of {count}")
+    return slice(index, index + 1 or None)
 
 
 def size_fits(detector: object, size: tuple[int, int]) -> bool:

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.data.small_dataset import bright_extent, make_target, write_dataset
+from tests.data.small_dataset import bright_extent, write_dataset
 from yolofpn.data.dataset import DetectionDataset
-from yolofpn.data.proposals import as_rows, from_rows, with_proposals
+from yolofpn.data.proposals import with_proposals
 from yolofpn.data.sampler import SampleKey
 from yolofpn.data.samples import EvaluationSamples
 from yolofpn.data.training_samples import TrainingSamples
@@ -122,19 +122,6 @@ def test_a_name_of_two_pictures_names_neither(tmp_path: Path) -> None:
     items = [{"file_name": f"{number}.png", "bbox": [0, 0, 9, 9]} for number in (0, 1)]
     with pytest.raises(UserError, match=r"for 2 of the 3 images of val, such as .*1\.png"):
         with_proposals(twice, write(tmp_path / "p.json", items), "val")
-
-
-def test_rows_and_back() -> None:
-    target = replace(make_target([[1, 2, 3, 4]], labels=[1]), proposals=torch.tensor([[0.0, 0, 9, 9], [5, 5, 6, 6]]))
-    rows = as_rows(target)
-    assert rows.boxes.tolist() == [[1, 2, 3, 4], [0, 0, 9, 9], [5, 5, 6, 6]]
-    assert rows.ignore.tolist() == [False, True, True] and rows.proposals is None
-    back = from_rows(rows)
-    assert back.proposals is not None and torch.equal(back.proposals, target.proposals)  # type: ignore[arg-type]
-    assert back.boxes.tolist() == [[1, 2, 3, 4]] and back.labels.tolist() == [1] and not back.ignore.any()
-    assert as_rows(back.__class__(back.boxes, back.labels, back.ignore, back.areas)).proposals is None
-    nothing = from_rows(as_rows(replace(target, proposals=torch.zeros(0, 4))))
-    assert nothing.proposals is not None and nothing.proposals.shape == (0, 4)
 
 
 @pytest.fixture

@@ -1,16 +1,22 @@
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import replace
+
 import pytest
 import torch
+from torch import Tensor
 
 from tests.data.small_dataset import make_target
 from yolofpn.data.visibility import cut_target
 from yolofpn.structures import Target
 
 
+def stay(boxes: Tensor) -> Tensor:
+    return boxes
+
+
 def cut_to_width(width: float, target: Target) -> Target:
-    return cut_target(target, target.boxes.numpy(), (0, 0, width, 100), min_visibility=0.25)
+    return cut_target(target, stay, (0, 0, width, 100), min_visibility=0.25)
 
 
 def test_an_object_needs_a_quarter_of_its_box() -> None:
@@ -26,7 +32,7 @@ def test_what_is_left_of_less_becomes_a_region_to_ignore_as_large_as_is_visible(
     assert rest.ignore.tolist() == [True, False] and rest.labels.tolist() == [2, 1]
     assert rest.areas.tolist() == [600, 300]
     # A region stays one, however much of it a later cut leaves.
-    again = cut_target(rest, rest.boxes.numpy(), (0, 0, 23, 100), min_visibility=0.25)
+    again = cut_target(rest, stay, (0, 0, 23, 100), min_visibility=0.25)
     assert again.boxes.tolist() == [[0, 0, 23, 50], [0, 10, 20, 40]] and again.ignore.tolist() == [True, False]
 
 
@@ -62,17 +68,19 @@ def test_what_lies_outside_goes_and_the_rest_stays_in_line() -> None:
 
 def test_areas_follow_scale_and_cut() -> None:
     target = make_target([[10, 10, 30, 30]])  # 400 square pixels, of which the mask has 200
-    doubled = target.boxes.numpy() * np.float32(2)  # 20..60
-    assert cut_target(target, doubled, (0, 0, 100, 100), min_visibility=0.25).areas.tolist() == [800]
-    assert cut_target(target, doubled, (0, 0, 40, 100), min_visibility=0.25).areas.tolist() == [400]
+
+    def double(boxes: Tensor) -> Tensor:
+        return boxes * 2  # 20..60
+
+    assert cut_target(target, double, (0, 0, 100, 100), min_visibility=0.25).areas.tolist() == [800]
+    assert cut_target(target, double, (0, 0, 40, 100), min_visibility=0.25).areas.tolist() == [400]
 
 
 def test_whole_objects_survive_the_strictest_rule_despite_rounding() -> None:
     boxes = torch.rand(500, 4, generator=torch.Generator().manual_seed(0)) * 50
     boxes[:, 2:] += boxes[:, :2] + 2.5
     target = make_target(boxes.tolist())
-    moved = boxes.numpy() * np.float32(1.1) + np.float32(3.3)
-    rest = cut_target(target, moved, (0, 0, 200, 200), min_visibility=1.0)
+    rest = cut_target(target, lambda boxes: boxes * 1.1 + 3.3, (0, 0, 200, 200), min_visibility=1.0)
     assert len(rest) == 500 and not rest.ignore.any()
 
 
@@ -83,5 +91,18 @@ def test_no_boxes() -> None:
 @pytest.mark.parametrize("min_side", [0, 2])
 def test_pixels_need_not_remain_where_the_picture_is_resized_later(min_side: float) -> None:
     target = make_target([[5, 5, 6, 6]])
-    rest = cut_target(target, target.boxes.numpy(), (0, 0, 10, 10), min_visibility=1.0, min_side=min_side)
+    rest = cut_target(target, stay, (0, 0, 10, 10), min_visibility=1.0, min_side=min_side)
     assert len(rest) == (1 if min_side == 0 else 0)
+
+
+def test_proposals_move_along_and_are_kept_while_something_of_them_is_visible() -> None:
+    target = replace(
+        make_target([[0, 0, 100, 50]]),
+        proposals=torch.tensor([[0.0, 0, 100, 50], [80, 0, 100, 50], [0, 0, 9, 100], [0, 0, 1, 9]]),
+    )
+    rest = cut_target(target, lambda boxes: boxes + 10, (0, 0, 60, 100), min_visibility=0.25)
+    assert rest.boxes.tolist() == [[10, 10, 60, 60]] and rest.proposals is not None
+    assert rest.proposals.tolist() == [[10, 10, 60, 60], [10, 10, 19, 100]]  # one is outside, one too narrow
+    nothing = cut_target(replace(target, proposals=torch.zeros(0, 4)), stay, (0, 0, 60, 100), min_visibility=0.25)
+    assert nothing.proposals is not None and nothing.proposals.shape == (0, 4)
+    assert cut_target(make_target([]), stay, (0, 0, 60, 100), min_visibility=0.25).proposals is None

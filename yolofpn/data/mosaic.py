@@ -6,11 +6,14 @@ Mosaic: YOLOv4 (arXiv 2004.10934, section 3.4). Mixup for detection: Bag of Free
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 
 from yolofpn.data.visibility import cut_target
 from yolofpn.ops.resize import LETTERBOX_FILL
@@ -63,9 +66,8 @@ def make_mosaic(
         canvas[top:bottom, left:right] = _scaled_part(
             picture.image, scale, (left - offset_x, top - offset_y), (bottom - top, right - left)
         )
-        offset = np.array([offset_x, offset_y, offset_x, offset_y], dtype=np.float32)
-        moved = picture.target.boxes.numpy() * np.float32(scale) + offset
-        targets.append(cut_target(picture.target, moved, (left, top, right, bottom), min_visibility=min_visibility))
+        move = partial(_moved, scale=scale, offset=(offset_x, offset_y))
+        targets.append(cut_target(picture.target, move, (left, top, right, bottom), min_visibility=min_visibility))
     return LabelledImage(canvas, join_targets(targets))
 
 
@@ -84,14 +86,20 @@ def mixup(first: LabelledImage, second: LabelledImage) -> LabelledImage:
 
 
 def join_targets(targets: Sequence[Target]) -> Target:
-    """All boxes of ``targets``, in order, under the first one's image id."""
-    return Target(
+    """All boxes and proposals of ``targets``, in order, under the first one's image id."""
+    proposals = [target.proposals for target in targets if target.proposals is not None]
+    return replace(
+        targets[0],
         boxes=torch.cat([target.boxes for target in targets]),
         labels=torch.cat([target.labels for target in targets]),
         ignore=torch.cat([target.ignore for target in targets]),
         areas=torch.cat([target.areas for target in targets]),
-        image_id=targets[0].image_id,
+        proposals=torch.cat(proposals) if proposals else None,
     )
+
+
+def _moved(boxes: Tensor, scale: float, offset: tuple[int, int]) -> Tensor:
+    return boxes * scale + torch.tensor(2 * offset, dtype=torch.float32)
 
 
 def _span(extent: float, centre: int, length: int, after: bool, rng: np.random.Generator) -> tuple[int, int, int]:

@@ -6,7 +6,6 @@ import numpy as np
 
 from yolofpn.data.dataset import DetectionDataset
 from yolofpn.data.mosaic import LabelledImage
-from yolofpn.data.proposals import as_rows
 from yolofpn.errors import InputError, UserError
 from yolofpn.structures import Image
 
@@ -58,8 +57,6 @@ class Reading:
     def picture(self, index: int) -> LabelledImage:
         """Picture ``index`` with its target or, where it cannot be read, the next one that can.
 
-        Proposals are rows of the target, see ``as_rows``.
-
         Raises:
             UserError: a long row of pictures cannot be read.
         """
@@ -72,6 +69,6 @@ class Reading:
                 self.failures[candidate] = str(error)
                 continue
             self.indices.append(candidate)
-            return LabelledImage(image, as_rows(dataset.target(candidate, (image.shape[0], image.shape[1]))))
+            return LabelledImage(image, dataset.target(candidate, (image.shape[0], image.shape[1])))
         first = self.failures[index]
         raise UserError(f"no readable image among {len(self.failures)} in a row; check the data set's paths: {first}")

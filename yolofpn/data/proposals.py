@@ -1,4 +1,4 @@
-"""Proposals that another detector made of a data set: read from a file, and carried through what varies pictures."""
+"""Proposals that another detector made of a data set: read from a file."""
 
 from __future__ import annotations
 
@@ -10,17 +10,14 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from yolofpn.data.dataset import DetectionDataset, Proposals
 from yolofpn.errors import InputError, UserError
 from yolofpn.reading import ParseError, parse_json, short
 from yolofpn.regular_files import read_whole
-from yolofpn.structures import Target
 from yolofpn.text import command
 
-_PROPOSAL = -1  # the label of a row that is none of an object
 _TOLERANCE = 1.0  # pixels that a box may reach out of its picture, for those who count from another corner
 
 
@@ -57,37 +54,6 @@ def with_proposals(dataset: DetectionDataset, path: Path, split: str) -> tuple[D
     if strangers:
         note += f"; {len(strangers)} images that it has are not among them"
     return replace(dataset, proposals=found), note
-
-
-def as_rows(target: Target) -> Target:
-    """A target whose proposals are rows behind its objects, in the form of regions to ignore.
-
-    So all that moves, cuts or joins pictures moves, cuts or joins their proposals too: they are kept as long as
-    something of them is visible, and no crop spares them.
-    """
-    if target.proposals is None:
-        return target
-    count = len(target.proposals)
-    return Target(
-        boxes=torch.cat([target.boxes, target.proposals]),
-        labels=torch.cat([target.labels, torch.full((count,), _PROPOSAL)]),
-        ignore=torch.cat([target.ignore, torch.ones(count, dtype=torch.bool)]),
-        areas=torch.cat([target.areas, torch.zeros(count)]),
-        image_id=target.image_id,
-    )
-
-
-def from_rows(target: Target) -> Target:
-    """The target that ``as_rows`` made its rows of, wherever they are by now."""
-    proposed = target.labels == _PROPOSAL
-    return Target(
-        boxes=target.boxes[~proposed],
-        labels=target.labels[~proposed],
-        ignore=target.ignore[~proposed],
-        areas=target.areas[~proposed],
-        image_id=target.image_id,
-        proposals=target.boxes[proposed],
-    )
 
 
 @dataclass

@@ -76,22 +76,13 @@ class EvaluationSamples(Dataset[Sample]):
 
 def place_target(target: Target, placement: Placement) -> Target:
     """A target in pixels of a picture -> in pixels of the network's input; every box stays."""
-    return Target(
-        boxes=placement.to_network(target.boxes),
-        labels=target.labels,
-        ignore=target.ignore,
-        areas=target.areas * (placement.scale_x * placement.scale_y),
-        image_id=target.image_id,
-        proposals=None if target.proposals is None else placement.to_network(target.proposals),
-    )
+    areas = target.areas * (placement.scale_x * placement.scale_y)
+    return replace(target.map_boxes(placement.to_network), areas=areas)
 
 
 def no_objects(target: Target) -> Target:
     """What is left of a target where its picture shows nothing."""
-    proposals = None if target.proposals is None else target.proposals[:0]
-    return Target(
-        target.boxes[:0], target.labels[:0], target.ignore[:0], target.areas[:0], target.image_id, proposals=proposals
-    )
+    return target[:0].map_boxes(lambda boxes: boxes[:0])
 
 
 def to_tensor(image: NetworkImage) -> Tensor:

@@ -8,7 +8,6 @@ from torch.utils.data import Dataset
 from yolofpn.data.dataset import DetectionDataset
 from yolofpn.data.mosaic import LabelledImage, make_mosaic, mixup
 from yolofpn.data.picture_cache import PictureCache, Reading
-from yolofpn.data.proposals import from_rows
 from yolofpn.data.sampler import Draw, SampleKey, random_generator
 from yolofpn.data.samples import Sample, place_target, to_tensor
 from yolofpn.data.transforms import Augmentation, RandomView, random_safe_crop, to_rgb
@@ -68,8 +67,7 @@ class TrainingSamples(Dataset[Sample]):
             repeat = (key.repeat,) if key.repeat else ()
             rng = random_generator(self._seed, Draw.SAMPLE, key.epoch, key.index, *repeat)
             picture = self._varied(self._augmentation, key, reading, rng)
-        target = picture.target if self._dataset.proposals is None else from_rows(picture.target)
-        return Sample(to_tensor(picture.image), target, tuple(reading.indices), reading.failures)
+        return Sample(to_tensor(picture.image), picture.target, tuple(reading.indices), reading.failures)
 
     def _varied(
         self, augmentation: Augmentation, key: SampleKey, reading: Reading, rng: np.random.Generator

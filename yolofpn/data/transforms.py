@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from yolofpn.data.mosaic import LabelledImage
 from yolofpn.data.visibility import box_areas, cut_target, keep_visible
 from yolofpn.ops.resize import LETTERBOX_FILL
-from yolofpn.structures import Target
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would look for a newer version on the network
 import albumentations as A  # type: ignore[import-untyped]
@@ -97,15 +96,19 @@ class RandomView:
         # one and the same seed, so that all draw the same numbers. Here all draw in turn from two shared ones.
         self._compose.set_random_state(rng, random.Random(int(rng.integers(2**63))))
         target = picture.target
-        result = self._compose(image=picture.image, bboxes=target.boxes.numpy(), rows=np.arange(len(target)))
+        boxes = target.boxes if target.proposals is None else torch.cat([target.boxes, target.proposals])
+        result = self._compose(image=picture.image, bboxes=boxes.numpy(), rows=np.arange(len(boxes)))
         scale = 1.0
         for name, params in result["applied_transforms"]:
             if name == "Affine":
                 scale = float(params["scale"]["x"])
-        rows = np.asarray(result["rows"], dtype=np.int64)
-        visible = np.asarray(result["bboxes"], dtype=np.float32).reshape(-1, 4)
-        before = select_rows(target, rows)
-        moved_areas = box_areas(before.boxes.numpy()) * np.float32(scale * scale)
+        rows = torch.from_numpy(np.asarray(result["rows"], dtype=np.int64))
+        found = torch.from_numpy(np.asarray(result["bboxes"], dtype=np.float32).reshape(-1, 4))
+        is_own = rows < len(target)
+        before = target[rows[is_own]]
+        proposals = None if target.proposals is None else found[~is_own]
+        visible = replace(before, boxes=found[is_own], proposals=proposals)
+        moved_areas = box_areas(before.boxes) * (scale * scale)
         return LabelledImage(
             np.asarray(result["image"], dtype=np.uint8),
             keep_visible(before, visible, moved_areas, min_visibility=self._min_visibility),
@@ -125,17 +128,10 @@ def random_safe_crop(picture: LabelledImage, rng: np.random.Generator, *, crop_s
     objects = target.boxes[~target.ignore].numpy()
     left, right = _span_around(objects[:, [0, 2]], width, crop_scale, rng)
     top, bottom = _span_around(objects[:, [1, 3]], height, crop_scale, rng)
-    moved = target.boxes.numpy() - np.array([left, top, left, top], dtype=np.float32)
+    corner = torch.tensor([left, top, left, top], dtype=torch.float32)
     window = (0, 0, right - left, bottom - top)
-    return LabelledImage(
-        picture.image[top:bottom, left:right], cut_target(target, moved, window, min_visibility=1.0, min_side=0)
-    )
-
-
-def select_rows(target: Target, rows: NDArray[np.int64]) -> Target:
-    """The boxes number ``rows`` of a target, in that order."""
-    index = torch.from_numpy(rows)
-    return Target(target.boxes[index], target.labels[index], target.ignore[index], target.areas[index], target.image_id)
+    cut = cut_target(target, lambda boxes: boxes - corner, window, min_visibility=1.0, min_side=0)
+    return LabelledImage(picture.image[top:bottom, left:right], cut)
 
 
 def to_rgb(picture: LabelledImage) -> LabelledImage:
