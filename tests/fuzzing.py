@@ -29,7 +29,7 @@ import torch
 from tests.tiny_detector import RED, quarters, write_tiny
 from tests.training.small import CFG
 from yolofpn.cli import check, detect, summary, train
-from yolofpn.cli.arguments import run_door
+from yolofpn.cli.arguments import run_command
 from yolofpn.config import Metadata, load_config
 from yolofpn.config.stored import dump_metadata
 from yolofpn.data.layouts import open_data
@@ -277,11 +277,11 @@ def _proposals(words: Sequence[str]) -> int:
     """What ``data.proposals`` and ``evaluate.py --proposals`` do with the file."""
     Path("data.yaml").write_text(_YOLO_YAML + "names: [cat, dog]\n")
 
-    def door() -> int:
+    def command() -> int:
         print(with_proposals(open_data("data.yaml").load("train"), Path(words[0]), "train")[1])
         return 0
 
-    return run_door(door)
+    return run_command(command)
 
 
 def _list(words: Sequence[str]) -> int:

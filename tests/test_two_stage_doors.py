@@ -136,7 +136,7 @@ def test_convert_keeps_every_number_and_knows_no_darknet(
     ours, theirs = before.detector.state_dict(), after.detector.state_dict()
     assert list(ours) == list(theirs) and all(torch.equal(ours[name], theirs[name]) for name in ours)
     outcome = call(convert.main, capsys, two, tmp_path / "copy.weights")
-    assert outcome.code == 2 and outcome.err.startswith("error: Darknet knows no two-stage detectors")
+    assert outcome.code == 2 and outcome.err.startswith("error: Darknet has no two-stage detectors")
 
 
 def test_summary_counts_both_stages(two: Path, cfg: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -172,7 +172,10 @@ def test_benchmark_on_nothing(
     assert rows[0]["proposals"] == 50 and rows[1]["proposals"] is None
     assert "| proposals |" in outcome.out
     refused = call(benchmark.main, capsys, "--empty", "--source", "x.png")
-    assert refused.code == 2 and refused.err == "error: --empty measures on gray images: leave --source out\n"
+    assert (
+        refused.code == 2
+        and refused.err == "error: --empty and --source cannot be combined: --empty measures on gray images\n"
+    )
 
 
 def test_the_page_offers_it(two: Path) -> None:

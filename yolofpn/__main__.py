@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from importlib import import_module
 
 COMMANDS = {
-    "detect": "detect objects in images, folders, videos, cameras and streams",
+    "detect": "detect objects in images, videos, cameras and streams",
     "train": "train a detector on your own classes",
     "evaluate": "evaluate a detector on a data set: AP, AR, counts, curves",
     "benchmark": "measure the speed of detection and training",
     "demo": "detect in the browser: webcam, uploads, cameras",
     "export": "export a detector to ONNX, OpenVINO or Darknet",
-    "check": "check a data set and report what is wrong with it",
+    "check": "check a data set for problems",
     "show": "draw images of a data set with their boxes",
     "anchors": "fit anchors to a data set",
     "summary": "print the layer table of a model",
@@ -26,7 +26,7 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command with the rest of the command line; the exit code."""
+    """Run the command with the rest of the command line; return the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
         print("usage: yolofpn COMMAND ...    (each has its own --help)\n")
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if words[0] not in COMMANDS:
         near = difflib.get_close_matches(words[0], COMMANDS, n=1)
-        hint = f", did you mean {near[0]}?" if near else f"; there are {', '.join(COMMANDS)}"
+        hint = f", did you mean {near[0]}?" if near else f"; commands: {', '.join(COMMANDS)}"
         print(f"yolofpn: unknown command {words[0]!r}{hint}", file=sys.stderr)
         return 2
     code: int = import_module(f"yolofpn.cli.{words[0]}").main(words[1:])

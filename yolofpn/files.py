@@ -109,7 +109,7 @@ class StandardOutput:
             # What is still buffered would fail again, loudly, when the interpreter ends.
             with contextlib.suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise UserError(f"standard output: {error.strerror}: what was written before is complete") from None
+            raise UserError(f"standard output: {error.strerror}: earlier output is complete") from None
 
     def close(self) -> None:
         """Standard output stays open: it belongs to the whole program."""
@@ -187,7 +187,7 @@ def write_errors(path: Path) -> Iterator[None]:
         remedy = "free some space, or choose another disk" if error.errno in NO_ROOM else "choose another folder"
         reason = error.strerror or str(error)
         raise UserError(
-            f"{path}: cannot be written: {reason}: {remedy} with --output\nwhat was written before is complete"
+            f"{path}: cannot be written: {reason}: {remedy} with --output\nfiles written before this one are complete"
         ) from None
 
 

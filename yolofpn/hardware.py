@@ -32,7 +32,7 @@ def choose_device(name: str) -> torch.device:
             raise UserError(f"device {name!r} is not known: there are auto, cpu, cuda:N and mps")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError):
-        raise UserError(f"device {name!r} is not available here: try cpu, or auto") from None
+        raise UserError(f"device {name!r} is not available on this machine: use cpu or auto") from None
     return device
 
 

@@ -200,7 +200,7 @@ def _weights_of_run(folder: Path) -> Path:
     for checkpoint in ("best.pt", "last.pt"):
         if (folder / checkpoint).is_file():
             raise UserError(f"{folder} holds no {RUN_WEIGHTS} yet: give --weights {folder / checkpoint}")
-    raise UserError(f"{folder} is a folder without {RUN_WEIGHTS}, so not that of a training run: name a weights file")
+    raise UserError(f"{folder}: is not a run folder, as it has no {RUN_WEIGHTS}: give a weights file")
 
 
 def _near(path: Path) -> str:
@@ -223,7 +223,7 @@ def weights_kind(path: Path) -> Literal["darknet", "safetensors", "pickle"]:
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size:
         return "safetensors"
     if path.suffix == ".safetensors":
-        raise UserError(f"{path}: is damaged or no safetensors file: fetch or copy it again")
+        raise UserError(f"{path}: is damaged, or is not a safetensors file: download or copy it again")
     if head[:2] == b"PK" or head[:1] == b"\x80":  # a zip archive, or a pickle of protocol 2 or newer
         return "pickle"
     return "darknet"

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from yolofpn.__main__ import COMMANDS
-from yolofpn.cli.arguments import Parser, comma_list, image_size, positive_int, run_door, unit_float
+from yolofpn.cli.arguments import Parser, comma_list, image_size, positive_int, run_command, unit_float
 from yolofpn.cli.detect import build_parser
 from yolofpn.errors import UserError
 
@@ -97,12 +97,12 @@ def test_flags_of_other_programs_name_their_counterpart(capsys: pytest.CaptureFi
         "--project=runs": "--output DIR",
         "-save_labels": "--format labels",
     }.items():
-        assert f"unknown flag {typed.partition('=')[0]}, here it is {meant} (see" in refusal(capsys, typed)
+        assert f"unknown flag {typed.partition('=')[0]}: use {meant} (see" in refusal(capsys, typed)
     for typed in ("--augment", "--visualize", "--line-thickness"):
         assert f"unknown flag {typed} (see" in refusal(capsys, typed)
 
 
-def test_flags_that_a_door_lacks_are_not_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_flags_that_a_command_lacks_are_not_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         Parser(prog="other.py").parse_args(["--save-txt"])
     assert "--format" not in capsys.readouterr().err
@@ -181,30 +181,30 @@ assert not heavy, heavy
 
 
 def test_errors_become_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
-    def door() -> int:
+    def command() -> int:
         raise UserError("x.jpg: no such file")
 
-    assert run_door(door) == 2
+    assert run_command(command) == 2
     assert capsys.readouterr() == ("", "error: x.jpg: no such file\n")
 
 
-def test_door_decides_its_exit_code() -> None:
-    assert [run_door(lambda code=code: code) for code in (0, 1, 2)] == [0, 1, 2]  # type: ignore[misc]
+def test_command_decides_its_exit_code() -> None:
+    assert [run_command(lambda code=code: code) for code in (0, 1, 2)] == [0, 1, 2]  # type: ignore[misc]
 
 
 def test_ctrl_c_is_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    def door() -> int:
+    def command() -> int:
         raise KeyboardInterrupt
 
-    assert run_door(door) == 1
+    assert run_command(command) == 1
     assert capsys.readouterr().err == "interrupted\n"
 
 
-def test_sigterm_ends_like_ctrl_c_and_only_while_the_door_is_open(capsys: pytest.CaptureFixture[str]) -> None:
+def test_sigterm_ends_like_ctrl_c_and_only_while_the_command_runs(capsys: pytest.CaptureFixture[str]) -> None:
     before = signal.getsignal(signal.SIGTERM)
     cleaned_up = []
 
-    def door() -> int:
+    def command() -> int:
         try:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(5)
@@ -212,41 +212,40 @@ def test_sigterm_ends_like_ctrl_c_and_only_while_the_door_is_open(capsys: pytest
         finally:
             cleaned_up.append(True)
 
-    assert run_door(door) == 1
+    assert run_command(command) == 1
     assert capsys.readouterr().err == "interrupted\n"
     assert cleaned_up == [True]
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_door_opens_in_any_thread() -> None:
+def test_command_runs_in_any_thread() -> None:
     codes: list[int] = []
-    thread = threading.Thread(target=lambda: codes.append(run_door(lambda: 0)))
+    thread = threading.Thread(target=lambda: codes.append(run_command(lambda: 0)))
     thread.start()
     thread.join()
     assert codes == [0]
 
 
 def test_reader_that_goes_away_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
-    def door() -> int:
+    def command() -> int:
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")
 
-    assert run_door(door) == 1
+    assert run_command(command) == 1
     assert capsys.readouterr().err == ""
 
 
 def test_output_that_leads_to_a_full_disk_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
-    def door() -> int:
+    def command() -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    assert run_door(door) == 2
+    assert run_command(command) == 2
     assert capsys.readouterr().err == "error: standard output: No space left on device\n"
 
 
-def run_printing_door(stdout: int) -> tuple[int, str]:
-    """A program of its own that prints a line through a door: its exit code, and its standard error."""
-    script = (
-        "from yolofpn.cli.arguments import run_door; import sys; sys.exit(run_door(lambda: print('x', flush=True)))"
-    )
+def run_printing_command(stdout: int) -> tuple[int, str]:
+    """Print a line with ``run_command`` in another process; return its exit code and standard error."""
+    call = "run_command(lambda: print('x', flush=True))"
+    script = f"from yolofpn.cli.arguments import run_command; import sys; sys.exit({call})"
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)
     os.close(stdout)
@@ -256,22 +255,22 @@ def run_printing_door(stdout: int) -> tuple[int, str]:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_full_standard_output_leaves_one_line() -> None:
     full = os.open("/dev/full", os.O_WRONLY)
-    assert run_printing_door(full) == (2, "error: standard output: No space left on device\n")
+    assert run_printing_command(full) == (2, "error: standard output: No space left on device\n")
 
 
 def test_closed_standard_output_leaves_none() -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    assert run_printing_door(writer) == (1, "")
+    assert run_printing_command(writer) == (1, "")
 
 
 def test_names_that_cannot_be_encoded_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="utf-8"))
 
-    def door() -> int:
+    def command() -> int:
         print(os.fsdecode(b"\xff.jpg"), flush=True)
         return 0
 
-    assert run_door(door) == 0
+    assert run_command(command) == 0
     assert raw.getvalue() == b"\\udcff.jpg\n"

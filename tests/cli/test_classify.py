@@ -145,12 +145,12 @@ def test_detectors_and_damaged_weights_are_refused(
     weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     outcome = classify(capsys, "x.png", "--weights", write_tiny(tmp_path / "detector"))
-    assert (outcome.code, "is a detector, no classifier" in outcome.err) == (2, True)
+    assert (outcome.code, "is a detector, not a classifier" in outcome.err) == (2, True)
     numbers = np.fromfile(weights, np.float32)
     numbers[-1] = np.nan
     numbers.tofile(weights)
     outcome = classify(capsys, "x.png", "--weights", weights)
-    assert (outcome.code, "not a number (NaN): the weights are damaged" in outcome.err) == (2, True)
+    assert (outcome.code, "the weights are damaged" in outcome.err) == (2, True)
     assert classify(capsys, "x.png", "--weights", "missing.weights").code == 2
 
 

@@ -122,7 +122,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
 
 
 def test_another_suffix_is_refused(yolov3: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "name the file .safetensors or .weights" in refusal(capsys, yolov3, tmp_path / "out.pt")
+    assert "the output file must end in .safetensors or .weights" in refusal(capsys, yolov3, tmp_path / "out.pt")
 
 
 def test_a_missing_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,4 +158,4 @@ def test_native_weights_need_no_cfg(
     native = tmp_path / "native.safetensors"
     assert convert(yolov3, native, "--cfg", quarter_yaml) == 0
     said = refusal(capsys, native, tmp_path / "o.safetensors", "--cfg", quarter_yaml)
-    assert "these belong to a native model already" in said
+    assert "these weights belong to a native model" in said

@@ -82,9 +82,9 @@ def test_anchors_beside_those_of_a_cfg(data: Path, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize("command", ["check", "show", "anchors"])
 def test_bad_input(command: str, tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words, message in (
-        ([], "name one with --data"),
+        ([], "give one with --data"),
         ([str(tmp_path / "nothing")], "no such file or folder"),
-        ([str(data), "--data", str(data)], "one data set at a time"),
+        ([str(data), "--data", str(data)], "only one data set is possible"),
         ([str(data), f"data.root={tmp_path / 'elsewhere'}"], str(tmp_path / "elsewhere")),
         ([str(data), "train.epochs=3"], "only data.root=DIR and"),
     ):

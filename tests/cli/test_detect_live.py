@@ -117,7 +117,7 @@ def test_a_camera_that_never_answers_is_exit_2(
     assert outcome.err.splitlines() == [
         "camera 0: cannot be opened; trying again",
         "failed: camera 0: cannot be opened",
-        "error: nothing was detected on: no input could be read",
+        "error: no input could be read",
     ]
     assert not Path("runs").exists()
 

@@ -39,7 +39,7 @@ BAD_WEIGHTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut in its header": (lambda path: path.write_bytes(path.read_bytes()[:10]), "not even the header"),
     "pickle": (lambda path: path.write_bytes(pickle.dumps({"a": 1})), "holds code that would run when read"),
     "torch file": (lambda path: torch.save({"model": torch.zeros(1)}, path), "is not a checkpoint of yolofpn"),
-    "damaged": (nan_weights, "not a number (NaN): the weights are damaged"),
+    "damaged": (nan_weights, "the weights are damaged"),
 }
 
 
@@ -61,9 +61,9 @@ def change_cfg(text: str) -> Callable[[Path], object]:
 
 
 BAD_COMPANIONS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "a folder instead of weights": (lambda folder: (folder / "x.weights").mkdir(), "is a folder without"),
+    "a folder instead of weights": (lambda folder: (folder / "x.weights").mkdir(), "is not a run folder"),
     "another cfg": (change_cfg(CFG.replace("filters=7", "filters=14").replace("num=1", "num=2").replace(
-        "anchors=32,32", "anchors=32,32,9,9").replace("mask=0", "mask=0,1")), "made for another cfg"),
+        "anchors=32,32", "anchors=32,32,9,9").replace("mask=0", "mask=0,1")), "or of another cfg"),
     "unknown key": (change_cfg(CFG.replace("stride=", "strides=")), "line 8: "),
     "unknown section": (change_cfg(CFG.replace("[yolo]", "[yoloo]")), "did you mean [yolo]?"),
     "no cfg": (lambda folder: (folder / "x.cfg").unlink(), "give it with --darknet-cfg"),
@@ -92,9 +92,12 @@ def test_what_belongs_to_weights_must_fit_them(kind: str, tmp_path: Path, capsys
     ("words", "message"),
     [
         (["--img-size", "100"], "image size 100x100 is not a multiple of 32, the network's stride: try 96x96"),
-        (["--classes", "blue"], "no class 'blue' among the 2 of these weights: there are red, potted plant"),
+        (
+            ["--classes", "blue"],
+            "the weights have no class 'blue' among their 2 classes: choose from red, potted plant",
+        ),
         (["--classes", "0", "2"], "no class '2'"),
-        (["--device", "cuda:42"], "device 'cuda:42' is not available here"),
+        (["--device", "cuda:42"], "device 'cuda:42' is not available"),
         (["--darknet-cfg", "missing.cfg"], "missing.cfg: No such file"),
         (["--names", "missing.names"], "missing.names: No such file"),
         (["--output", "-", "--format", "coco"], "format 'coco' needs a folder"),

@@ -181,16 +181,16 @@ def test_a_darknet_network_is_written_for_the_size_that_was_asked_for(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--format", "darknet", "--batch", "4", "x.weights"], "--batch is for graphs"),
-        (["--format", "onnx", "x.xml"], "x.xml: name the file .onnx"),
+        (["--format", "darknet", "--batch", "4", "x.weights"], "--batch does not apply"),
+        (["--format", "onnx", "x.xml"], "x.xml: the output file must end in .onnx"),
         (["--format", "onnx", "--precision", "bf16", "x.onnx"], "--format onnx holds fp32, not bf16"),
         (
             ["--format", "openvino", "--precision", "int8", "x.xml"],
-            "int8 and --calibration DATA go together",
+            "int8 and --calibration DATA must be given together",
         ),
         (
             ["--format", "openvino", "--calibration", "d", "x.xml"],
-            "int8 and --calibration DATA go together",
+            "int8 and --calibration DATA must be given together",
         ),
         (["--format", "onnx", "--img-size", "65", "x.onnx"], "65x65 is not a multiple of 32"),
         (["--format", "onnx", "--batch", "0", "x.onnx"], "--batch: '0' is not a positive integer"),

@@ -30,4 +30,4 @@ def test_unknown_commands_name_the_nearest(capsys: pytest.CaptureFixture[str]) -
     outcome = call(main, capsys, "detekt", "dog.jpg")
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err == "yolofpn: unknown command 'detekt', did you mean detect?\n"
-    assert "there are detect, " in call(main, capsys, "xyz").err
+    assert "commands: detect, " in call(main, capsys, "xyz").err

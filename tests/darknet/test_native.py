@@ -203,5 +203,7 @@ def test_a_backbone_is_no_classifier(tmp_path: Path) -> None:
     model = native(yolov3_config(type="darknet", width=0.125, depth=0.1))
     count = 1 + 2 * 5 + 5  # the first convolution, one block of two in each stage, five that halve the size
     write_layers(tmp_path / "small.conv", native_layers(model)[:count], HEADER)
-    with pytest.raises(UserError, match=f"ends after {count} of {count + 1} layers: this is a backbone, no classifier"):
+    with pytest.raises(
+        UserError, match=f"ends after {count} of {count + 1} layers: this is a backbone, not a classifier"
+    ):
         load_classifier(classifier, tmp_path / "small.conv")

@@ -364,11 +364,11 @@ def test_bad_options(scene: Path, finder: Path, tmp_path: Path, capsys: pytest.C
     arguments = ["--data", str(scene), "--weights", str(finder), "--workers", "0"]
     (tmp_path / "file").write_text("")
     for extra, message in (
-        (["--save-thresholds", "t.weights"], "t.weights: name the file .safetensors"),
+        (["--save-thresholds", "t.weights"], "t.weights: the file must end in .safetensors"),
         (["--output", str(tmp_path / "file")], f"{tmp_path / 'file'}: cannot be written"),
         (["--split", "tset"], "has no split 'tset'"),
         (["--img-size", "60"], "not a multiple of 8"),
-        (["other"], "one data set at a time"),
+        (["other"], "only one data set is possible"),
         (["model.x=1"], "model.x=1: only data.root=DIR"),
     ):
         assert main([*arguments, *extra]) == 2
@@ -377,7 +377,7 @@ def test_bad_options(scene: Path, finder: Path, tmp_path: Path, capsys: pytest.C
         assert "Traceback" not in error
         assert len(error.splitlines()) <= 2
     assert main(["--weights", str(finder)]) == 2
-    assert "name one with --data" in capsys.readouterr().err
+    assert "give one with --data" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("no_plots")

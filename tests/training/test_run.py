@@ -194,7 +194,7 @@ def test_absent_data_is_two_lines(files: Path, capsys: pytest.CaptureFixture[str
 
 def test_no_data_set_named(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--cfg", "small.yaml"]) == 2
-    assert "no data set to train on: name one with --data" in capsys.readouterr().err
+    assert "no data set to train on: give one with --data" in capsys.readouterr().err
 
 
 def test_a_frozen_backbone_stays_as_it_came(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -212,7 +212,7 @@ def test_freezing_without_weights_is_said(files: Path, capsys: pytest.CaptureFix
     assert main([*FLAGS, "--dry-run", "train.freeze=[backbone]"]) == 0
     assert "train.freeze: ignored" in capsys.readouterr().out
     assert main([*FLAGS, "train.freeze=[body]"]) == 2
-    assert "train.freeze: 'body' is not part of the model" in capsys.readouterr().err
+    assert "train.freeze: the model has no part 'body'" in capsys.readouterr().err
     assert main([*FLAGS, "--epochs", "1", "--output", "first"]) == 0
     assert main([*FLAGS, "--weights", "first", "train.freeze=[backbone, neck, head]"]) == 2
     assert "nothing is left to learn" in capsys.readouterr().err
@@ -222,8 +222,8 @@ def test_freezing_without_weights_is_said(files: Path, capsys: pytest.CaptureFix
     ("override", "message"),
     [
         ("postprocess.score_thresh=[0.1, 0.2, 0.3]", "postprocess.score_thresh: 3 values for 2 classes"),
-        ("input.size=[64, 80]", "the network's input of 64x80 must be in multiples of 32"),
-        ("train.multi_scale={lowest: 64, highest: 80, step: 8}", "72x72 must be in multiples of 32"),
+        ("input.size=[64, 80]", "image size 64x80 is not a multiple of 32"),
+        ("train.multi_scale={lowest: 64, highest: 80, step: 8}", "72x72 is not a multiple of 32"),
         ("train.epochs=0", "train.epochs"),
     ],
 )

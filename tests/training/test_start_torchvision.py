@@ -138,7 +138,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main(arguments) == 2
     assert "name one with --cfg" in capsys.readouterr().err
     assert main([*arguments, "model.norm_eps=0"]) == 2
-    assert "there is no --cfg" in capsys.readouterr().err
+    assert "overrides need --cfg" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

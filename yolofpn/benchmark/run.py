@@ -77,7 +77,7 @@ def benchmark(options: BenchmarkOptions) -> int:
         UserError: nothing can be measured as asked.
     """
     if options.empty and options.source:
-        raise UserError("--empty measures on gray images: leave --source out")
+        raise UserError("--empty and --source cannot be combined: --empty measures on gray images")
     if options.plot is not None and (options.data is None or options.train):
         raise UserError("--plot shows AP against time: give it a data set with --data, and no --train")
     if options.plot is not None and not is_installed("matplotlib"):

@@ -1,1 +1,1 @@
-"""The doors: what users type, parsed and handed on. Heavy imports come after parsing, so that --help is instant."""
+"""The commands: each parses its arguments and calls the library. Slow imports follow the parsing, for a fast --help."""

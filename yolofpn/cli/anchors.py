@@ -1,28 +1,28 @@
-"""``yolofpn anchors``: anchors that fit a data set."""
+"""``yolofpn anchors``: fit anchors to a data set."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from yolofpn.cli.arguments import DONE, Parser, count, image_size, positive_int, run_door
+from yolofpn.cli.arguments import DONE, Parser, count, image_size, positive_int, run_command
 from yolofpn.cli.data import add_data_flags, take_data
 from yolofpn.errors import UserError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line, fit and print; the exit code."""
+    """Parse the command line, fit and print; return the exit code."""
     parser = Parser(prog="yolofpn anchors", description="Fit anchors to a data set, for pasting into a model config.")
     add = parser.add_argument
     add_data_flags(parser)
     add("--split", default="train", help="split of the data set")
     add("--cfg", metavar="FILE", help="model config whose input size, levels and anchors to use and compare with")
     add("--img-size", type=image_size, metavar="N|HxW", help="network input size; default: the config's, else 416")
-    add("--num-anchors", type=positive_int, help="on all levels together; default: the config's, else 9")
-    add("--num-levels", type=positive_int, help="default: the config's, else 3")
+    add("--num-anchors", type=positive_int, help="number of anchors over all levels; default: the config's, else 9")
+    add("--num-levels", type=positive_int, help="number of pyramid levels; default: the config's, else 3")
     add("--seed", type=count, default=0, help="random seed of the clustering")
     arguments = parser.parse_args(argv)
 
-    def door() -> int:
+    def run() -> int:
         data = take_data(arguments)
         from yolofpn.config import YOLOHeadConfig, load_config
         from yolofpn.data.anchors import fit_anchors
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\n".join(lines))
         return DONE
 
-    return run_door(door)
+    return run_command(run)
 
 
 if __name__ == "__main__":

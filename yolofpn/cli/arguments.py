@@ -1,4 +1,4 @@
-"""What the commands share: parsing with helpful errors, silent aliases, exit codes and signals."""
+"""Shared by all commands: an argument parser with helpful errors and aliases, exit codes and signal handling."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ SMALLEST_SIDE = 32  # pixels of a network's input; a smaller number after --img-
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with whole flag names only, aliases, and the nearest flag suggested when one is unknown."""
+    """argparse without abbreviations, with aliases, and with a suggestion for an unknown flag."""
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401
         self.aliases = {**ALIASES, **options.pop("aliases", {})}
@@ -65,7 +65,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, formatter_class=_HelpFormatter, **options)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # noqa: ANN401
-        """Parse, aliases translated first; an error suggests the nearest flag and ends with exit code 2."""
+        """Translate aliases, then parse; an unknown flag suggests the nearest one and exits with code 2."""
         words = self._translate(sys.argv[1:] if args is None else args)
         self._refuse_size_in_two_words(words)
         parsed, unknown = self.parse_known_intermixed_args(words, namespace)
@@ -91,7 +91,7 @@ class Parser(argparse.ArgumentParser):
         return result
 
     def _refuse_size_in_two_words(self, words: Sequence[str]) -> None:
-        """In ``--img-size 384 640`` the 640 would be a camera or a file, unless the flag takes several sizes."""
+        """Refuse ``--img-size 384 640``, where 640 would be read as a camera number or a file."""
         action = self._option_string_actions.get("--img-size")
         if action is not None and action.nargs == "+":
             return
@@ -105,7 +105,7 @@ class Parser(argparse.ArgumentParser):
             return f"unexpected argument {unknown[0]!r}"
         here = ELSEWHERE.get("--" + _bare(flags[0]), "")
         if here.partition(" ")[0] in self._option_string_actions:
-            return f"unknown flag {flags[0]}, here it is {here}"
+            return f"unknown flag {flags[0]}: use {here}"
         known = {flag: flag for flag in self._option_string_actions if flag.startswith("--")}
         known |= {alias: flag for alias, flag in self.aliases.items() if flag in known}
         by_bare = {_bare(typed): flag for typed, flag in known.items()}
@@ -114,7 +114,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Adds a flag's default where there is one that could be typed."""
+    """Append a flag's default to its help, if it is a value that can be typed."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         has_default = action.default not in (None, [], ()) and not isinstance(action.default, bool)
@@ -122,24 +122,24 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
 
 def _bare(flag: str) -> str:
-    """The word of a flag: its leading dashes would make any two flags look alike."""
+    """Strip the leading dashes of a flag, which would make any two flags look similar."""
     return flag.lstrip("-").replace("_", "-")
 
 
 def _shown_prog(prog: str) -> str:
-    """How the command was called: ``detect.py``, or ``yolofpn detect`` where the package is installed."""
+    """Return the name the command was called by: ``detect.py``, or ``yolofpn detect`` if the package is installed."""
     script = Path(sys.argv[0])
     by_package = script.stem == "yolofpn" or (script.parent.name, script.name) == ("yolofpn", "__main__.py")
     return f"yolofpn {Path(prog).stem}" if by_package and prog.endswith(".py") else prog
 
 
 def image_size(text: str) -> tuple[int, int]:
-    """'416' or '416x608' (height x width) -> (height, width).
+    """Parse '416' or '416x608' (height x width) into (height, width) in pixels.
 
     Raises:
-        argparse.ArgumentTypeError: it is neither.
+        argparse.ArgumentTypeError: if the text has neither form, or a side is too large.
     """
-    from yolofpn.reading import MAX_INPUT_SIDE  # here, so that --help needs no parsers
+    from yolofpn.reading import MAX_INPUT_SIDE  # imported here to keep --help fast
 
     match = re.fullmatch(r"([0-9]{1,5})(?:x([0-9]{1,5}))?", text.lower())
     height, width = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
@@ -151,10 +151,10 @@ def image_size(text: str) -> tuple[int, int]:
 
 
 def image_sizes(text: str) -> tuple[tuple[int, int], ...]:
-    """'320,416x608' -> (height, width) of each.
+    """Parse '320,416x608' into the (height, width) of each size.
 
     Raises:
-        argparse.ArgumentTypeError: one is not a size, or one is repeated.
+        argparse.ArgumentTypeError: if an item is not a size, or a size is repeated.
     """
     sizes = tuple(image_size(item.strip()) for item in text.split(","))
     if len(set(sizes)) < len(sizes):
@@ -163,7 +163,7 @@ def image_sizes(text: str) -> tuple[tuple[int, int], ...]:
 
 
 def unit_float(text: str) -> float:
-    """A number in [0, 1]."""
+    """Parse a number in [0, 1]."""
     try:
         value = float(text)
     except ValueError:
@@ -174,17 +174,17 @@ def unit_float(text: str) -> float:
 
 
 def positive_int(text: str) -> int:
-    """A positive integer."""
+    """Parse a positive integer."""
     if not _is_whole(text) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
     return int(text)
 
 
 def positive_float(text: str) -> float:
-    """A number above 0.
+    """Parse a finite number above 0.
 
     Raises:
-        argparse.ArgumentTypeError: it is not.
+        argparse.ArgumentTypeError: if the text is anything else.
     """
     try:
         value = float(text)
@@ -196,7 +196,7 @@ def positive_float(text: str) -> float:
 
 
 def count(text: str) -> int:
-    """A non-negative integer."""
+    """Parse a non-negative integer."""
     if not _is_whole(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a non-negative integer")
     return int(text)
@@ -207,7 +207,7 @@ def _is_whole(text: str) -> bool:
 
 
 def comma_list(*choices: str) -> Callable[[str], tuple[str, ...]]:
-    """A parser for 'a,b': each one of ``choices``."""
+    """Return a parser for comma-separated items such as 'a,b', each of them one of ``choices``."""
 
     def parse(text: str) -> tuple[str, ...]:
         items = tuple(item.strip() for item in text.split(",") if item.strip())
@@ -219,18 +219,18 @@ def comma_list(*choices: str) -> Callable[[str], tuple[str, ...]]:
     return parse
 
 
-def run_door(door: Callable[[], int]) -> int:
-    """Run ``door`` and turn errors into a message and an exit code; SIGTERM ends it as Ctrl-C does."""
+def run_command(command: Callable[[], int]) -> int:
+    """Run ``command`` and turn its errors into a message and an exit code; SIGTERM is handled like Ctrl-C."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # not every file's name can be encoded
     with printable_output():
-        return _run(door)
+        return _run(command)
 
 
-def _run(door: Callable[[], int]) -> int:
+def _run(command: Callable[[], int]) -> int:
     try:
         with _sigterm_interrupts():
-            return door()
+            return command()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return NOTHING_DONE
@@ -263,7 +263,7 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
 
 
 def _drop_unwritten_output() -> None:
-    """What standard output did not take would fail again, loudly, when the interpreter ends."""
+    """Discard buffered output that cannot be written; otherwise the interpreter fails again when it exits."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -1,4 +1,4 @@
-"""``benchmark.py``: how fast everything is on this machine."""
+"""``benchmark.py``: measure the speed of detection and training on this machine."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from yolofpn import runtimes
-from yolofpn.cli.arguments import Parser, count, image_size, positive_int, run_door
+from yolofpn.cli.arguments import Parser, count, image_size, positive_int, run_command
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 LISTS = ("weights", "source", "backend", "precision", "img_size", "batch_size", "workload", "overrides")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line and measure; the exit code."""
+    """Parse the command line and measure; return the exit code."""
     arguments = build_parser().parse_args(argv)
 
-    def door() -> int:
+    def run() -> int:
         from yolofpn.benchmark.run import BenchmarkOptions, benchmark, print_tables
 
         options = vars(arguments)
@@ -26,15 +26,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             return print_tables(tables)
         return benchmark(BenchmarkOptions(**options | {name: tuple(options[name]) for name in LISTS}))
 
-    return run_door(door)
+    return run_command(run)
 
 
 def build_parser() -> Parser:
-    """The flags of benchmark.py."""
+    """Return the argument parser of benchmark.py."""
     parser = Parser(
         prog="benchmark.py",
         aliases={"--cfg": "--weights"},
-        description="Measure speed, with all combinations timed in turns, so that their ratios hold.",
+        description="Measure the speed of detection and training. All combinations are timed alternately in one run, "
+        "so that load on the machine affects them equally.",
     )
     add = parser.add_argument
     lists: dict[str, Any] = {"nargs": "+", "action": "extend", "default": []}
@@ -62,7 +63,8 @@ def build_parser() -> Parser:
         "--workload",
         **lists,
         choices=("few", "live", "many"),
-        help="optimise for latency (live), throughput (many) or few images; default: many",
+        help="share the CPU cores for a few images, for the latency of a live source, or for the throughput of many "
+        "images; default: many",
     )
     add("--compile", action="store_true", help="measure the torch backend with torch.compile too")
     add("--device", default="auto", help="auto, cpu, cuda:N or mps")
@@ -72,8 +74,13 @@ def build_parser() -> Parser:
         help="measure training and its data loader; give model configs as --weights or --cfg",
     )
     add("--workers", type=count, help="with --train: data loading processes; default: chosen for the machine")
-    add("--hot-path", action="store_true", help="measure the steps around the network, for every image")
-    add("--no-peers", dest="peers", action="store_false", help="do not measure OpenCV beside it on Darknet files")
+    add("--hot-path", action="store_true", help="measure each pre- and post-processing step on its own")
+    add(
+        "--no-peers",
+        dest="peers",
+        action="store_false",
+        help="skip the OpenCV baseline, which is measured on Darknet files",
+    )
     add("--rounds", type=positive_int, default=5, help="timing rounds")
     add("--frames", type=positive_int, default=120, help="maximum frames per end-to-end run")
     add("--json", type=Path, metavar="FILE", help="write the results to this file")

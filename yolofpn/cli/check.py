@@ -1,17 +1,17 @@
-"""``yolofpn check``: what a data set holds and what is wrong with it."""
+"""``yolofpn check``: summarise a data set and report its problems."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 
-from yolofpn.cli.arguments import DONE, SOME_FAILED, Parser, run_door
+from yolofpn.cli.arguments import DONE, SOME_FAILED, Parser, run_command
 from yolofpn.cli.data import add_data_flags, take_data
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line, check and print; the exit code is 1 where something is wrong with the data."""
-    parser = Parser(prog="yolofpn check", description="Summarise a data set and report what is wrong with it.")
+    """Parse the command line, check and print; return exit code 1 if the data set has problems."""
+    parser = Parser(prog="yolofpn check", description="Summarise a data set and report its problems.")
     add = parser.add_argument
     add_data_flags(parser)
     add("--split", nargs="+", default=["train", "val"], help="splits of the data set")
@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--all", action="store_true", help="list every file with a problem, not just ten of each kind")
     arguments = parser.parse_args(argv)
 
-    def door() -> int:
+    def run() -> int:
         data = take_data(arguments)
         from yolofpn.data.check import check_data
 
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\n".join(report.lines(None if arguments.all else 10)))
         return SOME_FAILED if report.num_problems else DONE
 
-    return run_door(door)
+    return run_command(run)
 
 
 if __name__ == "__main__":

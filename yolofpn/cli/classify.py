@@ -1,4 +1,4 @@
-"""``yolofpn classify``: the most likely ImageNet classes of an image, by a Darknet or EfficientNet-Lite classifier."""
+"""``yolofpn classify``: classify images with a Darknet or EfficientNet-Lite ImageNet classifier."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yolofpn.cli.arguments import DONE, NOTHING_DONE, SOME_FAILED, Parser, positive_int, run_door
+from yolofpn.cli.arguments import DONE, NOTHING_DONE, SOME_FAILED, Parser, positive_int, run_command
 from yolofpn.errors import InputError, UserError
 from yolofpn.text import command
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 
     from yolofpn.structures import Image
 
-# In the order of the synsets' ids, as everyone but Darknet counts them; from Darknet's lists (public domain).
+# Sorted by WordNet id as in torchvision and timm, unlike Darknet's own order; from Darknet's lists (public domain).
 IMAGENET_NAMES = Path(__file__).resolve().parents[1] / "darknet" / "imagenet.names"
 DARKNET19_LARGEST = 100_000_000  # bytes: its file has 83 million, Darknet-53's has 167 million
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """A classifier of pictures.
+    """An image classifier.
 
     Attributes:
-        probabilities: uint8 [B, 3, H, W] RGB -> [B, num_classes].
-        num_classes: how many classes it tells apart.
-        side: of its square input, unless another is asked for.
-        divisor: other sides must be multiples of it; 0 if there are none, as its layers fit this one only.
-        border: pixels of the resized image beyond its input on both sides together, as in its own evaluation.
-        names: of its classes, where they are known.
+        probabilities: the network, uint8 [B, 3, H, W] RGB -> [B, num_classes].
+        num_classes: number of classes.
+        side: default side of the square input in pixels.
+        divisor: other input sides must be multiples of it; 0 if only ``side`` is possible.
+        border: how much larger than the crop the shorter side is resized to, in pixels.
+        names: class names; empty if unknown.
     """
 
     probabilities: Callable[[Tensor], Tensor]
@@ -44,23 +44,24 @@ class Classifier:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line and classify; the exit code."""
+    """Parse the command line and classify; return the exit code."""
     parser = Parser(prog="yolofpn classify", description="Classify images with an ImageNet classifier.")
     add = parser.add_argument
-    add("pictures", nargs="+", metavar="IMAGE")
+    add("images", nargs="+", metavar="IMAGE", help="image files")
     add(
         "--weights",
         type=Path,
         required=True,
-        help="darknet53.weights, darknet19.weights, any with a cfg, or efficientnet-lite0",
+        help="darknet53.weights, darknet19.weights, the weights of another Darknet classifier with its cfg, or "
+        "efficientnet-lite0",
     )
-    add("--darknet-cfg", type=Path, metavar="FILE", help="cfg of a classifier other than these two")
+    add("--darknet-cfg", type=Path, metavar="FILE", help="cfg of another Darknet classifier")
     add("--names", type=Path, metavar="FILE", help="class names, one per line; default: ImageNet's, or numbers")
-    add("--img-size", type=positive_int, metavar="N", help="side of the centre crop; default: what the cfg says")
+    add("--img-size", type=positive_int, metavar="N", help="side of the centre crop; default: the network's")
     add("--top", type=positive_int, default=5, metavar="N", help="number of classes to print")
     arguments = parser.parse_args(argv)
 
-    def door() -> int:
+    def run() -> int:
         classifier = load_classifier(arguments.weights, arguments.darknet_cfg)
         names = _read_names(arguments.names, classifier)
         side, top = arguments.img_size or classifier.side, min(arguments.top, classifier.num_classes)
@@ -68,26 +69,26 @@ def main(argv: Sequence[str] | None = None) -> int:
             allowed = f" or a multiple of {classifier.divisor}" if classifier.divisor else ""
             raise UserError(f"image size {side} does not fit this network: it takes {classifier.side}{allowed}")
         failures = 0
-        for picture in arguments.pictures:
+        for image in arguments.images:
             try:
-                lines = describe(picture, classifier, names, side, top)
+                lines = describe(image, classifier, names, side, top)
             except InputError as error:
                 failures += 1
                 print(f"failed: {error}", file=sys.stderr)
             else:
                 print("\n".join(lines))
-        if failures == len(arguments.pictures):
+        if failures == len(arguments.images):
             return NOTHING_DONE
         return SOME_FAILED if failures else DONE
 
-    return run_door(door)
+    return run_command(run)
 
 
 def load_classifier(weights: Path, cfg: Path | None) -> Classifier:
-    """The network of ``cfg``, else of the cfg that lies beside ``weights``, else Darknet-19 or Darknet-53.
+    """Load the network of ``cfg``, else of the cfg with the same stem as ``weights``, else Darknet-19 or Darknet-53.
 
     Raises:
-        UserError: a file cannot be read, or they do not fit each other.
+        UserError: if a file cannot be read, or cfg and weights do not match.
     """
     from yolofpn.darknet.cfg import read_cfg
     from yolofpn.darknet.layers import FullyConnected
@@ -106,7 +107,7 @@ def load_classifier(weights: Path, cfg: Path | None) -> Classifier:
     if cfg is not None:
         network, layers = load_darknet_network(read_cfg(cfg), weights)
         if not network.is_classifier:
-            raise UserError(f"{cfg}: is a detector, no classifier: {command('detect')} takes it")
+            raise UserError(f"{cfg}: is a detector, not a classifier: use {command('detect')}")
         if not layers.complete:
             raise UserError(f"{weights}: holds only the first {layers.loaded} of {layers.total} layers of {cfg}")
         fixed = any(isinstance(layer, FullyConnected) for layer in network.layers)
@@ -131,7 +132,7 @@ def _load_efficientnet_lite(path: Path) -> Classifier:
 
     tensors = read_tensors(path)
     if tensors is None:
-        raise UserError(f"{path}: is not a file of tensors: name one of EfficientNet-Lite0, -1 or -2")
+        raise UserError(f"{path}: is not a PyTorch file: give the weights of EfficientNet-Lite0, -1 or -2")
     variant = variant_of(tensors, str(path))
     model = EfficientNetLiteClassifier(EfficientNetLite(variant))
     model.load_state_dict(rename_lite(tensors, str(path)))
@@ -142,33 +143,38 @@ def _load_efficientnet_lite(path: Path) -> Classifier:
     )
 
 
-def describe(picture: str, classifier: Classifier, names: Sequence[str], side: int, top: int) -> list[str]:
-    """The file's name, and the ``top`` classes of its picture with their probabilities.
+def describe(path: str, classifier: Classifier, names: Sequence[str], side: int, top: int) -> list[str]:
+    """Classify an image file; return lines with its name and its ``top`` classes with their probabilities.
 
     Raises:
-        InputError: it cannot be read.
-        UserError: the network cannot tell, since its weights are damaged.
+        InputError: if the image cannot be read.
+        UserError: if the network's output is NaN.
     """
     import torch
 
     from yolofpn.data.images import read_image
 
-    crop = centre_crop(read_image(picture), side, classifier.border)
+    crop = centre_crop(read_image(path), side, classifier.border)
     images = torch.from_numpy(crop[:, :, ::-1].copy()).permute(2, 0, 1)[None]
     with torch.inference_mode():
         probabilities = classifier.probabilities(images)[0]
     if probabilities.isnan().any():
-        raise UserError("the network's output is not a number (NaN): the weights are damaged: fetch them again")
+        raise UserError("the network's output is NaN: the weights are damaged: download them again")
     best, labels = probabilities.topk(top)
     pairs = zip(best.tolist(), labels.tolist(), strict=True)
-    return [f"{picture}:", *(f"  {probability:7.2%}  {names[label]}" for probability, label in pairs)]
+    return [f"{path}:", *(f"  {probability:7.2%}  {names[label]}" for probability, label in pairs)]
 
 
 def centre_crop(image: Image, side: int, border: int = 0) -> Image:
-    """A square in the middle of the image, resized to ``side``.
+    """Crop a square from the middle of the image and resize it to ``side`` pixels.
 
-    With ``border`` 0 it is the largest one, as Darknet validates classifiers on; else the middle of the image after its
-    shorter side was resized to ``side + border``.
+    The result equals resizing the shorter side to ``side + border`` and cropping ``side`` pixels. With ``border`` 0 the
+    square is the largest possible one, as in Darknet's validation of classifiers.
+
+    Args:
+        image: [H, W, 3] uint8, BGR.
+        side: side of the result in pixels.
+        border: see above, in pixels.
     """
     from yolofpn.ops.resize import resize_image
 

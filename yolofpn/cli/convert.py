@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yolofpn.cli.arguments import Parser, run_door
+from yolofpn.cli.arguments import Parser, run_command
 from yolofpn.errors import UserError
 from yolofpn.text import command
 
@@ -18,7 +18,7 @@ _MAX_CARD_BYTES = 1_000_000
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line and convert; the exit code."""
+    """Parse the command line and convert; return the exit code."""
     parser = Parser(
         prog="yolofpn convert",
         description="Convert Darknet weights to safetensors and back, and torchvision's Faster R-CNN to safetensors.",
@@ -38,15 +38,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("overrides", nargs="*", metavar="section.key=value", help="overrides of --cfg, such as model.norm_eps=0")
     arguments = parser.parse_args(argv)
 
-    def door() -> int:
+    def run() -> int:
         from yolofpn.weights import load_weights
 
         if arguments.output.suffix not in (".safetensors", ".weights"):
-            raise UserError(f"{arguments.output}: name the file .safetensors or .weights")
+            raise UserError(f"{arguments.output}: the output file must end in .safetensors or .weights")
         if (arguments.half or arguments.card) and arguments.output.suffix != ".safetensors":
             raise UserError(f"{arguments.output}: Darknet's format takes neither --half nor --card: use .safetensors")
         if arguments.overrides and arguments.cfg is None:
-            raise UserError(f"{arguments.overrides[0]}: changes a cfg, but there is no --cfg")
+            raise UserError(f"{arguments.overrides[0]}: overrides need --cfg")
         loaded = from_torchvision(arguments.weights, arguments.cfg, arguments.overrides, arguments.names)
         if loaded is None:
             loaded = load_weights(arguments.weights, darknet_cfg=arguments.darknet_cfg, names=arguments.names)
@@ -60,16 +60,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"written: {arguments.output} ({arguments.output.stat().st_size:,} bytes)")
         return 0
 
-    return run_door(door)
+    return run_command(run)
 
 
 def from_torchvision(
     weights: str, cfg: str | None, overrides: Sequence[str], names: Path | None
 ) -> LoadedWeights | None:
-    """Torchvision's numbers in the native model that ``cfg`` describes; None if the file holds none of its detectors.
+    """Load a torchvision state dict into the native model that ``cfg`` describes.
+
+    Returns:
+        The loaded model, or None if ``weights`` is not a torchvision detector.
 
     Raises:
-        UserError: no cfg is given, or it describes another network.
+        UserError: if no cfg is given, or it describes another network.
     """
     from yolofpn.config import Metadata, load_config
     from yolofpn.data.names import read_names
@@ -81,7 +84,7 @@ def from_torchvision(
     if tensors is None or not is_torchvision_detector(tensors):
         return None
     if cfg is None:
-        raise UserError(f"{weights}: torchvision's files do not say of which network: name one with --cfg")
+        raise UserError(f"{weights}: torchvision's files do not name their network: give its config with --cfg")
     config = load_config(cfg, overrides)
     found = torchvision_detector(tensors, config.model, weights, read_names(names) if names else None)
     metadata = Metadata(
@@ -98,10 +101,10 @@ def from_torchvision(
 
 
 def as_native(loaded: LoadedWeights, cfg: str, overrides: Sequence[str] = ()) -> LoadedWeights:
-    """The numbers of a cfg-built network in the native model that ``cfg`` describes.
+    """Copy the parameters of a network built from a Darknet cfg into the native model that ``cfg`` describes.
 
     Raises:
-        UserError: the two are not the same network.
+        UserError: if the two are not the same network.
     """
     from yolofpn.config import YOLOHeadConfig, load_config
     from yolofpn.darknet.native import copy_into_native, native_layers, require_darknet_counterpart
@@ -112,13 +115,13 @@ def as_native(loaded: LoadedWeights, cfg: str, overrides: Sequence[str] = ()) ->
 
     network, metadata = loaded.detector, loaded.metadata
     if not isinstance(network, DarknetNetwork):
-        raise UserError("--cfg is for Darknet weights: these belong to a native model already")
+        raise UserError("--cfg applies to Darknet weights only: these weights belong to a native model already")
     config = load_config(cfg, overrides)
     if not isinstance(config.model.head, YOLOHeadConfig):
         others = f"{command('train')} --weights takes what fits others"
         raise UserError(f"{cfg}: Darknet weights need a head of type yolo; {others}")
     eps = norm_eps_of(metadata.header or NEW_HEADER)
-    # Where Darknet adds eps to the root of the variance, the variances themselves are changed.
+    # Where Darknet adds eps to the square root of the variance, the variances are adjusted instead.
     model_config = config.model.model_copy(update={"norm_eps": 0.0 if eps.outside_root else eps.value})
     model = build_yolo(model_config, network.num_classes, metadata.input, metadata.postprocess)
     require_darknet_counterpart(model)
@@ -136,10 +139,10 @@ def as_native(loaded: LoadedWeights, cfg: str, overrides: Sequence[str] = ()) ->
 
 
 def read_card(path: Path) -> str:
-    """The text of a model card.
+    """Read the text of a model card.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: if the file cannot be read as UTF-8 text.
     """
     from yolofpn.reading import ParseError, read_bounded
 
@@ -150,10 +153,15 @@ def read_card(path: Path) -> str:
 
 
 def write(loaded: LoadedWeights, output: Path, *, half: bool = False) -> None:
-    """Write weights in the format that the file's suffix says; with ``half`` safetensors hold float16.
+    """Write weights in the format of the output's suffix.
+
+    Args:
+        loaded: the weights.
+        output: ``.safetensors`` or ``.weights``.
+        half: store safetensors in float16.
 
     Raises:
-        UserError: the file cannot be written, a number is too large, or the model has no Darknet counterpart.
+        UserError: if the file cannot be written, a value is out of range, or the model has no Darknet counterpart.
     """
     import torch
 
@@ -172,7 +180,7 @@ def write(loaded: LoadedWeights, output: Path, *, half: bool = False) -> None:
     if isinstance(detector, DarknetNetwork):
         layers = detector.stored_layers()
     elif not isinstance(detector, YOLO):
-        raise UserError("Darknet knows no two-stage detectors: this model has no counterpart there")
+        raise UserError("Darknet has no two-stage detectors: this model cannot be written as .weights")
     else:
         require_darknet_counterpart(detector)
         layers = layers_to_write(detector, header)

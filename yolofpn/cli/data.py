@@ -1,4 +1,4 @@
-"""The data set on a command line: shared by evaluate, check, show and anchors."""
+"""Data set arguments, shared by evaluate, check, show and anchors."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ if TYPE_CHECKING:
 
 
 def add_data_flags(parser: Parser) -> None:
-    """The data set, and where it lies if not where its YAML says."""
+    """Add ``--data`` and the positional data set arguments to ``parser``."""
     parser.add_argument("--data", help="data set: a data YAML, or an exported folder")
     parser.add_argument(
         "words",
         nargs="*",
         metavar="DATA|data.root=DIR|data.voc_corners=TOOL",
-        help="the data set, instead of --data; data.root: its folder, instead of the YAML's; "
-        "data.voc_corners: the writer of its VOC XML: devkit, cvat, labelimg, labelstudio or roboflow",
+        help="data set (same as --data); data.root=DIR overrides the root folder of its YAML; data.voc_corners=TOOL "
+        "names the tool that wrote its VOC XML: devkit, cvat, labelimg, labelstudio or roboflow",
     )
 
 
 def take_data(arguments: Namespace) -> GivenData:
-    """What ``add_data_flags`` added, taken out of ``arguments``.
+    """Remove what ``add_data_flags`` added from ``arguments`` and return it.
 
     Raises:
-        UserError: no data set is named, or more than one, or something else is overridden.
+        UserError: if no data set or more than one is given, or another key is overridden.
     """
     from yolofpn.data.given import GIVEN_KEYS, given_data
 
@@ -45,7 +45,7 @@ def take_data(arguments: Namespace) -> GivenData:
             named.append(word)
     del arguments.data, arguments.words
     if len(named) > 1:
-        raise UserError(f"one data set at a time: got {' and '.join(named)}")
+        raise UserError(f"only one data set is possible: got {' and '.join(named)}")
     if not named:
-        raise UserError("no data set: name one with --data, such as --data cfg/data/coco.yaml, or a folder")
+        raise UserError("no data set: give one with --data, such as --data cfg/data/coco.yaml, or a folder")
     return given_data(named[0], values)

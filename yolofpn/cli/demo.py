@@ -1,4 +1,4 @@
-"""``demo.py``: detection in the browser, from this computer."""
+"""``demo.py``: serve the demo page for detection in the browser."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from yolofpn.cli.arguments import Parser, count, run_door
+from yolofpn.cli.arguments import Parser, count, run_command
 from yolofpn.errors import UserError
 
 PASSWORD_VARIABLE = "YOLOFPN_DEMO_PASSWORD"
@@ -18,10 +18,10 @@ EXTRA = ("starlette", "uvicorn", "websockets")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line and show the page; the exit code."""
+    """Parse the command line and serve the page; return the exit code."""
     arguments = build_parser().parse_args(argv)
 
-    def door() -> int:
+    def run() -> int:
         if any(importlib.util.find_spec(name) is None for name in EXTRA):
             raise UserError("the page needs more packages: pip install '.[demo]'")
         from yolofpn.demo.serve import DemoOptions, serve
@@ -32,11 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError("--tls-key is the key of a certificate: give --tls-cert as well")
         return serve(DemoOptions(**options, password=password))
 
-    return run_door(door)
+    return run_command(run)
 
 
 def build_parser() -> Parser:
-    """The flags of demo.py."""
+    """Return the argument parser of demo.py."""
     parser = Parser(
         prog="demo.py",
         description="Detect in the browser: a local web page for webcam, uploads and this computer's cameras.",
@@ -87,7 +87,7 @@ def build_parser() -> Parser:
 
 
 def _port(text: str) -> int:
-    """A port's number; beyond the last one systems would count from 0 again."""
+    """Parse a port number; without the check larger numbers would wrap around."""
     number = count(text)
     if number > LAST_PORT:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to {LAST_PORT}")
@@ -104,7 +104,7 @@ def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
 
 
 def _password(path: Path | None) -> str | None:
-    """From the file, else from the environment: on a command line every user of the computer could read it."""
+    """Read the password from the file, else from the environment; every user could read it on a command line."""
     if path is None:
         return os.environ.get(PASSWORD_VARIABLE) or None
     try:

@@ -6,27 +6,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from yolofpn import runtimes, sinks
-from yolofpn.cli.arguments import Parser, comma_list, image_size, image_sizes, positive_int, run_door, unit_float
+from yolofpn.cli.arguments import Parser, comma_list, image_size, image_sizes, positive_int, run_command, unit_float
 
 DEPTHS = ("auto", "12", "16", "minmax")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line and detect; the exit code."""
+    """Parse the command line and detect; return the exit code."""
     arguments = build_parser().parse_args(argv)
 
-    def door() -> int:
+    def run() -> int:
         from yolofpn.inference.run import DetectOptions, detect
 
         options = vars(arguments)
         options["sources"] = (*options["sources"], *options.pop("source"))
         return detect(DetectOptions(**options))
 
-    return run_door(door)
+    return run_command(run)
 
 
 def build_parser() -> Parser:
-    """The flags of detect.py."""
+    """Return the argument parser of detect.py."""
     parser = Parser(
         prog="detect.py",
         aliases={"--cfg": "--darknet-cfg"},
@@ -54,7 +54,7 @@ def build_parser() -> Parser:
     add(
         "--max-det", type=positive_int, metavar="N", help="maximum detections per image; default: stored in the weights"
     )
-    add("--classes", nargs="+", action="extend", metavar="NAME|N", help="only these classes, by name or label")
+    add("--classes", nargs="+", action="extend", metavar="NAME|N", help="detect only these classes, by name or label")
     add("--batch-size", type=positive_int, default=1, metavar="N", help="images or frames per batch")
     add("--vid-stride", type=positive_int, default=1, metavar="N", help="detect on every N-th frame of a video")
     add("--output", metavar="DIR", help="output folder, or - for JSON Lines on stdout; default: runs/detect/SOURCE-N")
@@ -68,7 +68,7 @@ def build_parser() -> Parser:
 
 
 def add_model_flags(parser: Parser) -> None:
-    """Weights, preprocessing and backend: shared by detect and evaluate."""
+    """Add the flags for weights, preprocessing and backend, which detect and evaluate share."""
     add = parser.add_argument
     add(
         "--weights",
@@ -93,22 +93,25 @@ def add_model_flags(parser: Parser) -> None:
     add(
         "--depth",
         choices=DEPTHS,
-        help="white level of images with more than 8 bits per channel: 4095, 65535, or the maximum of each; auto: as "
-        "the file states, else 65535 (floats: 1, 255 or 65535, by maximum); default: stored in the weights, else auto",
+        help="bit depth of images with more than 8 bits per channel, which sets their white level: 12 (4095), 16 "
+        "(65535) or minmax (scale each image from its minimum to its maximum); auto: the depth stated in the file, "
+        "else 16, and for float images 1, 255 or 65535, depending on their maximum; default: stored in the weights, "
+        "else auto",
     )
     add("--device", default="auto", help="auto, cpu, cuda:N or mps")
     add(
         "--backend",
         choices=("auto", "torch", *(runtime.key for runtime in runtimes.RUNTIMES)),
         default="auto",
-        help="auto: the choice of `yolofpn tune`, else the first that is installed of "
+        help="inference backend; auto: the choice of `yolofpn tune`, else the first that is installed of "
         f"{', '.join(runtime.key for runtime in runtimes.RUNTIMES)} and torch; PyTorch runs until the graph is ready",
     )
     add(
         "--precision",
         choices=("auto", "fp32", "bf16", "fp16", "int8"),
         default="auto",
-        help="auto: the choice of `yolofpn tune`, else fp32; int8 needs a model that export.py quantised",
+        help="numerical precision; auto: the choice of `yolofpn tune`, else fp32; int8 needs a model quantised by "
+        "export.py",
     )
     add(
         "--compile",

@@ -5,31 +5,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from yolofpn.cli.arguments import Parser, count, positive_int, run_door, unit_float
+from yolofpn.cli.arguments import Parser, count, positive_int, run_command, unit_float
 from yolofpn.cli.data import add_data_flags, take_data
 from yolofpn.cli.detect import add_model_flags
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line and evaluate; the exit code."""
+    """Parse the command line and evaluate; return the exit code."""
     arguments = build_parser().parse_args(argv)
 
-    def door() -> int:
+    def run() -> int:
         data = take_data(arguments)
         from yolofpn.evaluation.run import EvaluateOptions, evaluate
 
         options = EvaluateOptions(data=data.source, root=data.root, voc_corners=data.voc_corners, **vars(arguments))
         return evaluate(options)
 
-    return run_door(door)
+    return run_command(run)
 
 
 def build_parser() -> Parser:
-    """The flags of evaluate.py."""
+    """Return the argument parser of evaluate.py."""
     parser = Parser(
         prog="evaluate.py",
         aliases={"--cfg": "--darknet-cfg"},
-        description="Evaluate a detector on a data set: COCO and VOC metrics, counts per class, curves, worst images.",
+        description="Evaluate a detector on a data set: COCO and VOC metrics, counts per class, curves, and the images "
+        "with the most errors.",
     )
     add = parser.add_argument
     add_data_flags(parser)
@@ -42,7 +43,7 @@ def build_parser() -> Parser:
         metavar="F",
         type=unit_float,
         default=0.001,
-        help="score threshold of the detections that AP is computed from; keep it low",
+        help="score threshold of the detections used for AP; keep it low",
     )
     add("--nms-thresh", metavar="F", type=unit_float, default=0.6, help="IoU threshold of NMS, within each class")
     add(
@@ -50,9 +51,9 @@ def build_parser() -> Parser:
         metavar="N",
         type=positive_int,
         default=300,
-        help="maximum detections per image; from 1000 on AR1000 is reported too",
+        help="maximum detections per image; AR1000 is reported if it is at least 1000",
     )
-    add("--report-thresh", metavar="F", type=unit_float, default=0.25, help="score threshold of TP, FP, FN and F1")
+    add("--report-thresh", metavar="F", type=unit_float, default=0.25, help="score threshold for TP, FP, FN and F1")
     add("--output", type=Path, metavar="DIR", help="output folder; default: runs/evaluate/DATA-N")
     add(
         "--save-proposals",
@@ -76,7 +77,7 @@ def build_parser() -> Parser:
         "--save-thresholds",
         type=Path,
         metavar="OUT",
-        help="write a copy of the weights to this .safetensors file, with the score threshold of best F1 per class",
+        help="write a copy of the weights to this .safetensors file, with the best-F1 score threshold of each class",
     )
     return parser
 

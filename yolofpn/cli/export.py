@@ -1,4 +1,4 @@
-"""``export.py``: weights -> the graph of a runtime, or Darknet files."""
+"""``export.py``: export weights to the graph of a runtime, or to Darknet files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolofpn import runtimes
-from yolofpn.cli.arguments import DONE, Parser, image_size, positive_int, run_door
+from yolofpn.cli.arguments import DONE, Parser, image_size, positive_int, run_command
 from yolofpn.errors import UserError
 from yolofpn.text import command
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line and export; the exit code."""
+    """Parse the command line and export; return the exit code."""
     parser = Parser(
         prog="export.py",
         aliases={"--cfg": "--darknet-cfg"},
@@ -46,16 +46,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--precision",
         choices=("auto", "fp32", "bf16", "fp16", "int8"),
         default="auto",
-        help="auto: fp32",
+        help="numerical precision; auto: fp32",
     )
     add("--batch", dest="batch", type=batch_size, metavar="N|dynamic", help="batch size; default: dynamic")
     add("--calibration", metavar="DATA", help="int8: data set for calibration and for measuring AP")
     arguments = parser.parse_args(argv)
 
-    def door() -> int:
+    def run() -> int:
         calibration = vars(arguments).pop("calibration")
         if (arguments.precision == "int8") != (calibration is not None):
-            raise UserError("--precision int8 and --calibration DATA go together")
+            raise UserError("--precision int8 and --calibration DATA must be given together")
         from yolofpn.inference.export import ExportOptions, open_export
 
         exporter, notes = open_export(ExportOptions(**vars(arguments)))
@@ -65,14 +65,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"use: {command('detect')} --weights {arguments.output} dog.jpg")
         return DONE
 
-    return run_door(door)
+    return run_command(run)
 
 
 def batch_size(text: str) -> int | None:
-    """A whole number from 1; 'dynamic' -> None.
+    """Parse a positive integer, or 'dynamic' into None.
 
     Raises:
-        argparse.ArgumentTypeError: it is neither.
+        argparse.ArgumentTypeError: if the text is neither.
     """
     return None if text == "dynamic" else positive_int(text)
 

@@ -1,17 +1,17 @@
-"""``yolofpn show``: a page of a data set's pictures with their boxes."""
+"""``yolofpn show``: draw images of a data set with their boxes on one page."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from yolofpn.cli.arguments import DONE, Parser, count, positive_int, run_door
+from yolofpn.cli.arguments import DONE, Parser, count, positive_int, run_command
 from yolofpn.cli.data import add_data_flags, take_data
 from yolofpn.cli.detect import DEPTHS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line and write the page; the exit code."""
+    """Parse the command line and write the page; return the exit code."""
     parser = Parser(
         prog="yolofpn show", description="Draw images of a data set with their ground-truth boxes on one page."
     )
@@ -20,11 +20,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--split", default="train", help="split of the data set")
     add("--count", type=positive_int, default=12, help="number of images, chosen at random")
     add("--seed", type=count, default=0, help="random seed of the choice")
-    add("--depth", choices=DEPTHS, default="auto", help="white level of images with more than 8 bits per channel")
+    add("--depth", choices=DEPTHS, default="auto", help="bit depth of images with more than 8 bits per channel")
     add("--output", type=Path, default=Path("page.png"), metavar="FILE", help="output image, .png or .jpg")
     arguments = parser.parse_args(argv)
 
-    def door() -> int:
+    def run() -> int:
         data = take_data(arguments)
         from yolofpn.data.show import save_page
 
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\n".join(lines))
         return DONE
 
-    return run_door(door)
+    return run_command(run)
 
 
 if __name__ == "__main__":

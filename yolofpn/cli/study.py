@@ -1,4 +1,4 @@
-"""``yolofpn study``: ablation studies, beside the FPN paper's tables."""
+"""``yolofpn study``: run ablation studies and compare them with the FPN paper's tables."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from yolofpn.cli.arguments import Parser, count, image_size, positive_int, run_door
+from yolofpn.cli.arguments import Parser, count, image_size, positive_int, run_command
 
 OUTPUT_BASE = Path("runs/study")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line and run or compare; the exit code."""
+    """Parse the command line and run or compare; return the exit code."""
     actions = {"run": _run, "compare": _compare}
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] in actions:
-        return run_door(actions[words[0]](words[1:]))
+        return run_command(actions[words[0]](words[1:]))
     parser = Parser(
         prog="yolofpn study", description="Run an ablation study, or compare its results with the FPN paper's."
     )
     parser.add_argument("action", choices=tuple(actions), help="each has its own --help")
     parser.parse_args(words)
-    raise AssertionError("what the parser accepts is dealt with above")
+    raise AssertionError("the accepted actions are handled above")
 
 
 def _run(words: Sequence[str]) -> Callable[[], int]:
     arguments = build_run_parser().parse_args(words)
 
-    def door() -> int:
+    def run() -> int:
         from yolofpn.shipped import find_config
         from yolofpn.study.plan import Size
         from yolofpn.study.run import StudyOptions, run_study
@@ -48,19 +48,19 @@ def _run(words: Sequence[str]) -> Callable[[], int]:
         output = arguments.output or OUTPUT_BASE / study.stem
         return run_study(StudyOptions(study, output, size, arguments.rows, arguments.seeds))
 
-    return door
+    return run
 
 
 def build_run_parser() -> Parser:
-    """The flags of ``study run``; what is not given is what the rows' YAMLs say."""
+    """Return the argument parser of ``study run``; flags that are not given take the values of the rows' YAMLs."""
     parser = Parser(
         prog="yolofpn study run",
         description="Train and evaluate the rows of a study; finished rows are skipped, interrupted ones are resumed.",
     )
     add = parser.add_argument
     add("study", type=Path, metavar="STUDY", help="study config, such as cfg/study/one-stage-small.yaml")
-    add("--rows", type=names, metavar="NAME,NAME", help="only these; default: all")
-    add("--seeds", type=seeds, default="0", metavar="N,N", help="each row is trained once with each")
+    add("--rows", type=names, metavar="NAME,NAME", help="rows to run; default: all")
+    add("--seeds", type=seeds, default="0", metavar="N,N", help="random seeds; each row is trained once per seed")
     add("--data", help="data set: a data YAML, or an exported folder; default: the rows'")
     add("--weights", metavar="FILE", help="initial weights of every training, such as resnet50.pth; default: none")
     add("--epochs", type=positive_int, help="epochs of each training")
@@ -76,24 +76,24 @@ def build_run_parser() -> Parser:
 def _compare(words: Sequence[str]) -> Callable[[], int]:
     parser = Parser(
         prog="yolofpn study compare",
-        description="Print the results of a study beside the paper's, and write table.md and table.png.",
+        description="Compare the results of a study with the paper's; print them and write table.md and table.png.",
     )
     parser.add_argument("output", type=Path, metavar="DIR", help="the --output folder of the study")
     output = parser.parse_args(words).output
 
-    def door() -> int:
+    def run() -> int:
         from yolofpn.study.compare import compare
 
         return compare(output)
 
-    return door
+    return run
 
 
 def names(text: str) -> tuple[str, ...]:
-    """'a,b' -> its words.
+    """Split 'a,b' into its names.
 
     Raises:
-        argparse.ArgumentTypeError: there is none.
+        argparse.ArgumentTypeError: if there is none.
     """
     items = tuple(item.strip() for item in text.split(",") if item.strip())
     if not items:
@@ -102,10 +102,10 @@ def names(text: str) -> tuple[str, ...]:
 
 
 def seeds(text: str) -> tuple[int, ...]:
-    """'0,1,2' -> whole numbers from 0, each once.
+    """Parse '0,1,2' into non-negative integers without duplicates.
 
     Raises:
-        argparse.ArgumentTypeError: one is none, or there is none.
+        argparse.ArgumentTypeError: if an item is not a non-negative integer, or there is none.
     """
     return tuple(dict.fromkeys(count(item) for item in names(text)))
 

@@ -1,4 +1,4 @@
-"""``yolofpn summary``: the layer table of a model, as the papers print it, and the model card of weights."""
+"""``yolofpn summary``: print the layer table of a model, and the model card of weights."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yolofpn.cli.arguments import Parser, image_size, positive_int, run_door
+from yolofpn.cli.arguments import Parser, image_size, positive_int, run_command
 from yolofpn.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,45 +18,45 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line and print the table; the exit code."""
+    """Parse the command line and print the table; return the exit code."""
     parser = Parser(
         prog="yolofpn summary", description="Print the layer table of a model, and the model card of weights."
     )
     parser.add_argument("model", metavar="FILE", help="model config, Darknet .cfg, or weights")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="overrides of the config")
     parser.add_argument("--img-size", type=image_size, metavar="N|HxW", help="network input size; default: the model's")
-    parser.add_argument("--num-classes", type=positive_int, default=80, help="number of classes, for a config")
+    parser.add_argument("--num-classes", type=positive_int, default=80, help="number of classes; for a config only")
     arguments = parser.parse_args(argv)
 
-    def door() -> int:
+    def run() -> int:
         from yolofpn.darknet.network import DarknetNetwork
         from yolofpn.models.summary import format_rows, layer_rows
         from yolofpn.structures import size_fits
 
         network, size, card = _load(arguments.model, arguments.overrides, arguments.num_classes)
-        network.to("meta")  # a table needs no numbers, and so no memory, whatever the image size
+        network.to("meta")  # the table needs shapes only, so no memory is used at any image size
         divisor = network.size_divisor
         fitting = size if size_fits(network, size) else tuple(side + -side % divisor for side in size)  # may be bounds
         height, width = arguments.img_size or fitting
         if not size_fits(network, (height, width)):
             raise UserError(f"image size {height}x{width} is not a multiple of {divisor}, the model's stride")
-        run: Callable[[Tensor], object] = network.dense
+        forward: Callable[[Tensor], object] = network.dense
         if isinstance(network, DarknetNetwork) and network.is_classifier:
-            run = network.class_probabilities
+            forward = network.class_probabilities
         regions = _region_rows(network)
-        print(format_rows([*layer_rows(network, run, (height, width)), *regions]))
+        print(format_rows([*layer_rows(network, forward, (height, width)), *regions]))
         if regions:
             gflop = 1000 * sum(row.gflop for row in regions)
-            print(f"head.box is counted once, and runs on every region: 1,000 of them take {gflop:.3f} GFLOP")
+            print(f"head.box is counted for one region; it takes {gflop:.3f} GFLOP for 1,000 regions")
         if card:
             print(f"\n{card.rstrip()}")
         return 0
 
-    return run_door(door)
+    return run_command(run)
 
 
 def _region_rows(network: NativeDetector | DarknetNetwork) -> list[LayerRow]:
-    """The second stage on one region; none where there is no such stage."""
+    """Return the layer rows of the second stage for one region; empty if there is no second stage."""
     import torch
 
     from yolofpn.models.summary import layer_rows
@@ -74,7 +74,7 @@ def _region_rows(network: NativeDetector | DarknetNetwork) -> list[LayerRow]:
 def _load(
     model: str, overrides: Sequence[str], num_classes: int
 ) -> tuple[NativeDetector | DarknetNetwork, tuple[int, int], str]:
-    """The network, (height, width) of its input, and the card that its weights hold, if any."""
+    """Return the network, the (height, width) of its input, and the model card stored in its weights, else ''."""
     import torch
 
     from yolofpn.config import load_config
@@ -85,8 +85,8 @@ def _load(
 
     suffix = Path(model).suffix.lower()
     if overrides and suffix not in (".yaml", ".yml"):
-        raise UserError(f"{overrides[0]}: only a .yaml can be changed on the command line, {model} is none")
-    with torch.device("meta"):  # shapes need no numbers
+        raise UserError(f"{overrides[0]}: overrides apply to a .yaml config only, not to {model}")
+    with torch.device("meta"):  # shapes only
         if suffix in (".yaml", ".yml"):
             config = load_config(model, overrides)
             return build_model(config.model, num_classes, config.input, config.postprocess), config.input.size, ""

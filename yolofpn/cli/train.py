@@ -5,31 +5,43 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from yolofpn.cli.arguments import DONE, SOME_FAILED, Parser, count, image_size, positive_float, positive_int, run_door
+from yolofpn.cli.arguments import (
+    DONE,
+    SOME_FAILED,
+    Parser,
+    count,
+    image_size,
+    positive_float,
+    positive_int,
+    run_command,
+)
 from yolofpn.cli.detect import DEPTHS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line and train; the exit code."""
+    """Parse the command line and train; return the exit code."""
     arguments = build_parser().parse_args(argv)
 
-    def door() -> int:
+    def run() -> int:
         from yolofpn.training.plan import TrainOptions
         from yolofpn.training.run import train
 
         arguments.overrides = tuple(arguments.overrides)
         return DONE if train(TrainOptions(**vars(arguments))).finished else SOME_FAILED
 
-    return run_door(door)
+    return run_command(run)
 
 
 def build_parser() -> Parser:
-    """The flags of train.py; what is not given stays None, as --resume takes hardly any."""
+    """Return the argument parser of train.py; missing flags are None, as --resume accepts few."""
     parser = Parser(prog="train.py", description="Train a detector on your own classes.")
     add = parser.add_argument
     add("--cfg", type=Path, metavar="FILE", help="model config, such as cfg/yolofpn-lite.yaml")
     add("--data", help="data set: a data YAML, or an exported folder; default: the config's")
-    initial = "initial weights; auto (default): the default weights or ImageNet weights, where they fit; none: random"
+    initial = (
+        "initial weights; auto (default): the default weights or ImageNet weights, where they fit; none: random "
+        "initialisation"
+    )
     add("--weights", metavar="FILE|RUN_DIR|NAME|auto|none", help=initial)
     add(
         "--resume",
@@ -40,11 +52,14 @@ def build_parser() -> Parser:
     )
     add("--overfit", type=positive_int, metavar="N", help="overfit on N images, as a sanity check")
     add("--dry-run", action="store_true", help="check data, anchors, memory and one batch without training")
-    add("--epochs", type=positive_int, help="default: the config's")
+    add("--epochs", type=positive_int, help="number of epochs; default: the config's")
     add("--minutes", type=positive_float, help="train as many epochs as fit into this time")
     add("--batch-size", type=positive_int, help="images per batch; default: the config's")
     add("--img-size", type=image_size, metavar="N|HxW", help="network input size; default: the config's")
-    depths = "what is white in images of more than 8 bits, kept with the weights for detect.py; default: the cfg's"
+    depths = (
+        "bit depth of images with more than 8 bits per channel (see detect.py --help), stored in the weights; default: "
+        "the config's"
+    )
     add("--depth", choices=DEPTHS, help=depths)
     add("--device", help="auto, cpu, cuda:N or mps; default: auto")
     add("--workers", type=count, help="data loading processes; default: chosen for the machine")

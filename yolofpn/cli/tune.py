@@ -1,31 +1,32 @@
-"""``yolofpn tune``: which backend and precision suit these weights on this machine."""
+"""``yolofpn tune``: choose the fastest backend and precision for some weights on this machine."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from yolofpn.cli.arguments import Parser, image_size, positive_int, run_door, unit_float
+from yolofpn.cli.arguments import Parser, image_size, positive_int, run_command, unit_float
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line and tune; the exit code."""
+    """Parse the command line and tune; return the exit code."""
     arguments = build_parser().parse_args(argv)
 
-    def door() -> int:
+    def run() -> int:
         from yolofpn.benchmark.tune import TuneOptions, tune
 
         return tune(TuneOptions(**vars(arguments)))
 
-    return run_door(door)
+    return run_command(run)
 
 
 def build_parser() -> Parser:
-    """The flags of ``yolofpn tune``."""
+    """Return the argument parser of ``yolofpn tune``."""
     parser = Parser(
         prog="yolofpn tune",
         aliases={"--cfg": "--darknet-cfg"},
-        description="Measure every backend and precision on your own images, and keep the fastest whose AP is as good.",
+        description="Measure every backend and precision on your own images, and save the fastest one whose AP is "
+        "within --max-loss of PyTorch in fp32.",
     )
     add = parser.add_argument
     add(

@@ -74,7 +74,7 @@ def find_names(
         return names, "names: none found, classes are shown as numbers (--names FILE gives them)"
     names = read_names(path)
     if len(names) != num_classes:
-        remedy = "give the right file" if given is not None else "give the right one with --names"
+        remedy = "give the matching file" if given is not None else "give the matching file with --names"
         raise UserError(f"{path}: holds {len(names)} names, {weights} has {num_classes} classes: {remedy}")
     return names, f"names: {path} ({'as given' if given is not None else 'found'})"
 

@@ -110,7 +110,7 @@ def load_classifier(model: DarknetClassifier, path: str | Path) -> LoadedLayers:
     weights = open_weights(path)
     loaded = weights.layers_held([count_numbers([layer]) for layer in layers])
     if loaded != len(layers):
-        raise UserError(f"{path}: ends after {loaded} of {len(layers)} layers: this is a backbone, no classifier")
+        raise UserError(f"{path}: ends after {loaded} of {len(layers)} layers: this is a backbone, not a classifier")
     result, eps = read_layers(weights, layers), norm_eps_of(weights.header)
     for layer in layers:
         if layer.norm is not None:

@@ -103,7 +103,7 @@ class DarknetNetwork(nn.Module):
             UserError: the network is a detector.
         """
         if not self.is_classifier:
-            raise UserError(f"{self.cfg.origin}: is a detector, no classifier: {command('detect')} takes it")
+            raise UserError(f"{self.cfg.origin}: is a detector, not a classifier: use {command('detect')}")
         last = str(max(layer.cfg.index for layer in self.plan if isinstance(layer.cfg.section, Softmax)))
         return self._run(images, {last})[last].flatten(1)
 

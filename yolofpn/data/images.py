@@ -246,7 +246,7 @@ def _explained(name: str) -> Iterator[None]:
         raise InputError(message) from None
     except PIL.UnidentifiedImageError:
         message = (
-            f"{name}: not an image of a known format (JPEG, PNG, TIFF, ...), or too damaged to tell; check the file"
+            f"{name}: not an image of a known format (JPEG, PNG, TIFF, ...), or its header is damaged; check the file"
         )
         raise InputError(message) from None
     except Exception as error:  # Pillow's parsers raise anything from SyntaxError to zlib.error on damaged files

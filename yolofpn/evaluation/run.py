@@ -82,7 +82,7 @@ def evaluate(options: EvaluateOptions) -> int:
         UserError: nothing can be measured: bad weights, data or options, no class in common, no place to write to.
     """
     if options.save_thresholds is not None and options.save_thresholds.suffix != SUFFIX:
-        raise UserError(f"{options.save_thresholds}: name the file {SUFFIX}: only such a file can hold thresholds")
+        raise UserError(f"{options.save_thresholds}: the file must end in {SUFFIX}: other formats hold no thresholds")
     predictor = open_predictor(options)
     dataset, match = open_split(options, predictor)
     output = prepare_output(options.output, options.data)
@@ -179,8 +179,8 @@ def open_split(options: EvaluateOptions, predictor: Predictor) -> tuple[Detectio
     match = match_classes(predictor.names, predictor.metadata.category_ids, dataset.names, dataset.category_ids)
     if match.how is None:
         raise UserError(
-            f"the weights and {options.data} have no class in common: the weights' are {_listed(predictor.names)}\n"
-            f"those of the data set are {_listed(dataset.names)}; --names gives the weights others"
+            f"the weights and {options.data} have no class in common: the weights have {_listed(predictor.names)}\n"
+            f"the data set has {_listed(dataset.names)}; --names FILE renames the classes of the weights"
         )
     print(match)
     return dataset, match

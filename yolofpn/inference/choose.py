@@ -86,7 +86,7 @@ def choose_backend(
         return _choose_exported(detector, device, backend, precision, throughput=workload == "many")
     if precision == "int8":
         raise UserError(
-            "int8 needs images to take its ranges from: python -m yolofpn tune WEIGHTS --data DATA, or write a graph\n"
+            "int8 needs images for calibration: python -m yolofpn tune WEIGHTS --data DATA, or export a model\n"
             "with export.py --format openvino --precision int8 --calibration DATA OUT.xml, and give --weights OUT.xml"
         )
     if backend in known:

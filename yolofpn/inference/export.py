@@ -152,9 +152,9 @@ def open_export(options: ExportOptions) -> tuple[Exporter, list[str]]:
     """
     suffix = ".weights" if options.format == "darknet" else runtimes.runtime_named(options.format).suffix
     if options.output.suffix != suffix:
-        raise UserError(f"{options.output}: name the file {suffix} for --format {options.format}")
+        raise UserError(f"{options.output}: the output file must end in {suffix} for --format {options.format}")
     if options.format == "darknet" and options.batch is not None:
-        raise UserError("--batch is for graphs: Darknet's files take batches of any size")
+        raise UserError("--batch does not apply to --format darknet, whose files have no batch size")
     _check_precision(options)
     loaded = load_weights(options.weights, darknet_cfg=options.darknet_cfg, names=options.names)
     detector = loaded.detector
@@ -165,7 +165,9 @@ def open_export(options: ExportOptions) -> tuple[Exporter, list[str]]:
         )
     size, resize = options.img_size or loaded.metadata.input.size, options.resize
     if not size_fits(detector, size):
-        raise UserError(f"image size {size[0]}x{size[1]} is not a multiple of {detector.size_divisor}, its stride")
+        raise UserError(
+            f"image size {size[0]}x{size[1]} is not a multiple of {detector.size_divisor}, the network's stride"
+        )
     chosen = loaded.metadata.input.resize if resize == "auto" else resize
     if chosen == "shortest-edge" and options.format != "darknet":
         raise UserError("a graph takes images of one size, shortest-edge makes many: --resize letterbox or stretch")

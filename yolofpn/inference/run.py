@@ -89,7 +89,7 @@ def detect(options: DetectOptions) -> int:
     with closing(predictor), closing(_results_of(sources, predictor, report, options.batch_size)) as results:
         first = results.peek()
         if first is None:
-            raise UserError("nothing was detected on: no input could be read")
+            raise UserError("no input could be read")
         # The folder is made only now, so that a run that can do nothing leaves nothing behind.
         output = _output_folder(options.output, specs[0], first.source)
         with locked_output(output) if output else nullcontext():

@@ -74,5 +74,5 @@ def _labels_of(item: str | int, names: Sequence[str]) -> list[int]:
     by_folded = {name.casefold(): name for name in names}
     near = difflib.get_close_matches(text.casefold(), by_folded, n=1)
     first = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
-    hint = f"did you mean {by_folded[near[0]]!r}?" if near else f"there are {first}"
-    raise UserError(f"no class {text!r} among the {len(names)} of these weights: {hint}")
+    hint = f"did you mean {by_folded[near[0]]!r}?" if near else f"choose from {first}"
+    raise UserError(f"the weights have no class {text!r} among their {len(names)} classes: {hint}")

@@ -27,7 +27,7 @@ def network_errors(device: torch.device, precision: str, what: str = "this batch
         yield
     except NaNOutputError:
         remedy = "fetch or train them again" if precision == "fp32" else "try --precision fp32"
-        raise UserError(f"the network's output is not a number (NaN): the weights are damaged: {remedy}") from None
+        raise UserError(f"the network's output is NaN: the weights are damaged: {remedy}") from None
     except Exception as error:  # each library has its own type for memory that does not suffice
         if is_out_of_memory(error):
             raise UserError(

@@ -65,7 +65,7 @@ def freeze(model: nn.Module, prefixes: Sequence[str], *, norm: bool) -> int:
         matching = [p for name, p in model.named_parameters() if name == prefix or name.startswith(prefix + ".")]
         if not matching:
             known = ", ".join(name for name, _ in model.named_children())
-            raise ValueError(f"train.freeze: {prefix!r} is not part of the model, which has {known}")
+            raise ValueError(f"train.freeze: the model has no part {prefix!r}: its parts are {known}")
         for parameter in matching:
             parameter.requires_grad_(False)
         frozen += len(matching)

@@ -96,7 +96,7 @@ def make_plan(options: TrainOptions) -> Plan:
         _refuse_changes(options)
         return resume_plan(options)
     if options.cfg is None:
-        raise UserError("name a model with --cfg, such as --cfg cfg/yolofpn-tiny.yaml, or a run with --resume")
+        raise UserError("give a model config with --cfg, such as --cfg cfg/yolofpn-lite.yaml, or a run with --resume")
     values = {
         "train.epochs": options.epochs,
         "train.minutes": options.minutes,
@@ -201,7 +201,7 @@ def newest_unfinished_run() -> Path:
                 return path.parent
         except UserError:
             continue  # a damaged one is no reason not to go on with another
-    raise UserError(f"no unfinished run in {RUNS}: name one with --resume RUN_DIR")
+    raise UserError(f"no unfinished run in {RUNS}: give one with --resume RUN_DIR")
 
 
 def with_absolute_paths(config: Config) -> Config:

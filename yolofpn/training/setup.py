@@ -166,7 +166,9 @@ def start_model(plan: Plan, splits: Splits, say: Say) -> tuple[Config, NativeDet
     fixed_sizes = () if config.input.resize == "shortest-edge" else (config.input.size, *training_sizes(config))
     for height, width in fixed_sizes:
         if height % model.size_divisor or width % model.size_divisor:
-            raise UserError(f"the network's input of {height}x{width} must be in multiples of {model.size_divisor}")
+            raise UserError(
+                f"image size {height}x{width} is not a multiple of {model.size_divisor}, the model's stride"
+            )
     if start is not None:
         start, lines = split_kernels(start, model, dataset, config.input.size, config.input.resize)
         for line in lines:

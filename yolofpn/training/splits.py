@@ -47,7 +47,7 @@ def open_splits(config: Config, overfit: int | None = None) -> Splits:
     """
     data = config.data
     if data is None:
-        raise UserError("no data set to train on: name one with --data, such as --data cfg/data/voc.yaml")
+        raise UserError("no data set to train on: give one with --data, such as --data cfg/data/voc.yaml")
     source = open_data(data.source, Path(data.root) if data.root else None, data.voc_corners)
     train = _as_the_head_needs(config, source, "train")
     if train.ignore.all():
