@@ -476,7 +476,7 @@ def test_path_that_the_system_refuses() -> None:
 
 
 def test_folders_that_are_no_run(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="without"):
+    with pytest.raises(UserError, match="run folder"):
         load_weights(tmp_path)
     (tmp_path / "last.pt").touch()
     with pytest.raises(UserError, match="weights"):
