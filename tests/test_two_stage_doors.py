@@ -149,7 +149,7 @@ def test_summary_counts_both_stages(two: Path, cfg: Path, capsys: pytest.Capture
     fc6 = next(line.split() for line in table if line.startswith("head.box.body.fc6"))
     assert fc6[1:5] == ["Connected", "16", "16", f"{8 * 49 * 16 + 16:,}"]
     # The layers of a region: 392 x 16, 16 x 16, 16 x 3 and 16 x 12 multiplications and as many additions.
-    assert note.endswith(f"1,000 of them take {2e-6 * 16 * (392 + 16 + 3 + 12):.3f} GFLOP")
+    assert note.endswith(f"{2e-6 * 16 * (392 + 16 + 3 + 12):.3f} GFLOP for 1,000 regions")
     from_yaml = call(summary.main, capsys, cfg, "--num-classes", 2)
     assert from_yaml.out == from_weights.out
     # The bounds of shortest-edge are no size: the next one is taken.
