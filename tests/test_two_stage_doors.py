@@ -195,4 +195,4 @@ def test_a_second_stage_that_gives_no_numbers_is_told(
     words = (tmp_path / "a.png", "--weights", tmp_path / "nan.safetensors", "--output", tmp_path / "out", *TORCH)
     outcome = call(detect.main, capsys, *words)
     assert outcome.code == 2
-    assert "not a number" in outcome.err and len(outcome.err.splitlines()) <= 2
+    assert "NaN" in outcome.err and len(outcome.err.splitlines()) <= 2

@@ -334,7 +334,7 @@ def test_damaged_weights(scene: Path, finder: Path, tmp_path: Path, capsys: pyte
     torch.nn.init.constant_(network.weight_layers()[0].conv.weight, float("nan"))
     save_weights(finder, network.state_dict(), metadata_of_finder())
     assert main(["--data", str(scene), "--weights", str(finder), "--workers", "0", "--output", str(tmp_path)]) == 2
-    assert capsys.readouterr().err.startswith("error: the network's output is not a number")
+    assert capsys.readouterr().err.startswith("error: the network's output is NaN")
 
 
 @pytest.mark.usefixtures("no_plots")
