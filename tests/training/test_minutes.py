@@ -43,6 +43,15 @@ def test_a_run_takes_the_time_that_it_was_given(
     assert main(["--resume", str(run)]) == 2  # as any run that is finished
 
 
+def test_the_batches_of_an_epoch_that_the_user_set_stay(tmp_path: Path, quick: None) -> None:
+    data, run = write_pictures(tmp_path / "data"), tmp_path / "run"
+    command = ["--cfg", str(write_cfg(tmp_path)), "--data", str(data), "--output", str(run), "--minutes", "0.1"]
+    assert main([*command, "train.epoch_batches=1"]) == 0
+    progress = read_checkpoint(run / "last.pt")["progress"]
+    assert load_config(run / "config.yaml").train.epoch_batches == 1
+    assert progress["step"] == progress["epoch"]
+
+
 @pytest.mark.parametrize(("images", "epochs"), [(200, 75), (10, 390), (50, 161), (2000, 21), (100_000, 20), (1, 600)])
 def test_epochs_depend_on_the_number_of_images(tmp_path: Path, images: int, epochs: int) -> None:
     cfg = Path(__file__).parents[2] / "cfg" / "yolofpn-lite.yaml"

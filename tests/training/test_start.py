@@ -135,6 +135,37 @@ def test_more_levels_take_those_that_there_were(tmp_path: Path) -> None:
     assert line.endswith("fresh: neck.p3, head.p3")
 
 
+@pytest.mark.parametrize(("given", "wanted"), [(1.0, 2.0), (2.0, 1.0), (1.05, 2.0)])
+def test_boxes_stay_where_they_are_under_another_scale_of_the_centres(
+    tmp_path: Path, given: float, wanted: float
+) -> None:
+    config = tiny(tmp_path)
+    head = {"type": "yolo", "anchors": [[[16, 16], [24, 24]], [[32, 32], [48, 48]]]}
+
+    def scaled(scale: float) -> Config:
+        changed = config.model.head.model_validate(head | {"scale_x_y": scale})
+        return config.model_copy(update={"model": config.model.model_copy(update={"head": changed})})
+
+    source = randomised(make(scaled(given)))
+    for level in ("p4", "p5"):  # every cell and anchor has centres within .4 of a cell
+        predict = source.get_submodule(f"head.{level}.predict")
+        assert isinstance(predict, nn.Conv2d) and predict.bias is not None
+        predict.weight.data.zero_()
+        predict.bias.data.uniform_(-0.8, 0.8)
+    model, _, _ = take(save(tmp_path / "a.safetensors", source, scaled(given)), scaled(wanted))
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        theirs, ours = source.eval().dense(image), model.eval().dense(image)
+    for level in ("p4", "p5"):
+        before, after = (maps[level].view(1, 2, 8, -1) for maps in (theirs, ours))
+        offsets = [
+            scale * (raw[:, :, :2].sigmoid() - 0.5) for scale, raw in ((given, before), (wanted, after))
+        ]  # fmt: skip
+        assert (offsets[0] - offsets[1]).abs().max() < 0.06
+        assert offsets[0].abs().max() > 0.1
+        assert torch.equal(before[:, :, 2:], after[:, :, 2:])
+
+
 def test_nothing_in_common(tmp_path: Path) -> None:
     config = tiny(tmp_path)
     path = tmp_path / "wide.yaml"

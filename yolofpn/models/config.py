@@ -79,12 +79,13 @@ class TinyNeckConfig(StrictModel):
 
     Attributes:
         levels: consecutive ones up to 5.
-        channels: of p5.
+        channels: of each level's 1x1 convolution, the finest level first, or those of p5; each finer level then has
+            half of the channels of the level above.
     """
 
     type: Literal["tiny"]
     levels: tuple[Level, ...] = (4, 5)
-    channels: PositiveInt = 256
+    channels: PositiveInt | tuple[PositiveInt, ...] = 256
     upsample: Literal["nearest", "bilinear"] = "nearest"
 
     @property
@@ -101,6 +102,8 @@ class TinyNeckConfig(StrictModel):
     def _levels_in_order(self) -> TinyNeckConfig:
         if not self.levels or self.levels != tuple(range(self.levels[0], 6)):
             raise ValueError(f"levels {list(self.levels)}: a neck of type tiny builds consecutive levels up to 5")
+        if isinstance(self.channels, tuple) and len(self.channels) != len(self.levels):
+            raise ValueError(f"{len(self.channels)} channels for the {len(self.levels)} levels {list(self.levels)}")
         return self
 
 

@@ -104,7 +104,11 @@ def keep_time(setup: Setup, trainer: Trainer, started: float) -> None:
     batches_of_val = len(setup.splits.val) / trainer.config.batch_size
     trainer.budget.evaluation_seconds = batches_of_val * pace.seconds_per_batch / 3
     epochs, batches = from_main(schedule_for(trainer.budget, pace, trainer.sampler.batches_per_epoch))
-    trainer.set_epochs(epochs, epoch_batches=batches, eval_interval=-(-epochs // trainer.budget.evaluations))
+    trainer.set_epochs(
+        epochs,
+        epoch_batches=batches or trainer.config.epoch_batches,
+        eval_interval=-(-epochs // trainer.budget.evaluations),
+    )
     images_per_second = trainer.config.batch_size / pace.seconds_per_batch
     part = f" of {batches} batches each" if batches else ""
     setup.say(f"time: {images_per_second:.1f} images/s: {epochs} epochs{part} fit into {minutes:g} minutes")

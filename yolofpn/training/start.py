@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from yolofpn.models.build import NativeDetector
 from yolofpn.models.two_stage.conv5_body import Conv5Body, with_conv5_in_head
 from yolofpn.models.two_stage.fast_rcnn import FastRCNN
 from yolofpn.models.two_stage.faster_rcnn import FasterRCNN
+from yolofpn.models.yolo import YOLO
+from yolofpn.structures import Detector
 from yolofpn.tensor_files import read_tensors
 from yolofpn.training.start_darknet import darknet_settings, native_state, read_darknet
 from yolofpn.weights import load_weights, weights_kind
@@ -47,6 +50,7 @@ class StartingWeights:
         names: of the classes of the predictions; empty where there are none.
         category_ids: of these classes, where known.
         notes: lines to print.
+        scale_x_y: how far the sigmoid of a box's centre was stretched; None where the weights predict no boxes.
     """
 
     origin: str
@@ -56,6 +60,7 @@ class StartingWeights:
     names: tuple[str, ...] = ()
     category_ids: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
+    scale_x_y: float | None = None
 
 
 def read_starting_weights(spec: str, model: ModelConfig) -> StartingWeights:
@@ -98,6 +103,7 @@ def read_starting_weights(spec: str, model: ModelConfig) -> StartingWeights:
         names=metadata.names,
         category_ids=metadata.category_ids,
         notes=tuple(loaded.notes),
+        scale_x_y=_scale_x_y(detector),
     )
 
 
@@ -175,6 +181,9 @@ def take_over(model: NativeDetector, names: Sequence[str], category_ids: Sequenc
     match = match_classes(start.names, start.category_ids, names, category_ids) if start.names else None
     own = {name: tensor for name, tensor in model.state_dict().items() if not name.endswith("num_batches_tracked")}
     state = _in_places_of(model, start.state)
+    stretched = _scale_x_y(model)
+    if start.scale_x_y is not None and stretched is not None and start.scale_x_y != stretched:
+        state = _with_centres_scaled(state, centre_factor(start.scale_x_y, stretched), len(start.names))
     whole: dict[str, Tensor] = {}
     in_part: dict[str, Tensor] = {}
     for name, tensor in own.items():
@@ -205,6 +214,33 @@ def _in_places_of(model: NativeDetector, state: Mapping[str, Tensor]) -> Mapping
     """The backbone's last stage may be the second stage of the model."""
     body = model.head.box.body if isinstance(model, FasterRCNN | FastRCNN) else None
     return with_conv5_in_head(state, body) if isinstance(body, Conv5Body) else state
+
+
+def _scale_x_y(detector: Detector) -> float | None:
+    """How far the sigmoid of the centre is stretched; None where there is none, or another one on each level."""
+    if not isinstance(detector, YOLO | DarknetNetwork):
+        return None
+    scales = {None if spec.linear_xy else spec.scale_x_y for spec in detector.specs.values()}
+    return scales.pop() if len(scales) == 1 else None
+
+
+def centre_factor(given: float, wanted: float) -> float:
+    """What t_x and t_y are multiplied by so that boxes stay where they are under another ``scale_x_y``.
+
+    The offset from the middle of the cell is s * (sigmoid(t) - 0.5) under a scale of s. It stays the same in the middle
+    and at 0.3 of a cell, and changes by at most 0.06 of a cell within 0.4.
+    """
+    return math.log((0.5 + 0.3 / wanted) / (0.5 - 0.3 / wanted)) / math.log((0.5 + 0.3 / given) / (0.5 - 0.3 / given))
+
+
+def _with_centres_scaled(state: Mapping[str, Tensor], factor: float, num_classes: int) -> dict[str, Tensor]:
+    scaled = dict(state)
+    for name, tensor in state.items():
+        if name.startswith("head.") and ".predict." in name and tensor.shape[0] % (5 + num_classes) == 0:
+            per_anchor = tensor.clone().view(-1, 5 + num_classes, *tensor.shape[1:])
+            per_anchor[:, :2] *= factor
+            scaled[name] = per_anchor.view(tensor.shape)
+    return scaled
 
 
 def kernel_of(name: str) -> str:

@@ -106,6 +106,9 @@ def test_levels_of_the_neck_are_consecutive() -> None:
     neck = TinyFPN(info, (3, 4, 5), 64)
     shapes = {name: (each.channels, each.stride) for name, each in neck.feature_info.items()}
     assert shapes == {"p3": (128 + 144, 8), "p4": (256 + 32, 16), "p5": (64, 32)}
+    neck = TinyFPN(info, (3, 4, 5), (24, 48, 64))
+    shapes = {name: (each.channels, each.stride) for name, each in neck.feature_info.items()}
+    assert shapes == {"p3": (128 + 24, 8), "p4": (256 + 48, 16), "p5": (64, 32)}
     with pytest.raises(ValueError, match="consecutive"):
         TinyFPN(info, (3, 5))
 
@@ -117,5 +120,6 @@ def test_lite_stays_below_four_gflop() -> None:
 
 
 def test_a_level_count_that_does_not_fit_is_refused() -> None:
-    with pytest.raises(UserError, match="channels"):
-        load_config(ROOT / "cfg" / "yolov3-tiny.yaml", ["model.head.channels=[1,2,3]"])
+    for key in ("head", "neck"):
+        with pytest.raises(UserError, match="channels"):
+            load_config(ROOT / "cfg" / "yolov3-tiny.yaml", [f"model.{key}.channels=[1,2,3]"])

@@ -15,20 +15,21 @@ class TinyFPN(nn.Module):
 
     Args:
         feature_info: of the backbone.
-        levels: the maps that come out, in ascending order, without a gap, up to 5.
-        channels: of p5.
+        levels: the feature maps that come out, in ascending order, without a gap, up to 5.
+        channels: of each level's 1x1 convolution, the finest level first, or those of p5; each finer level then has
+            half of the channels of the level above.
         norm_eps: of batch norm.
         upsample: 'nearest' or 'bilinear'.
 
     Attributes:
-        feature_info: of the pyramid; a finer level has half of the channels of the level above and its backbone's own.
+        feature_info: of the pyramid; a finer level has its backbone map's channels beside those of its convolution.
     """
 
     def __init__(
         self,
         feature_info: Mapping[str, FeatureInfo],
         levels: Sequence[int] = (4, 5),
-        channels: int = 256,
+        channels: int | Sequence[int] = 256,
         *,
         norm_eps: float = 1e-5,
         upsample: str = "nearest",
@@ -41,8 +42,13 @@ class TinyFPN(nn.Module):
         self.upsample = upsample
         infos: dict[str, FeatureInfo] = {}
         above = feature_info["c5"].channels
-        for k in reversed(levels):
-            width = channels if k == 5 else above // 2
+        for position, k in reversed(list(enumerate(levels))):
+            if not isinstance(channels, int):
+                width = channels[position]
+            elif k == 5:
+                width = channels
+            else:
+                width = above // 2
             self.add_module(f"p{k}", ConvBNAct(above, width, 1, norm_eps=norm_eps))
             above = width if k == 5 else width + feature_info[f"c{k}"].channels
             infos[f"p{k}"] = FeatureInfo(above, 2**k)
