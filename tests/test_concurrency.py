@@ -101,6 +101,22 @@ def test_ready_says_whether_one_would_wait() -> None:
     assert ahead.ready
 
 
+def test_waiting_ends_with_the_next_item_the_end_or_the_time() -> None:
+    go = threading.Event()
+
+    def items() -> Iterator[int]:
+        go.wait()
+        yield 1
+
+    ahead = Background(items(), ahead=1)
+    assert not ahead.wait(0.01)
+    go.set()
+    assert ahead.wait(60)
+    assert next(ahead) == 1
+    assert ahead.wait(60)  # for the end, which is known at once
+    assert next(ahead, None) is None
+
+
 def test_closing_ends_the_thread_and_closes_the_items_in_it() -> None:
     counter = Counter()
     ahead = Background(counter.numbers(), ahead=2)

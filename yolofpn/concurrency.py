@@ -70,6 +70,11 @@ class Background(Generic[T], Iterator[T]):
         """Whether ``next`` would answer at once."""
         return bool(self._waiting) or self._ended or self._closed
 
+    def wait(self, seconds: float) -> bool:
+        """Wait until ``next`` would answer at once, but no longer than ``seconds``; whether it would."""
+        with self._changed:
+            return bool(self._changed.wait_for(lambda: self.ready, seconds))
+
     def stop(self) -> None:
         """Take no more from the first of the upstream iterators; what is under way between them still comes out."""
         if self._upstream is not None:

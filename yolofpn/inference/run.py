@@ -24,6 +24,7 @@ from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.report import Report
 from yolofpn.inference.threads import share_processors
 from yolofpn.inference.workload import expected_workload
+from yolofpn.interrupt import StopRequest
 from yolofpn.results import Result, Results
 from yolofpn.shipped import default_sources
 from yolofpn.sinks.build import Sinks, build_sinks
@@ -37,6 +38,7 @@ from yolofpn.view.window import check_display
 
 OUTPUT_BASE = Path("runs/detect")
 STDOUT = "-"
+TICK = 0.1  # seconds between two looks for a signal while there is nothing new
 
 
 @dataclass(frozen=True)
@@ -149,19 +151,23 @@ def _deliver(results: Results, sinks: Sinks, report: Report, viewer: Viewer | No
         The exit code: 1 if the user interrupted, 2 if it broke off, such as on a full disk, else 0.
     """
     code = 0
+    request = StopRequest(announce=False)
     try:
         with (
+            request.listening(),  # the outermost: the first signal does not keep the sinks from being closed whole
             sinks,
             viewer or nullcontext(),
             # Ended before the sinks are closed, even if a second Ctrl-C does not let what is under way come out.
             closing(written(results, sinks, report, viewer.limits if viewer else None)) as done,
         ):
             try:
-                for result in _attended(done, viewer):
+                for result in _attended(done, viewer, request):
                     report.add(result.source, result.frame, result.detections, result.seconds)
-                    if viewer and not viewer.show(result):
+                    if viewer and not _shown(result, viewer, request):
                         break
-            except KeyboardInterrupt:
+            except KeyboardInterrupt:  # while a window was looked after
+                request.requested = True
+            if request.requested:
                 code = 1
                 report.stop("interrupted: what was done so far is kept")
             results.stop()
@@ -173,16 +179,30 @@ def _deliver(results: Results, sinks: Sinks, report: Report, viewer: Viewer | No
     return code
 
 
-def _attended(done: Background[Result], viewer: Viewer | None) -> Iterator[Result]:
-    """What is done; while there is nothing new the windows are looked after, until the user quits."""
-    while True:
-        while viewer and not done.ready:
-            if not viewer.idle():
-                return
+def _attended(done: Background[Result], viewer: Viewer | None, request: StopRequest) -> Iterator[Result]:
+    """What is done, until someone wants to stop; while there is nothing new the windows are looked after.
+
+    A signal never interrupts the taking of a result: what has left the queue is also counted.
+    """
+    while not request.requested:
+        if not done.ready:
+            if viewer is None:
+                done.wait(TICK)
+            else:
+                with request.raising():
+                    if not viewer.idle():
+                        return
+            continue
         result = next(done, None)
         if result is None:
             return
         yield result
+
+
+def _shown(result: Result, viewer: Viewer, request: StopRequest) -> bool:
+    """Show ``result``; False if the user wants no more. A signal ends the waiting for the user or the right time."""
+    with request.raising():
+        return viewer.show(result)
 
 
 def _output_folder(given: str | None, spec: str, first: Source) -> Path | None:

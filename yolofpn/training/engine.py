@@ -21,11 +21,11 @@ from yolofpn.data.sampler import TrainBatchSampler
 from yolofpn.errors import UserError
 from yolofpn.evaluation.metrics import Metrics
 from yolofpn.files import write_list
+from yolofpn.interrupt import StopRequest
 from yolofpn.memory_errors import is_out_of_memory
 from yolofpn.training.checkpoint import BEST, LAST, Progress, RunFacts, save_checkpoint
 from yolofpn.training.distributed import Ranks, from_main, gather, mean_over_ranks, take_from_main
 from yolofpn.training.epoch_result import EpochResult
-from yolofpn.training.interrupt import StopRequest
 from yolofpn.training.learner import Learner, Update
 from yolofpn.training.logger import METRIC_COLUMNS, Logger, RunInfo
 from yolofpn.training.optim import keep_norm_statistics, learning_rate_factor

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from yolofpn.training.interrupt import StopRequest
+from yolofpn.interrupt import StopRequest
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

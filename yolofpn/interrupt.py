@@ -1,10 +1,11 @@
-"""Ctrl-C and SIGTERM while a model learns: nothing that was done is lost."""
+"""Ctrl-C and SIGTERM that end a run between two of its steps, so that nothing that was done is lost."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -29,7 +30,13 @@ class StopRequest:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """While this lasts, signals are remembered; the handlers before it come back afterwards."""
+        """While this lasts, signals are remembered; the handlers before it come back afterwards.
+
+        Outside the main thread, where Python sets no handlers, nothing changes.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
         before = {number: signal.signal(number, self._request) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
@@ -39,7 +46,7 @@ class StopRequest:
 
     @contextmanager
     def raising(self) -> Iterator[None]:
-        """While this lasts, the first signal already raises KeyboardInterrupt: for work that can be done again."""
+        """While this lasts, the first signal already raises KeyboardInterrupt: nothing that is done is lost by it."""
         self._at_once = True
         try:
             if self.requested:
