@@ -58,19 +58,8 @@ ODD = (
         b"%YAML 9",
     ),
     *(b"\x1b[31m", b"\xc2\x9b31m", b"\xff", b"\xed\xb3\xbf", b'"\\ud800"', b'"\\udcff"', b"\0", b"\t", b"\r", b"\n\n"),
-    *(
-        b"[" * 3000,
-        b'{"a":' * 3000,
-        b"<a>" * 3000,
-        b"- " * 300,
-        b"x" * 5000,
-        b"caf\xc3\xa9",
-        b":",
-        b",",
-        b'"',
-        b"<",
-        b"&x;",
-    ),
+    *(b"[" * 3000, b'{"a":' * 3000, b"<a>" * 3000, b"- " * 300, b"x" * 5000),
+    *(b"caf\xc3\xa9", b":", b",", b'"', b"<", b"&x;"),
 )
 
 
@@ -136,6 +125,42 @@ LABELME = b"""{"version": "5.2.1", "flags": {}, "shapes": [
  {"label": "dog", "points": [[1, 2], [3, 4], [5, 1]], "shape_type": "polygon"},
  {"label": "dog", "points": [[50, 50], [60, 60]], "shape_type": "circle"}],
  "imagePath": "../images/a.png", "imageData": null, "imageHeight": 128, "imageWidth": 192}"""
+CVAT_VIDEO = b"""<annotations><version>1.1</version><meta><task><size>2</size><start_frame>0</start_frame>
+<stop_frame>1</stop_frame><labels><label><name>cat</name></label></labels><original_size><width>192</width>
+<height>128</height></original_size></task></meta>
+<track id="0" label="cat"><box frame="0" keyframe="1" outside="0" xtl="10.5" ytl="20" xbr="40" ybr="60"></box>
+<box frame="1" keyframe="1" outside="1" xtl="12.5" ytl="20" xbr="42" ybr="60" rotation="30.0" z_order="0"></box>
+</track></annotations>"""
+LABEL_STUDIO = b"""[{"id": 1, "data": {"image": "/data/upload/1/0a1b2c3d-a.png"}, "annotations": [{"id": 1,
+ "was_cancelled": false, "result": [
+ {"original_width": 192, "original_height": 128, "image_rotation": 0, "type": "rectanglelabels", "value":
+  {"x": 10.5, "y": 20, "width": 30, "height": 40, "rotation": 15, "rectanglelabels": ["cat"]}},
+ {"original_width": 192, "original_height": 128, "type": "ellipselabels", "value":
+  {"x": 50, "y": 50, "radiusX": 10, "radiusY": 5, "rotation": 0, "ellipselabels": ["dog"]}},
+ {"original_width": 192, "original_height": 128, "type": "polygonlabels", "value":
+  {"points": [[1, 2], [30, 2], [30, 40]], "polygonlabels": ["dog"]}}]}]}]"""
+VIA = b"""{"_via_settings": {}, "_via_img_metadata": {"a.png1234": {"filename": "a.png", "size": 1234, "regions": [
+ {"shape_attributes": {"name": "rect", "x": 10, "y": 20, "width": 30, "height": 40},
+  "region_attributes": {"class": "cat"}},
+ {"shape_attributes": {"name": "ellipse", "cx": 50, "cy": 60, "rx": 10, "ry": 5, "theta": 0.5},
+  "region_attributes": {"class": "dog"}},
+ {"shape_attributes": {"name": "polygon", "all_points_x": [1, 30, 30], "all_points_y": [2, 2, 40]},
+  "region_attributes": {"class": {"dog": true}}}], "file_attributes": {}}}, "_via_attributes": {}}"""
+VIA_CSV = b"""filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes
+a.png,1234,"{}",2,0,"{""name"":""rect"",""x"":10,""y"":20,""width"":30,""height"":40}","{""class"":""cat""}"
+a.png,1234,"{}",2,1,"{""name"":""circle"",""cx"":50,""cy"":60,""r"":9.5}","{""class"":""dog""}"
+"""
+KITTI = b"""Car 0.00 0 -1.58 10.50 20.00 40.00 60.00 1.65 1.67 3.64 -0.65 1.71 46.70 -1.59
+Person_sitting 0.10 1 0.3 1 2 30 40 1.6 0.6 0.8 1 2 3 0.5 0.99
+DontCare -1 -1 -10 50.5 50.5 70.5 70.5 -1 -1 -1 -1000 -1000 -1000 -10
+"""
+OPEN_IMAGES = b"""ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,IsGroupOf,IsDepiction
+a,xclick,/m/01yrx,1,0.05,0.25,0.1,0.5,0,0,0,0
+a,xclick,/m/0bt9lr,1,0.5,0.75,0.5,0.75,0,0,1,0
+"""
+CREATEML = b"""[{"image": "a.png", "annotations": [
+ {"label": "cat", "coordinates": {"x": 25.5, "y": 40, "width": 30, "height": 40}},
+ {"label": "dog", "coordinates": {"x": 100, "y": 60, "width": 10, "height": 20}}]}]"""
 PROPOSALS = b"""[{"image_id": 0, "category_id": 1, "bbox": [1, 2, 30, 40], "score": 0.5},
  {"file_name": "a.png", "bbox": [5.5, 6, 7, 8], "score": 0.25}]"""
 NAMES = b"red\npotted plant\n"
@@ -152,9 +177,16 @@ def _written(path: Path, data: bytes) -> Path:
     return path
 
 
-def _with_labels(folder: Path, data: bytes, name: str, yaml: str) -> None:
-    _written(folder / name, data)
-    _written(folder / "data.yaml", yaml.encode())
+def _labels(seed: bytes, key: str, name: str) -> Format:
+    """Labels of the format ``key`` in a file of that name: one of all images, or that of an image in labels/."""
+    annotations = name.partition("/")[0]
+    yaml = f"format: {key}\nsplits: {{train: {{images: images, annotations: {annotations}}}}}\n"
+
+    def write(folder: Path, data: bytes) -> None:
+        _written(folder / name, data)
+        _written(folder / "data.yaml", yaml.encode())
+
+    return Format(seed, write, _IN_DATA)
 
 
 def _weights(folder: Path, data: bytes) -> None:
@@ -195,35 +227,18 @@ FORMATS: dict[str, Format] = {
     "data YAML": Format(DATA_YAML, lambda folder, data: _written(folder / "data.yaml", data), _IN_DATA),
     "data.yaml of tools": Format(TOOL_YAML, lambda folder, data: _written(folder / "data.yaml", data), _IN_DATA),
     "model YAML": Format(CFG.encode(), lambda folder, data: _written(folder / "m.yaml", data), ("summary", "m.yaml")),
-    "COCO": Format(
-        COCO,
-        lambda folder, data: _with_labels(
-            folder, data, "a.json", "format: coco\nsplits: {train: {images: images, annotations: a.json}}\n"
-        ),
-        _IN_DATA,
-    ),
-    "VOC": Format(
-        VOC,
-        lambda folder, data: _with_labels(
-            folder, data, "labels/a.xml", "format: voc\nsplits: {train: {images: images, annotations: labels}}\n"
-        ),
-        _IN_DATA,
-    ),
-    "YOLO": Format(YOLO, lambda folder, data: _with_labels(folder, data, "labels/a.txt", _YOLO_YAML), _IN_DATA),
-    "CVAT": Format(
-        CVAT,
-        lambda folder, data: _with_labels(
-            folder, data, "a.xml", "format: cvat\nsplits: {train: {images: images, annotations: a.xml}}\n"
-        ),
-        _IN_DATA,
-    ),
-    "labelme": Format(
-        LABELME,
-        lambda folder, data: _with_labels(
-            folder, data, "labels/a.json", "format: labelme\nsplits: {train: {images: images, annotations: labels}}\n"
-        ),
-        _IN_DATA,
-    ),
+    "COCO": _labels(COCO, "coco", "a.json"),
+    "VOC": _labels(VOC, "voc", "labels/a.xml"),
+    "YOLO": _labels(YOLO, "yolo", "labels/a.txt"),
+    "CVAT for images": _labels(CVAT, "cvat", "a.xml"),
+    "CVAT for video": _labels(CVAT_VIDEO, "cvat", "a.xml"),
+    "labelme": _labels(LABELME, "labelme", "labels/a.json"),
+    "Label Studio": _labels(LABEL_STUDIO, "label-studio", "a.json"),
+    "VIA JSON": _labels(VIA, "via", "a.json"),
+    "VIA CSV": _labels(VIA_CSV, "via", "a.csv"),
+    "KITTI": _labels(KITTI, "kitti", "label_2/a.txt"),
+    "Open Images": _labels(OPEN_IMAGES, "open-images", "a.csv"),
+    "CreateML": _labels(CREATEML, "createml", "a.json"),
     "proposals": Format(PROPOSALS, lambda folder, data: _written(folder / "p.json", data), ("proposals", "p.json")),
     "names": Format(
         NAMES,
@@ -250,7 +265,8 @@ class Verdict:
 def prepare(folder: Path) -> None:
     """What the commands need beside the mutated file: an image, its labels, and weights."""
     (folder / "images").mkdir(parents=True)
-    cv2.imwrite(str(folder / "images" / "a.png"), quarters(RED))
+    for name in ("a.png", "frame_000000.png", "frame_000001.png"):
+        cv2.imwrite(str(folder / "images" / name), quarters(RED))
     _written(folder / "labels" / "a.txt", YOLO)
     write_tiny(folder)
 
