@@ -1,8 +1,9 @@
 """How large an image file makes its decoder's canvas, over all of its frames, from its headers alone.
 
 Pillow states the size of the first frame. What comes later may be larger: a GIF frame beyond the screen of the first
-one, an icon's PNG behind a small directory entry, the tiles of a JPEG 2000 codestream. And a WebP canvas is allocated
-when the file is opened. So these headers are read here, without decoding a pixel and before a decoder sees the file.
+one, an icon's PNG behind a small directory entry, the tiles of a JPEG 2000 codestream, the AV1 image within an AVIF
+container. And a WebP canvas is allocated when the file is opened. So these headers are read here, without decoding a
+pixel and before a decoder sees the file.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from yolofpn.data.avif_headers import is_avif, read_avif_sizes
 
 MAX_CHUNKS = 100_000  # of a PNG or WebP file; encoders write a few thousand at most
 MAX_ICONS = 64  # of an ICO file
@@ -41,11 +44,11 @@ class ImageHeader:
 
 def could_grow(start: bytes) -> bool:
     """Whether a file that begins with these 8 bytes is of a format that ``read_header`` reads."""
-    return start[:4] in (b"GIF8", _PNG[:4], b"RIFF", b"\0\0\1\0", _SIZ) or start[4:8] == b"jP  "
+    return start[:4] in (b"GIF8", _PNG[:4], b"RIFF", b"\0\0\1\0", _SIZ) or start[4:8] in (b"jP  ", b"ftyp")
 
 
 def read_header(data: bytes) -> ImageHeader | None:
-    """The canvas and the number of frames of a GIF, PNG, WebP, ICO or JPEG 2000 file.
+    """The canvas and the number of frames of a GIF, PNG, WebP, ICO, JPEG 2000 or AVIF file.
 
     Args:
         data: the whole file.
@@ -54,12 +57,14 @@ def read_header(data: bytes) -> ImageHeader | None:
         None for other formats, whose size Pillow states before anything is decoded, and where a header is incomplete.
 
     Raises:
-        ValueError: a file has more than ``MAX_CHUNKS`` chunks or ``MAX_ICONS`` icons.
+        ValueError: a file has more than ``MAX_CHUNKS`` chunks or ``MAX_ICONS`` icons, or too many boxes.
     """
     readers = {b"GIF8": _read_gif, _PNG[:4]: _read_png, b"RIFF": _read_webp, b"\0\0\1\0": _read_icon}
     reader = readers.get(data[:4])
     if reader is None and (_SIZ in data[:4] or data[4:8] == b"jP  "):
         reader = _read_jpeg2000
+    elif is_avif(data[:12]):
+        reader = _read_avif
     try:
         return reader(data) if reader else None
     except (struct.error, IndexError):  # cut off within a header: decoders refuse it, and say so
@@ -194,3 +199,9 @@ def _read_jpeg2000(data: bytes) -> ImageHeader | None:
         return None
     width, height, left, top = struct.unpack_from(">IIII", data, start + 8)
     return ImageHeader("JPEG2000", max(0, height - top), max(0, width - left))
+
+
+def _read_avif(data: bytes) -> ImageHeader | None:
+    sizes = read_avif_sizes(data)
+    is_known = sizes.has_av1 and sizes.width and sizes.height  # else it may be HEIC, whose size its reader checks
+    return ImageHeader("AVIF", sizes.height, sizes.width, sizes.frames) if is_known else None

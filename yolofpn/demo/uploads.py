@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,7 +164,8 @@ def check_image(data: bytes, name: str, most_pixels: int) -> tuple[str, tuple[in
             return None
         raise
     if header is not None:
-        height, width, frames = max(height, header.height), max(width, header.width), header.frames
+        size, frames = max((height, width), (header.height, header.width), key=math.prod), max(frames, header.frames)
+        height, width = size
     _check_pixels((height, width), most_pixels, name)
     return form, (height, width), frames
 
