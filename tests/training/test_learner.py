@@ -14,9 +14,11 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim import SGD
 
 from tests.training.small import write_cfg
-from yolofpn.config import Config, load_config
+from yolofpn.config import Config, ModelConfig, load_config
 from yolofpn.data.loader import Batch
 from yolofpn.models.build import build_model
+from yolofpn.models.losses import Losses
+from yolofpn.models.two_stage import matcher
 from yolofpn.structures import Target
 from yolofpn.training.ema import ModelEMA
 from yolofpn.training.learner import Learner, Update
@@ -196,6 +198,86 @@ def test_accumulated_gradients_are_those_of_the_large_batch(config: Config, size
         assert found is not None and (found - gradient).abs().max() <= 1e-4 * gradient.abs().max() + 1e-9, name
     for name, loss in expected_losses.items():
         assert losses[name].item() / len(parts) == pytest.approx(loss.item(), rel=1e-5)
+
+
+ANCHORS = {"anchors": {"sizes": [[16], [32], [64]]}, "rpn": {"batch_size_per_img": 300}}
+HEADS: dict[str, dict[str, Any]] = {"rcnn": ANCHORS | {"roi": {"width": 16}}, "rpn": ANCHORS}
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("sizes", [(1, 1, 1, 1), (3, 1)])
+def test_accumulated_gradients_of_two_stages_are_those_of_the_large_batch(
+    head: str, sizes: tuple[int, ...], config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though their two losses are divided by different numbers, and images have fewer samples than are looked at."""
+    monkeypatch.setattr(matcher, "_draw", lambda indices, count: indices[:count])  # in a batch as alone
+    model = small_two_stage(head, config)
+    learner = make_learner(model)
+    # The second image has little background: it is nearly covered by an ignore region.
+    whole = objects(1, 4, 0, 2)
+    covered = torch.tensor([[0.0, 0.0, 64.0, 60.0]])
+    boxes, labels = torch.cat([whole.targets[1].boxes, covered]), torch.zeros(5, dtype=torch.int64)
+    ignore = torch.tensor([False] * 4 + [True])
+    targets = [whole.targets[0], Target(boxes, labels, ignore, boxes[:, 0]), *whole.targets[2:]]
+    whole = Batch(whole.images, targets, whole.indices)
+    counts = [model(whole.images[i : i + 1], whole.targets[i : i + 1]).counts for i in range(4)]
+    per_loss = [tuple(sorted({int(count) for count in own.values()})) for own in counts]
+    assert len(set(per_loss)) > 1, "the images are to be uneven"
+    expected_losses = learner.add_gradients([whole])
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    expected = {name: gradient.clone() for name, gradient in gradients.items() if gradient is not None}
+    ends = [sum(sizes[: index + 1]) for index in range(len(sizes))]
+    parts = [part(whole, end - size, end) for size, end in zip(sizes, ends, strict=True)]
+    losses = learner.add_gradients(parts)
+    for name, gradient in expected.items():
+        found = model.get_parameter(name).grad
+        assert found is not None and (found - gradient).abs().max() <= 1e-4 * gradient.abs().max() + 1e-9, name
+    for name, loss in expected_losses.items():
+        assert losses[name].item() / len(parts) == pytest.approx(loss.item(), rel=1e-5)
+
+
+def small_two_stage(head: str, config: Config) -> nn.Module:
+    torch.manual_seed(0)
+    section = {"type": head, "channels": 16, **HEADS[head]}
+    neck = {"type": "add", "levels": [3, 4], "channels": 16}
+    tree = {"backbone": config.model.backbone.model_dump(), "neck": neck, "head": section}
+    model = build_model(ModelConfig.model_validate(tree), 2, config.input, config.postprocess)
+    keep_norm_statistics(model, everywhere=True)
+    return model
+
+
+class TwoCounts(nn.Module):
+    """Two losses divided by different numbers, which the brightness says; with a coin and with batch norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+        self.norm = nn.BatchNorm2d(3)
+        self.passes = 0
+
+    def forward(self, images: Tensor, targets: list[Target]) -> Losses:
+        self.passes += 1
+        self.norm(images.float())
+        brightness, coin = images.float().mean(), torch.rand(())
+        first = Losses.over({"loss_first": self.weight * coin}, 4)
+        return first.beside(Losses.over({"loss_second": self.weight * 2 * coin}, int(brightness)))
+
+
+def test_a_step_is_only_done_again_where_numbers_are_uneven() -> None:
+    """Even ones only scale; in a step that is done again random numbers and statistics are those of one pass."""
+    for values, passes in (([8, 8, 8], 3), ([8, 4], 4)):
+        model = TwoCounts()
+        learner = make_learner(model)
+        torch.manual_seed(3)
+        learner.add_gradients([batch(value) for value in values])
+        assert model.passes == passes
+        assert model.norm.num_batches_tracked is not None and model.norm.num_batches_tracked.item() == len(values)
+        after = torch.rand(())
+        torch.manual_seed(3)
+        coins = torch.rand(len(values))
+        assert torch.equal(after, torch.rand(()))
+        expected = coins.sum() / (4 * len(values)) + 2 * coins.sum() / sum(values)
+        torch.testing.assert_close(model.weight.grad, expected)
 
 
 def test_batches_without_objects_divide_by_one_in_all(config: Config) -> None:

@@ -16,10 +16,11 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from yolofpn.data.loader import Batch
-from yolofpn.models.heads.yolo_loss import Losses
+from yolofpn.models.losses import Losses
 from yolofpn.training.distill import Distillation
 from yolofpn.training.ema import ModelEMA
 from yolofpn.training.optim import set_learning_rate
+from yolofpn.training.random_state import random_state, restore_random_state
 
 # A scale of float16 gradients that 26 overflows in a row lead to: less of it would not help.
 LEAST_SCALE = 2.0**-10
@@ -75,14 +76,28 @@ class Learner:
         """Backward through each batch from zeroed gradients; the losses by name, each summed over the batches.
 
         Losses that were divided by a number of their own batch (``Losses``) count as if all batches were one, so that
-        the gradient is that of the large batch. Batch norm, where it is live, still sees one batch at a time. The two
-        stages divide by different numbers, each by its own sample, of which there is nearly always as much for every
-        image: their batches count equally, as that of each process does.
+        the gradient is that of the large batch. Batch norm, where it is live, still sees one batch at a time.
+
+        What all batches together divide by is only known at the end. Where it is in the same proportion to what was
+        assumed for all losses, the gradients are scaled. Where it is not, which happens to two stages if some image
+        has fewer anchors or proposals than are looked at, the step is done again with the numbers now known.
         """
+        several = len(batches) > 1
+        random = random_state(self.device) if several else {}
+        self._remember_buffers(always=several)
+        weights = BatchWeights(len(batches))
+        losses = self._accumulate(batches, weights)
+        if weights.uneven():
+            restore_random_state([random], 0, self.device)
+            self._restore_buffers()
+            weights = weights.corrected()
+            losses = self._accumulate(batches, weights)
+        return self._rescaled(losses, weights.factor())
+
+    def _accumulate(self, batches: Sequence[Batch], weights: BatchWeights) -> dict[str, Tensor]:
+        """The gradients of all batches and the sums of their losses, each batch with its weights."""
         self.optimizer.zero_grad(set_to_none=True)
-        self._remember_buffers()
-        sums: dict[str, Tensor] = {}
-        shares = _Shares(len(batches))
+        sums = torch.zeros(1, device=self.device)
         for number, batch in enumerate(batches, start=1):
             batch = batch.to(self.device)
             images = batch.images
@@ -93,24 +108,20 @@ class Learner:
             with self.network.no_sync() if alone else nullcontext():  # type: ignore[operator]
                 with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
                     losses: dict[str, Tensor] = self.network(images, batch.targets)
-                share = shares.add(losses)
-                total = torch.stack(list(losses.values())).sum() * share
-                self.scaler.scale(total / len(batches)).backward()  # type: ignore[no-untyped-call]
-            for name, loss in losses.items():
-                own = loss.detach() * share
-                sums[name] = sums[name] + own if name in sums else own
-        return self._rescaled(sums, shares)
+                weighted = torch.stack(list(losses.values())) * weights.of_next(losses)
+                self.scaler.scale(weighted.sum() / len(batches)).backward()  # type: ignore[no-untyped-call]
+            sums = sums + weighted.detach()
+        return dict(zip(losses, sums, strict=True))
 
-    def _rescaled(self, sums: dict[str, Tensor], shares: _Shares) -> dict[str, Tensor]:
-        """Gradients and losses, which so far count relative to the first batch, divided by what all have in common."""
-        factor = shares.factor()
+    def _rescaled(self, losses: dict[str, Tensor], factor: Tensor | None) -> dict[str, Tensor]:
+        """Gradients and losses times ``factor``."""
         if factor is None:
-            return sums
+            return losses
         for group in self.optimizer.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     parameter.grad.mul_(factor)
-        return {name: loss * factor for name, loss in sums.items()}
+        return {name: loss * factor for name, loss in losses.items()}
 
     def update(self, rate: float) -> Update:
         """One optimiser step with the gradients that are there.
@@ -136,14 +147,17 @@ class Learner:
         self.scaler.update()
         if not self.scaler.is_enabled() or scale <= LEAST_SCALE or self.scaler.get_scale() >= scale:
             return Update.NOT_FINITE
-        for buffer, before in zip(self.model.buffers(), self._buffers, strict=True):
-            buffer.copy_(before)
+        self._restore_buffers()
         return Update.SKIPPED
 
-    def _remember_buffers(self) -> None:
-        """Where a step may be skipped: an overflow in a forward pass would stay in batch norm's statistics for ever."""
-        if self.scaler.is_enabled():
+    def _remember_buffers(self, *, always: bool) -> None:
+        """Where a step may be skipped or done again: its passes would else stay in batch norm's statistics."""
+        if always or self.scaler.is_enabled():
             self._buffers[:] = [buffer.detach().clone() for buffer in self.model.buffers()]
+
+    def _restore_buffers(self) -> None:
+        for buffer, before in zip(self.model.buffers(), self._buffers, strict=True):
+            buffer.copy_(before)
 
     def state(self) -> dict[str, Any]:
         """All of it but random numbers, as tensors and plain numbers."""
@@ -165,31 +179,46 @@ class Learner:
         self.scaler.load_state_dict(state["scaler"])
 
 
-class _Shares:
-    """How much each batch of a step counts, where its losses were divided by a number of its own.
+class BatchWeights:
+    """How much each loss of each batch of a step counts, where it was divided by a number of its own batch.
 
     Args:
         batches: how many there are.
+        assumed: [L], what the L losses are divided by in all batches together; by default what it would be if all were
+            as the first one.
     """
 
-    def __init__(self, batches: int) -> None:
+    def __init__(self, batches: int, assumed: Tensor | None = None) -> None:
         self._batches = batches
-        self._first: Tensor | None = None
+        self._assumed = assumed
         self._total: Tensor | None = None
 
-    def add(self, losses: Mapping[str, Tensor]) -> Tensor | float:
-        """Of the next batch, beside the first one."""
+    def of_next(self, losses: Mapping[str, Tensor]) -> Tensor | float:
+        """Of the next batch, [L]; 1 on average."""
         if self._batches == 1 or not isinstance(losses, Losses):
             return 1.0
-        own = losses.count.clamp(min=1)  # what they were divided by
-        if self._first is None or self._total is None:
-            self._first, self._total = own, losses.count
-            return 1.0
-        self._total = self._total + losses.count
-        return own / self._first
+        first = next(iter(losses.counts.values()))
+        counts = torch.stack([losses.counts.get(name, first) for name in losses])
+        own = counts.clamp(min=1)  # what they were divided by
+        if self._assumed is None:
+            self._assumed = own * self._batches
+        self._total = counts if self._total is None else self._total + counts
+        return own * self._batches / self._assumed
+
+    def uneven(self) -> bool:
+        """Whether no common factor corrects all losses."""
+        ratios = self._ratios()
+        return ratios is not None and bool(ratios.min() < ratios.max())
+
+    def corrected(self) -> BatchWeights:
+        """The weights of the same batches with what they turned out to be divided by."""
+        assert self._total is not None
+        return BatchWeights(self._batches, self._total.clamp(min=1))
 
     def factor(self) -> Tensor | None:
-        """What the sum of the shares has to be multiplied with, and by the number of batches divided; None: nothing."""
-        if self._first is None or self._total is None:
-            return None
-        return self._batches * self._first / self._total.clamp(min=1)
+        """What corrects the sum over all batches; None: nothing has to be corrected."""
+        ratios = self._ratios()
+        return None if ratios is None else ratios[0]
+
+    def _ratios(self) -> Tensor | None:
+        return None if self._assumed is None or self._total is None else self._assumed / self._total.clamp(min=1)

@@ -13,7 +13,7 @@ from torch import Tensor
 from tests.models.cases import SIZE, SPECS, make_target, random_maps
 from yolofpn.models.heads.assigner import Assignment, BestAnchorAssigner, SimOTAAssigner
 from yolofpn.models.heads.predictions import Grid
-from yolofpn.models.heads.yolo_loss import BoxLoss, YOLOLoss, count_positives
+from yolofpn.models.heads.yolo_loss import BoxLoss, YOLOLoss
 from yolofpn.models.postprocess import MapSpec
 from yolofpn.structures import Target
 
@@ -262,18 +262,3 @@ def test_extreme_predictions_give_finite_gradients() -> None:
                 losses = loss(maps, [make_target([(3, 5, 33, 42)], [1])], SIZE)
                 gradients = torch.autograd.grad(torch.stack(list(losses.values())).sum(), list(maps.values()))
                 assert all(gradient.isfinite().all() for gradient in gradients), (scale, box)
-
-
-def test_positives_are_counted() -> None:
-    assert count_positives(torch.zeros(7, 85)) == (torch.tensor(7.0), 1)
-    assert count_positives(torch.zeros(0, 85)) == (torch.tensor(0.0), 1)
-
-
-@pytest.mark.parametrize(("own", "others"), [(3, 5), (0, 4), (0, 0)])
-def test_positives_of_several_processes_are_counted_together(
-    monkeypatch: pytest.MonkeyPatch, own: int, others: int
-) -> None:
-    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 4)
-    monkeypatch.setattr(torch.distributed, "all_reduce", lambda count: count.add_(others))
-    assert count_positives(torch.zeros(own, 85)) == (torch.tensor(float(own + others)), 4)

@@ -7,30 +7,18 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
-import torch.distributed
 import torch.nn.functional as F
 from torch import Tensor
 
 from yolofpn.models.box_coder import xyxy_to_yolo_targets
 from yolofpn.models.heads.assigner import Assignment
 from yolofpn.models.heads.predictions import Grid, flatten_maps
+from yolofpn.models.losses import Losses
 from yolofpn.models.postprocess import MapSpec
 from yolofpn.ops.boxes import elementwise_iou
 from yolofpn.structures import Target
 
 BoxLoss = Literal["squared", "bce", "iou", "giou", "diou", "ciou"]
-
-
-class Losses(dict[str, Tensor]):
-    """Losses by name that were divided by a number which depends on the batch.
-
-    Attributes:
-        count: that number before it was made at least 1: what gradients of several batches are weighted by.
-    """
-
-    def __init__(self, losses: Mapping[str, Tensor], count: Tensor) -> None:
-        super().__init__(losses)
-        self.count = count
 
 
 class Assigner(Protocol):
@@ -96,14 +84,12 @@ class YOLOLoss:
         raw, grid = flatten_maps(dense, self.specs)
         assignments = [self.assigner(raw[i], grid, target) for i, target in enumerate(targets)]
         positives = gather_positives(raw, assignments, targets)
-        count, processes = count_positives(positives.raw)
-        normaliser = count.clamp(min=1) / processes
         losses = {
             "loss_box": self._box_loss(positives, grid, size),
             "loss_objectness": self._objectness_loss(raw[:, :, 4], assignments),
             "loss_class": self._class_loss(positives, grid),
         }
-        return Losses({name: self.weights[name] * loss / normaliser for name, loss in losses.items()}, count)
+        return Losses.over({name: self.weights[name] * loss for name, loss in losses.items()}, len(positives.raw))
 
     def _box_loss(self, positives: Positives, grid: Grid, size: tuple[int, int]) -> Tensor:
         deltas = positives.raw[:, :4]
@@ -176,17 +162,3 @@ def focal_factor(logits: Tensor, wanted: Tensor, gamma: float, alpha: float = 0.
     log_error = F.logsigmoid(logits * (1 - 2 * wanted))
     alpha_t = alpha * wanted + (1 - alpha) * (1 - wanted)
     return alpha_t * (gamma * log_error).exp()
-
-
-def count_positives(positives: Tensor) -> tuple[Tensor, int]:
-    """The number of positives on all processes, and how many processes there are.
-
-    Losses are divided by the mean of a process (of at least one positive in all): averaging gradients over processes,
-    as DDP does, then gives what one process would get from the whole batch.
-    """
-    count = torch.tensor(float(len(positives)), device=positives.device)
-    processes = 1
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(count)
-        processes = torch.distributed.get_world_size()
-    return count, processes

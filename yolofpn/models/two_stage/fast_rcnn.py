@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from yolofpn.errors import UserError
 from yolofpn.models.layers import Normalize
+from yolofpn.models.losses import Losses
 from yolofpn.models.two_stage.box_head import BoxHead
 from yolofpn.models.two_stage.faster_rcnn import Projection
 from yolofpn.models.two_stage.roi_heads import RoIHeads
@@ -112,12 +113,13 @@ class FastRCNN(nn.Module):
             self.postprocess(dense, [])
         return self.losses(dense, targets)
 
-    def losses(self, dense: dict[str, Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
+    def losses(self, dense: dict[str, Tensor], targets: Sequence[Target]) -> Losses:
         """``loss_class`` and ``loss_box``; the boxes of the ground truth are proposals too."""
         losses = self.roi_heads.losses(self.head.box, dense, _proposals_of(targets), targets)
         # Several processes wait for the gradients of all levels, and no proposal may have gone to some.
         unused = torch.stack([feature.flatten()[0].float() for feature in dense.values()]).sum() * 0
-        return losses | {"loss_box": losses["loss_box"] + unused}
+        losses["loss_box"] = losses["loss_box"] + unused
+        return losses
 
 
 def _proposals_of(targets: Sequence[Target]) -> list[Tensor]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from yolofpn.models.layers import Normalize
+from yolofpn.models.losses import Losses
 from yolofpn.models.two_stage.box_head import BoxHead
 from yolofpn.models.two_stage.first_stage import FirstStage
 from yolofpn.models.two_stage.roi_heads import RoIHeads
@@ -138,15 +139,13 @@ class FasterRCNN(nn.Module):
             return self.postprocess(dense, [size] * len(images))
         return self.losses(dense, targets)
 
-    def losses(self, dense: dict[str, Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
+    def losses(self, dense: dict[str, Tensor], targets: Sequence[Target]) -> Losses:
         """Of both stages; the second learns from what the first proposes now, the first not from the second."""
         first, output, whole = self.rules.first, self._rpn_output(dense), self._input_size(dense)
         image_sizes = [target.image_size or whole for target in targets]
         proposals = [boxes for boxes, _ in first.select(output, image_sizes, first.train_limits)]
-        return {
-            **first.loss(output, targets),
-            **self.rules.roi_heads.losses(self.head.box, self._pyramid(dense), proposals, targets),
-        }
+        second = self.rules.roi_heads.losses(self.head.box, self._pyramid(dense), proposals, targets)
+        return first.loss(output, targets).beside(second)
 
     def _rpn_output(self, dense: dict[str, Tensor]) -> RPNOutput:
         return self.rules.first.read(dense, self._input_size(dense))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from yolofpn.models.layers import Normalize
+from yolofpn.models.losses import Losses
 from yolofpn.models.postprocess import class_thresholds
 from yolofpn.models.two_stage.faster_rcnn import Projection
 from yolofpn.models.two_stage.first_stage import FirstStage
@@ -95,7 +96,7 @@ class ProposalNetwork(nn.Module):
             return self.postprocess(dense, [(images.shape[-2], images.shape[-1])] * len(images))
         return self.losses(dense, targets)
 
-    def losses(self, dense: dict[str, Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
+    def losses(self, dense: dict[str, Tensor], targets: Sequence[Target]) -> Losses:
         """``loss_objectness`` and ``loss_rpn_box``, whatever the classes of the objects are."""
         return self.first.loss(self._read(dense), targets)
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from yolofpn.errors import NaNOutputError
+from yolofpn.models.losses import Losses
 from yolofpn.models.postprocess import class_thresholds
 from yolofpn.models.two_stage.box_head import BoxHead
 from yolofpn.models.two_stage.delta_coder import DeltaCoder
@@ -49,7 +50,7 @@ class RoIHeads:
 
     def losses(
         self, head: BoxHead, pyramid: Mapping[str, Tensor], proposals: Sequence[Tensor], targets: Sequence[Target]
-    ) -> dict[str, Tensor]:
+    ) -> Losses:
         """``loss_class`` and ``loss_box`` of a sample of the proposals [P, 4] of each image.
 
         Both are divided by the number of proposals looked at (arXiv 1504.08083, equation 1). The boxes of the ground
@@ -67,14 +68,12 @@ class RoIHeads:
         label = torch.cat(labels)
         logits, deltas = head(self.pooler(pyramid, boxes))
         positive = label.nonzero().squeeze(1)
-        sampled = max(1, len(label))
-        return {
-            "loss_class": F.cross_entropy(logits, label, reduction="sum") / sampled,
-            "loss_box": F.smooth_l1_loss(
-                deltas[positive, label[positive]], torch.cat(wanted), beta=SMOOTH_L1_BETA, reduction="sum"
-            )
-            / sampled,
+        own_class = deltas[positive, label[positive]]
+        sums = {
+            "loss_class": F.cross_entropy(logits, label, reduction="sum"),
+            "loss_box": F.smooth_l1_loss(own_class, torch.cat(wanted), beta=SMOOTH_L1_BETA, reduction="sum"),
         }
+        return Losses.over(sums, len(label))
 
     def detect(
         self,

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from yolofpn.models.losses import Losses
 from yolofpn.models.two_stage.anchor_generator import AnchorGenerator
 from yolofpn.models.two_stage.delta_coder import DeltaCoder
 from yolofpn.models.two_stage.matcher import BalancedSampler, Matcher
@@ -148,7 +149,7 @@ class RPNLoss:
         self.sampler = sampler
         self.coder = coder
 
-    def __call__(self, output: RPNOutput, targets: Sequence[Target]) -> dict[str, Tensor]:
+    def __call__(self, output: RPNOutput, targets: Sequence[Target]) -> Losses:
         """``loss_objectness`` and ``loss_rpn_box``, each divided by the number of anchors looked at."""
         logits, wanted, predicted, deltas = [], [], [], []
         for scores, shifts, target in zip(output.objectness, output.deltas, targets, strict=True):
@@ -158,7 +159,6 @@ class RPNLoss:
             wanted.append(torch.cat([torch.ones_like(scores[positive]), torch.zeros_like(scores[background])]))
             predicted.append(shifts[positive])
             deltas.append(self.coder.encode(target.boxes[matched[positive]], output.anchors[positive]))
-        sampled = max(1, sum(map(len, logits)))
         objectness = F.binary_cross_entropy_with_logits(torch.cat(logits), torch.cat(wanted), reduction="sum")
         box = F.smooth_l1_loss(torch.cat(predicted), torch.cat(deltas), beta=SMOOTH_L1_BETA, reduction="sum")
-        return {"loss_objectness": objectness / sampled, "loss_rpn_box": box / sampled}
+        return Losses.over({"loss_objectness": objectness, "loss_rpn_box": box}, sum(map(len, logits)))
