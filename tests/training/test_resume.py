@@ -23,6 +23,7 @@ FSYNC = ("os", "fsync")
 EVALUATION = ("yolofpn.training.validation", "collect")
 MERGE = ("yolofpn.evaluation.metrics", "DetectionMetrics.merge")
 LOG = ("yolofpn.training.logger", "CsvLogger.log_epoch")
+EVENTS = ("yolofpn.training.logger", "TensorBoardLogger.log_epoch")
 
 # Three epochs of three steps of two batches. Each run goes on where the one before it was killed.
 KILLS = (
@@ -31,7 +32,7 @@ KILLS = (
     Fault(FSYNC, 2),  # a checkpoint has been written and not yet got its name
     Fault(EVALUATION, 1, after=True),  # the epoch is evaluated, nothing of it is written
     Fault(LOG, 1),  # best.pt is written, metrics.csv and last.pt are not
-    Fault(LOG, 2, after=True),  # metrics.csv and the events know an epoch that last.pt does not
+    Fault(EVENTS, 2, after=True),  # metrics.csv and the events know an epoch that last.pt does not
 )
 
 

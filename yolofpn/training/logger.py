@@ -150,7 +150,8 @@ class TensorBoardLogger:
         for name, value in scalars.items():
             if name not in _AXES:
                 group = "val" if name in METRIC_COLUMNS else "train"
-                self._events.add_scalar(f"{group}/{name}", float(value), epoch)
+                # With the digits of metrics.csv, so that a resumed run has the events of one that was never stopped.
+                self._events.add_scalar(f"{group}/{name}", float(_number(value)), epoch)
         self._events.flush()
 
 
