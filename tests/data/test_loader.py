@@ -34,15 +34,16 @@ def dataset(tmp_path: Path) -> DetectionDataset:
     return write_dataset(tmp_path / "pictures")
 
 
-def training(dataset: DetectionDataset, *, seed: int = 5, workers: int = 0, start_method: str | None = None) -> Loader:
+def training(
+    dataset: DetectionDataset, *, seed: int = 5, workers: int = 0, start_method: str | None = None
+) -> Loader[TrainBatchSampler]:
     samples = TrainingSamples(dataset, STRONG, seed=seed)
     return Loader(
         samples, TrainBatchSampler(len(dataset), 2, SIZES, seed=seed), workers=workers, start_method=start_method
     )
 
 
-def batches_of(loader: Loader, epoch: int, start_batch: int = 0) -> list[Batch]:
-    assert isinstance(loader.sampler, TrainBatchSampler)
+def batches_of(loader: Loader[TrainBatchSampler], epoch: int, start_batch: int = 0) -> list[Batch]:
     loader.sampler.start_epoch(epoch, start_batch)
     return list(loader)
 

@@ -17,27 +17,30 @@ from torch.optim import SGD
 from tests.full_disk import room_for
 from tests.training.small import write_cfg
 from yolofpn.config import Metadata, load_config
+from yolofpn.config.stored import dump_metadata
 from yolofpn.errors import UserError
-from yolofpn.training.checkpoint import Progress, RunFacts, read_checkpoint, save_checkpoint
+from yolofpn.training.checkpoint import Progress, read_checkpoint, save_checkpoint
 from yolofpn.training.ema import ModelEMA
 from yolofpn.training.learner import Learner
 
 
 @pytest.fixture
-def facts(tmp_path: Path) -> RunFacts:
+def run(tmp_path: Path) -> dict[str, Any]:
+    """What a checkpoint says of its run."""
     config = load_config(write_cfg(tmp_path))
-    return RunFacts(config, Metadata(model=config.model, names=("a",)), overfit=2, device="cpu")
+    metadata = dump_metadata(Metadata(model=config.model, names=("a",)))
+    return {"metadata": metadata, "config": config.model_dump_json(), "overfit": 2, "device": "cpu"}
 
 
-def make_learner() -> Learner:
+def make_learner() -> Learner[nn.Linear]:
     model = nn.Linear(200, 200)
     optimizer = SGD(model.parameters(), lr=0.1, momentum=0.9)
     return Learner(model, model, ModelEMA(model, 0.9, 1), optimizer, GradScaler("cpu"), torch.device("cpu"))
 
 
-def test_there_and_back(tmp_path: Path, facts: RunFacts) -> None:
+def test_there_and_back(tmp_path: Path, run: dict[str, Any]) -> None:
     learner, progress = make_learner(), Progress(epoch=3, batch=2, loss_sums={"loss": 1.5}, best_ap=0.25)
-    save_checkpoint(tmp_path / "last.pt", learner, progress, facts)
+    save_checkpoint(tmp_path / "last.pt", learner, progress, run)
     content = read_checkpoint(tmp_path / "last.pt")
     assert Progress(**content["progress"]) == progress
     assert (content["overfit"], content["device"]) == (2, "cpu")
@@ -46,29 +49,29 @@ def test_there_and_back(tmp_path: Path, facts: RunFacts) -> None:
 
 
 @pytest.mark.parametrize("room", [0, 100, 100_000])
-def test_a_full_disk_loses_no_checkpoint(tmp_path: Path, facts: RunFacts, room: int) -> None:
+def test_a_full_disk_loses_no_checkpoint(tmp_path: Path, run: dict[str, Any], room: int) -> None:
     path = tmp_path / "last.pt"
-    save_checkpoint(path, make_learner(), Progress(epoch=1), facts)
+    save_checkpoint(path, make_learner(), Progress(epoch=1), run)
     before = path.read_bytes()
     assert len(before) > 300_000
     with room_for(room), pytest.raises(UserError, match="written"):
-        save_checkpoint(path, make_learner(), Progress(epoch=2), facts)
+        save_checkpoint(path, make_learner(), Progress(epoch=2), run)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.glob("last*")] == ["last.pt"]
 
 
 def test_a_disk_that_fails_at_the_end_loses_no_checkpoint(
-    tmp_path: Path, facts: RunFacts, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, run: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "last.pt"
-    save_checkpoint(path, make_learner(), Progress(epoch=1), facts)
+    save_checkpoint(path, make_learner(), Progress(epoch=1), run)
 
     def fail(descriptor: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(UserError, match="output"):
-        save_checkpoint(path, make_learner(), Progress(epoch=2), facts)
+        save_checkpoint(path, make_learner(), Progress(epoch=2), run)
     assert read_checkpoint(path)["progress"]["epoch"] == 1
 
 
@@ -90,9 +93,9 @@ def test_no_code_is_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keep", [0, 10, 1000, -10])
-def test_a_truncated_checkpoint(tmp_path: Path, facts: RunFacts, keep: int) -> None:
+def test_a_truncated_checkpoint(tmp_path: Path, run: dict[str, Any], keep: int) -> None:
     path = tmp_path / "last.pt"
-    save_checkpoint(path, make_learner(), Progress(), facts)
+    save_checkpoint(path, make_learner(), Progress(), run)
     path.write_bytes(path.read_bytes()[:keep])
     for only_look in (False, True):
         with pytest.raises(UserError, match=f"^{path}: is damaged or no checkpoint"):

@@ -73,8 +73,8 @@ def measure(output: str) -> int:
             for level in ("p4", "p5"):
                 per_anchor = setup.model.get_parameter(f"head.{level}.predict.bias").view(2, -1)
                 per_anchor[:, 4:] += 4  # much is found then
-        metrics = setup.validation()(setup.model)
-        detections = len(setup.validation().collect(setup.model).table().detections)
+        metrics = setup.validation(setup.model)
+        detections = len(setup.validation.collect(setup.model).table().detections)
     numbers = {**metrics.values, "images": metrics.images, "detections": detections}
     Path(f"{output}-{ranks.rank}.json").write_text(json.dumps(numbers))
     return 0

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,18 +17,23 @@ from torch.optim import SGD
 
 from tests.data.small_dataset import write_dataset
 from tests.training.small import write_cfg
-from yolofpn.config import Config, Metadata, TrainConfig, load_config
-from yolofpn.data.loader import Batch, Loader
+from yolofpn.config import Config, TrainConfig, load_config
+from yolofpn.config.load import DataSection
+from yolofpn.data.loader import Batch
 from yolofpn.errors import UserError
 from yolofpn.evaluation.metrics import Metrics
+from yolofpn.models.build import NativeDetector
 from yolofpn.structures import Target
-from yolofpn.training.checkpoint import Progress, RunFacts, read_checkpoint
+from yolofpn.training.checkpoint import Progress, read_checkpoint
 from yolofpn.training.distributed import Ranks
 from yolofpn.training.engine import OnEpoch, Trainer, batches_per_step, explaining_memory
 from yolofpn.training.epoch_result import EpochResult
 from yolofpn.training.learner import Learner
 from yolofpn.training.logger import CsvLogger, read_metrics
-from yolofpn.training.splits import training_sampler, training_samples
+from yolofpn.training.plan import Plan
+from yolofpn.training.setup import Setup
+from yolofpn.training.splits import Splits, training_loader
+from yolofpn.training.validation import Validation
 
 
 class Counter(nn.Module):
@@ -69,22 +74,23 @@ class Run:
     def trainer(self, progress: Progress | None = None, on_epoch: OnEpoch | None = None) -> Trainer:
         progress = progress or Progress()
         optimizer = SGD(self.model.parameters(), lr=1.0)
+        model = cast(NativeDetector, self.model)
         return Trainer(
-            learner=Learner(
-                self.model, self.model, None, optimizer, GradScaler("cpu", enabled=False), torch.device("cpu")
+            setup=Setup(
+                plan=Plan(self.config),
+                splits=Splits(DataSection(source="pictures"), self.dataset, self.dataset, notes=()),
+                model=model,
+                loader=training_loader(self.config, self.dataset, Ranks()),
+                validation=cast(Validation, self.evaluate),
+                device=torch.device("cpu"),
+                dtype=torch.float32,
+                ranks=Ranks(),
+                say=self.lines.append,
             ),
-            facts=RunFacts(self.config, Metadata(model=self.config.model, names=self.dataset.names)),
-            loader=Loader(
-                training_samples(self.config, self.dataset),
-                training_sampler(self.config, self.dataset, Ranks()),
-            ),
-            evaluate=self.evaluate,
+            learner=Learner(model, model, None, optimizer, GradScaler("cpu", enabled=False), torch.device("cpu")),
             run_dir=self.folder,
-            loggers=[CsvLogger()],
-            paths=self.dataset.paths,
-            ranks=Ranks(),
             progress=progress,
-            say=self.lines.append,
+            loggers=[CsvLogger()],
             on_epoch=on_epoch,
         )
 

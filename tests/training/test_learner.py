@@ -20,7 +20,7 @@ from yolofpn.models.build import build_model
 from yolofpn.models.losses import Losses
 from yolofpn.models.two_stage import matcher
 from yolofpn.structures import Target
-from yolofpn.training.ema import ModelEMA
+from yolofpn.training.ema import ModelEMA, ModelT
 from yolofpn.training.learner import Learner, Update
 from yolofpn.training.optim import keep_norm_statistics
 from yolofpn.training.random_state import random_state, restore_random_state
@@ -45,7 +45,7 @@ def batch(value: int, count: int = 1) -> Batch:
     return Batch(images, [target] * count, [(0,)] * count)
 
 
-def make_learner(model: nn.Module, **options: Any) -> Learner:
+def make_learner(model: ModelT, **options: Any) -> Learner[ModelT]:
     optimizer = SGD(model.parameters(), lr=1.0)
     scaler = options.pop("scaler", GradScaler("cpu", enabled=False))
     return Learner(model, model, None, optimizer, scaler, torch.device("cpu"), **options)
@@ -116,7 +116,7 @@ def test_gradients_that_no_scale_makes_finite_are_reported() -> None:
 
 
 def test_state_goes_there_and_back() -> None:
-    def make() -> Learner:
+    def make() -> Learner[nn.Sequential]:
         model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
         optimizer = SGD(model.parameters(), lr=1.0, momentum=0.9)
         ema = ModelEMA(model, 0.9, 3)

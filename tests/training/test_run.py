@@ -290,7 +290,7 @@ def test_half_precision_is_measured_in_float32(files: Path) -> None:
     """As evaluate.py does with the flags of the last lines, so that both say the same."""
     plan = make_plan(TrainOptions(cfg=Path("small.yaml"), data="data/data.yaml", overrides=("train.precision=bf16",)))
     setup = set_up(plan, torch.device("cpu"), Ranks(), print)
-    assert (setup.dtype, setup.validation().dtype) == (torch.bfloat16, torch.float32)
+    assert (setup.dtype, setup.validation.dtype) == (torch.bfloat16, torch.float32)
 
 
 def test_a_compiled_network_learns_the_same(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,7 +301,7 @@ def test_a_compiled_network_learns_the_same(files: Path, monkeypatch: pytest.Mon
         compiled.append(function)
         return compile_function(function, backend="eager")
 
-    monkeypatch.setattr("yolofpn.training.setup.torch.compile", compile_for_eager)
+    monkeypatch.setattr("yolofpn.training.build.torch.compile", compile_for_eager)
     for name, value in (("plain", "false"), ("compiled", "true")):
         assert main([*FLAGS, "--epochs", "1", f"train.compile={value}", "--output", name]) == 0
     assert len(compiled) == 1

@@ -9,23 +9,22 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from yolofpn.benchmark.machine import peak_memory, reset_peak_memory, synchronize
 from yolofpn.benchmark.timing import Timing, interleave
-from yolofpn.data.dataset import DetectionDataset
-from yolofpn.data.loader import Batch, Loader
+from yolofpn.data.loader import Batch, Loader, Padding
 from yolofpn.data.sampler import TrainBatchSampler
-from yolofpn.data.training_samples import TrainingSamples
-from yolofpn.data.transforms import Augmentation
+from yolofpn.training.build import build_learner
 from yolofpn.training.distributed import Ranks
 from yolofpn.training.engine import batches_per_step, explaining_memory
 from yolofpn.training.learner import Learner, Update
 from yolofpn.training.optim import keep_norm_statistics
-from yolofpn.training.setup import Setup, build_learner
-from yolofpn.training.splits import training_sampler, training_samples
+from yolofpn.training.setup import Setup
+from yolofpn.training.splits import training_loader
 
 IMAGES_PER_TURN = 64
 KEPT_PICTURES = 64  # few enough to be kept decoded whatever their size
@@ -122,7 +121,7 @@ class Feed:
         workers: the processes that it has.
     """
 
-    def __init__(self, loader: Loader, workers: int) -> None:
+    def __init__(self, loader: Loader[TrainBatchSampler], workers: int) -> None:
         self.loader = loader
         self.ahead = PREFETCHED * workers  # batches that are made while others have their turn
         self.batches = self._endless()
@@ -135,10 +134,9 @@ class Feed:
                 return
 
     def _endless(self) -> Iterator[Batch]:
-        sampler, epoch = self.loader.sampler, 0
-        assert isinstance(sampler, TrainBatchSampler)
+        epoch = 0
         while True:
-            sampler.start_epoch(epoch)
+            self.loader.sampler.start_epoch(epoch)
             yield from self.loader
             epoch += 1
 
@@ -153,7 +151,7 @@ class Turns:
         rate: the learning rate after the warm-up, which these few steps do not reach.
     """
 
-    def __init__(self, learner: Learner, batches_per_step: int, batch_size: int, rate: float) -> None:
+    def __init__(self, learner: Learner[Any], batches_per_step: int, batch_size: int, rate: float) -> None:
         self.learner = learner
         self.batches_per_step = batches_per_step
         self.batch_size = batch_size
@@ -196,7 +194,7 @@ class Turns:
         if learner.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         with torch.autocast(learner.device.type, learner.dtype, enabled=learner.dtype != torch.float32):
-            maps: Mapping[str, Tensor] = learner.model.dense(images)  # type: ignore[operator]
+            maps: Mapping[str, Tensor] = learner.model.dense(images)
         torch.autograd.backward([each.float().square().mean() for each in maps.values()])
 
     def _step(self, group: list[Batch]) -> None:
@@ -218,22 +216,20 @@ class Turns:
 def build_feeds(setup: Setup) -> dict[str, Feed]:
     """The loader that training has, and those of one process."""
     config, dataset = setup.config, setup.splits.train
-    variations = config.augment.model_dump(exclude={"close_epochs"})
-    decoding = TrainingSamples(
-        dataset, Augmentation(**variations), seed=config.train.seed, resize=config.input.resize, cache_bytes=0
-    )
     few = dataset.subset(range(min(len(dataset), KEPT_PICTURES)))
+    one = partial(
+        training_loader,
+        config,
+        ranks=Ranks(),
+        workers=1,
+        pin_memory=setup.device.type == "cuda",
+        padding=Padding.for_network(config.input.mean, setup.model.size_divisor),
+    )
     return {
-        LOADER: _feed(setup, dataset, training_samples(config, dataset), setup.workers),
-        DECODING: _feed(setup, dataset, decoding, 1),
-        KEPT: _feed(setup, few, training_samples(config, few), 1),
+        LOADER: Feed(setup.loader, setup.loader.workers),
+        DECODING: Feed(one(dataset, cache_bytes=0), 1),
+        KEPT: Feed(one(few), 1),
     }
-
-
-def _feed(setup: Setup, dataset: DetectionDataset, samples: TrainingSamples, workers: int) -> Feed:
-    sampler = training_sampler(setup.config, dataset, Ranks())
-    pin_memory = setup.device.type == "cuda"
-    return Feed(Loader(samples, sampler, workers=workers, pin_memory=pin_memory, padding=setup.padding), workers)
 
 
 def _row(setup: Setup, turns: Turns, timings: Mapping[str, Timing], rounds: int) -> TrainingRow:
@@ -247,7 +243,7 @@ def _row(setup: Setup, turns: Turns, timings: Mapping[str, Timing], rounds: int)
         img_size=config.input.size,
         batch_size=config.train.batch_size,
         batches_per_step=turns.batches_per_step,
-        workers=setup.workers,
+        workers=setup.loader.workers,
         rounds=rounds,
         images_per_second=rates,
         best_images_per_second={name: 1 / timing.best for name, timing in timings.items()},

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import cv2
 import torch
@@ -22,6 +22,8 @@ from yolofpn.data.samples import Sample
 from yolofpn.errors import UserError
 from yolofpn.ops.resize import LETTERBOX_FILL, Placement
 from yolofpn.structures import Target
+
+SamplerT = TypeVar("SamplerT", bound=TrainBatchSampler | EvalBatchSampler)
 
 
 @dataclass(frozen=True)
@@ -100,10 +102,12 @@ def collate(samples: Sequence[Sample], padding: Padding = Padding()) -> Batch:
     )
 
 
-class Loader:
+class Loader(Generic[SamplerT]):
     """Iterates over the batches of a sampler; every unreadable picture is reported once and never ends the run.
 
     Attributes:
+        samples: makes a sample from a key.
+        workers: processes that make samples.
         sampler: says which batches come; ``sampler.start_epoch(...)`` before iterating over a training loader.
         failures: why pictures could not be read, by their number in the data set.
     """
@@ -111,7 +115,7 @@ class Loader:
     def __init__(
         self,
         samples: Dataset[Sample],
-        sampler: TrainBatchSampler | EvalBatchSampler,
+        sampler: SamplerT,
         *,
         workers: int = 0,
         pin_memory: bool = False,
@@ -130,7 +134,9 @@ class Loader:
             start_method: how processes start: fork, forkserver or spawn; None: as the system prefers.
             report: called with one line per unreadable picture; by default it is printed to stderr.
         """
-        self.sampler = sampler
+        self.samples = samples
+        self.workers = workers
+        self.sampler: SamplerT = sampler
         self.failures: dict[int, str] = {}
         self._report = report or _print_to_stderr
         with _without_advice():

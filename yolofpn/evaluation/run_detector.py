@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from tqdm import tqdm
@@ -141,7 +141,7 @@ def _limits(predictor: Predictor, match: ClassMatch, score_thresh: float) -> Lim
     return replace(predictor.limits, score_thresh=thresholds)
 
 
-def _with_progress(loader: Loader, total: int) -> Iterator[Batch]:
+def _with_progress(loader: Iterable[Batch], total: int) -> Iterator[Batch]:
     """The loader's batches, with a bar on a terminal, else with a line from time to time."""
     stream = bar_stream(sys.stderr)
     with tqdm(total=total, unit="image", disable=not stream.isatty(), leave=False, file=stream) as bar:

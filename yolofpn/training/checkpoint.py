@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,7 @@ from typing import Any
 import torch
 from pydantic import Field
 
-from yolofpn.config import Config, Metadata, StrictModel, validate
-from yolofpn.config.stored import dump_metadata
+from yolofpn.config import StrictModel, validate
 from yolofpn.errors import UserError
 from yolofpn.fields import NonNegativeFloat, NonNegativeInt
 from yolofpn.files import unfinished
@@ -56,29 +54,6 @@ class Progress:
     finished: bool = False
 
 
-@dataclass(frozen=True)
-class RunFacts:
-    """What a run is, from its first step to its last.
-
-    Attributes:
-        config: of the run.
-        metadata: of its weights.
-        overfit: train and evaluate on so many pictures only.
-        device: as asked for: 'auto', or one by name.
-        pictures: how many it learns from.
-        samples: how many an epoch shows, repeats counted.
-        content: digests of its data, by split (see ``data/fingerprint.py``).
-    """
-
-    config: Config
-    metadata: Metadata
-    overfit: int | None = None
-    device: str = "auto"
-    pictures: int = 0
-    samples: int = 0
-    content: dict[str, str] = field(default_factory=dict)
-
-
 class _PlainProgress(StrictModel):
     """``Progress`` as a checkpoint holds it."""
 
@@ -95,7 +70,18 @@ class _PlainProgress(StrictModel):
 
 
 class _PlainContent(StrictModel):
-    """What a checkpoint holds beside tensors."""
+    """What a checkpoint holds beside tensors.
+
+    Attributes:
+        metadata: of the run's weights.
+        config: of the run, as JSON.
+        overfit: train and evaluate on so many images only.
+        device: as asked for: 'auto', or one by name.
+        pictures: how many images it learns from.
+        samples: how many an epoch shows, repeats counted.
+        content: digests of its data, by split (see ``data/fingerprint.py``).
+        progress: how far it has come.
+    """
 
     metadata: str
     config: str
@@ -108,22 +94,27 @@ class _PlainContent(StrictModel):
 
 
 def save_checkpoint(
-    path: Path, learner: Learner, progress: Progress, facts: RunFacts, random_states: Sequence[RandomState] = ()
+    path: Path,
+    learner: Learner[Any],
+    progress: Progress,
+    run: Mapping[str, Any],
+    random_states: Sequence[RandomState] = (),
 ) -> None:
     """Write a checkpoint; the file of that name stays until the new one lies on the disk.
+
+    Args:
+        path: of the file.
+        learner: what has learnt.
+        progress: how far the run has come.
+        run: what the checkpoint says of the run itself: ``Setup.stored``.
+        random_states: of all processes.
 
     Raises:
         UserError: it cannot be written, as on a full disk; an earlier file is still there.
     """
     content = {
         "format_version": FORMAT_VERSION,
-        "metadata": dump_metadata(facts.metadata),
-        "config": json.dumps(facts.config.model_dump(mode="json")),  # paths may hold bytes that are not UTF-8
-        "overfit": facts.overfit,
-        "device": facts.device,
-        "pictures": facts.pictures,
-        "samples": facts.samples,
-        "content": facts.content,
+        **run,
         "progress": asdict(progress),
         **learner.state(),
         "rng": list(random_states),

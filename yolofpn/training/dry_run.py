@@ -16,7 +16,7 @@ from yolofpn.models.summary import format_rows, layer_rows
 from yolofpn.training.engine import batches_per_step
 from yolofpn.training.memory import estimate_memory
 from yolofpn.training.setup import Setup
-from yolofpn.training.splits import repeat_lines, training_sampler, training_sizes
+from yolofpn.training.splits import repeat_lines, training_sizes
 
 REPORT = "dry_run.txt"
 
@@ -36,8 +36,7 @@ def dry_run(setup: Setup, run_dir: Path) -> None:
 
 def describe_data(setup: Setup) -> list[str]:
     """What the data check finds; every picture is read."""
-    data = setup.config.data
-    assert data is not None  # the splits were opened from it
+    data = setup.splits.data
     report = check_data(
         data.source,
         root=Path(data.root) if data.root else None,
@@ -63,7 +62,7 @@ def describe_model(setup: Setup) -> list[str]:
 def describe_steps(setup: Setup) -> list[str]:
     """Repeats, batches and optimiser steps of an epoch."""
     settings, ranks, train = setup.config.train, setup.ranks, setup.splits.train
-    batches = training_sampler(setup.config, train, ranks).batches_per_epoch
+    batches = setup.loader.sampler.batches_per_epoch
     per_step = batches_per_step(settings, ranks.world_size)
     return [
         *repeat_lines(setup.config, train),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+ModelT = TypeVar("ModelT", bound=nn.Module)
 
-class ModelEMA:
+
+class ModelEMA(Generic[ModelT]):
     """An exponential moving average of parameters and batch norm statistics.
 
     Args:
@@ -21,8 +24,8 @@ class ModelEMA:
         model: the averaged copy, in evaluation mode.
     """
 
-    def __init__(self, model: nn.Module, decay: float, warmup: int) -> None:
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+    def __init__(self, model: ModelT, decay: float, warmup: int) -> None:
+        self.model: ModelT = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay = decay
         self.warmup = warmup
         self.updates = 0

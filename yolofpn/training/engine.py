@@ -7,24 +7,24 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
 
 import torch
-from torch import nn
 
 from yolofpn.config import TrainConfig
-from yolofpn.data.loader import Batch, Loader
+from yolofpn.data.loader import Batch
 from yolofpn.data.sampler import TrainBatchSampler
 from yolofpn.errors import UserError
 from yolofpn.evaluation.metrics import Metrics
 from yolofpn.files import write_list
 from yolofpn.interrupt import StopRequest
 from yolofpn.memory_errors import is_out_of_memory
-from yolofpn.training.checkpoint import BEST, LAST, Progress, RunFacts, save_checkpoint
-from yolofpn.training.distributed import Ranks, from_main, gather, mean_over_ranks, take_from_main
+from yolofpn.models.build import NativeDetector
+from yolofpn.training.checkpoint import BEST, LAST, Progress, save_checkpoint
+from yolofpn.training.distributed import from_main, gather, mean_over_ranks, take_from_main
 from yolofpn.training.epoch_result import EpochResult
 from yolofpn.training.learner import Learner, Update
 from yolofpn.training.logger import METRIC_COLUMNS, Logger, RunInfo
@@ -32,6 +32,7 @@ from yolofpn.training.optim import keep_norm_statistics, learning_rate_factor
 from yolofpn.training.plan import with_epochs
 from yolofpn.training.random_state import RandomState, random_state
 from yolofpn.training.rehearsal import TimeBudget, epochs_that_fit
+from yolofpn.training.setup import Setup
 from yolofpn.training.step_report import StepReport
 from yolofpn.weights import RUN_WEIGHTS, save_weights
 
@@ -45,30 +46,20 @@ class Trainer:
     """Trains until the last epoch, an early stop or Ctrl-C, and can go on from any checkpoint.
 
     Attributes:
+        setup: the run; its config changes with the number of epochs.
         learner: model, average, optimiser, scaler.
-        facts: what the run is.
-        loader: batches to learn from.
-        evaluate: measures the averaged model on the validation split.
         run_dir: where checkpoints and weights go.
-        loggers: receive the scalars; none in processes that do not write.
-        paths: picture files by index, to name those of a bad batch.
-        ranks: which of how many processes this is.
         progress: how far the run has come.
-        say: prints a line.
+        loggers: receive the scalars; none in processes that do not write.
         budget: how long the run should take; epochs are then added or dropped as its speed turns out.
         on_epoch: called after each epoch; if it returns True, the run stops as by Ctrl-C and can be resumed.
     """
 
-    learner: Learner
-    facts: RunFacts
-    loader: Loader
-    evaluate: Callable[[nn.Module], Metrics]
+    setup: Setup
+    learner: Learner[NativeDetector]
     run_dir: Path
-    loggers: Sequence[Logger]
-    paths: Sequence[str]
-    ranks: Ranks
     progress: Progress
-    say: Callable[[str], None]
+    loggers: Sequence[Logger]
     budget: TimeBudget | None = None
     on_epoch: OnEpoch | None = None
     _stopping: bool = False
@@ -79,6 +70,7 @@ class Trainer:
     _images_per_second: float = 0.0
 
     def __post_init__(self) -> None:
+        self.ranks, self.say = self.setup.ranks, self.setup.say
         self._request = StopRequest(announce=self.ranks.is_main)
         self._set_average()
         self._report = StepReport(self.say, sys.stderr if self.ranks.is_main else None)
@@ -86,13 +78,12 @@ class Trainer:
     @property
     def config(self) -> TrainConfig:
         """How the run trains."""
-        return self.facts.config.train
+        return self.setup.config.train
 
     @property
     def sampler(self) -> TrainBatchSampler:
         """Says which batches an epoch has."""
-        assert isinstance(self.loader.sampler, TrainBatchSampler)
-        return self.loader.sampler
+        return self.setup.loader.sampler
 
     @property
     def steps_per_epoch(self) -> int:
@@ -138,7 +129,7 @@ class Trainer:
     @contextmanager
     def _logging(self) -> Iterator[None]:
         """The loggers receive scalars within this context."""
-        run = RunInfo(self.run_dir, self.facts.config.model_dump(mode="json"), self.progress.epoch)
+        run = RunInfo(self.run_dir, self.setup.config.model_dump(mode="json"), self.progress.epoch)
         started: list[Logger] = []
         try:
             for logger in self.loggers:
@@ -155,7 +146,7 @@ class Trainer:
         self.sampler.start_epoch(progress.epoch, progress.batch)
         self.learner.model.train()
         keep_norm_statistics(self.learner.model, everywhere=self.config.freeze_norm)
-        batches = iter(self.loader)
+        batches = iter(self.setup.loader)
         group_size = batches_per_step(self.config, self.ranks.world_size)
         self._epoch_start = start = time.monotonic()
         self._report.start(progress.epoch + 1, self.config.epochs, self.steps_per_epoch, progress.batch // group_size)
@@ -206,7 +197,8 @@ class Trainer:
 
     def _not_finite(self, what: str, group: list[Batch]) -> UserError:
         """What to say; the batch's files of all processes are written down."""
-        own = {self.paths[index] for batch in group for indices in batch.indices for index in indices}
+        paths = self.setup.splits.train.paths
+        own = {paths[index] for batch in group for indices in batch.indices for index in indices}
         names = sorted(set().union(*gather(own)))
         path = self.run_dir / "bad_batch.txt"
         if self.ranks.is_main:
@@ -224,7 +216,7 @@ class Trainer:
             return None
         take_from_main(self.learner.averaged)
         start = time.monotonic()
-        metrics = self.evaluate(self.learner.averaged)
+        metrics = self.setup.validation(self.learner.averaged)
         self.progress.evaluation_seconds += time.monotonic() - start
         if self.budget:
             self.budget.evaluation_seconds = time.monotonic() - start
@@ -243,8 +235,8 @@ class Trainer:
 
     def set_epochs(self, epochs: int, **changes: int | None) -> None:
         """Make the run so long; ``changes`` are other values of the section train."""
-        config = with_epochs(self.facts.config, epochs, **changes)
-        self.facts = replace(self.facts, config=config)
+        config = with_epochs(self.setup.config, epochs, **changes)
+        self.setup = self.setup.with_config(config)
         self.sampler.combine_epochs = max(0, epochs - config.augment.close_epochs)
         self.sampler.most_batches = config.train.epoch_batches
         self._set_average()
@@ -293,7 +285,7 @@ class Trainer:
         if better or ap == progress.best_ap:  # of equals the one that has learnt longer
             progress.best_ap, progress.best_epoch = ap, progress.epoch
             if self.ranks.is_main:
-                save_weights(self.run_dir / RUN_WEIGHTS, self.learner.averaged.state_dict(), self.facts.metadata)
+                save_weights(self.run_dir / RUN_WEIGHTS, self.learner.averaged.state_dict(), self.setup.metadata)
             self._save(BEST)
         if patience is not None and progress.worse_evaluations >= patience:
             progress.finished = True
@@ -302,7 +294,7 @@ class Trainer:
     def _save(self, name: str) -> None:
         self._last_save = time.monotonic()
         if self.ranks.is_main:
-            save_checkpoint(self.run_dir / name, self.learner, self.progress, self.facts, self._random_states)
+            save_checkpoint(self.run_dir / name, self.learner, self.progress, self.setup.stored, self._random_states)
 
     def _gather_random_states(self) -> None:
         """Of all processes, which meet here; a run that is interrupted while it evaluates saves what is known."""

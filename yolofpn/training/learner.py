@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from yolofpn.data.loader import Batch
 from yolofpn.models.losses import Losses
 from yolofpn.training.distill import Distillation
-from yolofpn.training.ema import ModelEMA
+from yolofpn.training.ema import ModelEMA, ModelT
 from yolofpn.training.optim import set_learning_rate
 from yolofpn.training.random_state import random_state, restore_random_state
 
@@ -35,7 +35,7 @@ class Update(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Learner:
+class Learner(Generic[ModelT]):
     """Everything that changes while a model learns, and how it does.
 
     Attributes:
@@ -50,9 +50,9 @@ class Learner:
         clip_norm: gradients of a larger norm are scaled down to it; None: never.
     """
 
-    model: nn.Module
+    model: ModelT
     network: nn.Module
-    ema: ModelEMA | None
+    ema: ModelEMA[ModelT] | None
     optimizer: Optimizer
     scaler: GradScaler
     device: torch.device
@@ -62,7 +62,7 @@ class Learner:
     _buffers: list[Tensor] = field(default_factory=list)
 
     @property
-    def averaged(self) -> nn.Module:
+    def averaged(self) -> ModelT:
         """What is evaluated and kept: the moving average, or the model itself where there is none."""
         return self.ema.model if self.ema else self.model
 

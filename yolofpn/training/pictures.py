@@ -11,11 +11,10 @@ import torch
 
 from yolofpn.config import Config
 from yolofpn.data.dataset import DetectionDataset
-from yolofpn.data.loader import Batch, Padding, collate
+from yolofpn.data.loader import Batch, Loader, Padding, collate
 from yolofpn.data.sampler import SampleKey, TrainBatchSampler
 from yolofpn.data.samples import EvaluationSamples
 from yolofpn.data.show import CELL, choose_images, draw_target, page
-from yolofpn.data.training_samples import TrainingSamples
 from yolofpn.evaluation.evaluate import detect_batch
 from yolofpn.files import write_atomically
 from yolofpn.models.build import NativeDetector
@@ -25,10 +24,10 @@ PICTURES = 16
 JPEG_QUALITY = 90
 
 
-def first_batch(samples: TrainingSamples, sampler: TrainBatchSampler) -> Batch:
-    """What the first step of a run learns from, at most ``PICTURES`` pictures of it."""
-    keys = next(iter(sampler))[:PICTURES]
-    return collate([samples[key] for key in keys])
+def first_batch(loader: Loader[TrainBatchSampler]) -> Batch:
+    """What the first step of a run learns from, at most ``PICTURES`` images of it."""
+    keys = next(iter(loader.sampler))[:PICTURES]
+    return collate([loader.samples[key] for key in keys])
 
 
 def save_train_batch(path: Path, batch: Batch, names: tuple[str, ...]) -> None:

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -34,7 +35,7 @@ class Pace:
     seconds_per_batch: float
 
 
-def rehearse(learner: Learner, loader: Loader, *, seconds: float = SECONDS) -> Pace:
+def rehearse(learner: Learner[Any], loader: Loader[TrainBatchSampler], *, seconds: float = SECONDS) -> Pace:
     """Learn for some seconds and time it; afterwards everything is as it was.
 
     The first step, which starts processes and builds kernels, does not count.
@@ -45,12 +46,11 @@ def rehearse(learner: Learner, loader: Loader, *, seconds: float = SECONDS) -> P
         seconds: how long to go on, for at least ``LEAST_STEPS`` steps.
     """
     sampler = loader.sampler
-    assert isinstance(sampler, TrainBatchSampler)
     before = copy.deepcopy(learner.state())
     sampler.start_epoch(0)
     learner.model.train()
     try:
-        durations = list(_durations(learner, _endless(loader, sampler), seconds))
+        durations = list(_durations(learner, _endless(loader), seconds))
     finally:
         learner.restore(before)
         learner.optimizer.zero_grad(set_to_none=True)
@@ -58,7 +58,7 @@ def rehearse(learner: Learner, loader: Loader, *, seconds: float = SECONDS) -> P
     return Pace(sum(durations) / len(durations))
 
 
-def _durations(learner: Learner, batches: Iterator[Batch], seconds: float) -> Iterator[float]:
+def _durations(learner: Learner[Any], batches: Iterator[Batch], seconds: float) -> Iterator[float]:
     """Seconds of each step but the first."""
     end = None
     for number, batch in enumerate(batches):
@@ -75,17 +75,17 @@ def _durations(learner: Learner, batches: Iterator[Batch], seconds: float) -> It
             return
 
 
-def _step(learner: Learner, batch: Batch) -> None:
+def _step(learner: Learner[Any], batch: Batch) -> None:
     learner.add_gradients([batch])
     learner.update(1e-6)
     if learner.device.type == "cuda":
         torch.cuda.synchronize(learner.device)
 
 
-def _endless(loader: Loader, sampler: TrainBatchSampler) -> Iterator[Batch]:
+def _endless(loader: Loader[TrainBatchSampler]) -> Iterator[Batch]:
     """The batches of epoch 0, again and again where it has too few of them."""
     while True:
-        sampler.start_epoch(0)
+        loader.sampler.start_epoch(0)
         yield from loader
 
 

@@ -13,7 +13,7 @@ from yolofpn.evaluation.files import write_plots
 from yolofpn.evaluation.metrics import Metrics
 from yolofpn.extras import is_installed, skipped_plots
 from yolofpn.hardware import choose_device
-from yolofpn.models.build import NativeDetector
+from yolofpn.training.build import build_trainer
 from yolofpn.training.distributed import from_main, join_ranks, take_from_main
 from yolofpn.training.dry_run import dry_run
 from yolofpn.training.engine import OnEpoch, Trainer
@@ -22,9 +22,8 @@ from yolofpn.training.pictures import first_batch, save_train_batch, save_val_ba
 from yolofpn.training.plan import TrainOptions, make_plan
 from yolofpn.training.rehearsal import TimeBudget, rehearse, schedule_for
 from yolofpn.training.run_folder import closing_lines, prepare_run_folder
-from yolofpn.training.setup import Setup, build_trainer, set_up
-from yolofpn.training.splits import repeat_lines, training_sampler, training_samples
-from yolofpn.training.validation import Validation
+from yolofpn.training.setup import Setup, set_up
+from yolofpn.training.splits import repeat_lines
 from yolofpn.weights import RUN_WEIGHTS, load_weights
 
 PLOTS = "plots"
@@ -76,7 +75,7 @@ def train(options: TrainOptions, *, loggers: Sequence[Logger] = (), on_epoch: On
             return TrainingResult(run_dir, finished=True)
         trainer = build_trainer(setup, run_dir, loggers, on_epoch)
         if setup.config.train.minutes is not None:
-            keep_time(setup, trainer, started)
+            keep_time(trainer, setup.config.train.minutes, started)
         for line in (*repeat_lines(setup.config, setup.splits.train), opening_line(setup, trainer)):
             say(line)
         finished = trainer.run()
@@ -86,22 +85,20 @@ def train(options: TrainOptions, *, loggers: Sequence[Logger] = (), on_epoch: On
                 say(f"overfit: AP {metrics.values['AP']:.3f} AP50 {metrics.values['AP50']:.3f}")
         if ranks.is_main:
             draw_curves(run_dir)
-            for line in closing_lines(run_dir, setup.config, trainer.progress, setup.splits.val.paths[0]):
+            for line in closing_lines(run_dir, trainer.setup.config, trainer.progress, setup.splits.val.paths[0]):
                 say(line)
         return TrainingResult(run_dir, finished, trainer.progress.best_ap, trainer.progress.best_epoch)
 
 
-def keep_time(setup: Setup, trainer: Trainer, started: float) -> None:
-    """Give the run as many epochs as fit into the time that it should take."""
-    minutes = trainer.config.minutes
-    assert minutes is not None
+def keep_time(trainer: Trainer, minutes: float, started: float) -> None:
+    """Give the run as many epochs as fit into the minutes that it should take."""
     progress = trainer.progress
     spent = progress.seconds + progress.evaluation_seconds
     trainer.budget = TimeBudget(60 * minutes, started - spent)
     if progress.step:
         return
-    pace = rehearse(trainer.learner, trainer.loader)
-    batches_of_val = len(setup.splits.val) / trainer.config.batch_size
+    pace = rehearse(trainer.learner, trainer.setup.loader)
+    batches_of_val = len(trainer.setup.splits.val) / trainer.config.batch_size
     trainer.budget.evaluation_seconds = batches_of_val * pace.seconds_per_batch / 3
     epochs, batches = from_main(schedule_for(trainer.budget, pace, trainer.sampler.batches_per_epoch))
     trainer.set_epochs(
@@ -111,7 +108,7 @@ def keep_time(setup: Setup, trainer: Trainer, started: float) -> None:
     )
     images_per_second = trainer.config.batch_size / pace.seconds_per_batch
     part = f" of {batches} batches each" if batches else ""
-    setup.say(f"time: {images_per_second:.1f} images/s: {epochs} epochs{part} fit into {minutes:g} minutes")
+    trainer.say(f"time: {images_per_second:.1f} images/s: {epochs} epochs{part} fit into {minutes:g} minutes")
 
 
 def opening_line(setup: Setup, trainer: Trainer) -> str:
@@ -143,9 +140,7 @@ def draw_beginning(setup: Setup, folder: Path) -> None:
         from yolofpn.training.plots import plot_labels
 
         plot_labels(folder / "labels.png", splits)
-    sampler = training_sampler(setup.config, setup.splits.train, setup.ranks)
-    batch = first_batch(training_samples(setup.config, setup.splits.train), sampler)
-    save_train_batch(folder / "train_batch.jpg", batch, setup.splits.train.names)
+    save_train_batch(folder / "train_batch.jpg", first_batch(setup.loader), setup.splits.train.names)
 
 
 def measure_best(setup: Setup, trainer: Trainer) -> Metrics:
@@ -155,12 +150,11 @@ def measure_best(setup: Setup, trainer: Trainer) -> Metrics:
         UserError: the file is gone.
     """
     model = trainer.learner.averaged
-    assert isinstance(model, NativeDetector) and isinstance(trainer.evaluate, Validation)
     if setup.ranks.is_main:
         model.load_state_dict(load_weights(trainer.run_dir / RUN_WEIGHTS).detector.state_dict())
     take_from_main(model)
     model.eval()
-    found = trainer.evaluate.collect(model)
+    found = setup.validation.collect(model)
     metrics = found.compute()
     if setup.ranks.is_main:
         folder = trainer.run_dir / PLOTS

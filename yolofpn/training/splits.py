@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from yolofpn.config import Config, FastRCNNHeadConfig, RPNHeadConfig, YOLOHeadConfig
+from yolofpn.config.load import DataSection
 from yolofpn.data.anchors import network_box_sizes, poor_fit_warning
 from yolofpn.data.dataset import DetectionDataset
+from yolofpn.data.fingerprint import fingerprint
 from yolofpn.data.layouts import DataSource, open_data
+from yolofpn.data.loader import Loader, Padding
 from yolofpn.data.proposals import how_to_write, with_proposals
 from yolofpn.data.repeats import describe_repeats, repeat_factors
 from yolofpn.data.sampler import TrainBatchSampler, multi_scale_sizes
-from yolofpn.data.training_samples import TrainingSamples
+from yolofpn.data.training_samples import CACHE_BYTES, TrainingSamples
 from yolofpn.data.transforms import Augmentation
 from yolofpn.errors import UserError
 from yolofpn.training.distributed import Ranks
@@ -25,14 +29,21 @@ class Splits:
     """What is learnt from and what is measured on; both have the same classes.
 
     Attributes:
+        data: names the data set.
         notes: lines to print.
         held_out: ``val`` is a part of the data set's training pictures.
     """
 
+    data: DataSection
     train: DetectionDataset
     val: DetectionDataset
     notes: tuple[str, ...]
     held_out: bool = False
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """What a resumed run must find again, by split: see ``data/fingerprint.py``."""
+        return {"train": fingerprint(self.train), "val": fingerprint(self.val)}
 
 
 def open_splits(config: Config, overfit: int | None = None) -> Splits:
@@ -49,26 +60,26 @@ def open_splits(config: Config, overfit: int | None = None) -> Splits:
     if data is None:
         raise UserError("no data set to train on: give one with --data, such as --data cfg/data/voc.yaml")
     source = open_data(data.source, Path(data.root) if data.root else None, data.voc_corners)
-    train = _as_the_head_needs(config, source, "train")
+    train = _as_the_head_needs(config, data, source, "train")
     if train.ignore.all():
         found = "; ".join(note for note in source.notes if note.startswith("train: "))
         raise UserError(f"{data.source}: no training image has an object to learn\n{found}")
     if overfit is None:
-        val = _as_the_head_needs(config, source, "val")
+        val = _as_the_head_needs(config, data, source, "val")
         if val.ignore.all():
             source.notes.append(
                 "warning: val has no object, so AP stays -1, and the weights of the last epoch are kept"
             )
-        return Splits(train, val, tuple(source.notes), source.holds_out)
+        return Splits(data, train, val, tuple(source.notes), source.holds_out)
     with_objects = [index for index in range(len(train)) if not bool(train.target(index).ignore.all())]
     chosen = train.subset(with_objects[:overfit])
-    return Splits(chosen, chosen, (*source.notes, f"overfit: {len(chosen)} images with objects, as train and val"))
+    note = f"overfit: {len(chosen)} images with objects, as train and val"
+    return Splits(data, chosen, chosen, (*source.notes, note))
 
 
-def _as_the_head_needs(config: Config, source: DataSource, split: str) -> DetectionDataset:
+def _as_the_head_needs(config: Config, data: DataSection, source: DataSource, split: str) -> DetectionDataset:
     """A split; without classes for a proposal network alone, with proposals for a second stage alone."""
-    head, data = config.model.head, config.data
-    assert data is not None  # the source was opened from it
+    head = config.model.head
     if isinstance(head, FastRCNNHeadConfig) and data.proposals is None:
         raise UserError(
             "a head of type fast_rcnn finds no proposals itself: name files of them with "
@@ -99,21 +110,32 @@ def training_sizes(config: Config) -> tuple[tuple[int, int], ...]:
     return multi_scale_sizes(**scales.model_dump()) if scales else (config.input.size,)
 
 
-def training_samples(config: Config, dataset: DetectionDataset) -> TrainingSamples:
-    """Varied pictures."""
-    values = config.augment.model_dump(exclude={"close_epochs"})
-    return TrainingSamples(dataset, Augmentation(**values), seed=config.train.seed, resize=config.input.resize)
-
-
 def repeat_lines(config: Config, dataset: DetectionDataset) -> list[str]:
     """What to print of pictures that an epoch shows more than once; nothing where none should be."""
     thresh = config.train.repeat_thresh
     return [describe_repeats(dataset, repeat_factors(dataset, thresh), thresh)] if thresh else []
 
 
-def training_sampler(config: Config, dataset: DetectionDataset, ranks: Ranks) -> TrainBatchSampler:
-    """Shuffled batches."""
-    return TrainBatchSampler(
+def training_loader(
+    config: Config,
+    dataset: DetectionDataset,
+    ranks: Ranks,
+    *,
+    workers: int = 0,
+    pin_memory: bool = False,
+    padding: Padding | None = None,
+    cache_bytes: int = CACHE_BYTES,
+) -> Loader[TrainBatchSampler]:
+    """Shuffled batches of augmented images; see ``Loader`` and ``TrainingSamples`` for the last four."""
+    values = config.augment.model_dump(exclude={"close_epochs"})
+    samples = TrainingSamples(
+        dataset,
+        Augmentation(**values),
+        seed=config.train.seed,
+        resize=config.input.resize,
+        cache_bytes=cache_bytes,
+    )
+    sampler = TrainBatchSampler(
         len(dataset),
         config.train.batch_size,
         training_sizes(config),
@@ -124,3 +146,4 @@ def training_sampler(config: Config, dataset: DetectionDataset, ranks: Ranks) ->
         combine_epochs=max(0, config.train.epochs - config.augment.close_epochs),
         most_batches=config.train.epoch_batches,
     )
+    return Loader(samples, sampler, workers=workers, pin_memory=pin_memory, padding=padding or Padding())

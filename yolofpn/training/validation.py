@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
 
 from yolofpn.config import Config
 from yolofpn.data.dataset import DetectionDataset
@@ -50,14 +49,13 @@ class Validation:
         self.device = device
         self.dtype = dtype
 
-    def __call__(self, model: nn.Module) -> Metrics:
+    def __call__(self, model: NativeDetector) -> Metrics:
         """The metrics of ``model``; every process gets them."""
         metrics: Metrics = from_main(self.collect(model).compute())
         return metrics
 
-    def collect(self, model: nn.Module) -> DetectionMetrics:
+    def collect(self, model: NativeDetector) -> DetectionMetrics:
         """All detections and objects, over all processes."""
-        assert isinstance(model, NativeDetector)
         own = DetectionMetrics(self.names)
         collect(model, self.loader, own, device=self.device, dtype=self.dtype)
         everything = DetectionMetrics(self.names)
