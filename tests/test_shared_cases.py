@@ -5,9 +5,15 @@ They lie beside the test data, in YOLOFPN_TEST_CASES or ../shared/cases, whose R
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +25,7 @@ import numpy as np
 import pytest
 
 from tests.doors import call
+from tests.inference.live_fakes import until
 from tests.training.small import write_cfg
 from yolofpn.cli.detect import main as detect
 from yolofpn.cli.evaluate import main as evaluate
@@ -251,6 +258,53 @@ def test_hdr_becomes_sdr(name: str, cases: Path, weights: Path, capsys: pytest.C
 def test_exif_within_frames(cases: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines, _ = detected(cases / "exif-frames" / "timelapse.mov", weights, capsys)
     assert len(lines) == 4
+
+
+@pytest.mark.slow
+def test_a_camera_with_exif_in_its_frames_beside_a_healthy_one(
+    cases: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The server of the cases: one address sends frames with EXIF, the other the same without."""
+    odd, healthy = "http://127.0.0.1:8095/", "http://127.0.0.1:8096/"
+    lines = Path("out/detections.jsonl")
+    over = threading.Event()
+
+    def frames_of(source: str) -> list[dict[str, Any]]:
+        written = lines.read_text().split("\n")[:-1] if lines.exists() else []
+        return [line for line in map(json.loads, written) if line["source"] == source and not line["stale"]]
+
+    def user() -> None:
+        try:
+            until(lambda: over.is_set() or min(len(frames_of(odd)), len(frames_of(healthy))) >= 5, 120)
+        finally:
+            if not over.is_set():
+                os.kill(os.getpid(), signal.SIGINT)
+
+    server = subprocess.Popen([sys.executable, "camera.py"], cwd=cases / "exif-frames", stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: _answers(8095) and _answers(8096))
+        person = threading.Thread(target=user)
+        person.start()
+        flags = ["--weights", weights, "--backend", "torch", "--media", "none", "--output", "out"]
+        outcome = call(detect, capsys, odd, healthy, *flags)
+        over.set()
+        person.join()
+    finally:
+        server.kill()
+        server.wait()
+    assert (outcome.code, outcome.err) == (1, "interrupted: what was done so far is kept\n")
+    assert len(frames_of(odd)) >= 5
+    expected = 0
+    for line in frames_of(healthy):  # none is missing that no newer one replaced
+        assert line["frame"] == expected + line["dropped"]
+        expected = line["frame"] + 1
+    assert expected >= 5
+
+
+def _answers(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
 
 
 def detected(source: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> tuple[list[dict[str, Any]], Path]:
