@@ -156,13 +156,15 @@ def test_990_nested_folders(weights: Path, capsys: pytest.CaptureFixture[str]) -
         deep.__enter__()
     try:
         detected = call(detect.main, capsys, "images", *flags)
+        by_pattern = call(detect.main, capsys, "images/**/*.png", *flags)
         checked = call(check.main, capsys, data)
         guessed = call(check.main, capsys, ".")
     finally:
         with chdir("images/train"):
             deep.__exit__(None, None, None)
-    assert detected.code == 1
-    assert detected.err.count("\n") == 1 and "nested" in detected.err
+    for outcome in (detected, by_pattern):
+        assert outcome.code == 1
+        assert outcome.err.count("\n") == 1 and "nested" in outcome.err
     for refused in (checked, guessed):
         assert refused.code == 2
         assert refused.err.count("\n") == 1 and "nested" in refused.err and len(refused.err) < 400

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from glob import has_magic, iglob
+from glob import escape, has_magic
 from itertools import islice
 from pathlib import Path
 
 from yolofpn.data.images import VIDEO_SUFFIXES
 from yolofpn.inference.choose import Workload
+from yolofpn.sources.patterns import matching_paths
 from yolofpn.sources.remote import STREAM_SCHEMES
 
 MANY = 200  # pictures that are worth the seconds that a faster graph takes to make
@@ -26,11 +27,6 @@ def expected_workload(specs: Sequence[str]) -> Workload:
 def _holds_much(path: Path) -> bool:
     if path.suffix.lower() in VIDEO_SUFFIXES or path.suffix == ".txt":
         return True
-    try:
-        if has_magic(str(path)):
-            names = [Path(name) for name in islice(iglob(str(path), recursive=True), MANY)]  # noqa: PTH207 as in sources
-        else:
-            names = list(islice(path.rglob("*"), MANY)) if path.is_dir() else []
-    except (OSError, RecursionError):  # the latter from folders nested hundreds deep
-        return False
+    pattern = str(path) if has_magic(str(path)) else str(Path(escape(str(path)), "**"))
+    names = [Path(name) for name in islice(matching_paths(pattern), MANY)]
     return len(names) >= MANY or any(name.suffix.lower() in VIDEO_SUFFIXES for name in names)

@@ -20,6 +20,7 @@ from yolofpn.errors import InputError, UserError
 from yolofpn.fields import Depth
 from yolofpn.reading import MAX_FOLDER_DEPTH, ParseError, exists, read_text
 from yolofpn.sources.kinds import Source, camera_source, failed_source, file_source, url_source
+from yolofpn.sources.patterns import matching_paths
 from yolofpn.sources.remote import is_url, shown_url
 from yolofpn.text import from_list_line
 
@@ -138,9 +139,7 @@ def _walk(folder: Path, root: Path, reading: _Reading, above: frozenset[tuple[in
         )
         return
     if len(above) == MAX_FOLDER_DEPTH:
-        name = _shortened(folder)
-        reason = f"skipped, folders are nested deeper than {MAX_FOLDER_DEPTH}; name it as a source"
-        yield failed_source(name, f"{name}: {reason}")
+        yield _skipped(folder)
         return
     for entry in entries:
         if entry.name.startswith("."):
@@ -151,9 +150,11 @@ def _walk(folder: Path, root: Path, reading: _Reading, above: frozenset[tuple[in
             yield file_source(entry, entry.relative_to(root), reading.vid_stride, reading.depth)
 
 
-def _shortened(path: Path) -> str:
-    text = str(path)
-    return text if len(text) <= 200 else f"{text[:100]}...{text[-80:]}"
+def _skipped(folder: Path) -> Source:
+    text = str(folder)
+    name = text if len(text) <= 200 else f"{text[:100]}...{text[-80:]}"
+    reason = f"skipped, folders are nested deeper than {MAX_FOLDER_DEPTH}; name it as a source"
+    return failed_source(name, f"{name}: {reason}")
 
 
 def _has_known_suffix(path: Path) -> bool:
@@ -162,20 +163,21 @@ def _has_known_suffix(path: Path) -> bool:
 
 def _from_pattern(pattern: str, reading: _Reading) -> Iterator[Source]:
     """The pictures and videos that match; where none does, the folders, or the files of other names."""
-    try:
-        matches = [Path(match) for match in sorted(set(glob.glob(pattern, recursive=True)))]  # noqa: PTH207 hides dot files
-    except RecursionError:
-        raise UserError(f"{pattern}: folders are nested too deeply below it; name one of them") from None
+    too_deep: list[str] = []
+    matches = [Path(match) for match in sorted(set(matching_paths(pattern, too_deep)))]
     if not matches:
         raise UserError(f"{pattern}: nothing matches this pattern; check it")
+    skipped = (_skipped(Path(folder)) for folder in too_deep)
     folders = [path for path in matches if path.is_dir()]
     files = [path for path in matches if not path.is_dir() and _has_known_suffix(path)]
     if not files:
         others = folders or matches
-        return chain.from_iterable(_or_failed(str(path), partial(_expand_path, path, reading)) for path in others)
+        found = (_or_failed(str(path), partial(_expand_path, path, reading)) for path in others)
+        return chain(chain.from_iterable(found), skipped)
     parts = Path(pattern).parts
     root = Path(*parts[: next(index for index, part in enumerate(parts) if glob.has_magic(part))])
-    return (file_source(path, path.relative_to(root), reading.vid_stride, reading.depth) for path in files)
+    sources = (file_source(path, path.relative_to(root), reading.vid_stride, reading.depth) for path in files)
+    return chain(sources, skipped)
 
 
 def _from_list(lines: Iterable[str], folder: Path, reading: _Reading) -> Iterator[Source]:
@@ -195,10 +197,7 @@ def _from_list(lines: Iterable[str], folder: Path, reading: _Reading) -> Iterato
 def _beside_list(spec: str, folder: Path) -> str:
     """``spec`` as seen from the list's folder if something is there, else as written."""
     there = str(folder / spec)
-    try:
-        found = exists(Path(there)) or bool(glob.glob(there, recursive=True))  # noqa: PTH207 as above
-    except RecursionError:  # folders nested hundreds deep
-        found = False
+    found = exists(Path(there)) or (glob.has_magic(there) and any(True for _ in matching_paths(there)))
     return there if found else spec
 
 
