@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from yolofpn import hardware
+from yolofpn.devices import choose_device, choose_dtype, default_workers, is_fast_at_bf16
 from yolofpn.errors import UserError
-from yolofpn.hardware import available_cpus, choose_device, choose_dtype, cpu_flags, default_workers, is_fast_at_bf16
+from yolofpn.hardware import available_cpus, cpu_flags
 
 CPU = torch.device("cpu")
 

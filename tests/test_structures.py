@@ -27,7 +27,7 @@ def four() -> Detections:
 
 
 def lefts(detections: Detections) -> list[float]:
-    return detections.boxes[:, 0].tolist()
+    return [float(left) for left in detections.boxes[:, 0]]
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_coco_boxes_are_left_top_width_height_in_the_data_sets_ids() -> None:
     boxes = torch.tensor([[1.5, 2.0, 11.5, 22.25]])
     one = Detections(boxes, torch.tensor([0.5]), torch.tensor([1]), NAMES, category_ids=(17, 18, 90))
     assert one.to_coco(42) == [{"image_id": 42, "category_id": 18, "bbox": [1.5, 2.0, 10.0, 20.25], "score": 0.5}]
-    assert torch.equal(one.boxes, torch.tensor([[1.5, 2.0, 11.5, 22.25]])), "the detections themselves stay"
+    assert one.boxes.tolist() == [[1.5, 2.0, 11.5, 22.25]], "the detections themselves stay"
     assert four()[0].to_coco(1)[0]["category_id"] == 1
     assert Detections.empty().to_coco(1) == []
 
@@ -204,9 +204,23 @@ def test_to_moves_all_tensors() -> None:
     target = Target(torch.zeros(2, 4), torch.zeros(2), torch.zeros(2), torch.zeros(2), image_id=7).to("meta")
     assert {t.device.type for t in (target.boxes, target.labels, target.ignore, target.areas)} == {"meta"}
     assert target.image_id == 7
-    detections = four().to("meta")
-    assert {t.device.type for t in (detections.boxes, detections.scores, detections.labels)} == {"meta"}
-    assert detections.names == NAMES
+
+
+def test_detections_are_arrays_and_tensors_on_demand() -> None:
+    found = Detections([[1, 2, 3, 4]], torch.tensor([0.5], dtype=torch.bfloat16, requires_grad=True), np.array([2]))
+    assert [str(each.dtype) for each in (found.boxes, found.scores, found.labels)] == ["float32", "float32", "int64"]
+    tensors = found.torch()
+    assert {name: tensor.dtype for name, tensor in tensors.items()} == {
+        "boxes": torch.float32,
+        "scores": torch.float32,
+        "labels": torch.int64,
+    }
+    assert (tensors["boxes"].tolist(), tensors["scores"].tolist(), tensors["labels"].tolist()) == (
+        [[1, 2, 3, 4]],
+        [0.5],
+        [2],
+    )
+    assert {tensor.device.type for tensor in found.torch("meta").values()} == {"meta"}
 
 
 def test_comparing_asks_whether_it_is_the_same_object() -> None:

@@ -29,8 +29,8 @@ from yolofpn.data.loader import Loader
 from yolofpn.data.names import COCO_NAMES, coco_category_ids, normalise_name
 from yolofpn.data.sampler import EvalBatchSampler
 from yolofpn.data.samples import EvaluationSamples
+from yolofpn.devices import choose_device, default_workers
 from yolofpn.evaluation.evaluate import place_detections, run_dense
-from yolofpn.hardware import choose_device, default_workers
 from yolofpn.structures import Limits
 from yolofpn.weights import load_weights
 

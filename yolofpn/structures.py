@@ -15,24 +15,24 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from yolofpn.errors import UserError
-from yolofpn.ops.boxes import xyxy_to_xywh
+from yolofpn.types import Arrays, to_array
 from yolofpn.types import Image as Image
 
 if TYPE_CHECKING:
     import pandas
     import supervision
+    import torch
+    from torch import Tensor
 
     from yolofpn.drawing import LabelStyle
 
-Index: TypeAlias = int | slice | Tensor | NDArray[Any] | list[int] | list[bool]
+Index: TypeAlias = "int | slice | Arrays"
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Target:
 
     def __getitem__(self, index: Index) -> Target:
         """The objects and ignore regions that an integer, slice, mask or indices choose; all proposals stay."""
-        rows = _rows(index, len(self), self.boxes.device)
+        rows = _rows(index, len(self))
         return replace(
             self, boxes=self.boxes[rows], labels=self.labels[rows], ignore=self.ignore[rows], areas=self.areas[rows]
         )
@@ -146,11 +146,11 @@ class Frame:
         return self.image.shape[0], self.image.shape[1]
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(frozen=True, repr=False, eq=False, init=False)
 class Detections:
     """What was found in one image, best first.
 
-    Behaves like a sequence: ``len``, iteration, and indexing by integer, slice, boolean mask or index tensor, each
+    Behaves like a sequence: ``len``, iteration, and indexing by integer, slice, boolean mask or index array, each
     of which gives Detections again.
 
     Attributes:
@@ -159,38 +159,57 @@ class Detections:
         labels: [D] int64 in 0 .. C-1.
         names: class names by label; empty where they are not known.
         category_ids: the data set's id of each label; empty where it is the label itself.
-        load_image: gives the picture that the detections belong to, for ``show``.
+        load_image: gives the image that the detections belong to, for ``show``.
     """
 
-    boxes: Tensor
-    scores: Tensor
-    labels: Tensor
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    labels: NDArray[np.int64]
     names: tuple[str, ...] = ()
     category_ids: tuple[int, ...] = ()
     load_image: Callable[[], Image] | None = None
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        boxes: Arrays,
+        scores: Arrays,
+        labels: Arrays,
+        names: tuple[str, ...] = (),
+        category_ids: tuple[int, ...] = (),
+        load_image: Callable[[], Image] | None = None,
+    ) -> None:
+        """Arrays and tensors are taken; what is kept are arrays.
+
+        Raises:
+            ValueError: the shapes do not match.
+        """
+        fields = {
+            "boxes": to_array(boxes, np.float32),
+            "scores": to_array(scores, np.float32),
+            "labels": to_array(labels, np.int64),
+            "names": names,
+            "category_ids": category_ids,
+            "load_image": load_image,
+        }
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)  # the way that frozen dataclasses leave open
         count = len(self.boxes)
         if self.boxes.shape != (count, 4):
-            raise ValueError(f"boxes must be [D, 4], got {tuple(self.boxes.shape)}")
+            raise ValueError(f"boxes must be [D, 4], got {self.boxes.shape}")
         if self.scores.shape != (count,) or self.labels.shape != (count,):
-            shapes = f"{tuple(self.scores.shape)} and {tuple(self.labels.shape)}"
+            shapes = f"{self.scores.shape} and {self.labels.shape}"
             raise ValueError(f"scores and labels must be [{count}] as there are {count} boxes, got {shapes}")
 
     @classmethod
-    def empty(cls, device: torch.device | str = "cpu") -> Detections:
+    def empty(cls) -> Detections:
         """No detections."""
-        return cls(
-            torch.zeros(0, 4, device=device),
-            torch.zeros(0, device=device),
-            torch.zeros(0, dtype=torch.int64, device=device),
-        )
+        return cls(np.zeros((0, 4)), np.zeros(0), np.zeros(0))
 
     def __len__(self) -> int:
         return len(self.boxes)
 
     def __getitem__(self, index: Index) -> Detections:
-        rows = _rows(index, len(self), self.boxes.device)
+        rows = _rows(index if isinstance(index, int | slice) else to_array(index), len(self))
         return replace(self, boxes=self.boxes[rows], scores=self.scores[rows], labels=self.labels[rows])
 
     def __iter__(self) -> Iterator[Detections]:
@@ -221,12 +240,14 @@ class Detections:
         if classes is not None:
             items = [classes] if isinstance(classes, str | int) else classes  # of "dog" the letters are never meant
             wanted = [self._label_of(c) if isinstance(c, str) else c for c in items]
-            keep &= torch.isin(self.labels, torch.tensor(wanted, dtype=torch.int64, device=self.labels.device))
+            keep &= np.isin(self.labels, wanted)
         return self[keep]
 
-    def to(self, device: torch.device | str) -> Detections:
-        """The same detections on ``device``."""
-        return replace(self, boxes=self.boxes.to(device), scores=self.scores.to(device), labels=self.labels.to(device))
+    def torch(self, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+        """``boxes``, ``scores`` and ``labels`` as tensors on ``device``, in the form of torchvision's detectors."""
+        from torch import from_numpy
+
+        return {name: from_numpy(getattr(self, name)).to(device) for name in ("boxes", "scores", "labels")}
 
     def __repr__(self) -> str:
         found = ", ".join(
@@ -247,7 +268,7 @@ class Detections:
         texts = [""] * len(self) if labels == "none" else [self.name_of(label) for label in self.labels.tolist()]
         if labels == "score":
             texts = [f"{text} {score:.2f}" for text, score in zip(texts, self.scores.tolist(), strict=True)]
-        return draw_boxes(image, self.boxes.detach().cpu().numpy(), self.labels.tolist(), texts)
+        return draw_boxes(image, self.boxes, self.labels.tolist(), texts)
 
     def show(self, image: Image | None = None) -> None:
         """Show the picture with the boxes: inline in a notebook, else in the system's picture viewer.
@@ -268,7 +289,8 @@ class Detections:
 
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:
         """COCO results: image_id, category_id, bbox [x, y, width, height] and score of each detection."""
-        boxes = xyxy_to_xywh(self.boxes.detach().cpu().double())
+        corners = self.boxes.astype(np.float64)
+        boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
         return [
             {
                 "image_id": image_id,
@@ -290,9 +312,9 @@ class Detections:
         except ModuleNotFoundError:
             raise UserError("to_pandas needs pandas: pip install pandas") from None
 
-        table = pandas.DataFrame(self.boxes.detach().cpu().numpy(), columns=["x1", "y1", "x2", "y2"])
-        table["score"] = self.scores.detach().cpu().numpy()
-        table["label"] = self.labels.cpu().numpy()
+        table = pandas.DataFrame(self.boxes, columns=["x1", "y1", "x2", "y2"])
+        table["score"] = self.scores
+        table["label"] = self.labels
         table["name"] = [self.name_of(label) for label in self.labels.tolist()]
         return table
 
@@ -308,76 +330,26 @@ class Detections:
             raise UserError("to_supervision needs supervision: pip install supervision") from None
 
         return supervision.Detections(
-            xyxy=self.boxes.detach().cpu().numpy(),
-            confidence=self.scores.detach().cpu().numpy(),
-            class_id=self.labels.cpu().numpy(),
+            xyxy=self.boxes,
+            confidence=self.scores,
+            class_id=self.labels,
             data={"class_name": np.array([self.name_of(label) for label in self.labels.tolist()], dtype=str)},
         )
 
 
-def _rows(index: Index, count: int, device: torch.device) -> slice | Tensor:
-    """What chooses rows of tensors: an integer becomes a slice of one row.
+def _rows(index: Index, count: int) -> Any:  # noqa: ANN401
+    """What chooses rows of arrays or tensors: an integer becomes a slice of one row.
 
     Raises:
         IndexError: it is an integer beyond the rows.
     """
     if not isinstance(index, int | slice):
-        chosen = torch.as_tensor(index, device=device)
+        chosen: Any = index if hasattr(index, "detach") else np.asarray(index)
         if chosen.ndim:
-            return chosen if chosen.numel() or chosen.dtype == torch.bool else chosen.long()
+            return chosen if len(chosen) or "bool" in str(chosen.dtype) else slice(0, 0)
         index = int(chosen)
     if isinstance(index, slice):
         return index
     if not -count <= index < count:
         raise IndexError(f"row {index} of {count}")
     return slice(index, index + 1 or None)
-
-
-def size_fits(detector: object, size: tuple[int, int]) -> bool:
-    """Whether ``detector`` takes inputs of ``size`` (height, width).
-
-    Multiples of its ``size_divisor`` fit, and of a network built from a Darknet cfg the cfg's own size (``own_size``).
-    """
-    divisor: int = getattr(detector, "size_divisor", 1)
-    return size == getattr(detector, "own_size", None) or all(side > 0 and side % divisor == 0 for side in size)
-
-
-def smallest_input(detector: Detector) -> tuple[int, int]:
-    """(height, width) of an input that ``detector`` takes, and that costs little."""
-    own: tuple[int, int] | None = getattr(detector, "own_size", None)
-    return own or (detector.size_divisor, detector.size_divisor)
-
-
-class Detector(Protocol):
-    """What every network of the project offers, one-stage, two-stage or built from a Darknet cfg.
-
-    Attributes:
-        num_classes: C.
-        size_divisor: height and width of its input must be multiples of this.
-        limits: which predictions become detections unless ``postprocess`` is told otherwise.
-        needs_proposals: it detects nothing without regions from elsewhere (``Target.proposals``).
-        class_agnostic: its one class is any object.
-    """
-
-    num_classes: int
-    size_divisor: int
-    limits: Limits
-    needs_proposals: bool
-    class_agnostic: bool
-
-    def dense(self, images: Tensor) -> dict[str, Tensor]:
-        """uint8 (or float of the same 0..255 range) [B, 3, H, W] RGB -> maps of static shape, all a backend runs."""
-        ...
-
-    def postprocess(
-        self,
-        dense: dict[str, Tensor],
-        image_sizes: list[tuple[int, int]],
-        limits: Limits | None = None,
-    ) -> list[Detections]:
-        """The maps of ``dense`` and each image's (height, width) in network pixels -> detections in these pixels."""
-        ...
-
-    def __call__(self, images: Tensor, targets: list[Target] | None = None) -> dict[str, Tensor] | list[Detections]:
-        """Losses by name if ``targets`` are given, else detections."""
-        ...

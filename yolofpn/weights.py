@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from yolofpn.config import InputConfig, Metadata
+from yolofpn.config.metadata import rename_classes
 from yolofpn.config.stored import dump_metadata, parse_metadata
 from yolofpn.darknet.cfg import parse_cfg, read_cfg
 from yolofpn.darknet.companions import choose_resize, find_cfg, find_names, resize_note
@@ -283,17 +284,6 @@ def read_metadata(path: Path) -> Metadata:
         UserError: it is damaged, or none of ours.
     """
     return parse_metadata(_read_safetensors(path, only_look=True)[1], path)
-
-
-def rename_classes(metadata: Metadata, names: tuple[str, ...], origin: str | Path, path: Path) -> Metadata:
-    """With the ``names`` of the file ``origin`` in place of those that the weights at ``path`` know.
-
-    Raises:
-        UserError: they are more or fewer.
-    """
-    if len(names) != len(metadata.names):
-        raise UserError(f"{origin} holds {len(names)} names, {path} has {len(metadata.names)} classes")
-    return metadata.model_copy(update={"names": names})
 
 
 def _check_outputs(network: DarknetNetwork, origin: str) -> None:

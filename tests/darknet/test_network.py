@@ -239,9 +239,9 @@ def opencv_detections(
 def assert_contains(found: Detections, labels: NDArray[np.int64], scores: NDArray[np.float32], boxes: Any) -> None:
     """Each of OpenCV's is among ``found``."""
     for label, score, box in zip(labels, scores, boxes, strict=True):
-        same_box = np.abs(found.boxes.numpy() - box).max(axis=1) < 0.01
-        same_score = np.abs(found.scores.numpy() - score) < 1e-5
-        assert (same_box & same_score & (found.labels.numpy() == label)).any(), (label, score, box)
+        same_box = np.abs(found.boxes - box).max(axis=1) < 0.01
+        same_score = np.abs(found.scores - score) < 1e-5
+        assert (same_box & same_score & (found.labels == label)).any(), (label, score, box)
 
 
 @pytest.mark.parametrize("name", REAL)

@@ -171,7 +171,7 @@ def test_evaluation_gives_places_and_originals(dataset: DetectionDataset) -> Non
             # 80 x 60 into 64 x 96: scale 0.8, 24 rows of gray above.
             assert torch.allclose(target.boxes, expected.boxes * 0.8 + torch.tensor([0, 24, 0, 24]))
             assert torch.allclose(target.areas, expected.areas * 0.64)
-            assert torch.allclose(placement.to_image(target.boxes), expected.boxes, atol=1e-4)
+            assert np.allclose(placement.to_image(target.boxes), expected.boxes, atol=1e-4)
             index += 1
     image = batches[0].images[1]
     assert (image[:, 10, :] == 128).all() and (image[:, 40, 10] >= OBJECT).all()

@@ -11,12 +11,12 @@ import pytest
 from tests.doors import call
 from tests.evaluation.squares import Square, metadata_of_finder, square_finder, write_darknet_finder, write_squares
 from yolofpn.cli.export import main
+from yolofpn.detector import Detector
 from yolofpn.errors import UserError
 from yolofpn.evaluation.calibration import open_calibration
 from yolofpn.inference.export import ExportOptions, open_export
 from yolofpn.runtimes import openvino
 from yolofpn.runtimes.exported import ExportedDetector
-from yolofpn.structures import Detector
 
 # Two of the three red squares can be seen: precision is 1 at 67 of COCO's 101 recalls, those up to 2/3.
 PICTURES = [[Square("red", 1, 2)], [Square("red", 0, 0), Square("red", 5, 5, painted=False)]]

@@ -85,7 +85,7 @@ def test_padded_batches_are_as_large_as_their_largest(monkeypatch: pytest.Monkey
     predictor, recorder = open_predictor(monkeypatch, pad_batches=True)
     found = predictor(pictures(), batch_size=4)
     assert recorder.shapes == [(4, 3, 96, 96)]
-    first = recorder.batches[0][0]
+    first = torch.as_tensor(recorder.batches[0][0])
     fill = 255 * torch.tensor(MEAN)
     assert torch.equal(first[:, 64:], fill[:, None, None].expand(3, 32, 96))
     assert torch.equal(first[:, :, 86:], fill[:, None, None].expand(3, 96, 10))

@@ -13,7 +13,8 @@ from tests.runtimes.small import pictures, small_detector
 from tests.runtimes.test_second_stage import DARKNET, MLP, make
 from yolofpn.errors import UserError
 from yolofpn.inference import choose
-from yolofpn.inference.choose import Choice, choose_backend, tuned_key, used_libraries
+from yolofpn.inference.choice import Choice
+from yolofpn.inference.choose import choose_backend, tuned_key, used_libraries
 from yolofpn.runtimes import build, cache, takeover
 from yolofpn.runtimes.backend import Backend
 from yolofpn.runtimes.build import BackendBuilder, Verdict
@@ -116,7 +117,7 @@ def test_the_choice_does_not_depend_on_the_past() -> None:
 
 @pytest.mark.parametrize("name", ["torch", "openvino"])
 def test_less_precision_is_only_taken_by_name(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr("yolofpn.hardware.is_fast_at_bf16", lambda _: True)
+    monkeypatch.setattr("yolofpn.devices.is_fast_at_bf16", lambda _: True)
     assert choice_of(backend=name).backend.precision == "fp32"
     assert choice_of(backend=name, precision="bf16").backend.precision == "bf16"
 

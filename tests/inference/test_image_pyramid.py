@@ -13,7 +13,7 @@ from yolofpn import Predictor, load_detector
 from yolofpn.cli.detect import main
 from yolofpn.errors import UserError
 from yolofpn.inference.image_pyramid import merge_detections
-from yolofpn.ops.boxes import box_iou
+from yolofpn.ops.array_boxes import Floats, box_iou
 from yolofpn.structures import Detections, Limits
 
 
@@ -28,10 +28,10 @@ def random_detections(seed: int, count: int = 40) -> Detections:
 
 def merged_by_hand(parts: list[Detections], nms_thresh: float) -> list[tuple[float, int]]:
     """Score and label of what remains, by the definition of greedy NMS."""
-    rows = [(float(each.scores), int(each.labels), each.boxes) for part in parts for each in part]
-    kept: list[tuple[float, int, torch.Tensor]] = []
+    rows = [(each.scores.item(), each.labels.item(), each.boxes) for part in parts for each in part]
+    kept: list[tuple[float, int, Floats]] = []
     for score, label, box in sorted(rows, key=lambda row: -row[0]):
-        if all(other != label or float(box_iou(box, better)) <= nms_thresh for _, other, better in kept):
+        if all(other != label or box_iou(box, better).item() <= nms_thresh for _, other, better in kept):
             kept.append((score, label, box))
     return [(score, label) for score, label, _ in kept]
 

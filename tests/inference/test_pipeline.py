@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -53,7 +54,7 @@ class FakePredictor:
     def backend(self) -> FakeBackend:
         return FakeBackend(self.slots)
 
-    def start(self, images: Sequence[Image]) -> Callable[[], list[Detections]]:
+    def start(self, images: Sequence[Image]) -> SimpleNamespace:
         self.threads.add(threading.current_thread())
         self.sizes.append(len(images))
         self.under_way += 1
@@ -66,7 +67,7 @@ class FakePredictor:
                 raise UserError("the network broke")
             return [nothing_found() for _ in images]
 
-        return finish
+        return SimpleNamespace(result=finish)
 
 
 class Recorder:
@@ -114,7 +115,7 @@ def test_as_many_batches_are_under_way_as_pay_off() -> None:
         read.set()
 
     class Slow(FakePredictor):
-        def start(self, images: Sequence[Image]) -> Callable[[], list[Detections]]:
+        def start(self, images: Sequence[Image]) -> SimpleNamespace:
             assert read.wait(5)
             return super().start(images)
 

@@ -24,12 +24,12 @@ from tests.tiny_detector import GREEN, RED, quarters
 from tests.videos import noise, write_video
 from yolofpn.cli import detect as door
 from yolofpn.errors import InputError, UserError
-from yolofpn.inference.predictor import Predictor
+from yolofpn.inference.predictor import InFlight, Predictor
 from yolofpn.inference.report import Report
 from yolofpn.regular_files import open_regular_file
 from yolofpn.sinks import image_files
 from yolofpn.sinks.build import Sinks
-from yolofpn.structures import Detections, Image
+from yolofpn.structures import Image, Limits
 from yolofpn.video.writer import VideoWriter
 
 pytestmark = pytest.mark.usefixtures("good_picture")
@@ -230,7 +230,7 @@ def test_interrupted_runs_keep_what_was_done(
     write_video(Path("clip.mp4"), [quarters(RED)] * 50)
     original, calls = Predictor.start, []
 
-    def start(self: Predictor, images: Sequence[Image]) -> Callable[[], list[Detections]]:
+    def start(self: Predictor, images: Sequence[Image], limits: Limits | None = None) -> InFlight:
         calls.append(len(images))
         if len(calls) == 4:
             while len(records("out")) < 2:  # three are on their way
@@ -238,7 +238,7 @@ def test_interrupted_runs_keep_what_was_done(
             os.kill(os.getpid(), how)
         if len(calls) >= 4:
             time.sleep(0.05)
-        return original(self, images)
+        return original(self, images, limits)
 
     monkeypatch.setattr(Predictor, "start", start)
     outcome = detect(capsys, "clip.mp4", "--weights", weights, "--output", "out", "--format", "coco")
@@ -305,7 +305,7 @@ def test_interrupted_twice_nothing_is_written_to_closed_files(
 def test_interrupted_before_anything_was_done(
     weights: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def start(self: Predictor, images: Sequence[Image]) -> Callable[[], list[Detections]]:
+    def start(self: Predictor, images: Sequence[Image], limits: Limits | None = None) -> InFlight:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Predictor, "start", start)
@@ -357,11 +357,11 @@ def test_network_that_breaks_in_the_middle_keeps_what_was_done(
 ) -> None:
     original, calls = Predictor.start, []
 
-    def start(self: Predictor, images: Sequence[Image]) -> Callable[[], list[Detections]]:
+    def start(self: Predictor, images: Sequence[Image], limits: Limits | None = None) -> InFlight:
         calls.append(len(images))
         if len(calls) == 2:
             raise UserError("the memory of cuda:0 does not suffice")
-        return original(self, images)
+        return original(self, images, limits)
 
     monkeypatch.setattr(Predictor, "start", start)
     outcome = detect(capsys, "good.png", "good.png", "--weights", weights, "--output", "out")

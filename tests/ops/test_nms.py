@@ -11,7 +11,7 @@ from torch import Tensor
 from tests.ops.formats import xywh_to_xyxy
 from yolofpn.ops import nms as nms_module
 from yolofpn.ops.boxes import box_iou
-from yolofpn.ops.nms import batched_nms, nms
+from yolofpn.ops.tensor_nms import batched_nms, nms
 
 
 def reference_iou(first: Sequence[float], second: Sequence[float]) -> float:

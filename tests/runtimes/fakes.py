@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from yolofpn.runtimes.backend import Wait
+from yolofpn.runtimes.backend import Batch, Wait
 
 
 class MeanBackend:
@@ -16,9 +16,9 @@ class MeanBackend:
     def __init__(self) -> None:
         self.batches: list[int] = []
 
-    def start(self, batch: Tensor) -> Wait:
+    def start(self, batch: Batch) -> Wait:
         self.batches.append(len(batch))
-        means = batch.float().mean(dim=(1, 2, 3))[:, None, None, None]
+        means = torch.as_tensor(batch).float().mean(dim=(1, 2, 3))[:, None, None, None]
         return lambda: {"mean": means}
 
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from tests.runtimes.small import pictures, small_detector
 from yolofpn.runtimes import parity
-from yolofpn.runtimes.backend import Wait
+from yolofpn.runtimes.backend import Batch, Wait
 from yolofpn.runtimes.parity import TOLERANCES, Parity, check_pictures, compare_backends
 from yolofpn.runtimes.torch_backend import TorchBackend
 from yolofpn.structures import Detections, Limits
@@ -92,7 +92,7 @@ def test_boxes_that_the_edge_cut_to_nothing_do_not_count() -> None:
 
 def test_where_nothing_is_found_the_maps_decide() -> None:
     class Shifted(TorchBackend):
-        def start(self, batch: Tensor) -> Wait:
+        def start(self, batch: Batch) -> Wait:
             wait = super().start(batch)
             return lambda: {name: raw + 0.5 * raw.std() for name, raw in wait().items()}
 

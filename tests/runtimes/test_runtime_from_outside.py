@@ -10,19 +10,18 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from tests.doors import call
 from tests.runtimes.small import small_detector
 from yolofpn import load_detector, runtimes
 from yolofpn.cli.detect import main as detect
 from yolofpn.cli.export import main as export
+from yolofpn.detector import Detector
 from yolofpn.errors import UserError
-from yolofpn.runtimes.backend import Wait, as_uint8
+from yolofpn.runtimes.backend import Batch, Wait, as_uint8
 from yolofpn.runtimes.convert import INPUT_NAME, trace_dense
 from yolofpn.runtimes.newest import NewestSizes
 from yolofpn.runtimes.runtime import METADATA_KEY, GraphShape, Runtime
-from yolofpn.structures import Detector
 from yolofpn.weights import save_weights
 
 pytestmark = pytest.mark.slow
@@ -38,9 +37,10 @@ class PT2Graph:
         self._graphs = NewestSizes(lambda size: torch.export.load(find_graph(size)).module())
 
     @torch.inference_mode()
-    def start(self, batch: Tensor) -> Wait:
+    def start(self, batch: Batch) -> Wait:
         """[B, 3, H, W] RGB -> what waits for the maps: here nothing is left to wait for."""
-        outputs = self._graphs[batch.shape[2], batch.shape[3]](as_uint8(batch))
+        images = torch.from_numpy(as_uint8(batch))
+        outputs = self._graphs[images.shape[2], images.shape[3]](images)
         maps = dict(zip(self._map_names, outputs, strict=True))
         return lambda: maps
 

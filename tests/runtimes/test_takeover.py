@@ -10,10 +10,9 @@ import time
 
 import pytest
 import torch
-from torch import Tensor
 
 from yolofpn.runtimes import takeover
-from yolofpn.runtimes.backend import Wait
+from yolofpn.runtimes.backend import Batch, Wait
 from yolofpn.runtimes.takeover import Preparation, Takeover
 
 pytestmark = pytest.mark.slow
@@ -29,7 +28,7 @@ class Named:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def start(self, batch: Tensor) -> Wait:
+    def start(self, batch: Batch) -> Wait:
         return lambda: {self.name: batch}
 
 

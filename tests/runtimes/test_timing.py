@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from tests.runtimes.fakes import MeanBackend, shades
-from yolofpn.runtimes.backend import Wait
+from yolofpn.runtimes.backend import Batch, Wait
 from yolofpn.runtimes.timing import seconds_per_pass
+from yolofpn.types import RawMaps
 
 PASS = 0.02  # seconds
 
@@ -21,12 +22,12 @@ class TwoAtATime(MeanBackend):
         super().__init__()
         self.free = [0.0, 0.0]
 
-    def start(self, batch: torch.Tensor) -> Wait:
+    def start(self, batch: Batch) -> Wait:
         finish = super().start(batch)
         done = max(min(self.free), time.perf_counter()) + PASS
         self.free[self.free.index(min(self.free))] = done
 
-        def wait() -> dict[str, torch.Tensor]:
+        def wait() -> RawMaps:
             time.sleep(max(0.0, done - time.perf_counter()))
             return finish()
 
@@ -50,7 +51,7 @@ def test_all_that_was_started_is_waited_for_and_its_numbers_are_read() -> None:
             return torch.zeros(1)
 
     class Queue(MeanBackend):
-        def start(self, batch: torch.Tensor) -> Wait:
+        def start(self, batch: Batch) -> Wait:
             maps = super().start(batch)()
             return lambda: {name: raw.as_subclass(Queued) for name, raw in maps.items()}
 

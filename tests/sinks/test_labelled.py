@@ -100,7 +100,7 @@ def test_training_reads_the_data_set_back(tmp_path: Path, place: str) -> None:
     assert np.array_equal(image.numpy(), noise(seed=1)[:, :, ::-1].transpose(2, 0, 1))
     order = target.labels.argsort(descending=True)
     assert target.labels[order].tolist() == [2, 0]
-    assert target.boxes[order].numpy() == pytest.approx(two_found().boxes.numpy(), abs=1e-3)
+    assert target.boxes[order].numpy() == pytest.approx(two_found().boxes, abs=1e-3)
     assert len(by_name["empty.png"][1]) == 0
 
 

@@ -10,16 +10,17 @@ from statistics import fmean
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from yolofpn.benchmark.machine import synchronize
-from yolofpn.inference.choose import Workload
 from yolofpn.inference.predictor import Predictor
+from yolofpn.inference.workload import Workload
 from yolofpn.models.summary import layer_rows
 from yolofpn.models.two_stage.faster_rcnn import FasterRCNN
-from yolofpn.runtimes.backend import Backend, Wait
+from yolofpn.runtimes.backend import Backend, Batch, Wait
 from yolofpn.runtimes.timing import seconds_per_pass
 from yolofpn.structures import Detections, Image
+from yolofpn.types import RawMaps
 
 PRE, NETWORK, POST = "pre-process", "network", "post-process"
 
@@ -115,8 +116,8 @@ class OurContender:
         self.is_random = is_random
         self.workload = workload
         self.own_predictor = predictor
-        self._batch: Tensor
-        self._clock = ClockedBackend(predictor.backend, lambda: synchronize(predictor.device))
+        self._batch: Batch
+        self._clock = ClockedBackend(predictor.backend, lambda: synchronize(torch.device(str(predictor.device))))
         self.backend = self._clock.name + (" compiled" if compiled else "")
         self.precision = self._clock.precision
         predictor.backend = self._clock
@@ -129,7 +130,7 @@ class OurContender:
     def detect(self, images: Sequence[Image]) -> TimedDetections:
         """One pass, one stage after the other."""
         start = time.perf_counter()
-        found = self.own_predictor.start(images)()
+        found = self.own_predictor.predict(images)
         end = time.perf_counter()
         self._batch = self._clock.batch  # runs end to end in between hand in others, down to a single picture
         begun, done = self._clock.begun, self._clock.done
@@ -167,7 +168,7 @@ class ClockedBackend:
 
     def __init__(self, backend: Backend, synchronize: Callable[[], None]) -> None:
         self.backend = backend
-        self.batch: Tensor
+        self.batch: Batch
         self.begun = self.done = 0.0
         self._synchronize = synchronize
 
@@ -186,13 +187,13 @@ class ClockedBackend:
         """As of the backend."""
         return self.backend.slots
 
-    def start(self, batch: Tensor) -> Wait:
+    def start(self, batch: Batch) -> Wait:
         """As of the backend."""
         self.batch = batch
         self.begun = time.perf_counter()
         wait = self.backend.start(batch)
 
-        def clocked() -> dict[str, Tensor]:
+        def clocked() -> RawMaps:
             maps = wait()
             self._synchronize()
             self.done = time.perf_counter()
@@ -204,7 +205,6 @@ class ClockedBackend:
 def gflop(predictor: Predictor) -> float | None:
     """Billions of operations of one picture in the network's dense part; None for a graph file, which hides them."""
     detector = predictor.detector
-    assert isinstance(detector, nn.Module)
-    if next(detector.parameters(), None) is None:
+    if not isinstance(detector, nn.Module):
         return None
     return sum(row.gflop for row in layer_rows(detector, detector.dense, predictor.img_size))

@@ -9,17 +9,18 @@ from dataclasses import dataclass
 from functools import partial
 
 import cv2
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from yolofpn.benchmark.timing import Timing, interleave, timed
 from yolofpn.inference.predictor import Predictor
-from yolofpn.models.postprocess import MapSpec, class_scores, decode_picked, pick_predictions
-from yolofpn.ops.boxes import xyxy_to_xywh
+from yolofpn.models.postprocess import MapSpec, class_scores, decode_picked, pick_from_maps
 from yolofpn.ops.nms import batched_nms
-from yolofpn.runtimes.backend import Wait
+from yolofpn.runtimes.backend import Batch, Wait
 from yolofpn.sinks.records import record
 from yolofpn.structures import Frame, Image, Limits
+from yolofpn.types import RawMaps
 
 SECONDS = 0.2
 NMS_THRESH = 0.45
@@ -49,9 +50,9 @@ class BatchCatcher:
     name, precision, slots = "none", "fp32", 1
 
     def __init__(self) -> None:
-        self.batch: Tensor
+        self.batch: Batch
 
-    def start(self, batch: Tensor) -> Wait:
+    def start(self, batch: Batch) -> Wait:
         """Keep the batch; there will be no maps."""
         self.batch = batch
         return dict
@@ -87,9 +88,7 @@ def measure_hot_path(predictor: Predictor, image: Image, name: str, rounds: int)
     return [HotPathRow(*key, timing) for key, timing in timings.items()]
 
 
-def after_network(
-    predictor: Predictor, maps: dict[str, Tensor], threshold: float
-) -> dict[tuple[str, str], Callable[[], object]]:
+def after_network(predictor: Predictor, maps: RawMaps, threshold: float) -> dict[tuple[str, str], Callable[[], object]]:
     """From maps to detections, and of it the suppression alone beside OpenCV's of the same boxes."""
     limits = Limits(threshold, NMS_THRESH, predictor.limits.detections_per_img)
     sizes = [predictor.img_size]
@@ -103,7 +102,8 @@ def after_network(
     if specs is None:
         return steps
     boxes, scores, labels = candidates(maps, specs, predictor.detector.num_classes, threshold, predictor.img_size)
-    lists = xyxy_to_xywh(boxes).tolist(), scores.tolist(), labels.tolist()
+    sides = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+    lists = sides.tolist(), scores.tolist(), labels.tolist()
     on = f"{len(boxes):,} candidates"
     return steps | {
         (f"NMS alone, score > {threshold:g}", on): lambda: batched_nms(boxes, scores, labels, NMS_THRESH),
@@ -114,18 +114,14 @@ def after_network(
 
 
 def candidates(
-    maps: dict[str, Tensor],
+    maps: RawMaps,
     specs: dict[str, MapSpec],
     num_classes: int,
     threshold: float,
     input_size: tuple[int, int],
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
     """Boxes [N, 4], scores [N] and labels [N] above ``threshold``, before suppression."""
-    found = []
-    for name, spec in specs.items():
-        picked = pick_predictions(maps[name].cpu(), spec, num_classes, threshold, input_size)
-        scores = class_scores(picked, spec)
-        index, labels = (scores > threshold).nonzero(as_tuple=True)
-        found.append((decode_picked(picked, spec)[index], scores[index, labels], labels))
-    boxes, scores, labels = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return boxes, scores, labels
+    picked, spec = pick_from_maps(maps, specs, num_classes, threshold, input_size), next(iter(specs.values()))
+    scores = class_scores(picked, spec)
+    index, labels = (scores > threshold).nonzero()
+    return decode_picked(picked, spec)[index], scores[index, labels], labels

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from yolofpn.benchmark.contenders import NETWORK, POST, PRE, OurContender, TimedDetections
 from yolofpn.config import Metadata
-from yolofpn.inference.choose import Workload
 from yolofpn.inference.predictor import Predictor
+from yolofpn.inference.workload import Workload
 from yolofpn.ops.resize import Placement, resize_image
 from yolofpn.structures import Detections, Image, Limits
 
@@ -111,9 +110,9 @@ def to_detections(rows: NDArray[np.float32], placement: Placement, limits: Limit
     best = best[np.argsort(-scores[best], kind="stable")][: limits.detections_per_img]
     boxes = np.concatenate([boxes[best, :2], boxes[best, :2] + boxes[best, 2:]], axis=1)
     return Detections(
-        placement.to_image(torch.from_numpy(boxes.astype(np.float32))),
-        torch.from_numpy(scores[best]),
-        torch.from_numpy(labels[best]),
+        placement.to_image(boxes.astype(np.float32)),
+        scores[best],
+        labels[best],
         names=metadata.names,
         category_ids=metadata.category_ids,
     )

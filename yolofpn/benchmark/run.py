@@ -26,11 +26,11 @@ from yolofpn.benchmark.training import TrainingRow, measure_training
 from yolofpn.data.dataset import DetectionDataset
 from yolofpn.data.given import GIVEN_KEYS, given_data
 from yolofpn.data.layouts import open_data
+from yolofpn.devices import choose_device
 from yolofpn.errors import UserError
 from yolofpn.evaluation.files import write_json
 from yolofpn.extras import is_installed
-from yolofpn.hardware import choose_device
-from yolofpn.inference.choose import Workload
+from yolofpn.inference.workload import Workload
 from yolofpn.shipped import default_sources
 from yolofpn.sinks.image_files import encode_image
 from yolofpn.sources.resolve import Source, resolve_sources

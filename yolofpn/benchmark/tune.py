@@ -15,10 +15,10 @@ from tqdm import tqdm
 from yolofpn import runtimes
 from yolofpn.benchmark.timing import interleave
 from yolofpn.benchmark.tune_images import TuneImages, open_images
+from yolofpn.devices import is_fast_at_bf16
 from yolofpn.errors import NaNOutputError, UserError
 from yolofpn.evaluation.evaluate import EVALUATION_LIMITS, relabelled
 from yolofpn.evaluation.metrics import DetectionMetrics
-from yolofpn.hardware import is_fast_at_bf16
 from yolofpn.inference.choose import tuned_key, used_libraries
 from yolofpn.inference.load import load_for_inference
 from yolofpn.inference.predictor import Predictor
@@ -109,7 +109,7 @@ def tune(options: TuneOptions) -> int:
         precision="fp32",
     )
     throughput = base.device.type == "cpu" and not has_second_stage(base.detector)
-    builder = BackendBuilder(base.detector, base.metadata, base.sizes, base.device, throughput)
+    builder = BackendBuilder(base.detector, base.metadata, base.sizes, torch.device(str(base.device)), throughput)
     if options.forget:
         print(f"forgotten: {write_tuned(tuned_key(builder), None)}")
         return 0

@@ -30,8 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def run() -> int:
         from yolofpn.darknet.network import DarknetNetwork
+        from yolofpn.detector import size_fits
         from yolofpn.models.summary import format_rows, layer_rows
-        from yolofpn.structures import size_fits
 
         network, size, card = _load(arguments.model, arguments.overrides, arguments.num_classes)
         network.to("meta")  # the table needs shapes only, so no memory is used at any image size

@@ -15,7 +15,7 @@ from yolofpn.config.training import (
     TrainConfig,
 )
 from yolofpn.fields import Depth, StrictModel, VocCorners
-from yolofpn.models.backbones.base import BackboneConfig
+from yolofpn.models.backbones.section import BackboneConfig
 from yolofpn.models.config import (
     AddNeckConfig,
     BestAnchorConfig,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field, model_validator
 
+from yolofpn.errors import UserError
 from yolofpn.fields import NonNegativeInt, StrictModel
 from yolofpn.models.config import InputConfig, ModelConfig, PostprocessConfig
 from yolofpn.reading import MAX_CLASSES, is_encodable, short
@@ -51,3 +54,14 @@ class Metadata(StrictModel):
         if isinstance(thresh, tuple) and len(thresh) != len(self.names):
             raise ValueError(f"{len(thresh)} score thresholds for {len(self.names)} names")
         return self
+
+
+def rename_classes(metadata: Metadata, names: tuple[str, ...], origin: str | Path, path: Path) -> Metadata:
+    """With the ``names`` of the file ``origin`` in place of those that the weights at ``path`` know.
+
+    Raises:
+        UserError: they are more or fewer.
+    """
+    if len(names) != len(metadata.names):
+        raise UserError(f"{origin} holds {len(names)} names, {path} has {len(metadata.names)} classes")
+    return metadata.model_copy(update={"names": names})

@@ -18,11 +18,11 @@ from yolofpn.config.metadata import DarknetHeader, Metadata
 from yolofpn.errors import UserError
 from yolofpn.fields import StrictModel
 from yolofpn.models import config as models
-from yolofpn.models.backbones.darknet import Darknet19Config, Darknet53Config, ScaledDarknetConfig
-from yolofpn.models.backbones.efficientnet_lite import EfficientNetLiteConfig
-from yolofpn.models.backbones.resnet import ResNetConfig
-from yolofpn.models.backbones.strided import StridedConfig
-from yolofpn.models.backbones.yolov3_tiny import TinyDarknetConfig
+from yolofpn.models.backbones.darknet_config import Darknet19Config, Darknet53Config, ScaledDarknetConfig
+from yolofpn.models.backbones.efficientnet_lite_config import EfficientNetLiteConfig
+from yolofpn.models.backbones.resnet_config import ResNetConfig
+from yolofpn.models.backbones.strided_config import StridedConfig
+from yolofpn.models.backbones.yolov3_tiny_config import TinyDarknetConfig
 from yolofpn.models.two_stage import config as two_stage
 from yolofpn.reading import ParseError, parse_json, short
 

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from yolofpn.darknet.cfg import DarknetCfg
 from yolofpn.darknet.layers import Convolution, FullyConnected, Implicit, Norm, Shortcut, build_layer
-from yolofpn.darknet.plan import PICTURE, PlannedLayer, divides, plan_network, size_divisor
-from yolofpn.darknet.sections import Region, Softmax, Yolo
+from yolofpn.darknet.outputs import map_specs, num_classes
+from yolofpn.darknet.plan import PICTURE, plan_network, size_divisor
+from yolofpn.darknet.sections import Softmax
 from yolofpn.darknet.weights import (
     MODERN_EPS,
     LoadedLayers,
@@ -22,11 +23,13 @@ from yolofpn.darknet.weights import (
     open_weights,
     read_layers,
 )
+from yolofpn.detector import size_fits
 from yolofpn.errors import UserError
-from yolofpn.models.postprocess import MapSpec, postprocess_maps
+from yolofpn.models.postprocess import postprocess_maps
 from yolofpn.models.two_stage.proposals import Proposals, propose_from_maps
-from yolofpn.structures import Detections, Limits, Target, size_fits
+from yolofpn.structures import Detections, Limits, Target
 from yolofpn.text import command
+from yolofpn.types import RawMaps
 
 
 class DarknetNetwork(nn.Module):
@@ -61,8 +64,8 @@ class DarknetNetwork(nn.Module):
         self.size_divisor = size_divisor(self.plan)
         self.layers = nn.ModuleList(build_layer(layer, norm_eps) for layer in self.plan)
         self.own_size = self.input_size if any(side % self.size_divisor for side in self.input_size) else None
-        self.specs = _map_specs(self.plan, self.input_size)
-        self.num_classes = _num_classes(self.plan)
+        self.specs = map_specs(self.plan, self.input_size)
+        self.num_classes = num_classes(self.plan)
         self._last_use = {index: layer.cfg.index for layer in self.plan for index in layer.inputs}
         self.requires_grad_(False)
         self.eval()
@@ -109,7 +112,7 @@ class DarknetNetwork(nn.Module):
 
     def postprocess(
         self,
-        dense: dict[str, Tensor],
+        dense: RawMaps,
         image_sizes: list[tuple[int, int]],
         limits: Limits | None = None,
         regions: list[tuple[int, int]] | None = None,
@@ -192,43 +195,3 @@ def load_darknet_network(
         )
     network = DarknetNetwork(cfg, limits=limits, norm_eps=norm_eps or norm_eps_of(file.header))
     return network, read_layers(file, network.stored_layers())
-
-
-def _map_specs(plan: tuple[PlannedLayer, ...], input_size: tuple[int, int]) -> dict[str, MapSpec]:
-    outputs = [layer for layer in plan if isinstance(layer.cfg.section, Yolo | Region)]
-    last = outputs[-1].cfg.section if outputs else None
-    exponent = last.nms_exponent if isinstance(last, Yolo) else None  # Darknet suppresses as its last output says
-    return {str(layer.cfg.index): _map_spec(layer, input_size, exponent) for layer in outputs}
-
-
-def _map_spec(layer: PlannedLayer, input_size: tuple[int, int], nms_exponent: float | None) -> MapSpec:
-    stride, fits = int(layer.stride), divides(layer, *input_size)
-    section = layer.cfg.section
-    if isinstance(section, Yolo):
-        return MapSpec(
-            stride,
-            section.anchors,
-            section.scale_x_y,
-            new_coords=section.new_coords,
-            gaussian=section.gaussian,
-            nms_exponent=nms_exponent,
-            divides=fits,
-        )
-    assert isinstance(section, Region)
-    anchors = tuple((w * stride, h * stride) for w, h in section.anchors)
-    return MapSpec(
-        stride,
-        anchors,
-        softmax=section.softmax,
-        nms_exponent=nms_exponent,
-        divides=fits,
-        anchors_in_cells=not fits,
-    )
-
-
-def _num_classes(plan: tuple[PlannedLayer, ...]) -> int:
-    for layer in reversed(plan):
-        match layer.cfg.section:
-            case Yolo(classes=classes) | Region(classes=classes):
-                return classes
-    return next(layer.shape.channels for layer in reversed(plan) if isinstance(layer.cfg.section, Softmax))

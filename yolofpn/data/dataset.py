@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, overload
 
@@ -16,41 +15,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from yolofpn.data.images import read_image
+from yolofpn.data.problems import Problem as Problem
+from yolofpn.data.problems import ProblemKind as ProblemKind
 from yolofpn.fields import Depth
 from yolofpn.structures import Image, Target
 
 ANY_OBJECT = ("object",)  # the name of the one class where all are one
-
-
-class ProblemKind(StrEnum):
-    """What can be wrong with a data set."""
-
-    MISSING_PICTURE = "missing image"
-    UNREADABLE_PICTURE = "unreadable image"
-    MALFORMED = "malformed annotation"
-    UNKNOWN_CLASS = "unknown class"
-    UNKNOWN_PICTURE = "annotation of an unknown image"
-    ZERO_AREA = "zero-area box"
-    OUTSIDE = "box outside the image"
-    DUPLICATE = "duplicate box"
-    SIZE_DIFFERS = "size differs from the annotation"
-    NEAR_IDENTICAL = "near-identical images in train and val"
-    NO_BOXES = "labels without a box"
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing that is wrong.
-
-    Attributes:
-        kind: what it is.
-        file: the picture or annotation file that has it.
-        reason: where in the file, what was found and what was done about it.
-    """
-
-    kind: ProblemKind
-    file: str
-    reason: str
 
 
 class FlatStrings(Sequence[str]):

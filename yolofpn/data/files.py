@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from yolofpn.config import VocCorners
-from yolofpn.data.dataset import Problem, ProblemKind
 from yolofpn.data.images import HEIF_SUFFIXES, VIDEO_SUFFIXES, readable_suffixes
+from yolofpn.data.problems import Problem, ProblemKind
 from yolofpn.errors import UserError
 from yolofpn.reading import MAX_FOLDER_DEPTH, ParseError, exists, read_text
 from yolofpn.text import from_list_line

@@ -13,6 +13,7 @@ from yolofpn.data.dataset import DetectionDataset
 from yolofpn.data.layouts import open_data
 from yolofpn.data.names import match_classes
 from yolofpn.data.samples import to_tensor
+from yolofpn.detector import Detector
 from yolofpn.errors import InputError, UserError
 from yolofpn.evaluation.evaluate import EVALUATION_LIMITS, relabelled
 from yolofpn.evaluation.metrics import DetectionMetrics
@@ -20,7 +21,6 @@ from yolofpn.inference.export import Calibration
 from yolofpn.inference.predictor import Predictor
 from yolofpn.ops.resize import resize_image
 from yolofpn.runtimes.exported import ExportedDetector
-from yolofpn.structures import Detector
 
 MOST_PICTURES = 128
 

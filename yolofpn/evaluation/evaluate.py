@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from yolofpn.data.loader import Batch
+from yolofpn.detector import Detector
 from yolofpn.evaluation.metrics import DetectionMetrics
 from yolofpn.models.postprocess import postprocess_placed
 from yolofpn.models.two_stage.fast_rcnn import FastRCNN
-from yolofpn.structures import Detections, Detector, Limits
+from yolofpn.structures import Detections, Limits
+from yolofpn.types import RawMaps
 
 EVALUATION_LIMITS = Limits(score_thresh=0.001, nms_thresh=0.6, detections_per_img=300)
 
@@ -27,8 +30,8 @@ def collect(
     dtype: torch.dtype = torch.float32,
     limits: Limits = EVALUATION_LIMITS,
     relabel: Sequence[int | None] | None = None,
-    on_dense: Callable[[dict[str, Tensor], Batch], None] | None = None,
-    run: Callable[[Tensor], dict[str, Tensor]] | None = None,
+    on_dense: Callable[[RawMaps, Batch], None] | None = None,
+    run: Callable[[Tensor], RawMaps] | None = None,
 ) -> None:
     """Detect on every batch and hand the results to ``metrics``, in pixels of the pictures.
 
@@ -43,9 +46,9 @@ def collect(
         on_dense: called with the maps that the network makes of each batch.
         run: makes the maps in place of the detector itself, in its own precision.
     """
-    assert isinstance(detector, nn.Module)
-    was_training = detector.training
-    detector.eval()
+    network = detector if isinstance(detector, nn.Module) else nn.Module()  # a graph has no modes
+    was_training = network.training
+    network.eval()
     try:
         for batch in batches:
             images = batch.images.to(device, non_blocking=True)
@@ -57,7 +60,7 @@ def collect(
             if on_dense is not None:
                 on_dense(dense, batch)
     finally:
-        detector.train(was_training)
+        network.train(was_training)
 
 
 def detect_batch(
@@ -73,7 +76,7 @@ def run_dense(detector: Detector, images: Tensor, dtype: torch.dtype) -> dict[st
         return detector.dense(images)
 
 
-def place_detections(detector: Detector, dense: dict[str, Tensor], batch: Batch, limits: Limits) -> list[Detections]:
+def place_detections(detector: Detector, dense: RawMaps, batch: Batch, limits: Limits) -> list[Detections]:
     """The maps of an evaluation batch -> detections in pixels of its pictures."""
     if isinstance(detector, FastRCNN):
         sizes = [placement.network_size for placement in batch.placements]
@@ -81,14 +84,14 @@ def place_detections(detector: Detector, dense: dict[str, Tensor], batch: Batch,
     else:
         found = postprocess_placed(detector, dense, batch.placements, limits)
     placed = zip(found, batch.placements, strict=True)
-    return [replace(each.to("cpu"), boxes=placement.to_image(each.to("cpu").boxes)) for each, placement in placed]
+    return [replace(each, boxes=placement.to_image(each.boxes)) for each, placement in placed]
 
 
 def relabelled(detections: Detections, mapping: Sequence[int | None] | None) -> Detections:
     """With the data set's labels: ``mapping`` gives it for each of the detector's, None where it has none."""
     if mapping is None:
         return detections
-    table = torch.tensor([-1 if label is None else label for label in mapping], dtype=torch.int64)
+    table = np.array([-1 if label is None else label for label in mapping], np.int64)
     labels = table[detections.labels]
     known = labels >= 0
     return replace(detections[known], labels=labels[known])

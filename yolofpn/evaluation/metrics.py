@@ -112,10 +112,10 @@ class DetectionMetrics:
                 exception: which of two results counts would be chance.
         """
         # without what else detections carry: their pictures would stay in memory
-        detections = Detections(detections.boxes.detach(), detections.scores.detach(), detections.labels).to("cpu")
+        detections = Detections(detections.boxes, detections.scores, detections.labels)
         target = target.to("cpu")
         for labels in (detections.labels, target.labels):
-            if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < len(self.names):
+            if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(self.names):
                 raise ValueError(f"labels must be in 0 .. {len(self.names) - 1}, got {labels.tolist()}")
         if target.image_id in self._images:
             raise ValueError(f"two images have the id {target.image_id}")
@@ -293,7 +293,7 @@ def _counts_to_json(counts: Counts) -> dict[str, float]:
 
 
 def _join(images: Sequence[Detections | Target], empty: Detections | Target, name: str) -> Tensor:
-    return torch.cat([getattr(each, name) for each in (images or [empty])])
+    return torch.cat([torch.as_tensor(getattr(each, name)) for each in (images or [empty])])
 
 
 def _no_objects() -> Target:

@@ -8,16 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from yolofpn.data.loader import Batch
+from yolofpn.detector import Detector
 from yolofpn.errors import UserError
 from yolofpn.evaluation.files import WrittenIds
 from yolofpn.evaluation.metrics import DetectionMetrics
 from yolofpn.files import unfinished, write_errors
 from yolofpn.sinks.coco_results import rounded_results
-from yolofpn.structures import Detections, Detector
+from yolofpn.structures import Detections
+from yolofpn.types import RawMaps
 
 NAMES = ("object",)
 
@@ -54,16 +57,15 @@ class ProposalCollector:
         self._detector = detector
         self.metrics = DetectionMetrics(NAMES)
 
-    def add(self, dense: dict[str, Tensor], batch: Batch) -> None:
+    def add(self, dense: RawMaps, batch: Batch) -> None:
         """Add the proposals of an evaluation batch; of a picture that could not be read there are none."""
         proposals = self._detector.propose(dense, [placement.network_size for placement in batch.placements])
         placed = zip(proposals, batch.placements, batch.originals, batch.readable, strict=True)
         for (boxes, scores), placement, original, readable in placed:
             found = Detections.empty()
             if readable:
-                in_picture = placement.to_image(boxes.float().cpu())
-                found = Detections(in_picture, scores.float().cpu(), torch.zeros(len(scores), dtype=torch.int64))
-                found = found[(in_picture[:, 2:] > in_picture[:, :2]).all(dim=1)]  # none of the padding
+                found = Detections(placement.to_image(boxes), scores, np.zeros(len(scores)))
+                found = found[(found.boxes[:, 2:] > found.boxes[:, :2]).all(axis=1)]  # none of the padding
             self.metrics.add(found, replace(original, labels=torch.zeros_like(original.labels)))
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from tqdm import tqdm
 
 from yolofpn.data.dataset import DetectionDataset
@@ -14,10 +15,10 @@ from yolofpn.data.loader import Batch, Loader, Padding
 from yolofpn.data.names import ClassMatch
 from yolofpn.data.sampler import EvalBatchSampler
 from yolofpn.data.samples import EvaluationSamples
+from yolofpn.devices import default_workers
 from yolofpn.evaluation.evaluate import collect
 from yolofpn.evaluation.metrics import DetectionMetrics
 from yolofpn.evaluation.proposals import ProposalCollector
-from yolofpn.hardware import default_workers
 from yolofpn.inference.image_pyramid import merge_detections
 from yolofpn.inference.predictor import Predictor
 from yolofpn.models.two_stage.proposals import PROPOSAL_LIMITS
@@ -97,10 +98,11 @@ def _run_at(
     varying = predictor.resize == "shortest-edge"
     alone = varying and not predictor.pad_batches
     batch_size = 1 if alone else settings.batch_size
+    device = torch.device(str(predictor.device))
     loader = Loader(
         EvaluationSamples(dataset, predictor.resize),
         EvalBatchSampler(len(dataset), batch_size, size),
-        workers=default_workers(predictor.device) if settings.workers is None else settings.workers,
+        workers=default_workers(device) if settings.workers is None else settings.workers,
         pin_memory=predictor.device.type == "cuda",
         # The other ways of resizing make images of a size that the network takes.
         padding=Padding.for_network(predictor.metadata.input.mean, predictor.detector.size_divisor if varying else 1),
@@ -114,7 +116,7 @@ def _run_at(
             predictor.postprocessor,
             _with_progress(loader, len(dataset)),
             metrics,
-            device=predictor.device,
+            device=device,
             run=lambda images: predictor.backend.start(images)(),
             limits=_limits(predictor, match, settings.score_thresh),
             relabel=match.mapping,

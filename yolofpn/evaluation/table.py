@@ -5,15 +5,15 @@ Shapes: I images, D detections and M objects of all images together, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from yolofpn.structures import Detections, Target
+from yolofpn.types import Arrays, to_array
 
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
@@ -157,7 +157,7 @@ def _image_index(counts: list[int]) -> Ints:
     return np.repeat(np.arange(len(counts), dtype=np.int64), counts)
 
 
-def _join(tensors: list[Tensor], dtype: type[np.generic], trailing: tuple[int, ...] = ()) -> NDArray[Any]:
+def _join(columns: Sequence[Arrays], dtype: type[np.generic], trailing: tuple[int, ...] = ()) -> NDArray[Any]:
     """Concatenate along the first dimension; [0, *trailing] where there is nothing to join."""
     empty = np.zeros((0, *trailing), dtype=dtype)
-    return np.concatenate([empty, *(tensor.detach().cpu().numpy() for tensor in tensors)], dtype=dtype)
+    return np.concatenate([empty, *(to_array(column) for column in columns)], dtype=dtype)

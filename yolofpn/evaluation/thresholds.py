@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import nn
 
 from yolofpn.config import Metadata
@@ -68,13 +67,8 @@ def suppress(table: EvaluationTable, nms_thresh: float) -> EvaluationTable:
     That is what it would leave of all boxes, but for one that was hidden by a box that now is hidden itself.
     """
     found = table.detections
-    kept = batched_nms(
-        torch.from_numpy(found.boxes),
-        torch.from_numpy(found.scores),
-        torch.from_numpy(table.detection_groups),
-        nms_thresh,
-    )
-    return replace(table, detections=found.take(np.sort(kept.numpy())))
+    kept = batched_nms(found.boxes, found.scores, table.detection_groups, nms_thresh)
+    return replace(table, detections=found.take(np.sort(kept)))
 
 
 def by_weights_label(thresholds: tuple[float, ...], match: ClassMatch, metadata: Metadata) -> tuple[float, ...]:

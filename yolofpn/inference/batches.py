@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import cv2
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from yolofpn.errors import InputError
 from yolofpn.ops.resize import NetworkImage
@@ -31,13 +30,13 @@ def in_batches(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
         yield batch
 
 
-def to_batch(images: Sequence[NetworkImage]) -> Tensor:
+def to_batch(images: Sequence[NetworkImage]) -> NDArray[np.uint8] | NDArray[np.float32]:
     """[H, W, 3] BGR, all of one size -> [B, 3, H, W] RGB of the same type."""
     height, width, _ = images[0].shape
     batch = np.empty((len(images), 3, height, width), images[0].dtype)
     for image, planes in zip(images, batch, strict=True):
         cv2.mixChannels([image], list(planes), [2, 0, 1, 1, 0, 2])  # five times as fast as NumPy or torch
-    return torch.from_numpy(batch)
+    return batch
 
 
 def group_by_size(images: Sequence[NetworkImage]) -> list[list[int]]:

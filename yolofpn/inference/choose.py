@@ -11,38 +11,27 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from dataclasses import replace
 
 import torch
 
 from yolofpn import runtimes
 from yolofpn.config import Metadata
+from yolofpn.detector import Detector
 from yolofpn.errors import UserError
+from yolofpn.inference.choice import Choice, check_names, describe
 from yolofpn.inference.make_graph import environment, write_job
+from yolofpn.inference.workload import Workload
 from yolofpn.runtimes import cache
 from yolofpn.runtimes.backend import Backend
 from yolofpn.runtimes.build import BackendBuilder
-from yolofpn.runtimes.exported import ExportedDetector
 from yolofpn.runtimes.libraries import is_installed, versions
 from yolofpn.runtimes.runtime import Runtime
 from yolofpn.runtimes.second_stage import has_second_stage
 from yolofpn.runtimes.takeover import Preparation, Takeover
 from yolofpn.runtimes.tuned import Tuned, read_tuned, tuned_folder
-from yolofpn.structures import Detector
 
-# few: the next image may be the last; live: each result is awaited; many: it is the sum that counts.
-Workload: TypeAlias = Literal["few", "live", "many"]
-PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 TUNE_AGAIN = "; what tune chose is from other versions or gone: python -m yolofpn tune again"
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A backend, and the line that says why it was taken."""
-
-    backend: Backend
-    note: str
 
 
 def choose_backend(
@@ -66,7 +55,7 @@ def choose_backend(
         device: where the network runs; other devices than the CPU have PyTorch only.
         backend: 'torch' or the key of one of ``RUNTIMES``; 'auto': what ``tune`` chose, else the first of these that
             is installed, else PyTorch.
-        precision: one of ``PRECISIONS``; 'auto': what ``tune`` chose, else fp32.
+        precision: 'fp32', 'bf16', 'fp16' or 'int8'; 'auto': what ``tune`` chose, else fp32.
         workload: what is coming.
         sizes_vary: images come in sizes of their own, for each of which a graph would have to be made.
         compile: let torch.compile write the kernels of the torch backend.
@@ -75,15 +64,8 @@ def choose_backend(
         UserError: it is not installed, cannot do that precision, or cannot run this detector.
         ValueError: there is no such backend or precision.
     """
+    check_names(backend, precision)
     known = {runtime.key: runtime for runtime in runtimes.RUNTIMES}
-    if backend not in ("auto", "torch", *known):
-        raise ValueError(f"backend {backend!r} is none of auto, torch, {', '.join(known)}")
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}")
-    if isinstance(detector, ExportedDetector):
-        for size in sizes:
-            detector.find_graph(size)
-        return _choose_exported(detector, device, backend, precision, throughput=workload == "many")
     if precision == "int8":
         raise UserError(
             "int8 needs images for calibration: python -m yolofpn tune WEIGHTS --data DATA, or export a model\n"
@@ -116,21 +98,6 @@ def used_libraries() -> str:
     return versions("torch", *(runtime.module for runtime in runtimes.RUNTIMES))
 
 
-def _choose_exported(
-    detector: ExportedDetector, device: torch.device, backend: str, precision: str, *, throughput: bool
-) -> Choice:
-    runtime = detector.runtime
-    if backend not in ("auto", runtime.key):
-        raise UserError(f"{detector.path}: is a graph for the {runtime.key} backend, not for {backend}")
-    if device.type != "cpu":
-        raise UserError(f"{detector.path}: is run on the CPU only: --device cpu")
-    fixed = precision not in runtime.precisions or "int8" in (detector.precision, precision)
-    if fixed and precision not in ("auto", detector.precision):
-        raise UserError(f"{detector.path}: holds {detector.precision}, not {precision}: export it again for that")
-    chosen = detector.backend(None if precision == "auto" else precision, throughput=throughput)
-    return Choice(chosen, f"backend: {_shown(chosen)} (the weights are a graph for it)")
-
-
 def _given(builder: BackendBuilder, runtime: type[Runtime], precision: str) -> Choice:
     """As asked; the run waits for the graph."""
     name, precision = runtime.key, "fp32" if precision == "auto" else precision
@@ -141,12 +108,12 @@ def _given(builder: BackendBuilder, runtime: type[Runtime], precision: str) -> C
     verdict = builder.verdict(name, precision)
     warning = "" if verdict.passed else ": NOT within the tolerance of PyTorch's detections"
     built = builder.build(name, precision)
-    return Choice(built, f"backend: {_shown(built)} (as asked; {verdict.parity}{warning})")
+    return Choice(built, f"backend: {describe(built)} (as asked; {verdict.parity}{warning})")
 
 
 def _torch(builder: BackendBuilder, precision: str, hint: str = "") -> Choice:
     built = builder.build("torch", "fp32" if precision == "auto" else precision)
-    return Choice(built, f"backend: {_shown(built)} on {builder.device}{hint}")
+    return Choice(built, f"backend: {describe(built)} on {builder.device}{hint}")
 
 
 def _automatic(builder: BackendBuilder, precision: str, workload: Workload) -> Choice:
@@ -178,7 +145,7 @@ def _tuned(builder: BackendBuilder, tuned: Tuned) -> Choice | None:
         built = builder.build(tuned.backend, tuned.precision)
     except Exception:  # a damaged graph, or a library that is no longer what it was
         return None
-    return Choice(built, f"backend: {_shown(built)} (as tuned: {tuned.report})")
+    return Choice(built, f"backend: {describe(built)} (as tuned: {tuned.report})")
 
 
 def _beside_pytorch(builder: BackendBuilder, name: str, workload: Workload, hint: str) -> Choice:
@@ -193,11 +160,11 @@ def _beside_pytorch(builder: BackendBuilder, name: str, workload: Workload, hint
             except Exception:  # whatever is wrong with it, a new one is made below
                 pass
             else:
-                return Choice(built, f"backend: {_shown(built)} ({known.parity}){hint}")
+                return Choice(built, f"backend: {describe(built)} ({known.parity}){hint}")
     # Nothing that lasts refers to the preparation but its thread and the backend: else it would never be given up.
     preparation = Preparation(lambda running: _prepare(running, builder, name))
     first = builder.build("torch", "fp32")
-    note = f"backend: {_shown(first)} on {builder.device}; {name} takes over in a longer run"
+    note = f"backend: {describe(first)} on {builder.device}; {name} takes over in a longer run"
     return Choice(Takeover(first, preparation), note + hint)
 
 
@@ -224,7 +191,3 @@ def _prepare(running: Preparation, builder: BackendBuilder, name: str) -> Backen
             break
         backend.start(torch.zeros(1, 3, height, width, dtype=torch.uint8))()
     return backend
-
-
-def _shown(backend: Backend) -> str:
-    return f"{backend.name} {backend.precision}"

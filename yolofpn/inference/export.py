@@ -18,15 +18,15 @@ from yolofpn.darknet.cfg_writer import with_input, write_cfg
 from yolofpn.darknet.native import layers_to_write
 from yolofpn.darknet.network import DarknetNetwork
 from yolofpn.darknet.weights import NEW_HEADER, StoredLayers, write_layers
+from yolofpn.detector import Detector, size_fits
 from yolofpn.errors import UserError
 from yolofpn.files import write_atomically
 from yolofpn.models.yolo import YOLO
-from yolofpn.runtimes.backend import Backend
+from yolofpn.runtimes.backend import Backend, Batch, Wait
 from yolofpn.runtimes.exported import ExportedDetector, GraphPrecision, describe_graph, read_exported
 from yolofpn.runtimes.parity import FILE_TOLERANCE, TOLERANCES, Tolerance, check_pictures, compare_backends
 from yolofpn.runtimes.seal import seal
 from yolofpn.runtimes.torch_backend import TorchBackend
-from yolofpn.structures import Detector, size_fits
 from yolofpn.text import one_line_names
 from yolofpn.weights import load_weights
 
@@ -195,7 +195,7 @@ class _Renamed:
     names: dict[str, str]
     name, precision, slots = "torch", "fp32", 1
 
-    def start(self, batch: Tensor) -> Callable[[], dict[str, Tensor]]:
+    def start(self, batch: Batch) -> Wait:
         wait = self.inner.start(batch)
         return lambda: {self.names[name]: raw for name, raw in wait().items()}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
+import numpy as np
 
 from yolofpn.ops.nms import batched_nms
 from yolofpn.structures import Detections, Limits
@@ -28,10 +28,10 @@ def merge_detections(
     if len(parts) == 1:
         return parts[0]
     boxes, scores, labels = (
-        torch.cat([getattr(part, name) for part in parts]) for name in ("boxes", "scores", "labels")
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("boxes", "scores", "labels")
     )
     measured = boxes
     if distance_exponent is not None:
-        measured = boxes / boxes.new_tensor([image_size[1], image_size[0]] * 2)
+        measured = boxes / np.array([image_size[1], image_size[0]] * 2, boxes.dtype)
     keep = batched_nms(measured, scores, labels, limits.nms_thresh, distance_exponent)[: limits.detections_per_img]
     return replace(parts[0], boxes=boxes[keep], scores=scores[keep], labels=labels[keep])

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from yolofpn.concurrency import Background
 from yolofpn.errors import InputError
-from yolofpn.inference.predictor import Predictor
+from yolofpn.inference.predictor import InFlight, Predictor
 from yolofpn.inference.report import Report
 from yolofpn.results import Result, Results
 from yolofpn.sinks.build import Sinks
 from yolofpn.sources.resolve import Source
-from yolofpn.structures import Detections, Frame, Limits
+from yolofpn.structures import Frame, Limits
 from yolofpn.view.thresholds import above
 
 AHEAD = 4  # pictures that may wait between two stages
@@ -87,7 +87,7 @@ def read_frames(sources: Iterator[Source], report: Report) -> Iterator[tuple[Sou
 @dataclass(frozen=True)
 class _Batch:
     members: list[tuple[Source, Frame]]
-    finish: Callable[[], list[Detections]]
+    started: InFlight
     seconds: float
 
 
@@ -125,13 +125,13 @@ def _take(frames: Iterator[tuple[Source, Frame]], count: int) -> tuple[list[tupl
 
 def _start(members: list[tuple[Source, Frame]], predictor: Predictor) -> _Batch:
     start = time.perf_counter()
-    finish = predictor.start([frame.image for _, frame in members])
-    return _Batch(members, finish, time.perf_counter() - start)
+    started = predictor.start([frame.image for _, frame in members])
+    return _Batch(members, started, time.perf_counter() - start)
 
 
 def _finish(batch: _Batch) -> Iterator[Result]:
     start = time.perf_counter()
-    found = batch.finish()
+    found = batch.started.result()
     seconds = (batch.seconds + time.perf_counter() - start) / len(batch.members)
     for (source, frame), detections in zip(batch.members, found, strict=True):
         yield Result(source, frame, detections, seconds)

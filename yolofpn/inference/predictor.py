@@ -2,132 +2,96 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, Unpack, get_args, overload
+from typing import Any, Unpack, overload
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from yolofpn.config import Depth, Metadata, ResizeMode
-from yolofpn.errors import NaNOutputError, UserError
-from yolofpn.hardware import choose_device
+from yolofpn.detector import Detector, size_fits
+from yolofpn.errors import UserError
 from yolofpn.inference.batches import group_by_size, in_batches, to_batch
-from yolofpn.inference.choose import Workload, choose_backend
 from yolofpn.inference.image_pyramid import merge_detections
-from yolofpn.inference.load import PredictorSettings, load_for_inference
+from yolofpn.inference.load import load_for_inference
+from yolofpn.inference.network import open_graph
+from yolofpn.inference.options import PredictorOptions, PredictorSettings
 from yolofpn.inference.pictures import Picture, as_bgr, image_again
 from yolofpn.inference.selection import choose_limits
 from yolofpn.models.postprocess import divides_inputs, nms_exponent, postprocess_placed
 from yolofpn.ops.resize import NetworkImage, Placement, resize_for_detection
 from yolofpn.reading import MAX_INPUT_SIDE
-from yolofpn.runtimes.backend import Backend
-from yolofpn.runtimes.fold import for_inference
-from yolofpn.runtimes.full_precision import full_precision
+from yolofpn.runtimes.backend import Backend, Wait
+from yolofpn.runtimes.exported import ExportedDetector
 from yolofpn.runtimes.network_errors import network_errors
-from yolofpn.runtimes.second_stage import prepare_postprocess
 from yolofpn.runtimes.takeover import Takeover
 from yolofpn.sources.resolve import resolve_sources
-from yolofpn.structures import Detections, Detector, Frame, Image, Limits, size_fits
+from yolofpn.structures import Detections, Frame, Image, Limits
 
 
 class Predictor:
-    """A detector with everything around the network: reading, resizing, thresholds, boxes in picture pixels.
+    """A detector with everything around the network: reading, resizing, thresholds, boxes in image pixels.
 
     Args:
-        detector: the network, which stays as it is: a copy around its numbers runs.
-        metadata: what its weights know of themselves; the defaults of all that is not given.
-        img_size: (height, width) of the network's input, or one number for both; for ``shortest-edge`` the
-            (shorter, longer) side.
-        pyramid: several such sizes in place of one: the detector looks at each picture in all of them.
-        resize: the way to that size.
-        depth: which value is white in image files of more than 8 bits: 'auto', '12', '16' or 'minmax'.
-        score_thresh: lowest score, one for all classes, in [0, 1].
-        nms_thresh: IoU above which the weaker box of a class goes, in [0, 1].
-        detections_per_img: most detections of one picture.
-        classes: names or labels of the only classes wanted.
-        device: where the network runs: 'auto', 'cpu', 'cuda:0', 'mps'.
-        backend: what runs the network: 'auto', 'torch' or a runtime such as 'openvino'; see ``choose_backend``.
-        precision: 'auto' (fp32, or what ``yolofpn tune`` chose), 'fp32', 'bf16' or 'fp16'; 'int8' if the weights are
-            an int8 graph.
-        workload: 'few', 'live' or 'many' images are coming: how a backend shares the processors among them.
-        compile: let torch.compile write the kernels of the torch backend.
-        pad_batches: pictures that ``shortest-edge`` brings to different sizes share a pass all the same, filled up to
-            the largest of them; what is found in a picture then depends a little on the others.
+        detector: the network, which stays as it is: a copy around its parameters runs.
+        metadata: of its weights; the defaults of all that is not given.
+        options: how it is run.
+        **settings: fields of ``PredictorOptions``, in place of those of ``options``.
 
     Attributes:
-        limits: the thresholds in force.
+        limits: which predictions become detections unless a call says otherwise.
         backend: what runs the network.
         backend_note: a line that says which one and why.
         postprocessor: turns the backend's maps into detections: the detector, or of one with two stages a faster copy.
         sizes: the (height, width) of each size that the detector looks at.
+        device: where the network runs.
 
     Raises:
         UserError: ``img_size`` or ``pyramid`` does not fit the network, a class or the device is unknown.
-        ValueError: a threshold is out of its range, there is no such ``resize`` or ``precision``, ``pyramid`` is
-            empty, or it is given beside ``img_size``.
+        ValueError: an option is out of its range.
     """
 
     def __init__(
         self,
         detector: Detector,
         metadata: Metadata,
-        *,
-        img_size: int | tuple[int, int] | None = None,
-        pyramid: Sequence[int | tuple[int, int]] | None = None,
-        resize: ResizeMode | None = None,
-        depth: Depth | None = None,
-        score_thresh: float | None = None,
-        nms_thresh: float | None = None,
-        detections_per_img: int | None = None,
-        classes: Sequence[str | int] | None = None,
-        device: str = "auto",
-        backend: str = "auto",
-        precision: str = "auto",
-        workload: Workload = "few",
-        compile: bool = False,
-        pad_batches: bool = False,
+        options: PredictorOptions | None = None,
+        **settings: Unpack[PredictorSettings],
     ) -> None:
-        self.device = choose_device(device)
-        self.detector = detector = for_inference(detector, self.device)
-        self.pad_batches = pad_batches
+        options = replace(options or PredictorOptions(), **settings)
         self.metadata = metadata
-        self.sizes = _choose_sizes(img_size, pyramid, metadata)
+        self.sizes = options.sizes(metadata.input.size)
         self.img_size = self.sizes[0]
-        self.resize: ResizeMode = resize or metadata.input.resize
-        if self.resize not in get_args(ResizeMode):
-            raise ValueError(f"resize {self.resize!r} is none of {', '.join(get_args(ResizeMode))}")
-        self.depth: Depth = depth or metadata.input.depth
+        self.resize: ResizeMode = options.resize or metadata.input.resize
+        self.depth: Depth = options.depth or metadata.input.depth
+        self.pad_batches = options.pad_batches
         for size in self.sizes:
-            self._check_size(size)
+            _check_size(detector, size, self.resize)
         self.limits = choose_limits(
             detector.limits,
             metadata.names,
-            score_thresh=score_thresh,
-            nms_thresh=nms_thresh,
-            detections_per_img=detections_per_img,
-            classes=classes,
+            score_thresh=options.score_thresh,
+            nms_thresh=options.nms_thresh,
+            detections_per_img=options.detections_per_img,
+            classes=options.classes,
         )
-        choice = choose_backend(
-            detector,
-            metadata,
-            self.sizes,
-            self.device,
-            backend=backend,
-            precision=precision,
-            workload=workload,
-            sizes_vary=self.resize == "shortest-edge",
-            compile=compile,
-        )
-        self.backend: Backend = choice.backend
-        self.backend_note = choice.note
-        self.postprocessor = prepare_postprocess(detector, choice.backend.precision)
+        if isinstance(detector, ExportedDetector):
+            network = open_graph(detector, self.sizes, options)
+        else:
+            from yolofpn.inference.torch_network import open_network  # PyTorch, which graphs do without
+
+            varies = self.resize == "shortest-edge"
+            network = open_network(detector, metadata, self.sizes, options, sizes_vary=varies)
+        self.detector, self.device = network.detector, network.device
+        self.backend: Backend = network.choice.backend
+        self.backend_note = network.choice.note
+        self.postprocessor = network.postprocessor
+        self._around_postprocess = network.around_postprocess
 
     def close(self) -> None:
-        """End what still goes on in the background: a graph in the making. The predictor stays usable."""
+        """End what still runs in the background: a graph in the making. The predictor stays usable."""
         if isinstance(self.backend, Takeover):
             self.backend.close()
 
@@ -172,7 +136,7 @@ class Predictor:
         return [found for batch in batches for found in self._detect_all(batch, rgb=rgb)]
 
     def stream(self, *sources: str, batch_size: int = 1, vid_stride: int = 1) -> Iterator[tuple[Frame, Detections]]:
-        """Every picture and frame of ``sources`` (anything that ``detect.py`` takes) with what is in it, as it comes.
+        """Every image and frame of ``sources`` (anything that ``detect.py`` takes) with what is in it, as it comes.
 
         Raises:
             UserError: no source is given, or none of that name is there.
@@ -184,75 +148,49 @@ class Predictor:
         for batch in in_batches(frames, batch_size):
             yield from zip(batch, self.predict([frame.image for frame in batch]), strict=True)
 
-    def predict(self, images: Sequence[Image]) -> list[Detections]:
-        """BGR pictures -> their detections in picture pixels; pictures of one network size share a pass.
+    def predict(self, images: Sequence[Image], limits: Limits | None = None) -> list[Detections]:
+        """BGR images -> their detections in image pixels; images of one network size share a batch.
 
         Raises:
-            UserError: the network's output is not a number, or the memory does not suffice.
+            UserError: the network's output is not a number, or out of memory.
         """
-        return self.start(images)()
+        return self.start(images, limits).result()
 
-    def start(self, images: Sequence[Image]) -> Callable[[], list[Detections]]:
-        """As ``predict`` in two steps: resize and hand to the network now; wait for it when the result is called.
+    def start(self, images: Sequence[Image], limits: Limits | None = None) -> InFlight:
+        """As ``predict`` in two steps: resize and hand to the network now; ``result()`` waits for it.
 
-        Up to ``backend.slots`` calls in flight make it faster. Any thread may wait for the result, once.
-
-        Raises:
-            UserError: the memory does not suffice; the rest when the result is called.
-        """
-        waits = [self._start_at(size, images) for size in self.sizes]
-
-        def finish() -> list[Detections]:
-            found = [wait() for wait in waits]
-            exponent = nms_exponent(self.detector)
-            parts = zip(zip(*found, strict=True), images, strict=True)
-            return [merge_detections(part, self.limits, exponent, image.shape[:2]) for part, image in parts]
-
-        return finish
-
-    def _start_at(self, size: tuple[int, int], images: Sequence[Image]) -> Callable[[], list[Detections]]:
-        resized = [resize_for_detection(image, size, self.resize) for image in images]
-        placements = [placement for _, placement in resized]
-        inputs = self._padded([image for image, _ in resized])
-        groups = group_by_size(inputs)
-        waits = []
-        for group in groups:
-            batch = to_batch([inputs[index] for index in group])
-            waits.append(self.start_batch(batch, [placements[index] for index in group]))
-
-        def finish() -> list[Detections]:
-            results: dict[int, Detections] = {}
-            for group, wait in zip(groups, waits, strict=True):
-                for index, detections in zip(group, wait(), strict=True):
-                    results[index] = self._to_picture(detections, placements[index])
-            return [results[index] for index in range(len(placements))]
-
-        return finish
-
-    def start_batch(
-        self, batch: Tensor, placements: list[Placement], limits: Limits | None = None
-    ) -> Callable[[], list[Detections]]:
-        """As ``start`` for a batch that is made already; boxes stay in network pixels.
+        Up to ``backend.slots`` calls in flight make it faster. Any thread may ask for the result, once.
 
         Args:
-            batch: uint8 [B, 3, H, W] RGB.
-            placements: where each image lies in it.
-            limits: other ones than the predictor's own.
+            images: BGR.
+            limits: which predictions become detections; by default the predictor's own.
+
+        Raises:
+            UserError: out of memory.
         """
-        precision, what = self.backend.precision, f"{len(batch)} x {batch.shape[2]}x{batch.shape[3]} pixels"
-        with network_errors(self.device, precision, what):
-            wait = self.backend.start(batch)
+        passes = [each for size in self.sizes for each in self._start_at(size, images)]
+        return InFlight(self, images, passes, limits or self.limits)
 
-        @torch.inference_mode()
-        def finish() -> list[Detections]:
-            with network_errors(self.device, precision, what):
-                dense = wait()
-                if any(bool(raw.isnan().any()) for raw in dense.values()):
-                    raise NaNOutputError
-                with full_precision(self.device, precision):
-                    return postprocess_placed(self.postprocessor, dense, placements, limits or self.limits)
+    def finish(self, started: Pass, limits: Limits) -> list[Detections]:
+        """Wait for the maps of some images -> their detections in image pixels."""
+        precision = self.backend.precision
+        with network_errors(self.device, precision, started.what), self._around_postprocess(precision):
+            found = postprocess_placed(self.postprocessor, started.wait(), started.placements, limits)
+        metadata = self.metadata
+        return [
+            Detections(place.to_image(own.boxes), own.scores, own.labels, metadata.names, metadata.category_ids)
+            for own, place in zip(found, started.placements, strict=True)
+        ]
 
-        return finish
+    def _start_at(self, size: tuple[int, int], images: Sequence[Image]) -> Iterator[Pass]:
+        resized = [resize_for_detection(image, size, self.resize) for image in images]
+        inputs = self._padded([image for image, _ in resized])
+        for indices in group_by_size(inputs):
+            batch = to_batch([inputs[index] for index in indices])
+            what = f"{len(batch)} x {batch.shape[2]}x{batch.shape[3]} pixels"
+            with network_errors(self.device, self.backend.precision, what):
+                wait = self.backend.start(batch)
+            yield Pass(indices, [resized[index][1] for index in indices], wait, what)
 
     def _detect_all(self, pictures: Sequence[Picture], *, rgb: bool) -> list[Detections]:
         images = [as_bgr(picture, rgb=rgb, depth=self.depth) for picture in pictures]
@@ -260,16 +198,6 @@ class Predictor:
             replace(found, load_image=image_again(picture, image, self.depth))
             for picture, image, found in zip(pictures, images, self.predict(images), strict=True)
         ]
-
-    def _to_picture(self, found: Detections, placement: Placement) -> Detections:
-        # Clones, because what inference mode made may not be changed in place outside of it.
-        return Detections(
-            placement.to_image(found.boxes.cpu()),
-            found.scores.cpu().clone(),
-            found.labels.cpu().clone(),
-            names=self.metadata.names,
-            category_ids=self.metadata.category_ids,
-        )
 
     def _padded(self, images: Sequence[NetworkImage]) -> list[NetworkImage]:
         """Fill up to multiples of the network's stride, or all to the largest (only ``shortest-edge`` needs it)."""
@@ -291,19 +219,53 @@ class Predictor:
         padded[: image.shape[0], : image.shape[1]] = image
         return padded
 
-    def _check_size(self, size: tuple[int, int]) -> None:
-        divisor = self.detector.size_divisor
-        if max(size) > MAX_INPUT_SIDE:
-            raise UserError(f"image size {size[0]}x{size[1]} is too large: a side has at most {MAX_INPUT_SIDE} pixels")
-        if self.resize == "shortest-edge":
-            if not divides_inputs(self.detector):
-                raise UserError("this network's maps do not divide its input: --resize letterbox or stretch")
-        elif not size_fits(self.detector, size):
-            height, width = (max(divisor, round(side / divisor) * divisor) for side in size)
-            raise UserError(
-                f"image size {size[0]}x{size[1]} is not a multiple of {divisor}, "
-                f"the network's stride: try {height}x{width}"
-            )
+
+@dataclass(frozen=True)
+class Pass:
+    """Images of one network size, in the network together.
+
+    Attributes:
+        indices: which of the images that were given.
+        placements: where each lies in the network's input.
+        wait: gives the maps.
+        what: how many and how large, for messages.
+    """
+
+    indices: Sequence[int]
+    placements: Sequence[Placement]
+    wait: Wait
+    what: str
+
+
+@dataclass(frozen=True)
+class InFlight:
+    """Images on their way through the network, at each size of the predictor.
+
+    Attributes:
+        predictor: whose network it is.
+        images: that were given.
+        passes: through the network.
+        limits: which predictions become detections.
+    """
+
+    predictor: Predictor
+    images: Sequence[Image]
+    passes: Sequence[Pass]
+    limits: Limits
+
+    def result(self) -> list[Detections]:
+        """Wait for the detections of each image, in image pixels.
+
+        Raises:
+            UserError: the network's output is not a number, or out of memory.
+        """
+        found: list[list[Detections]] = [[] for _ in self.images]
+        for each in self.passes:
+            for index, detections in zip(each.indices, self.predictor.finish(each, self.limits), strict=True):
+                found[index].append(detections)
+        exponent = nms_exponent(self.predictor.detector)
+        pairs = zip(found, self.images, strict=True)
+        return [merge_detections(parts, self.limits, exponent, image.shape[:2]) for parts, image in pairs]
 
 
 def load_detector(
@@ -319,7 +281,7 @@ def load_detector(
         weights: a safetensors or Darknet ``.weights`` file, a folder that training wrote, or a name such as 'yolov3'.
         darknet_cfg: the cfg of Darknet weights, if it is not found beside them.
         names: a file of class names, if none is found beside them.
-        **settings: of ``Predictor``, such as img_size=(608, 608), score_thresh=0.1, device='cuda:0'.
+        **settings: fields of ``PredictorOptions``, such as img_size=(608, 608), score_thresh=0.1, device='cuda:0'.
 
     Raises:
         UserError: the weights are missing, damaged, or do not fit the cfg; or a setting does not fit them.
@@ -328,16 +290,18 @@ def load_detector(
     return Predictor(loaded.detector, loaded.metadata, **settings)
 
 
-def _choose_sizes(
-    img_size: int | tuple[int, int] | None, pyramid: Sequence[int | tuple[int, int]] | None, metadata: Metadata
-) -> tuple[tuple[int, int], ...]:
-    if pyramid is None:
-        given = [metadata.input.size if img_size is None else img_size]
-    elif img_size is not None or not pyramid:
-        raise ValueError("pyramid takes the place of img_size and has at least one size")
-    else:
-        given = list(pyramid)
-    return tuple((size, size) if isinstance(size, int) else size for size in given)
+def _check_size(detector: Detector, size: tuple[int, int], resize: ResizeMode) -> None:
+    divisor = detector.size_divisor
+    if max(size) > MAX_INPUT_SIDE:
+        raise UserError(f"image size {size[0]}x{size[1]} is too large: a side has at most {MAX_INPUT_SIDE} pixels")
+    if resize == "shortest-edge":
+        if not divides_inputs(detector):
+            raise UserError("this network's maps do not divide its input: --resize letterbox or stretch")
+    elif not size_fits(detector, size):
+        height, width = (max(divisor, round(side / divisor) * divisor) for side in size)
+        raise UserError(
+            f"image size {size[0]}x{size[1]} is not a multiple of {divisor}, the network's stride: try {height}x{width}"
+        )
 
 
 def _check_batch_size(batch_size: int) -> None:

@@ -7,11 +7,10 @@ from contextlib import contextmanager
 from functools import partial
 
 import cv2
-import torch
 
 from yolofpn.hardware import num_threads
 from yolofpn.inference.predictor import Predictor
-from yolofpn.runtimes.second_stage import has_second_stage
+from yolofpn.runtimes.exported import ExportedDetector
 from yolofpn.runtimes.takeover import Takeover
 
 
@@ -22,6 +21,12 @@ def share_processors(predictor: Predictor) -> None:
     these are settings of the whole process. OMP_NUM_THREADS bounds all of them.
     """
     cv2.setNumThreads(1 if predictor.device.type == "cpu" else num_threads())
+    if isinstance(predictor.detector, ExportedDetector):  # nothing of it runs in PyTorch, which may be missing
+        return
+    import torch
+
+    from yolofpn.runtimes.second_stage import has_second_stage
+
     if has_second_stage(predictor.detector):
         return
     if isinstance(predictor.backend, Takeover):  # by the thread that then has its work done elsewhere
@@ -33,6 +38,8 @@ def share_processors(predictor: Predictor) -> None:
 @contextmanager
 def sharing_processors(predictor: Predictor) -> Iterator[None]:
     """As ``share_processors`` for a while, for those who run several backends in turns."""
+    import torch
+
     before = cv2.getNumThreads(), torch.get_num_threads()
     share_processors(predictor)
     try:

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from glob import escape, has_magic
 from itertools import islice
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from yolofpn.data.images import VIDEO_SUFFIXES
-from yolofpn.inference.choose import Workload
 from yolofpn.sources.patterns import matching_paths
 from yolofpn.sources.remote import STREAM_SCHEMES
 
+# few: the next image may be the last; live: each result is awaited; many: it is the sum that counts.
+Workload: TypeAlias = Literal["few", "live", "many"]
 MANY = 200  # pictures that are worth the seconds that a faster graph takes to make
 
 

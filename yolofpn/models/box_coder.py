@@ -5,10 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from yolofpn.models.postprocess import MAX_LOG_SIZE
 from yolofpn.ops.boxes import xyxy_to_cxcywh
-
-# exp(10) x anchor is far beyond any picture, and finite: a wild weight gives a clipped box instead of inf - inf.
-MAX_LOG_SIZE = 10.0
 
 
 def yolo_box_to_xyxy(

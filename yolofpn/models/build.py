@@ -26,6 +26,7 @@ from yolofpn.models.heads.assigner import BestAnchorAssigner, SimOTAAssigner
 from yolofpn.models.heads.yolo_head import YOLOHead
 from yolofpn.models.heads.yolo_loss import YOLOLoss
 from yolofpn.models.layers import Normalize
+from yolofpn.models.map_specs import build_map_specs
 from yolofpn.models.necks.fpn import AddFPN, ConcatFPN, NoNeck
 from yolofpn.models.necks.tiny import TinyFPN
 from yolofpn.models.postprocess import MapSpec
@@ -55,7 +56,7 @@ def build_model(
         case YOLOHeadConfig() as config:
             anchors, shape = len(config.anchors[0]), (config.channels, config.ranks)
             head = YOLOHead(neck.feature_info, anchors, num_classes, model.norm_eps, *shape)
-            specs = build_map_specs(config, neck.feature_info)
+            specs = build_map_specs(config, model.neck.levels)
             loss = build_yolo_loss(config.loss, specs)
             detector = YOLO(normalize, backbone, neck, head, specs, num_classes, limits, loss)
         case RCNNHeadConfig() as config:
@@ -81,20 +82,6 @@ def build_yolo(model: ModelConfig, num_classes: int, input: InputConfig, postpro
     if not isinstance(detector, YOLO):
         raise ValueError(f"head.type: a head of type yolo is needed here, not of type {model.head.type}")
     return detector
-
-
-def build_map_specs(head: YOLOHeadConfig, feature_info: Mapping[str, FeatureInfo]) -> dict[str, MapSpec]:
-    """How each raw map of the one-stage head is read."""
-    return {
-        name: MapSpec(
-            info.stride,
-            anchors,
-            head.scale_x_y,
-            linear_xy=head.xy == "linear",
-            softmax=head.classes == "softmax",
-        )
-        for (name, info), anchors in zip(feature_info.items(), head.anchors, strict=True)
-    }
 
 
 def set_leaky_slope(network: nn.Module, slope: float) -> None:

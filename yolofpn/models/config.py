@@ -20,7 +20,7 @@ from yolofpn.fields import (
 )
 from yolofpn.levels import built_levels
 from yolofpn.models import backbones
-from yolofpn.models.backbones.base import BackboneConfig
+from yolofpn.models.backbones.section import BackboneConfig
 from yolofpn.models.two_stage.config import FastRCNNHeadConfig, RCNNHeadConfig, RPNHeadConfig
 from yolofpn.types import ResizeMode
 

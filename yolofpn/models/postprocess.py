@@ -1,19 +1,32 @@
-"""From raw output maps to detections: threshold first, decode what is left, then NMS within each class."""
+"""From raw output maps to detections: threshold first, decode what is left, then NMS within each class.
+
+All of it is NumPy on the CPU, so that exported graphs need no PyTorch; maps on a GPU are thresholded there.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
+from yolofpn.detector import Detector
 from yolofpn.errors import NaNOutputError
-from yolofpn.models.box_coder import yolo_box_to_xyxy
-from yolofpn.ops.boxes import clip_boxes
+from yolofpn.ops.array_boxes import clip_boxes
 from yolofpn.ops.nms import batched_nms
 from yolofpn.ops.resize import Placement
-from yolofpn.structures import Detections, Detector, Limits
+from yolofpn.structures import Detections, Limits
+from yolofpn.types import RawMaps, to_array
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Floats = NDArray[np.float32]
+Indices = NDArray[np.int64]
+# exp(10) x anchor is far beyond any image, and finite: a wild weight gives a clipped box instead of inf - inf.
+MAX_LOG_SIZE = 10.0
 
 
 @dataclass(frozen=True)
@@ -62,22 +75,22 @@ class MapSpec:
 class Picked:
     """Predictions whose objectness alone is above the threshold, not decoded yet: K of them."""
 
-    images: Tensor  # [K] int64, index into the batch
-    raw: Tensor  # [K, 5 + C]
-    cells: Tensor  # [K, 2] int64, column and row
-    layout: Tensor  # [K, 5], the anchor's width and height, those of a cell, scale_x_y
-    certainty: Tensor  # [K, 1], a factor of the scores
+    images: Indices  # [K], index into the batch
+    raw: Floats  # [K, 5 + C]
+    cells: Indices  # [K, 2], column and row
+    layout: Floats  # [K, 5], the anchor's width and height, those of a cell, scale_x_y
+    certainty: Floats  # [K, 1], a factor of the scores
 
 
 def postprocess_maps(
-    dense: Mapping[str, Tensor],
+    dense: Mapping[str, Any],
     specs: Mapping[str, MapSpec],
     num_classes: int,
     image_sizes: Sequence[tuple[int, int]],
     limits: Limits,
     regions: Sequence[tuple[int, int]] | None = None,
 ) -> list[Detections]:
-    """Detections of each image in network pixels, clipped to its (height, width); they lie on the CPU.
+    """Detections of each image in network pixels, clipped to its (height, width).
 
     A prediction is a detection of class c if objectness x class score > score_thresh[c], so one box may have several
     classes (YOLOv3, section 2.2). The result of an image does not depend on the others of its batch.
@@ -92,8 +105,9 @@ def postprocess_maps(
             distances in parts of these. By default ``image_sizes``.
 
     Raises:
-        ValueError: a prediction that could become a detection holds NaN, a map does not have A * (5 + C) channels,
-            the thresholds are not one or C, or the maps differ where they have to agree.
+        NaNOutputError: a map holds NaN.
+        ValueError: a map does not have A * (5 + C) channels, the thresholds are not one or C, or the maps differ where
+            they have to agree.
     """
     batch = len(next(iter(dense.values())))
     if len(image_sizes) != batch:
@@ -102,31 +116,26 @@ def postprocess_maps(
     first = next(iter(specs.values()))
     if any(_shared(spec) != _shared(first) for spec in specs.values()):
         raise ValueError("the maps of one network must agree on softmax, linear_xy, new_coords and nms_exponent")
-    lowest, input_size = min(thresholds), image_sizes[0]
-    parts = [pick_predictions(dense[name], spec, num_classes, lowest, input_size) for name, spec in specs.items()]
-    # From here on all levels go together: many small steps cost more than what they compute.
-    picked = Picked(*(torch.cat(columns) for columns in zip(*map(_columns, parts), strict=True)))
+    picked = pick_from_maps(dense, specs, num_classes, min(thresholds), image_sizes[0])
     scores = class_scores(picked, first)
-    index, labels = (scores > scores.new_tensor(thresholds)).nonzero(as_tuple=True)
-    boxes = decode_picked(picked, first)[index]
-    # NMS works on the CPU: a GPU is waited for once for the candidates of all images, not for each image.
-    columns = (boxes, scores[index, labels], labels, picked.images[index])
-    boxes, scores, labels, images = (column.cpu() for column in columns)
+    index, labels = (scores > np.array(thresholds, np.float32)).nonzero()
+    boxes, images = decode_picked(picked, first)[index], picked.images[index]
+    best = scores[index, labels]
     results = []
     for number, size in enumerate(image_sizes):
         own = slice(None) if batch == 1 else images == number
         measured = boxes[own]
         if first.nms_exponent is not None:
             height, width = (regions or image_sizes)[number]
-            measured = measured / measured.new_tensor([width, height, width, height])
-        keep = batched_nms(measured, scores[own], labels[own], limits.nms_thresh, first.nms_exponent)
+            measured = np.divide(measured, (width, height, width, height), dtype=np.float32)
+        keep = batched_nms(measured, best[own], labels[own], limits.nms_thresh, first.nms_exponent)
         keep = keep[: limits.detections_per_img]
-        results.append(Detections(clip_boxes(boxes[own][keep], size), scores[own][keep], labels[own][keep]))
+        results.append(Detections(clip_boxes(boxes[own][keep], size), best[own][keep], labels[own][keep]))
     return results
 
 
 def postprocess_placed(
-    detector: Detector, dense: dict[str, Tensor], placements: Sequence[Placement], limits: Limits
+    detector: Detector, dense: RawMaps, placements: Sequence[Placement], limits: Limits
 ) -> list[Detections]:
     """``detector.postprocess`` of images that lie in the network's input as ``placements`` say."""
     sizes = [placement.network_size for placement in placements]
@@ -149,10 +158,22 @@ def divides_inputs(detector: object) -> bool:
     return all(spec.divides for spec in specs.values())
 
 
-def pick_predictions(
-    raw: Tensor, spec: MapSpec, num_classes: int, lowest: float, input_size: tuple[int, int]
+def pick_from_maps(
+    dense: Mapping[str, Any], specs: Mapping[str, MapSpec], num_classes: int, lowest: float, input_size: tuple[int, int]
 ) -> Picked:
-    """The predictions of one map [B, A * (5 + C), H, W] whose objectness is above ``lowest``.
+    """The predictions of all maps whose objectness is above ``lowest``: many small steps cost more than one large one.
+
+    Raises:
+        NaNOutputError: a map holds NaN.
+        ValueError: a map does not have A * (5 + C) channels.
+    """
+    parts = [_pick(dense[name], spec, num_classes, lowest, input_size) for name, spec in specs.items()]
+    columns = zip(*((part.images, part.raw, part.cells, part.layout, part.certainty) for part in parts), strict=True)
+    return Picked(*(np.concatenate(column) for column in columns))
+
+
+def _pick(raw: Floats | Tensor, spec: MapSpec, num_classes: int, lowest: float, input_size: tuple[int, int]) -> Picked:
+    """From one map [B, A * (5 + C), H, W].
 
     Objectness bounds the score from above, so most predictions are dropped before any other value is touched.
     """
@@ -160,48 +181,81 @@ def pick_predictions(
     num_anchors, values = len(spec.anchors), spec.box_values
     if channels != num_anchors * (values + num_classes):
         raise ValueError(f"{channels} channels for {num_anchors} anchors x ({values} + {num_classes} classes)")
-    raw = raw.view(batch, num_anchors, values + num_classes, height, width)
-    objectness = raw[:, :, values - 1].float()
-    # What is not surely below stays, NaN too, so that it is found out.
-    below = (objectness if spec.new_coords else objectness.sigmoid()) <= lowest  # [B, A, H, W]
-    image, anchor, row, column = (~below).nonzero(as_tuple=True)
-    picked = raw[image, anchor, :, row, column].float()  # [K, 5 + C]
-    if picked.isnan().any():
-        raise NaNOutputError
-    certainty = torch.ones_like(picked[:, :1])
+    shape = (batch, num_anchors, values + num_classes, height, width)
+    if isinstance(raw, np.ndarray) or raw.device.type == "cpu":
+        (image, anchor, row, column), picked = pick_above(
+            to_array(raw, np.float32).reshape(shape), values - 1, lowest, is_score=spec.new_coords
+        )
+    else:
+        from yolofpn.models.pick_on_device import pick_on_device
+
+        (image, anchor, row, column), picked = pick_on_device(
+            raw.view(shape), values - 1, lowest, is_score=spec.new_coords
+        )
+    certainty = np.ones_like(picked[:, :1])
     if spec.gaussian:
-        certainty -= picked[:, 1:8:2].sigmoid().mean(dim=1, keepdim=True)
-        picked = torch.cat([picked[:, :8:2], picked[:, 8:]], dim=1)
+        certainty -= sigmoid(picked[:, 1:8:2]).mean(axis=1, keepdims=True)
+        picked = np.concatenate([picked[:, :8:2], picked[:, 8:]], axis=1)
     cell = spec.cell_size((height, width), input_size)
     grown = (cell[0] / spec.stride, cell[1] / spec.stride) if spec.anchors_in_cells else (1.0, 1.0)
-    layout = torch.tensor(
-        [(width * grown[0], height * grown[1], *cell, spec.scale_x_y) for width, height in spec.anchors],
-        device=raw.device,
+    layout = np.array(
+        [(width * grown[0], height * grown[1], *cell, spec.scale_x_y) for width, height in spec.anchors], np.float32
     )
-    return Picked(image, picked, torch.stack([column, row], dim=1), layout[anchor], certainty)
+    return Picked(image, picked, np.stack([column, row], axis=1), layout[anchor], certainty)
 
 
-def class_scores(picked: Picked, spec: MapSpec) -> Tensor:
+def pick_above(
+    raw: Floats, place: int, lowest: float, *, is_score: bool
+) -> tuple[tuple[Indices, Indices, Indices, Indices], Floats]:
+    """The predictions of ``raw`` [B, A, 5 + C, H, W] whose objectness, at ``place``, is above ``lowest``.
+
+    Returns:
+        Image, anchor, row and column of each [K], and its values [K, 5 + C].
+
+    Raises:
+        NaNOutputError: a value of the map, of whatever prediction, is NaN.
+    """
+    if np.isnan(raw.min()):  # a minimum is NaN if any value is, and takes no memory
+        raise NaNOutputError
+    objectness = raw[:, :, place]
+    image, anchor, row, column = ((objectness if is_score else sigmoid(objectness)) > lowest).nonzero()
+    return (image, anchor, row, column), raw[image, anchor, :, row, column]
+
+
+def class_scores(picked: Picked, spec: MapSpec) -> Floats:
     """[K, C]: objectness x class score, and in the Gaussian form x certainty."""
     objectness, classes = picked.raw[:, 4:5], picked.raw[:, 5:]
     if not spec.new_coords:
-        objectness = objectness.sigmoid()
-        classes = classes.softmax(dim=1) if spec.softmax else classes.sigmoid()
+        objectness = sigmoid(objectness)
+        classes = _softmax(classes) if spec.softmax else sigmoid(classes)
     return objectness * classes * picked.certainty
 
 
-def decode_picked(picked: Picked, spec: MapSpec) -> Tensor:
-    """The boxes [K, 4] of predictions of all levels."""
+def decode_picked(picked: Picked, spec: MapSpec) -> Floats:
+    """The boxes [K, 4] of predictions of all levels: ``box_coder.yolo_box_to_xyxy`` in NumPy."""
     anchors, cell, scale_x_y = picked.layout[:, :2], picked.layout[:, 2:4], picked.layout[:, 4:]
-    return yolo_box_to_xyxy(
-        picked.raw[:, :4],
-        anchors,
-        picked.cells,
-        cell,
-        scale_x_y,
-        linear_xy=spec.linear_xy,
-        new_coords=spec.new_coords,
-    )
+    offset, size = picked.raw[:, :2], picked.raw[:, 2:4]
+    if not spec.linear_xy:
+        shift = np.multiply(scale_x_y - 1, 0.5, dtype=np.float32)
+        offset = (offset if spec.new_coords else sigmoid(offset)) * scale_x_y - shift
+    centre = (offset + picked.cells.astype(np.float32)) * cell
+    sides = (2 * size) ** 2 if spec.new_coords else np.exp(np.minimum(size, MAX_LOG_SIZE))
+    half = sides * anchors / 2
+    return np.concatenate([centre - half, centre + half], axis=1)
+
+
+def sigmoid(values: Floats) -> Floats:
+    """1 / (1 + exp(-x)) of each value; exp may overflow, whose reciprocal is the 0 that it should be."""
+    with np.errstate(over="ignore"):
+        powers: Floats = np.exp(-values)
+        return np.reciprocal(1 + powers)
+
+
+def _softmax(values: Floats) -> Floats:
+    """Of each row [K, C]."""
+    powers = np.exp(values - values.max(axis=1, keepdims=True, initial=-np.inf))
+    result: Floats = powers / powers.sum(axis=1, keepdims=True)
+    return result
 
 
 def class_thresholds(score_thresh: float | tuple[float, ...], num_classes: int) -> tuple[float, ...]:
@@ -215,10 +269,6 @@ def class_thresholds(score_thresh: float | tuple[float, ...], num_classes: int) 
     if len(score_thresh) != num_classes:
         raise ValueError(f"{len(score_thresh)} score thresholds for {num_classes} classes")
     return score_thresh
-
-
-def _columns(picked: Picked) -> tuple[Tensor, ...]:
-    return picked.images, picked.raw, picked.cells, picked.layout, picked.certainty
 
 
 def _shared(spec: MapSpec) -> tuple[object, ...]:

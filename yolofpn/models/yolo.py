@@ -12,6 +12,7 @@ from yolofpn.models.layers import Normalize
 from yolofpn.models.postprocess import MapSpec, postprocess_maps
 from yolofpn.models.two_stage.proposals import Proposals, propose_from_maps
 from yolofpn.structures import Detections, Limits, Target
+from yolofpn.types import RawMaps
 
 
 class YOLO(nn.Module):
@@ -61,7 +62,7 @@ class YOLO(nn.Module):
         return maps
 
     def postprocess(
-        self, dense: dict[str, Tensor], image_sizes: list[tuple[int, int]], limits: Limits | None = None
+        self, dense: RawMaps, image_sizes: list[tuple[int, int]], limits: Limits | None = None
     ) -> list[Detections]:
         """Raw maps -> detections in network pixels, clipped to each image's (height, width)."""
         return postprocess_maps(dense, self.specs, self.num_classes, image_sizes, limits or self.limits)

@@ -5,8 +5,8 @@ threshold (``batched_nms`` can subtract a term of their distance first, as Darkn
 in rounds: the best waiting boxes of each label (its front) are settled among themselves, then those kept remove what
 they overlap from the boxes that wait.
 
-Whether a box is kept depends on those kept before it: serial work on little data. It is done in NumPy on the CPU
-wherever the tensors live, since a handful of transfers costs less than the many small kernels of the rounds, and in
+Whether a box is kept depends on those kept before it: serial work on little data. It is done in NumPy, since a
+handful of transfers from a GPU (``tensor_nms.py``) costs less than the many small kernels of the rounds, and in
 float64, in which the areas of float32 boxes neither overflow nor round noticeably.
 """
 
@@ -15,11 +15,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from yolofpn.errors import NaNOutputError
+from yolofpn.types import Arrays, to_array
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -38,7 +37,7 @@ class _Rule(NamedTuple):
     distance_exponent: float | None
 
 
-def nms(boxes: Tensor, scores: Tensor, nms_thresh: float) -> Tensor:
+def nms(boxes: Arrays, scores: Arrays, nms_thresh: float) -> Indices:
     """Drop every box that overlaps a better one.
 
     Args:
@@ -53,16 +52,17 @@ def nms(boxes: Tensor, scores: Tensor, nms_thresh: float) -> Tensor:
         NaNOutputError: a box or a score is NaN.
         ValueError: shapes do not match, or the threshold is out of range.
     """
-    return batched_nms(boxes, scores, torch.zeros_like(scores, dtype=torch.int64), nms_thresh)
+    scores = to_array(scores)
+    return batched_nms(boxes, scores, np.zeros(scores.shape, np.int64), nms_thresh)
 
 
 def batched_nms(
-    boxes: Tensor,
-    scores: Tensor,
-    labels: Tensor,
+    boxes: Arrays,
+    scores: Arrays,
+    labels: Arrays,
     nms_thresh: float,
     distance_exponent: float | None = None,
-) -> Tensor:
+) -> Indices:
     """Drop every box that overlaps a better one of its own label: ``nms`` of each label, sorted together.
 
     Args:
@@ -80,30 +80,25 @@ def batched_nms(
         NaNOutputError: a box or a score is NaN.
         ValueError: shapes do not match, or the threshold is out of range.
     """
+    boxes, scores, labels = to_array(boxes), to_array(scores), to_array(labels)
     count = len(boxes)
     if boxes.shape != (count, 4) or scores.shape != (count,) or labels.shape != (count,):
-        shapes = ", ".join(str(list(tensor.shape)) for tensor in (boxes, scores, labels))
+        shapes = ", ".join(str(list(array.shape)) for array in (boxes, scores, labels))
         raise ValueError(f"boxes, scores and labels must be [N, 4], [N] and [N], got {shapes}")
     if not 0 <= nms_thresh <= 1:
         raise ValueError(f"nms_thresh must be in [0, 1], got {nms_thresh}")
-    host_boxes, host_scores = _float64(boxes), _float64(scores)
-    if np.isnan(host_boxes).any() or np.isnan(host_scores).any():
+    exact_boxes, exact_scores = boxes.astype(np.float64), scores.astype(np.float64)
+    if np.isnan(exact_boxes).any() or np.isnan(exact_scores).any():
         raise NaNOutputError
-    by_score = np.argsort(-host_scores, kind="stable")
-    sorted_labels: Indices = labels.cpu().numpy()[by_score]
+    by_score = np.argsort(-exact_scores, kind="stable")
+    sorted_labels: Indices = labels[by_score]
     by_label = np.argsort(sorted_labels, kind="stable")
     kept = np.empty(count, dtype=bool)
-    table = _table(host_boxes[by_score[by_label]])
+    table = _table(exact_boxes[by_score[by_label]])
     # Infinite and empty boxes divide by zero or subtract infinities: their IoU is NaN, which exceeds no threshold.
     with np.errstate(all="ignore"):
         kept[by_label] = _keep(table, sorted_labels[by_label], _Rule(nms_thresh, distance_exponent))
-    return torch.from_numpy(by_score[kept]).to(boxes.device)
-
-
-def _float64(tensor: Tensor) -> Floats:
-    host = tensor.detach().cpu()
-    # NumPy has no bfloat16. It converts the rest itself, for PyTorch would start threads, which small work waits for.
-    return (host.float() if host.dtype == torch.bfloat16 else host).numpy().astype(np.float64)
+    return by_score[kept]
 
 
 def _table(boxes: Floats) -> Floats:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import cv2
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
 
-from yolofpn.ops.boxes import clip_boxes
-from yolofpn.types import Image, ResizeMode
+from yolofpn.ops.array_boxes import Floats, clip_boxes
+from yolofpn.types import Arrays, Image, ResizeMode, to_array
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LETTERBOX_FILL = 128  # Darknet's 0.5
 
@@ -48,30 +48,14 @@ class Placement:
 
     def to_network(self, boxes: Tensor) -> Tensor:
         """[..., 4] float xyxy in pixels of the picture -> in pixels of the network's input."""
-        x1, y1, x2, y2 = boxes.unbind(-1)
-        return torch.stack(
-            (
-                x1 * self.scale_x + self.offset_x,
-                y1 * self.scale_y + self.offset_y,
-                x2 * self.scale_x + self.offset_x,
-                y2 * self.scale_y + self.offset_y,
-            ),
-            dim=-1,
-        )
+        scale, offset = (self.scale_x, self.scale_y) * 2, (self.offset_x, self.offset_y) * 2
+        return boxes * boxes.new_tensor(scale) + boxes.new_tensor(offset)
 
-    def to_image(self, boxes: Tensor) -> Tensor:
-        """[..., 4] float xyxy in pixels of the network's input -> in pixels of the picture, cut to it."""
-        x1, y1, x2, y2 = boxes.unbind(-1)
-        restored = torch.stack(
-            (
-                (x1 - self.offset_x) / self.scale_x,
-                (y1 - self.offset_y) / self.scale_y,
-                (x2 - self.offset_x) / self.scale_x,
-                (y2 - self.offset_y) / self.scale_y,
-            ),
-            dim=-1,
-        )
-        return clip_boxes(restored, self.image_size)
+    def to_image(self, boxes: Arrays) -> Floats:
+        """[..., 4] float xyxy in pixels of the network's input -> in pixels of the image, clipped to it."""
+        boxes = to_array(boxes)
+        offset = np.array((self.offset_x, self.offset_y) * 2, boxes.dtype)
+        return clip_boxes((boxes - offset) / np.array((self.scale_x, self.scale_y) * 2, boxes.dtype), self.image_size)
 
 
 def resize_image(image: Image, size: tuple[int, int], mode: ResizeMode) -> tuple[Image, Placement]:
@@ -117,10 +101,15 @@ def resize_for_detection(image: Image, size: tuple[int, int], mode: ResizeMode) 
     _check(image, size)
     image_size = (image.shape[0], image.shape[1])
     height, width = shortest_edge_size(image_size, *size)
+    import torch  # graphs take images of one size, so nothing that comes here does without it
+    from torch.nn import functional
+
     pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
     # Not OpenCV: it places samples to 1 / 2048 of a pixel, which second stages amplify to visible differences.
-    resized = F.interpolate(pixels, size=(height, width), mode="bilinear", align_corners=False)[0].permute(1, 2, 0)
-    return np.ascontiguousarray(resized.numpy()), _place(image_size, (height, width), (0, 0), (height, width))
+    resized = functional.interpolate(pixels, size=(height, width), mode="bilinear", align_corners=False)[0]
+    return np.ascontiguousarray(resized.permute(1, 2, 0).numpy()), _place(
+        image_size, (height, width), (0, 0), (height, width)
+    )
 
 
 def letterbox_size(image_size: tuple[int, int], network_size: tuple[int, int]) -> tuple[int, int]:

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-Wait: TypeAlias = Callable[[], dict[str, Tensor]]
+from yolofpn.types import RawMaps, to_array
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Batch: TypeAlias = "NDArray[np.uint8] | NDArray[np.float32] | Tensor"  # [B, 3, H, W] RGB in 0..255
+Wait: TypeAlias = Callable[[], RawMaps]
 
 
 class Backend(Protocol):
-    """Runs ``Detector.dense``: pictures in, raw maps out; everything around it is the same for all backends.
+    """Runs ``Detector.dense``: images in, raw maps out; everything around it is the same for all backends.
 
     Attributes:
-        name: 'torch', 'openvino' or 'onnx'.
+        name: 'torch', or the key of a runtime.
         precision: of its arithmetic, 'fp32', 'bf16', 'fp16' or 'int8'.
         slots: how many batches in flight pay off: start so many before waiting for the first.
     """
@@ -30,19 +36,20 @@ class Backend(Protocol):
     @property
     def slots(self) -> int: ...  # noqa: D102
 
-    def start(self, batch: Tensor) -> Wait:
+    def start(self, batch: Batch) -> Wait:
         """Begin with [B, 3, H, W] RGB; what is returned waits for the end and gives the maps.
 
-        The pictures are uint8, or float of the same 0..255 range, which graphs outside PyTorch round.
-        The maps have the names and shapes of ``Detector.dense`` and are float32. ``batch`` must not be changed before
-        they are there. Any thread may wait; waiting twice is not allowed.
+        The images are uint8, or float of the same 0..255 range, which graphs outside PyTorch round.
+        The maps have the names and shapes of ``Detector.dense`` and are float32: arrays, or PyTorch's tensors.
+        ``batch`` must not be changed before they are there. Any thread may wait; waiting twice is not allowed.
         """
         ...
 
 
-def as_uint8(batch: Tensor) -> Tensor:
+def as_uint8(batch: Batch) -> NDArray[np.uint8]:
     """What a graph takes, in one piece of memory."""
-    return (batch if batch.dtype == torch.uint8 else batch.round().to(torch.uint8)).contiguous()
+    array = to_array(batch)
+    return np.ascontiguousarray(array if array.dtype == np.uint8 else array.round().astype(np.uint8))
 
 
 @dataclass(frozen=True)
@@ -67,12 +74,12 @@ class InChunks:
         """Of the inner one."""
         return self.inner.slots
 
-    def start(self, batch: Tensor) -> Wait:
+    def start(self, batch: Batch) -> Wait:
         """Begins with every part of the batch."""
-        waits = [self.inner.start(part) for part in torch.split(batch, self.most)]
+        waits = [self.inner.start(batch[first : first + self.most]) for first in range(0, len(batch), self.most)]
 
-        def wait() -> dict[str, Tensor]:
+        def wait() -> RawMaps:
             parts = [each() for each in waits]
-            return {name: torch.cat([maps[name] for maps in parts]) for name in parts[0]}
+            return {name: np.concatenate([to_array(maps[name]) for maps in parts]) for name in parts[0]}
 
         return wait

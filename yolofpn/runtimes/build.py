@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from yolofpn import runtimes
 from yolofpn.config import Metadata
+from yolofpn.detector import Detector
+from yolofpn.devices import choose_dtype
 from yolofpn.errors import NaNOutputError, UserError
-from yolofpn.hardware import choose_dtype
 from yolofpn.runtimes import cache
-from yolofpn.runtimes.backend import Backend
+from yolofpn.runtimes.backend import Backend, Batch, Wait
 from yolofpn.runtimes.convert import map_names
 from yolofpn.runtimes.parity import TOLERANCES, check_pictures, compare_backends
 from yolofpn.runtimes.runtime import Runtime
 from yolofpn.runtimes.torch_backend import TorchBackend
-from yolofpn.structures import Detector
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,33 @@ class Verdict:
 
     passed: bool
     parity: str
+
+
+@dataclass(frozen=True)
+class AsTensors:
+    """A ``Backend`` around that of a graph, for a detector in PyTorch: its maps are tensors, of the same memory."""
+
+    inner: Backend
+
+    @property
+    def name(self) -> str:
+        """Of the graph's backend."""
+        return self.inner.name
+
+    @property
+    def precision(self) -> str:
+        """Of the graph's backend."""
+        return self.inner.precision
+
+    @property
+    def slots(self) -> int:
+        """Of the graph's backend."""
+        return self.inner.slots
+
+    def start(self, batch: Batch) -> Wait:
+        """Begins with the batch."""
+        wait = self.inner.start(batch)
+        return lambda: {name: torch.as_tensor(raw) for name, raw in wait().items()}
 
 
 @dataclass(frozen=True)
@@ -69,7 +96,7 @@ class BackendBuilder:
             return TorchBackend(self.detector, self.device, dtype, compile=self.compile)
         runtime, names = runtimes.runtime_named(name), map_names(self.detector)
         find = partial(self._find_int8 if precision == "int8" else self._find, runtime)
-        return runtime.open(find, names, self.sizes[0], precision, throughput=self.throughput)
+        return AsTensors(runtime.open(find, names, self.sizes[0], precision, throughput=self.throughput))
 
     def make_graphs(self, name: str) -> None:
         """Make the graphs of all sizes, as far as they are not there."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
-
-from yolofpn.config import Metadata
+from yolofpn.config import Metadata, YOLOHeadConfig
 from yolofpn.darknet.cfg import parse_cfg
-from yolofpn.darknet.network import DarknetNetwork
+from yolofpn.darknet.outputs import map_specs
+from yolofpn.darknet.plan import plan_network
 from yolofpn.errors import UserError
-from yolofpn.models.build import build_model
+from yolofpn.models.map_specs import build_map_specs
 from yolofpn.models.postprocess import MapSpec
 from yolofpn.runtimes.runtime import GraphShape
 
@@ -22,18 +21,14 @@ def expected_specs(metadata: Metadata, origin: str) -> Mapping[str, MapSpec]:
     Raises:
         UserError: it describes no one-stage detector.
     """
-    with torch.device("meta"):  # no numbers: only the shape of the network counts
-        if metadata.darknet_cfg is not None:
-            return DarknetNetwork(parse_cfg(metadata.darknet_cfg, origin)).specs
-        assert metadata.model is not None  # Metadata holds exactly one of the two
-        try:
-            network = build_model(metadata.model, len(metadata.names), metadata.input, metadata.postprocess)
-        except ValueError as error:
-            raise UserError(f"{origin}: {error}") from None
-    specs: Mapping[str, MapSpec] | None = getattr(network, "specs", None)
-    if specs is None:
+    if metadata.darknet_cfg is not None:
+        cfg = parse_cfg(metadata.darknet_cfg, origin)
+        return map_specs(plan_network(cfg), (cfg.net.height, cfg.net.width))
+    assert metadata.model is not None  # Metadata holds exactly one of the two
+    head = metadata.model.head
+    if not isinstance(head, YOLOHeadConfig):
         raise UserError(f"{origin}: its metadata is not that of a one-stage detector: export it again")
-    return specs
+    return build_map_specs(head, metadata.model.neck.levels)
 
 
 def check_graph(

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from yolofpn.detector import Detector, smallest_input
 from yolofpn.runtimes.fold import fold_norms
 from yolofpn.runtimes.torch_backend import DensePart
-from yolofpn.structures import Detector, smallest_input
 
 INPUT_NAME = "images"
 _CONVERTING = threading.RLock()

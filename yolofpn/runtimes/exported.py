@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from pydantic import Field, PositiveInt
-from torch import Tensor, nn
 
 from yolofpn import runtimes
 from yolofpn.config import Metadata, StrictModel, validate
@@ -17,11 +16,12 @@ from yolofpn.config.stored import from_stored, to_stored
 from yolofpn.errors import UserError
 from yolofpn.models.postprocess import MapSpec, postprocess_maps
 from yolofpn.reading import ParseError, parse_json
-from yolofpn.runtimes.backend import Backend, InChunks
+from yolofpn.runtimes.backend import Backend, Batch, InChunks
 from yolofpn.runtimes.check import check_graph
 from yolofpn.runtimes.runtime import Runtime
 from yolofpn.runtimes.seal import UNSEALED, digest_of
 from yolofpn.structures import Detections, Limits, Target
+from yolofpn.types import RawMaps
 
 GraphPrecision: TypeAlias = Literal["fp32", "bf16", "fp16", "int8"]
 
@@ -76,8 +76,8 @@ def describe_graph(
     return json.dumps({**info.model_dump(mode="json", exclude={"metadata"}), "metadata": to_stored(metadata)})
 
 
-class ExportedDetector(nn.Module):
-    """A ``Detector`` whose dense part is a graph file, for inference on the CPU.
+class ExportedDetector:
+    """A ``Detector`` whose dense part is a graph file, for inference on the CPU; nothing of it needs PyTorch.
 
     Args:
         path: the file.
@@ -89,7 +89,6 @@ class ExportedDetector(nn.Module):
     class_agnostic = False
 
     def __init__(self, path: Path, runtime: type[Runtime], info: GraphInfo) -> None:
-        super().__init__()
         self.path = path
         self.runtime = runtime
         self.precision = info.precision
@@ -116,7 +115,7 @@ class ExportedDetector(nn.Module):
         )
         return backend if self.batch is None else InChunks(backend, self.batch)
 
-    def dense(self, images: Tensor) -> dict[str, Tensor]:
+    def dense(self, images: Batch) -> RawMaps:
         """uint8 [B, 3, H, W] RGB -> raw maps, as the detector gave them that the graph was made from."""
         if self._backend is None:
             self._backend = self.backend()
@@ -124,7 +123,7 @@ class ExportedDetector(nn.Module):
 
     def postprocess(
         self,
-        dense: dict[str, Tensor],
+        dense: RawMaps,
         image_sizes: list[tuple[int, int]],
         limits: Limits | None = None,
         regions: list[tuple[int, int]] | None = None,
@@ -135,7 +134,7 @@ class ExportedDetector(nn.Module):
         """
         return postprocess_maps(dense, self.specs, self.num_classes, image_sizes, limits or self.limits, regions)
 
-    def forward(self, images: Tensor, targets: list[Target] | None = None) -> dict[str, Tensor] | list[Detections]:
+    def __call__(self, images: Batch, targets: list[Target] | None = None) -> list[Detections]:
         """Detections of each image in network pixels.
 
         Raises:

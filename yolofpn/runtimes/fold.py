@@ -12,9 +12,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from yolofpn.darknet.layers import Convolution
 from yolofpn.darknet.norms import RootEpsBatchNorm2d, divisor_squared
+from yolofpn.detector import Detector
 from yolofpn.models.layers import FrozenBatchNorm2d
 from yolofpn.runtimes.exported import ExportedDetector
-from yolofpn.structures import Detector
 
 Network = TypeVar("Network", bound=nn.Module)
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
 from yolofpn.errors import NaNOutputError, UserError
 from yolofpn.memory_errors import is_out_of_memory
 
 
 @contextmanager
-def network_errors(device: torch.device, precision: str, what: str = "this batch") -> Iterator[None]:
+def network_errors(device: object, precision: str, what: str = "this batch") -> Iterator[None]:
     """Turn memory that does not suffice, and output that is not a number, into errors that say what to do.
 
     Args:

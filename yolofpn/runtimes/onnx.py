@@ -6,6 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
+from yolofpn.hardware import num_threads
+from yolofpn.runtimes.backend import Batch, Wait, as_uint8
 from yolofpn.runtimes.libraries import import_extra
 from yolofpn.runtimes.newest import NewestSizes
 from yolofpn.runtimes.runtime import METADATA_KEY, GraphShape, Runtime
@@ -13,8 +17,7 @@ from yolofpn.runtimes.runtime import METADATA_KEY, GraphShape, Runtime
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from yolofpn.runtimes.backend import Wait
-    from yolofpn.structures import Detector
+    from yolofpn.detector import Detector
 
 
 class ONNX(Runtime):
@@ -110,29 +113,22 @@ class ONNXGraph:
         self._sessions: NewestSizes[Any] = NewestSizes(lambda size: open_session(find_graph(size)))
         _ = self._sessions[size]
 
-    def start(self, batch: Tensor) -> Wait:
+    def start(self, batch: Batch) -> Wait:
         """The work is done when this returns."""
-        import numpy as np
-        import torch
-
-        from yolofpn.runtimes.backend import as_uint8
-
         count = len(batch)
         session = self._sessions[batch.shape[2], batch.shape[3]]
         node = session.get_inputs()[0]
-        pictures = as_uint8(batch).numpy()
+        images = as_uint8(batch)
         if isinstance(node.shape[0], int) and count < node.shape[0]:
-            empty = np.zeros((node.shape[0] - count, *pictures.shape[1:]), np.uint8)
-            pictures = np.concatenate([pictures, empty])
-        outputs = session.run(None, {node.name: pictures})
-        maps = {name: torch.from_numpy(output[:count]) for name, output in zip(self._map_names, outputs, strict=True)}
+            empty = np.zeros((node.shape[0] - count, *images.shape[1:]), np.uint8)
+            images = np.concatenate([images, empty])
+        outputs = session.run(None, {node.name: images})
+        maps = {name: output[:count] for name, output in zip(self._map_names, outputs, strict=True)}
         return lambda: maps
 
 
 def open_session(path: Path) -> Any:  # noqa: ANN401
     """An ONNX Runtime session on the CPU."""
-    from yolofpn.hardware import num_threads
-
     runtime = ONNX.library()
     options = runtime.SessionOptions()
     options.intra_op_num_threads = num_threads()

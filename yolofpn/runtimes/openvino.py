@@ -15,16 +15,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from yolofpn.hardware import num_threads
+from yolofpn.runtimes.backend import Batch, Wait, as_uint8
 from yolofpn.runtimes.libraries import import_extra, is_installed
 from yolofpn.runtimes.newest import NewestSizes
 from yolofpn.runtimes.runtime import METADATA_KEY, GraphShape, Runtime
 from yolofpn.runtimes.signal_stack import kept_signal_stack
+from yolofpn.types import RawMaps, to_array
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from yolofpn.runtimes.backend import Wait
-    from yolofpn.structures import Detector
+    from yolofpn.detector import Detector
 
 # Always given: the library's own default is bf16 where the processor has any instruction for it, however slow.
 # int8 is in the graph itself; what is left of it is computed in float32.
@@ -180,11 +182,9 @@ class OpenVINOGraph:
         # One more than run at once: it waits in the library's queue, so that no processor idles while results are read.
         self.slots = 1 + int(graph.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) if throughput else 1
 
-    def start(self, batch: Tensor) -> Wait:
+    def start(self, batch: Batch) -> Wait:
         """Queues the work; the library's own threads do it."""
-        from yolofpn.runtimes.backend import as_uint8
-
-        pictures = as_uint8(batch).numpy()
+        pictures = as_uint8(batch)
         count, _, height, width = pictures.shape
         with self._lock:
             graphs = self._graphs[height, width]
@@ -203,13 +203,11 @@ class OpenVINOGraph:
         request = compiled.idle.pop() if compiled.idle else compiled.graph.create_infer_request()
         request.start_async({0: pictures}, share_inputs=True)
 
-        def wait() -> dict[str, Tensor]:
-            import torch
-
+        def wait() -> RawMaps:
             request.wait()
             outputs = (request.get_output_tensor(index).data for index in range(len(self._map_names)))
             maps = {
-                name: torch.from_numpy(output[:count].astype(np.float32, copy=True))
+                name: output[:count].astype(np.float32, copy=True)
                 for name, output in zip(self._map_names, outputs, strict=True)
             }
             compiled.idle.append(request)
@@ -222,8 +220,6 @@ class OpenVINOGraph:
         return _Graphs(compiled, compiled)
 
     def _compile(self, batch: int, size: tuple[int, int]) -> _Compiled:
-        from yolofpn.hardware import num_threads
-
         model = self._core.read_model(self._find_graph(size))
         if model.input(0).partial_shape[0].is_dynamic:
             model.reshape([batch, 3, *size])
@@ -237,8 +233,6 @@ class OpenVINOGraph:
         return _Compiled(graph, int(graph.input(0).shape[0]))
 
 
-def _joined(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The maps of single pictures as those of their batch."""
-    import torch
-
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+def _joined(parts: Sequence[RawMaps]) -> RawMaps:
+    """The maps of single images as those of their batch."""
+    return {name: np.concatenate([to_array(part[name]) for part in parts]) for name in parts[0]}

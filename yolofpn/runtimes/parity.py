@@ -11,13 +11,15 @@ from torch import Tensor
 
 from yolofpn.data.images import read_image
 from yolofpn.data.samples import to_tensor
+from yolofpn.detector import Detector
 from yolofpn.errors import InputError, UserError
-from yolofpn.ops.boxes import box_iou
+from yolofpn.ops.array_boxes import box_iou
 from yolofpn.ops.resize import resize_image
 from yolofpn.runtimes.backend import Backend
 from yolofpn.runtimes.second_stage import prepare_postprocess
 from yolofpn.shipped import sample_pictures
-from yolofpn.structures import Detections, Detector, Limits
+from yolofpn.structures import Detections, Limits
+from yolofpn.types import RawMaps, to_array
 
 SCORE_THRESH = 0.25
 _CANDIDATES = Limits(score_thresh=0.1, nms_thresh=0.45, detections_per_img=1000)
@@ -139,33 +141,32 @@ class Matches:
 def match_detections(found: Detections, others: Detections, tolerance: Tolerance) -> Matches:
     """Partners among ``others`` of those in ``found`` that have a score above the threshold."""
     # What the picture's edge has cut to less than a pixel has no overlap to speak of.
-    sides = (found.boxes[:, 2:] - found.boxes[:, :2]).amin(dim=1)
+    sides = (found.boxes[:, 2:] - found.boxes[:, :2]).min(axis=1)
     # Others may be weaker: at the threshold itself the smallest difference decides whether a detection is there.
     sure = found[(found.scores > SCORE_THRESH) & (sides >= 1)]
     if not len(sure) or not len(others):
         return Matches(0, len(sure), 0.0, 0.0)
-    difference = (sure.scores[:, None] - others.scores[None]).abs()
+    difference = np.abs(sure.scores[:, None] - others.scores[None])
     fits = (box_iou(sure.boxes, others.boxes) >= 0.9) & (sure.labels[:, None] == others.labels[None])
     fits &= difference <= tolerance.score
     # Several may fit, such as boxes that the picture's edge has made equal; the one of the nearest score is meant.
-    nearest, index = difference.masked_fill(~fits, torch.inf).min(dim=1)
-    good = nearest.isfinite()
-    if not bool(good.any()):
+    difference[~fits] = np.inf
+    index, nearest = difference.argmin(axis=1), difference.min(axis=1)
+    good = np.isfinite(nearest)
+    if not good.any():
         return Matches(0, len(sure), 0.0, 0.0)
-    box_error = (sure.boxes - others.boxes[index]).abs()[good].max()
+    box_error = np.abs(sure.boxes - others.boxes[index])[good].max()
     return Matches(int(good.sum()), len(sure), float(box_error), float(nearest[good].max()))
 
 
-def _detect(detector: Detector, maps: dict[str, Tensor], size: tuple[int, int]) -> Detections:
+def _detect(detector: Detector, maps: RawMaps, size: tuple[int, int]) -> Detections:
     if detector.needs_proposals:  # it detects nothing without proposals, so the maps decide
         return Detections.empty()
     with torch.inference_mode():
-        return detector.postprocess(maps, [size], _CANDIDATES)[0].to("cpu")
+        return detector.postprocess(maps, [size], _CANDIDATES)[0]
 
 
-def _relative_square_error(expected: dict[str, Tensor], given: dict[str, Tensor]) -> float:
+def _relative_square_error(expected: RawMaps, given: RawMaps) -> float:
     """Of the worst map."""
-    return max(
-        float((given[name].cpu() - raw.cpu()).square().mean() / raw.cpu().var().clamp(min=1e-12))
-        for name, raw in expected.items()
-    )
+    pairs = [(to_array(raw), to_array(given[name])) for name, raw in expected.items()]
+    return max(float(((given - raw) ** 2).mean() / max(raw.var(), 1e-12)) for raw, given in pairs)

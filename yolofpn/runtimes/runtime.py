@@ -13,8 +13,8 @@ from yolofpn.runtimes.libraries import import_extra
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from yolofpn.detector import Detector
     from yolofpn.runtimes.backend import Backend
-    from yolofpn.structures import Detector
 
 METADATA_KEY = "yolofpn"
 

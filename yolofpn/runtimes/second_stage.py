@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from yolofpn.detector import Detector
 from yolofpn.models.two_stage.fast_rcnn import FastRCNN
 from yolofpn.models.two_stage.faster_rcnn import FasterRCNN
 from yolofpn.runtimes.fold import cast_inside, copy_around_numbers, fold_norms
-from yolofpn.structures import Detector
 
 _TwoStage = FasterRCNN | FastRCNN
 

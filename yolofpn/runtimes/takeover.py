@@ -8,9 +8,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 
-from torch import Tensor
-
-from yolofpn.runtimes.backend import Backend, Wait
+from yolofpn.runtimes.backend import Backend, Batch, Wait
 
 PATIENCE = 2.0  # seconds of PyTorch's own work from which on a run is long enough for a graph to be worth its while
 
@@ -128,7 +126,7 @@ class Takeover:
         self._take_over()
         return self._current
 
-    def start(self, batch: Tensor) -> Wait:
+    def start(self, batch: Batch) -> Wait:
         """As what runs now."""
         self._take_over()
         before = time.perf_counter()

@@ -5,12 +5,10 @@ from __future__ import annotations
 import time
 from collections import deque
 
-from torch import Tensor
-
-from yolofpn.runtimes.backend import Backend, Wait
+from yolofpn.runtimes.backend import Backend, Batch, Wait
 
 
-def seconds_per_pass(backend: Backend, batch: Tensor, passes: int) -> float:
+def seconds_per_pass(backend: Backend, batch: Batch, passes: int) -> float:
     """Of one pass, with as many in flight as pay off: neither filling nor emptying the queue counts.
 
     Args:

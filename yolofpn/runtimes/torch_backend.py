@@ -7,11 +7,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from yolofpn.hardware import precision_name
-from yolofpn.runtimes.backend import Wait
+from yolofpn.detector import Detector, smallest_input
+from yolofpn.devices import precision_name
+from yolofpn.runtimes.backend import Batch, Wait
 from yolofpn.runtimes.fold import cast_inside, fold_norms
 from yolofpn.runtimes.full_precision import full_precision
-from yolofpn.structures import Detector, smallest_input
 
 
 class DensePart(nn.Module):
@@ -57,10 +57,10 @@ class TorchBackend:
             self._run = torch.compile(part, options={"freezing": True})
 
     @torch.inference_mode()
-    def start(self, batch: Tensor) -> Wait:
+    def start(self, batch: Batch) -> Wait:
         """On a GPU the work is queued, on the CPU it is done when this returns."""
         with full_precision(self.device, self.precision):
-            maps = cast("dict[str, Tensor]", self._run(batch.to(self.device, non_blocking=True)))
+            maps = cast("dict[str, Tensor]", self._run(torch.as_tensor(batch).to(self.device, non_blocking=True)))
         if self._reuses_outputs:  # a CUDA graph writes to the same memory every time
             maps = {name: raw.clone() for name, raw in maps.items()}
         maps = {name: raw.float() for name, raw in maps.items()}

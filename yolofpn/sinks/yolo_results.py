@@ -23,9 +23,9 @@ def yolo_lines(detections: Detections, size: tuple[int, int], *, scores: bool) -
             labelling tools refuse.
     """
     height, width = size
-    boxes = detections.boxes.detach().cpu().double().clone()
-    boxes[:, 0::2] = boxes[:, 0::2].clamp(0, width) / width
-    boxes[:, 1::2] = boxes[:, 1::2].clamp(0, height) / height
+    boxes = detections.boxes.astype("float64")  # a copy
+    boxes[:, 0::2] = boxes[:, 0::2].clip(0, width) / width
+    boxes[:, 1::2] = boxes[:, 1::2].clip(0, height) / height
     lines = []
     for (left, top, right, bottom), score, label in zip(
         boxes.tolist(), detections.scores.tolist(), detections.labels.tolist(), strict=True

@@ -9,7 +9,7 @@ import time
 import torch
 from torch import Tensor
 
-from yolofpn.hardware import choose_dtype
+from yolofpn.devices import choose_dtype
 from yolofpn.models.build import NativeDetector
 
 SIDE = 224  # pixels: the ratio of both is that of larger images, and small ones are quick

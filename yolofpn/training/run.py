@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from yolofpn.devices import choose_device
 from yolofpn.evaluation.files import write_plots
 from yolofpn.evaluation.metrics import Metrics
 from yolofpn.extras import is_installed, skipped_plots
-from yolofpn.hardware import choose_device
 from yolofpn.training.build import build_trainer
 from yolofpn.training.distributed import from_main, join_ranks, take_from_main
 from yolofpn.training.dry_run import dry_run

@@ -15,8 +15,8 @@ from yolofpn.config.stored import dump_metadata
 from yolofpn.data.loader import Loader, Padding
 from yolofpn.data.repeats import repeat_factors
 from yolofpn.data.sampler import TrainBatchSampler
+from yolofpn.devices import default_workers, precision_name
 from yolofpn.errors import UserError
-from yolofpn.hardware import default_workers, precision_name
 from yolofpn.models.build import NativeDetector, build_model
 from yolofpn.training.distributed import Ranks, from_main
 from yolofpn.training.optim import freeze

@@ -16,15 +16,15 @@ from yolofpn.config import Config, Metadata, ModelConfig
 from yolofpn.darknet.download import NAMED_WEIGHTS, fetch_weights
 from yolofpn.darknet.network import DarknetNetwork
 from yolofpn.data.names import ClassMatch, match_classes
+from yolofpn.detector import Detector
 from yolofpn.errors import UserError
 from yolofpn.models import backbones
-from yolofpn.models.backbones.base import BackboneConfig
+from yolofpn.models.backbones.section import BackboneConfig
 from yolofpn.models.build import NativeDetector
 from yolofpn.models.two_stage.conv5_body import Conv5Body, with_conv5_in_head
 from yolofpn.models.two_stage.fast_rcnn import FastRCNN
 from yolofpn.models.two_stage.faster_rcnn import FasterRCNN
 from yolofpn.models.yolo import YOLO
-from yolofpn.structures import Detector
 from yolofpn.tensor_files import read_tensors
 from yolofpn.training.start_darknet import darknet_settings, native_state, read_darknet
 from yolofpn.weights import load_weights, weights_kind

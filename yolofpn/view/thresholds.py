@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-import torch
+import numpy as np
 
 from yolofpn.structures import Detections, Limits
 
@@ -25,7 +25,7 @@ def lowered(limits: Limits) -> Limits:
 def above(detections: Detections, score_thresh: float | tuple[float, ...]) -> Detections:
     """The detections whose score is above a threshold, one for all classes or one per class."""
     if isinstance(score_thresh, tuple):
-        return detections[detections.scores > torch.tensor(score_thresh)[detections.labels]]
+        return detections[detections.scores > np.array(score_thresh, np.float32)[detections.labels]]
     return detections.filter(score_thresh=score_thresh)
 
 

@@ -18,7 +18,8 @@ from yolofpn.cli.train import main as train
 from yolofpn.config import load_config
 from yolofpn.errors import UserError
 from yolofpn.models import backbones
-from yolofpn.models.backbones.base import Backbone, BackboneConfig, Pretrained
+from yolofpn.models.backbones.base import Backbone
+from yolofpn.models.backbones.section import BackboneConfig, Pretrained
 from yolofpn.structures import FeatureInfo
 from yolofpn.weights import load_weights
 

@@ -13,13 +13,13 @@ from yolofpn.errors import UserError
 from yolofpn.models.backbones.efficientnet_lite import (
     EfficientNetLite,
     EfficientNetLiteClassifier,
-    EfficientNetLiteConfig,
-    EfficientNetLiteVariant,
     SameConvNorm,
     find_package_weights,
     rename_lite,
     variant_of,
 )
+from yolofpn.models.backbones.efficientnet_lite_config import EfficientNetLiteConfig
+from yolofpn.models.backbones.section import EfficientNetLiteVariant
 from yolofpn.tensor_files import read_tensors
 
 VARIANTS = get_args(EfficientNetLiteVariant)

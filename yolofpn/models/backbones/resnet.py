@@ -7,18 +7,16 @@ as there.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias, get_args
+from typing import TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
 
-from yolofpn.errors import UserError
-from yolofpn.models.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone, BackboneConfig, Pretrained
+from yolofpn.models.backbones.base import Backbone
+from yolofpn.models.backbones.section import NormKind as NormKind
+from yolofpn.models.backbones.section import ResNetDepth as ResNetDepth
 from yolofpn.models.layers import FrozenBatchNorm2d
 from yolofpn.structures import FeatureInfo
-
-ResNetDepth = Literal[18, 34, 50, 101, 152]
-NormKind = Literal["live", "frozen"]
 
 RESNET_DEPTHS: tuple[ResNetDepth, ...] = get_args(ResNetDepth)
 _BLOCKS: dict[ResNetDepth, tuple[int, int, int, int]] = {
@@ -30,8 +28,6 @@ _BLOCKS: dict[ResNetDepth, tuple[int, int, int, int]] = {
 }
 _BOTTLENECKS_FROM = 50
 _WIDTHS = (64, 128, 256, 512)  # of the 3x3 convolutions in the four stages
-_IMAGENET_SETTINGS: Mapping[str, Any] = {"model.norm_eps": 1e-5, "input.mean": IMAGENET_MEAN, "input.std": IMAGENET_STD}
-_FIRST = "layer1.0.conv1.weight"
 _COUNTER = ".num_batches_tracked"  # which older files do without
 
 
@@ -154,42 +150,7 @@ class ResNet(Backbone):
         return features
 
 
-class ResNetConfig(BackboneConfig):
-    """A ResNet (arXiv 1512.03385), whose tensors have torchvision's names.
-
-    Attributes:
-        depth: 18 and 34 have basic blocks, 50, 101 and 152 bottlenecks.
-        norm: 'frozen' keeps batch norm as the starting weights have it, 'live' trains it.
-    """
-
-    type: Literal["resnet"]
-    depth: ResNetDepth
-    norm: NormKind = "live"
-
-    def build(self, norm_eps: float, top_level: int) -> ResNet:
-        """See ``ResNet``."""
-        return ResNet(self.depth, self.norm, norm_eps, top_level)
-
-    def accepts(self, given: BackboneConfig) -> bool:
-        """Of the same depth."""
-        return isinstance(given, ResNetConfig) and given.depth == self.depth
-
-    @classmethod
-    def read_pretrained(cls, tensors: Mapping[str, Tensor], origin: str) -> Pretrained | None:
-        """Torchvision's ImageNet files, and others with its names, without their classifier."""
-        if _FIRST not in tensors:
-            return None
-        state = {name: tensor for name, tensor in tensors.items() if not name.startswith("fc.")}
-        depth = _depth_of(state)
-        if depth is None:
-            raise UserError(
-                f"{origin}: no ResNet-18, -34, -50, -101 or -152: its blocks have other shapes\n"
-                "start from torchvision's file of one of these"
-            )
-        return Pretrained(f"ResNet-{depth}", cls(type="resnet", depth=depth), state, _IMAGENET_SETTINGS)
-
-
-def _depth_of(given: Mapping[str, Tensor]) -> ResNetDepth | None:
+def depth_of(given: Mapping[str, Tensor]) -> ResNetDepth | None:
     """Which ResNet has tensors of these names and shapes."""
     for depth in RESNET_DEPTHS:
         with torch.device("meta"):

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor, nn
 
-from yolofpn.fields import Channels
-from yolofpn.models.backbones.base import Backbone, BackboneConfig
+from yolofpn.models.backbones.base import Backbone
 from yolofpn.models.layers import ConvBNAct
 from yolofpn.structures import FeatureInfo
 
@@ -44,18 +41,3 @@ class StridedBackbone(Backbone):
             if level >= 2:
                 features[f"c{level}"] = x
         return features
-
-
-class StridedConfig(BackboneConfig):
-    """One convolution of stride 2 per level, the smallest bottom-up pathway.
-
-    Attributes:
-        width: channels of the first convolution; each of the other four doubles them.
-    """
-
-    type: Literal["strided"]
-    width: Channels = 64
-
-    def build(self, norm_eps: float, top_level: int) -> StridedBackbone:
-        """See ``StridedBackbone``."""
-        return StridedBackbone(self.width, norm_eps, top_level)

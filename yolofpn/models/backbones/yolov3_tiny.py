@@ -5,13 +5,10 @@ It is that of yolov3-tiny.cfg, layer by layer, so that its published weights loa
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from yolofpn.fields import PositiveInt
-from yolofpn.models.backbones.base import Backbone, BackboneConfig
+from yolofpn.models.backbones.base import Backbone
 from yolofpn.models.layers import ConvBNAct, conv_bn_act
 from yolofpn.structures import FeatureInfo
 
@@ -64,22 +61,3 @@ class PoolInPlace(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> the same shape."""
         return F.max_pool2d(F.pad(x, (0, 1, 0, 1), mode="replicate"), 2, 1)
-
-
-class TinyDarknetConfig(BackboneConfig):
-    """The backbone of yolov3-tiny.cfg: 3x3 convolutions with max-pooling in between.
-
-    Attributes:
-        rank: of the last convolution's kernel, which has more than half of all weights; null leaves it whole.
-    """
-
-    type: Literal["darknet_tiny"]
-    rank: PositiveInt | None = None
-
-    def build(self, norm_eps: float, top_level: int) -> TinyDarknet:
-        """See ``TinyDarknet``."""
-        return TinyDarknet(norm_eps, top_level, self.rank)
-
-    def accepts(self, given: BackboneConfig) -> bool:
-        """Of any rank: a lower one is computed from a whole kernel (``training/start_low_rank.py``)."""
-        return isinstance(given, TinyDarknetConfig)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
+import numpy as np
 from torch import Tensor, nn
 
 from yolofpn.models.layers import Normalize
@@ -85,8 +85,7 @@ class ProposalNetwork(nn.Module):
         found = []
         for boxes, scores in self.propose(dense, image_sizes):
             count = min(int((scores > threshold).sum()), limits.detections_per_img)
-            label = torch.zeros(count, dtype=torch.int64, device=boxes.device)
-            found.append(Detections(boxes[:count], scores[:count], label))
+            found.append(Detections(boxes[:count], scores[:count], np.zeros(count)))
         return found
 
     def forward(self, images: Tensor, targets: list[Target] | None = None) -> dict[str, Tensor] | list[Detections]:

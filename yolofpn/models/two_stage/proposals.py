@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from yolofpn.models.postprocess import MapSpec, class_scores, decode_picked, pick_predictions
-from yolofpn.ops.boxes import clip_boxes
+from yolofpn.models.postprocess import MapSpec, class_scores, decode_picked, pick_from_maps
+from yolofpn.ops.array_boxes import clip_boxes
 from yolofpn.ops.nms import nms
 from yolofpn.structures import Limits
 
@@ -19,7 +21,7 @@ Proposals = tuple[Tensor, Tensor]  # boxes [P, 4] and their scores [P], descendi
 
 
 def propose_from_maps(
-    dense: Mapping[str, Tensor],
+    dense: dict[str, Tensor],
     specs: Mapping[str, MapSpec],
     num_classes: int,
     image_sizes: Sequence[tuple[int, int]],
@@ -33,18 +35,16 @@ def propose_from_maps(
         image_sizes: each image's (height, width), to which its boxes are clipped.
 
     Returns:
-        For each image at most 1000 boxes in network pixels, with their scores.
+        For each image at most 1000 boxes in network pixels, with their scores; they lie on the CPU.
     """
-    parts = [pick_predictions(dense[name], spec, num_classes, 0.0, image_sizes[0]) for name, spec in specs.items()]
-    spec = next(iter(specs.values()))
-    scores = torch.cat([class_scores(part, spec).amax(dim=1) for part in parts])
-    boxes = torch.cat([decode_picked(part, spec) for part in parts])
-    images = torch.cat([part.images for part in parts])
-    return [_best(boxes[images == number], scores[images == number], size) for number, size in enumerate(image_sizes)]
+    picked, spec = pick_from_maps(dense, specs, num_classes, 0.0, image_sizes[0]), next(iter(specs.values()))
+    scores, boxes = class_scores(picked, spec).max(axis=1, initial=0), decode_picked(picked, spec)
+    own = [picked.images == number for number in range(len(image_sizes))]
+    return [_best(boxes[mine], scores[mine], size) for mine, size in zip(own, image_sizes, strict=True)]
 
 
-def _best(boxes: Tensor, scores: Tensor, image_size: tuple[int, int]) -> Proposals:
-    scores, order = scores.sort(descending=True, stable=True)
-    boxes, scores = clip_boxes(boxes[order[:BEFORE_NMS]], image_size), scores[:BEFORE_NMS]
+def _best(boxes: NDArray[np.float32], scores: NDArray[np.float32], image_size: tuple[int, int]) -> Proposals:
+    order = np.argsort(-scores, kind="stable")[:BEFORE_NMS]
+    boxes, scores = clip_boxes(boxes[order], image_size), scores[order]
     keep = nms(boxes, scores, PROPOSAL_LIMITS.nms_thresh)[: PROPOSAL_LIMITS.detections_per_img]
-    return boxes[keep], scores[keep]
+    return torch.from_numpy(boxes[keep]), torch.from_numpy(scores[keep])

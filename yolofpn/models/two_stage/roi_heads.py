@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -103,8 +102,9 @@ class RoIHeads:
         found = []
         for own_boxes, own_scores, size in zip(boxes_of_each, scores_of_each, image_sizes, strict=True):
             index, label = (own_scores > thresholds).nonzero(as_tuple=True)
-            candidates = Detections(clip_boxes(own_boxes[index, label], size), own_scores[index, label], label)
-            found.append(best_detections(candidates, limits))
+            found.append(
+                best_detections(clip_boxes(own_boxes[index, label], size), own_scores[index, label], label, limits)
+            )
         return found
 
     def _predict(
@@ -124,10 +124,9 @@ class RoIHeads:
         return torch.cat(logits), torch.cat(deltas)
 
 
-def best_detections(candidates: Detections, limits: Limits) -> Detections:
-    """What NMS within each class leaves of ``candidates`` in any order, the best first."""
-    sides = candidates.boxes[:, 2:] - candidates.boxes[:, :2]
-    visible = (sides >= SMALLEST_DETECTION).all(dim=1).nonzero().squeeze(1)
-    boxes, scores, labels = candidates.boxes[visible], candidates.scores[visible], candidates.labels[visible]
-    kept = batched_nms(boxes, scores, labels, limits.nms_thresh)[: limits.detections_per_img]
-    return replace(candidates, boxes=boxes[kept], scores=scores[kept], labels=labels[kept])
+def best_detections(boxes: Tensor, scores: Tensor, labels: Tensor, limits: Limits) -> Detections:
+    """What NMS within each class leaves of candidates in any order, the best first."""
+    visible = (boxes[:, 2:] - boxes[:, :2] >= SMALLEST_DETECTION).all(dim=1)
+    candidates = Detections(boxes[visible], scores[visible], labels[visible])
+    kept = batched_nms(candidates.boxes, candidates.scores, candidates.labels, limits.nms_thresh)
+    return candidates[kept[: limits.detections_per_img]]

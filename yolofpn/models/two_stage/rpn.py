@@ -14,7 +14,7 @@ from yolofpn.models.two_stage.anchor_generator import AnchorGenerator
 from yolofpn.models.two_stage.delta_coder import DeltaCoder
 from yolofpn.models.two_stage.matcher import BalancedSampler, Matcher
 from yolofpn.ops.boxes import clip_boxes
-from yolofpn.ops.nms import batched_nms
+from yolofpn.ops.tensor_nms import batched_nms
 from yolofpn.structures import Target
 
 SMALLEST_PROPOSAL = 1e-3  # pixels of a side

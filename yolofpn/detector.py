@@ -1,0 +1,64 @@
+"""What every network of the project offers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from yolofpn.structures import Detections, Limits, Target
+from yolofpn.types import RawMaps
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def size_fits(detector: object, size: tuple[int, int]) -> bool:
+    """Whether ``detector`` takes inputs of ``size`` (height, width).
+
+    Multiples of its ``size_divisor`` fit, and of a network built from a Darknet cfg the cfg's own size (``own_size``).
+    """
+    divisor: int = getattr(detector, "size_divisor", 1)
+    return size == getattr(detector, "own_size", None) or all(side > 0 and side % divisor == 0 for side in size)
+
+
+def smallest_input(detector: Detector) -> tuple[int, int]:
+    """(height, width) of an input that ``detector`` takes, and that costs little."""
+    own: tuple[int, int] | None = getattr(detector, "own_size", None)
+    return own or (detector.size_divisor, detector.size_divisor)
+
+
+class Detector(Protocol):
+    """What every network of the project offers, one-stage, two-stage or built from a Darknet cfg.
+
+    Attributes:
+        num_classes: C.
+        size_divisor: height and width of its input must be multiples of this.
+        limits: which predictions become detections unless ``postprocess`` is told otherwise.
+        needs_proposals: it detects nothing without regions from elsewhere (``Target.proposals``).
+        class_agnostic: its one class is any object.
+    """
+
+    num_classes: int
+    size_divisor: int
+    limits: Limits
+    needs_proposals: bool
+    class_agnostic: bool
+
+    def dense(self, images: Tensor) -> dict[str, Tensor]:
+        """uint8 (or float of the same 0..255 range) [B, 3, H, W] RGB -> maps of static shape, all a backend runs."""
+        ...
+
+    def postprocess(
+        self,
+        dense: RawMaps,
+        image_sizes: list[tuple[int, int]],
+        limits: Limits | None = None,
+    ) -> list[Detections]:
+        """The maps of ``dense`` and each image's (height, width) in network pixels -> detections in these pixels.
+
+        One-stage detectors take maps of graphs (arrays) as well, others tensors alone.
+        """
+        ...
+
+    def __call__(self, images: Tensor, targets: list[Target] | None = None) -> dict[str, Tensor] | list[Detections]:
+        """Losses by name if ``targets`` are given, else detections."""
+        ...

@@ -1,0 +1,86 @@
+"""How a detector is run: one description, passed whole from the command line or Python to ``Predictor``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypedDict, get_args
+
+from yolofpn.fields import Depth
+from yolofpn.inference.workload import Workload
+from yolofpn.types import ResizeMode
+
+Size = int | tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictorOptions:
+    """What is not given is taken from the metadata of the weights.
+
+    Attributes:
+        img_size: (height, width) of the network's input, or one number for both; for ``shortest-edge`` the
+            (shorter, longer) side.
+        pyramid: several such sizes in place of one: the detector looks at each image in all of them.
+        resize: the resize mode.
+        depth: which value is white in image files of more than 8 bits: 'auto', '12', '16' or 'minmax'.
+        score_thresh: score threshold, one for all classes, in [0, 1].
+        nms_thresh: IoU above which the lower-scoring box of a class is suppressed, in [0, 1].
+        detections_per_img: maximum detections per image.
+        classes: names or labels of the only classes wanted.
+        device: where the network runs: 'auto', 'cpu', 'cuda:0', 'mps'.
+        backend: what runs the network: 'auto', 'torch' or a runtime such as 'openvino'; see ``choose_backend``.
+        precision: 'auto' (fp32, or what ``yolofpn tune`` chose), 'fp32', 'bf16' or 'fp16'; 'int8' if the weights are
+            an int8 graph.
+        workload: 'few', 'live' or 'many' images are coming: how a backend shares the processors among them.
+        compile: let torch.compile write the kernels of the torch backend.
+        pad_batches: images that ``shortest-edge`` brings to different sizes share a batch all the same, padded to
+            the largest of them; what is found in an image then depends a little on the others.
+
+    Raises:
+        ValueError: there is no such ``resize``, ``pyramid`` is empty, or it is given beside ``img_size``.
+    """
+
+    img_size: Size | None = None
+    pyramid: Sequence[Size] | None = None
+    resize: ResizeMode | None = None
+    depth: Depth | None = None
+    score_thresh: float | None = None
+    nms_thresh: float | None = None
+    detections_per_img: int | None = None
+    classes: Sequence[str | int] | None = None
+    device: str = "auto"
+    backend: str = "auto"
+    precision: str = "auto"
+    workload: Workload = "few"
+    compile: bool = False
+    pad_batches: bool = False
+
+    def __post_init__(self) -> None:
+        if self.resize is not None and self.resize not in get_args(ResizeMode):
+            raise ValueError(f"resize {self.resize!r} is none of {', '.join(get_args(ResizeMode))}")
+        if self.pyramid is not None and (self.img_size is not None or not self.pyramid):
+            raise ValueError("pyramid takes the place of img_size and has at least one size")
+
+    def sizes(self, default: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+        """The (height, width) of each size that the detector looks at; ``default`` is that of the weights."""
+        given = self.pyramid or [default if self.img_size is None else self.img_size]
+        return tuple((size, size) if isinstance(size, int) else size for size in given)
+
+
+class PredictorSettings(TypedDict, total=False):
+    """The fields of ``PredictorOptions`` as keyword arguments."""
+
+    img_size: Size | None
+    pyramid: Sequence[Size] | None
+    resize: ResizeMode | None
+    depth: Depth | None
+    score_thresh: float | None
+    nms_thresh: float | None
+    detections_per_img: int | None
+    classes: Sequence[str | int] | None
+    device: str
+    backend: str
+    precision: str
+    workload: Workload
+    compile: bool
+    pad_batches: bool
