@@ -6,10 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
 from yolofpn.hardware import num_threads
-from yolofpn.runtimes.backend import Batch, Wait, as_uint8
 from yolofpn.runtimes.libraries import import_extra
 from yolofpn.runtimes.newest import NewestSizes
 from yolofpn.runtimes.runtime import METADATA_KEY, GraphShape, Runtime
@@ -18,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from yolofpn.detector import Detector
+    from yolofpn.runtimes.backend import Batch, Wait
 
 
 class ONNX(Runtime):
@@ -115,6 +113,10 @@ class ONNXGraph:
 
     def start(self, batch: Batch) -> Wait:
         """The work is done when this returns."""
+        import numpy as np  # not for --help
+
+        from yolofpn.runtimes.backend import as_uint8
+
         count = len(batch)
         session = self._sessions[batch.shape[2], batch.shape[3]]
         node = session.get_inputs()[0]

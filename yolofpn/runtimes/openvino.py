@@ -12,21 +12,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from yolofpn.hardware import num_threads
-from yolofpn.runtimes.backend import Batch, Wait, as_uint8
 from yolofpn.runtimes.libraries import import_extra, is_installed
 from yolofpn.runtimes.newest import NewestSizes
 from yolofpn.runtimes.runtime import METADATA_KEY, GraphShape, Runtime
 from yolofpn.runtimes.signal_stack import kept_signal_stack
-from yolofpn.types import RawMaps, to_array
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from yolofpn.detector import Detector
+    from yolofpn.runtimes.backend import Batch, Wait
+    from yolofpn.types import RawMaps
 
 # Always given: the library's own default is bf16 where the processor has any instruction for it, however slow.
 # int8 is in the graph itself; what is left of it is computed in float32.
@@ -184,6 +183,8 @@ class OpenVINOGraph:
 
     def start(self, batch: Batch) -> Wait:
         """Queues the work; the library's own threads do it."""
+        from yolofpn.runtimes.backend import as_uint8
+
         pictures = as_uint8(batch)
         count, _, height, width = pictures.shape
         with self._lock:
@@ -197,6 +198,8 @@ class OpenVINOGraph:
         return lambda: _joined([wait() for wait in waits])
 
     def _run(self, compiled: _Compiled, pictures: NDArray[np.uint8]) -> Wait:
+        import numpy as np  # not for --help
+
         count = len(pictures)
         if count < compiled.batch:  # the end of a video: empty pictures fill up, as compiling anew would take longer
             pictures = np.concatenate([pictures, np.zeros((compiled.batch - count, *pictures.shape[1:]), np.uint8)])
@@ -235,4 +238,8 @@ class OpenVINOGraph:
 
 def _joined(parts: Sequence[RawMaps]) -> RawMaps:
     """The maps of single images as those of their batch."""
+    import numpy as np
+
+    from yolofpn.types import to_array
+
     return {name: np.concatenate([to_array(part[name]) for part in parts]) for name in parts[0]}
