@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from yolofpn.structures import Detections, Limits, Target
 from yolofpn.types import RawMaps
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 
 def size_fits(detector: object, size: tuple[int, int]) -> bool:
@@ -26,6 +27,19 @@ def smallest_input(detector: Detector) -> tuple[int, int]:
     return own or (detector.size_divisor, detector.size_divisor)
 
 
+@dataclass(frozen=True)
+class SecondStage:
+    """What looks at each region that the raw outputs propose.
+
+    Attributes:
+        head: pooled regions [R, C, H, W] -> class scores and box deltas.
+        input_size: (C, H, W) of a pooled region.
+    """
+
+    head: nn.Module
+    input_size: tuple[int, int, int]
+
+
 class Detector(Protocol):
     """What every network of the project offers, one-stage, two-stage or built from a Darknet cfg.
 
@@ -35,6 +49,7 @@ class Detector(Protocol):
         limits: which predictions become detections unless ``postprocess`` is told otherwise.
         needs_proposals: it detects nothing without regions from elsewhere (``Target.proposals``).
         class_agnostic: its one class is any object.
+        is_graph: its network is a graph file: there are no weights to store or to train.
     """
 
     num_classes: int
@@ -42,6 +57,12 @@ class Detector(Protocol):
     limits: Limits
     needs_proposals: bool
     class_agnostic: bool
+    is_graph: bool
+
+    @property
+    def second_stage(self) -> SecondStage | None:
+        """What runs behind ``dense`` on each region, in PyTorch on every backend; None: ``dense`` is all of it."""
+        ...
 
     def dense(self, images: Tensor) -> dict[str, Tensor]:
         """uint8 (or float of the same 0..255 range) [B, 3, H, W] RGB -> maps of static shape, all a backend runs."""

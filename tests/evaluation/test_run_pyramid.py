@@ -136,7 +136,8 @@ def test_proposals_of_several_sizes(scene: Path, finder: Path, tmp_path: Path) -
 def test_networks_that_make_no_proposals() -> None:
     class Exported(nn.Module):
         num_classes, size_divisor, limits = 2, 32, Limits()
-        needs_proposals = class_agnostic = False
+        needs_proposals = class_agnostic = is_graph = False
+        second_stage = None
 
         def dense(self, images: Tensor) -> dict[str, Tensor]:
             return {"p5": images}

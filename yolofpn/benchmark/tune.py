@@ -25,7 +25,6 @@ from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.threads import sharing_processors
 from yolofpn.runtimes.backend import Backend
 from yolofpn.runtimes.build import BackendBuilder
-from yolofpn.runtimes.exported import ExportedDetector
 from yolofpn.runtimes.libraries import is_installed
 from yolofpn.runtimes.parity import TOLERANCES, match_detections
 from yolofpn.runtimes.second_stage import has_second_stage, prepare_postprocess
@@ -95,7 +94,7 @@ def tune(options: TuneOptions) -> int:
     """
     loaded = load_for_inference(options.weights, darknet_cfg=options.darknet_cfg, names=options.names)
     print("\n".join(loaded.notes))
-    if isinstance(loaded.detector, ExportedDetector):
+    if loaded.detector.is_graph:
         raise UserError(f"{options.weights}: is a graph, whose precision is fixed: tune the weights it was made from")
     base = Predictor(
         loaded.detector,

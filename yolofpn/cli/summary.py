@@ -60,15 +60,12 @@ def _region_rows(network: NativeDetector | DarknetNetwork) -> list[LayerRow]:
     import torch
 
     from yolofpn.models.summary import layer_rows
-    from yolofpn.models.two_stage.fast_rcnn import FastRCNN
-    from yolofpn.models.two_stage.faster_rcnn import FasterRCNN
 
-    if not isinstance(network, FasterRCNN | FastRCNN):
+    stage = network.second_stage
+    if stage is None:
         return []
-    roi_heads = network.rules.roi_heads if isinstance(network, FasterRCNN) else network.roi_heads
-    channels = next(iter(network.feature_info.values())).channels
-    box, size = network.head.box, roi_heads.pooler.size
-    return layer_rows(network, lambda images: box(torch.zeros(1, channels, *size, device=images.device)), size)
+    region = torch.zeros(1, *stage.input_size)
+    return layer_rows(network, lambda images: stage.head(region.to(images.device)), stage.input_size[1:])
 
 
 def _load(

@@ -54,6 +54,8 @@ class DarknetNetwork(nn.Module):
 
     needs_proposals = False
     class_agnostic = False
+    is_graph = False
+    second_stage = None
 
     def __init__(self, cfg: DarknetCfg, *, limits: Limits | None = None, norm_eps: NormEps = MODERN_EPS) -> None:
         super().__init__()

@@ -20,7 +20,6 @@ from yolofpn.evaluation.metrics import DetectionMetrics
 from yolofpn.inference.export import Calibration
 from yolofpn.inference.predictor import Predictor
 from yolofpn.ops.resize import resize_image
-from yolofpn.runtimes.exported import ExportedDetector
 
 MOST_PICTURES = 128
 
@@ -43,7 +42,6 @@ def open_calibration(data: str, metadata: Metadata) -> Calibration:
     pictures = [_as_network_sees(dataset, index, metadata) for index in readable]
 
     def average_precision(detector: Detector) -> float:
-        exported = isinstance(detector, ExportedDetector)
         predictor = Predictor(
             detector,
             metadata,
@@ -51,8 +49,8 @@ def open_calibration(data: str, metadata: Metadata) -> Calibration:
             nms_thresh=EVALUATION_LIMITS.nms_thresh,
             detections_per_img=EVALUATION_LIMITS.detections_per_img,
             device="cpu",
-            backend="auto" if exported else "torch",
-            precision="auto" if exported else "fp32",
+            backend="auto" if detector.is_graph else "torch",
+            precision="auto" if detector.is_graph else "fp32",
         )
         metrics = DetectionMetrics(dataset.names)
         for index in readable:

@@ -15,7 +15,6 @@ from yolofpn.evaluation.operating_point import Outcomes, best_score_thresholds, 
 from yolofpn.evaluation.table import EvaluationTable, Floats
 from yolofpn.inference.predictor import Predictor
 from yolofpn.ops.nms import batched_nms
-from yolofpn.runtimes.exported import ExportedDetector
 from yolofpn.weights import save_weights
 
 SUFFIX = ".safetensors"
@@ -38,7 +37,7 @@ def save_thresholds(
     Raises:
         UserError: the file cannot be written.
     """
-    if isinstance(predictor.detector, ExportedDetector):
+    if predictor.detector.is_graph:
         raise UserError("--save-thresholds stores them with weights: give those that the graph was made from")
     metadata = predictor.metadata
     outcomes = match_darknet(suppress(table, metadata.postprocess.nms_thresh))

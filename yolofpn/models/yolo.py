@@ -31,6 +31,8 @@ class YOLO(nn.Module):
 
     needs_proposals = False
     class_agnostic = False
+    is_graph = False
+    second_stage = None
 
     def __init__(
         self,

@@ -87,6 +87,8 @@ class ExportedDetector:
 
     needs_proposals = False
     class_agnostic = False
+    is_graph = True
+    second_stage = None
 
     def __init__(self, path: Path, runtime: type[Runtime], info: GraphInfo) -> None:
         self.path = path

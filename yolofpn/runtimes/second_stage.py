@@ -14,7 +14,7 @@ _TwoStage = FasterRCNN | FastRCNN
 
 def has_second_stage(detector: Detector) -> bool:
     """Whether a network of its own, in PyTorch, looks at the regions that the backend's maps propose."""
-    return isinstance(detector, _TwoStage)
+    return detector.second_stage is not None
 
 
 def prepare_postprocess(detector: Detector, precision: str) -> Detector:

@@ -22,8 +22,6 @@ from yolofpn.models import backbones
 from yolofpn.models.backbones.section import BackboneConfig
 from yolofpn.models.build import NativeDetector
 from yolofpn.models.two_stage.conv5_body import Conv5Body, with_conv5_in_head
-from yolofpn.models.two_stage.fast_rcnn import FastRCNN
-from yolofpn.models.two_stage.faster_rcnn import FasterRCNN
 from yolofpn.models.yolo import YOLO
 from yolofpn.tensor_files import read_tensors
 from yolofpn.training.start_darknet import darknet_settings, native_state, read_darknet
@@ -212,7 +210,8 @@ def take_over(model: NativeDetector, names: Sequence[str], category_ids: Sequenc
 
 def _in_places_of(model: NativeDetector, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """The backbone's last stage may be the second stage of the model."""
-    body = model.head.box.body if isinstance(model, FasterRCNN | FastRCNN) else None
+    stage = model.second_stage
+    body = None if stage is None else stage.head.body
     return with_conv5_in_head(state, body) if isinstance(body, Conv5Body) else state
 
 

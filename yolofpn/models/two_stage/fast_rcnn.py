@@ -8,6 +8,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor, nn
 
+from yolofpn.detector import SecondStage
 from yolofpn.errors import UserError
 from yolofpn.models.layers import Normalize
 from yolofpn.models.losses import Losses
@@ -45,6 +46,7 @@ class FastRCNN(nn.Module):
 
     needs_proposals = True
     class_agnostic = False
+    is_graph = False
 
     def __init__(
         self,
@@ -66,6 +68,12 @@ class FastRCNN(nn.Module):
         self.limits = limits
         self.size_divisor = 32  # c5's stride
         self.feature_info = head.project.feature_info
+
+    @property
+    def second_stage(self) -> SecondStage:
+        """The box head, which runs on every region."""
+        channels = next(iter(self.feature_info.values())).channels
+        return SecondStage(self.head.box, (channels, *self.roi_heads.pooler.size))
 
     def dense(self, images: Tensor) -> dict[str, Tensor]:
         """uint8 (or float of the same 0..255 range) [B, 3, H, W] RGB -> the pyramid, {"p2": [B, C, H/4, W/4], ...}."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from yolofpn.detector import SecondStage
 from yolofpn.models.layers import Normalize
 from yolofpn.models.losses import Losses
 from yolofpn.models.two_stage.box_head import BoxHead
@@ -83,6 +84,7 @@ class FasterRCNN(nn.Module):
 
     needs_proposals = False
     class_agnostic = False
+    is_graph = False
 
     def __init__(
         self,
@@ -104,6 +106,12 @@ class FasterRCNN(nn.Module):
         self.limits = limits
         self.size_divisor = 32  # c5's stride
         self.feature_info = head.project.feature_info
+
+    @property
+    def second_stage(self) -> SecondStage:
+        """The box head, which runs on every region."""
+        channels = next(iter(self.feature_info.values())).channels
+        return SecondStage(self.head.box, (channels, *self.rules.roi_heads.pooler.size))
 
     def dense(self, images: Tensor) -> dict[str, Tensor]:
         """uint8 (or float of the same 0..255 range) [B, 3, H, W] RGB -> the pyramid and the proposal network's maps.

@@ -44,6 +44,8 @@ class ProposalNetwork(nn.Module):
 
     needs_proposals = False
     class_agnostic = True
+    is_graph = False
+    second_stage = None
 
     def __init__(
         self,
