@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -173,6 +173,8 @@ class YOLOHeadConfig(StrictModel):
     """
 
     type: Literal["yolo"]
+    needs_proposals: ClassVar[bool] = False
+    class_agnostic: ClassVar[bool] = False
     anchors: tuple[tuple[AnchorSize, ...], ...]
     scale_x_y: float = Field(default=1.0, ge=1, le=3)
     xy: Literal["logistic", "linear"] = "logistic"

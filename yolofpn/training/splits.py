@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from yolofpn.config import Config, FastRCNNHeadConfig, RPNHeadConfig, YOLOHeadConfig
+from yolofpn.config import Config, YOLOHeadConfig
 from yolofpn.config.load import DataSection
 from yolofpn.data.anchors import network_box_sizes, poor_fit_warning
 from yolofpn.data.dataset import DetectionDataset
@@ -80,15 +80,15 @@ def open_splits(config: Config, overfit: int | None = None) -> Splits:
 def _as_the_head_needs(config: Config, data: DataSection, source: DataSource, split: str) -> DetectionDataset:
     """A split; without classes for a proposal network alone, with proposals for a second stage alone."""
     head = config.model.head
-    if isinstance(head, FastRCNNHeadConfig) and data.proposals is None:
+    if head.needs_proposals and data.proposals is None:
         raise UserError(
             "a head of type fast_rcnn finds no proposals itself: name files of them with "
             "data.proposals={train: FILE, val: FILE}\n" + how_to_write("train|val")
         )
-    if not isinstance(head, FastRCNNHeadConfig) and data.proposals is not None:
+    if not head.needs_proposals and data.proposals is not None:
         raise UserError(f"data.proposals: a head of type {head.type} takes none, only one of type fast_rcnn does")
     dataset = replace(source.load(split), depth=config.input.depth)
-    if isinstance(head, RPNHeadConfig):
+    if head.class_agnostic:
         return dataset.as_one_class()
     if data.proposals is not None:
         dataset, note = with_proposals(dataset, Path(getattr(data.proposals, split)), split)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -110,6 +110,8 @@ class RCNNHeadConfig(StrictModel):
     """
 
     type: Literal["rcnn"]
+    needs_proposals: ClassVar[bool] = False
+    class_agnostic: ClassVar[bool] = False
     channels: Channels = 256
     anchors: AnchorGridConfig
     rpn: RPNConfig = RPNConfig()
@@ -133,6 +135,8 @@ class RPNHeadConfig(StrictModel):
     """
 
     type: Literal["rpn"]
+    needs_proposals: ClassVar[bool] = False
+    class_agnostic: ClassVar[bool] = True
     channels: Channels = 256
     anchors: AnchorGridConfig
     rpn: RPNConfig = RPNConfig()
@@ -155,6 +159,8 @@ class FastRCNNHeadConfig(StrictModel):
     """
 
     type: Literal["fast_rcnn"]
+    needs_proposals: ClassVar[bool] = True
+    class_agnostic: ClassVar[bool] = False
     channels: Channels = 256
     roi: RoIHeadsConfig = RoIHeadsConfig()
 
