@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.amp.grad_scaler import GradScaler
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import SGD
 
 from tests.training.doors import run_ranks, train
 from tests.training.small import write_cfg, write_pictures
@@ -87,3 +90,36 @@ def test_evaluation_counts_every_picture_once(files: Path) -> None:
     assert alone["images"] == 5  # not a multiple of two processes or of the batch
     assert alone["detections"] > 100 and alone["AR100"] > 0
     assert alone == first == second
+
+
+def gradients_of_two_stages(output: str) -> int:
+    """On this rank: accumulate the gradients of its images, each a batch of its own, and write them down."""
+    from tests.training.accumulation import draw_first, images_of, small_two_stage, uneven_batch
+    from yolofpn.config import load_config
+    from yolofpn.models.two_stage import matcher
+    from yolofpn.training.distributed import join_ranks
+    from yolofpn.training.learner import Learner
+
+    matcher._draw = draw_first
+    device = torch.device("cpu")
+    with join_ranks(device) as ranks:
+        model, batch = small_two_stage("rcnn", load_config(Path("small.yaml"))), uneven_batch()
+        network = DistributedDataParallel(model) if ranks.world_size > 1 else model
+        scaler = GradScaler("cpu", init_scale=8.0)
+        learner = Learner(model, network, None, SGD(model.parameters(), 1.0), scaler, device)
+        own = range(4)[ranks.rank :: ranks.world_size]
+        learner.add_gradients(
+            [images_of(batch, index, index + 1) for index in own] if ranks.world_size > 1 else [batch]
+        )
+        torch.save({name: p.grad / 8 for name, p in model.named_parameters() if p.grad is not None}, f"{output}.pt")
+    return 0
+
+
+def test_two_processes_accumulate_the_gradients_of_the_large_batch(files: Path) -> None:
+    """Of two stages, whose losses are divided by numbers that differ between images, with a scaler."""
+    assert run_ranks(gradients_of_two_stages, files, 1, "whole").code == 0
+    assert run_ranks(gradients_of_two_stages, files, 2, "shared").code == 0
+    whole, shared = (torch.load(files / f"{name}.pt", weights_only=True) for name in ("whole", "shared"))
+    assert whole.keys() == shared.keys()
+    for name, gradient in whole.items():
+        assert (shared[name] - gradient).abs().max() <= 1e-4 * gradient.abs().max() + 1e-9, name

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import SGD
 
+from tests.training.accumulation import HEADS, draw_first, images_of, objects, small_two_stage, uneven_batch
 from tests.training.small import write_cfg
-from yolofpn.config import Config, ModelConfig, load_config
+from yolofpn.config import Config, load_config
 from yolofpn.data.loader import Batch
 from yolofpn.models.build import build_model
 from yolofpn.models.losses import Losses
@@ -164,22 +165,6 @@ def config(tmp_path: Path) -> Config:
     return load_config(write_cfg(tmp_path))
 
 
-def objects(*counts: int) -> Batch:
-    """One image of noise for each of ``counts``, with so many boxes."""
-    generator = torch.Generator().manual_seed(sum(counts))
-    images = torch.randint(0, 256, (len(counts), 3, 64, 64), dtype=torch.uint8, generator=generator)
-    targets = []
-    for count in counts:
-        corners = 8.0 * torch.arange(count)[:, None]
-        boxes = torch.cat([corners, corners, corners + 20, corners + 16], dim=1)
-        targets.append(Target(boxes, torch.arange(count) % 2, torch.zeros(count, dtype=torch.bool), boxes[:, 0]))
-    return Batch(images, targets, [(0,)] * len(counts))
-
-
-def part(batch: Batch, start: int, end: int) -> Batch:
-    return Batch(batch.images[start:end], batch.targets[start:end], batch.indices[start:end])
-
-
 @pytest.mark.parametrize("sizes", [(1, 1, 1, 1), (3, 1), (2, 2)])
 def test_accumulated_gradients_are_those_of_the_large_batch(config: Config, sizes: tuple[int, ...]) -> None:
     """Though the images hold 1, 4, 0 and 2 objects, and the losses are divided by how many predictions learn one."""
@@ -191,7 +176,7 @@ def test_accumulated_gradients_are_those_of_the_large_batch(config: Config, size
     expected_losses = learner.add_gradients([whole])
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
     expected = {name: gradient.clone() for name, gradient in gradients.items() if gradient is not None}
-    parts = [part(whole, end - size, end) for size, end in zip(sizes, ends, strict=True)]
+    parts = [images_of(whole, end - size, end) for size, end in zip(sizes, ends, strict=True)]
     losses = learner.add_gradients(parts)
     for name, gradient in expected.items():
         found = model.get_parameter(name).grad
@@ -200,26 +185,16 @@ def test_accumulated_gradients_are_those_of_the_large_batch(config: Config, size
         assert losses[name].item() / len(parts) == pytest.approx(loss.item(), rel=1e-5)
 
 
-ANCHORS = {"anchors": {"sizes": [[16], [32], [64]]}, "rpn": {"batch_size_per_img": 300}}
-HEADS: dict[str, dict[str, Any]] = {"rcnn": ANCHORS | {"roi": {"width": 16}}, "rpn": ANCHORS}
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("sizes", [(1, 1, 1, 1), (3, 1)])
 def test_accumulated_gradients_of_two_stages_are_those_of_the_large_batch(
     head: str, sizes: tuple[int, ...], config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Though their two losses are divided by different numbers, and images have fewer samples than are looked at."""
-    monkeypatch.setattr(matcher, "_draw", lambda indices, count: indices[:count])  # in a batch as alone
+    monkeypatch.setattr(matcher, "_draw", draw_first)
     model = small_two_stage(head, config)
-    learner = make_learner(model)
-    # The second image has little background: it is nearly covered by an ignore region.
-    whole = objects(1, 4, 0, 2)
-    covered = torch.tensor([[0.0, 0.0, 64.0, 60.0]])
-    boxes, labels = torch.cat([whole.targets[1].boxes, covered]), torch.zeros(5, dtype=torch.int64)
-    ignore = torch.tensor([False] * 4 + [True])
-    targets = [whole.targets[0], Target(boxes, labels, ignore, boxes[:, 0]), *whole.targets[2:]]
-    whole = Batch(whole.images, targets, whole.indices)
+    learner, whole = make_learner(model), uneven_batch()
     counts = [model(whole.images[i : i + 1], whole.targets[i : i + 1]).counts for i in range(4)]
     per_loss = [tuple(sorted({int(count) for count in own.values()})) for own in counts]
     assert len(set(per_loss)) > 1, "the images are to be uneven"
@@ -227,23 +202,13 @@ def test_accumulated_gradients_of_two_stages_are_those_of_the_large_batch(
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
     expected = {name: gradient.clone() for name, gradient in gradients.items() if gradient is not None}
     ends = [sum(sizes[: index + 1]) for index in range(len(sizes))]
-    parts = [part(whole, end - size, end) for size, end in zip(sizes, ends, strict=True)]
+    parts = [images_of(whole, end - size, end) for size, end in zip(sizes, ends, strict=True)]
     losses = learner.add_gradients(parts)
     for name, gradient in expected.items():
         found = model.get_parameter(name).grad
         assert found is not None and (found - gradient).abs().max() <= 1e-4 * gradient.abs().max() + 1e-9, name
     for name, loss in expected_losses.items():
         assert losses[name].item() / len(parts) == pytest.approx(loss.item(), rel=1e-5)
-
-
-def small_two_stage(head: str, config: Config) -> nn.Module:
-    torch.manual_seed(0)
-    section = {"type": head, "channels": 16, **HEADS[head]}
-    neck = {"type": "add", "levels": [3, 4], "channels": 16}
-    tree = {"backbone": config.model.backbone.model_dump(), "neck": neck, "head": section}
-    model = build_model(ModelConfig.model_validate(tree), 2, config.input, config.postprocess)
-    keep_norm_statistics(model, everywhere=True)
-    return model
 
 
 class TwoCounts(nn.Module):
@@ -285,7 +250,7 @@ def test_batches_without_objects_divide_by_one_in_all(config: Config) -> None:
     keep_norm_statistics(model, everywhere=True)
     learner, empty = make_learner(model), objects(0, 0)
     whole = learner.add_gradients([empty])
-    parts = learner.add_gradients([part(empty, 0, 1), part(empty, 1, 2)])
+    parts = learner.add_gradients([images_of(empty, 0, 1), images_of(empty, 1, 2)])
     assert parts["loss_objectness"].item() / 2 == pytest.approx(whole["loss_objectness"].item(), rel=1e-5)
 
 
