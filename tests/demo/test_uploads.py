@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
+from tests.data.test_avif_headers import avif, stating
 from tests.videos import shades, write_video
 from yolofpn.demo.limits import UploadLimits
 from yolofpn.demo.uploads import check_upload, clean_name, receive
@@ -107,6 +108,12 @@ def test_every_frame_of_an_animation_is_counted(tmp_path: Path, kind: str) -> No
 def test_the_canvas_of_an_animation_is_that_of_a_video(tmp_path: Path, kind: str) -> None:
     with pytest.raises(InputError, match="70x50"):  # an image may be larger
         check_upload(write(tmp_path, animation(kind, 2, 50, 70)), "a", LIMITS)
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_the_coded_size_of_an_avif_counts(tmp_path: Path, frames: int) -> None:
+    with pytest.raises(InputError, match="640x480"):
+        check_upload(write(tmp_path, stating(avif(frames=frames), 64, 48)), "a.avif", LIMITS)
 
 
 def test_a_later_frame_may_not_widen_the_canvas_beyond_the_limit(tmp_path: Path) -> None:

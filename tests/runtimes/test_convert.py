@@ -6,6 +6,7 @@ import threading
 import time
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from yolofpn.detector import Detector
 from yolofpn.runtimes import convert, runtime_named
 from yolofpn.runtimes.backend import Backend
 from yolofpn.runtimes.onnx import ONNX
-from yolofpn.runtimes.openvino import OpenVINO, OpenVINOGraph
+from yolofpn.runtimes.openvino import OpenVINO, OpenVINOGraph, quantize
 from yolofpn.weights import load_weights
 
 pytestmark = pytest.mark.slow
@@ -48,6 +49,39 @@ def assert_close(detector: Detector, backend: Backend, images: torch.Tensor, tol
         assert raw.dtype == np.float32
         scale = float(expected[name].abs().max())
         np.testing.assert_allclose(raw / scale, expected[name].numpy() / scale, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize(("precision", "hint"), [("fp32", "f32"), ("fp16", "f16"), ("int8", "f32")])
+def test_openvino_is_always_told_the_precision(
+    graphs: dict[str, Path], precision: str, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own default is bf16 on some processors, where it may be slower, and differs."""
+    names, given = convert.map_names(small_detector()[0]), []
+    library = OpenVINO.library()
+    compile_model = library.Core.compile_model
+
+    def noted(core: Any, model: Any, device: str, config: dict[str, Any]) -> Any:
+        given.append(config["INFERENCE_PRECISION_HINT"])
+        return compile_model(core, model, device, config | {"INFERENCE_PRECISION_HINT": "f32"})
+
+    monkeypatch.setattr(library.Core, "compile_model", noted)
+    run("openvino", graphs["openvino"], names, SIZE, precision=precision)
+    assert given == [hint]
+
+
+def test_int8_ranges_are_signed_where_a_map_has_negative_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[dict[str, Any]] = []
+
+    def noted(model: str, _: object, **settings: object) -> str:
+        given.append(settings)
+        return model
+
+    nncf = SimpleNamespace(
+        QuantizationPreset=SimpleNamespace(MIXED="mixed"), Dataset=list, quantize=noted, set_log_level=lambda _: None
+    )
+    monkeypatch.setattr("yolofpn.runtimes.openvino.import_extra", lambda *_: nncf)
+    assert quantize("model", list(pictures(2))) == "model"
+    assert given == [{"preset": "mixed", "subset_size": 2}]
 
 
 @pytest.mark.parametrize("kind", ["openvino", "onnx"])
