@@ -26,14 +26,25 @@ class Result:
     candidates: Detections | None = None
 
 
+@dataclass(frozen=True)
+class Failure:
+    """In the place of results: a source, or the rest of one, that could not be used.
+
+    Attributes:
+        message: names the source and says why.
+    """
+
+    message: str
+
+
 class Results(Protocol):
     """Results in their order, and what whoever takes them may say: where they come from does not matter further on."""
 
-    def __iter__(self) -> Iterator[Result]: ...
+    def __iter__(self) -> Iterator[Result | Failure]: ...
 
-    def __next__(self) -> Result: ...
+    def __next__(self) -> Result | Failure: ...
 
-    def peek(self) -> Result | None:
+    def peek(self) -> Result | Failure | None:
         """What ``next`` will give, or None at the end."""
         ...
 

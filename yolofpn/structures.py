@@ -15,13 +15,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from yolofpn.errors import UserError
-from yolofpn.types import Arrays, to_array
+from yolofpn.types import Arrays, Index, rows_of, to_array
 from yolofpn.types import Image as Image
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from yolofpn.drawing import LabelStyle
-
-Index: TypeAlias = "int | slice | Arrays"
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,7 @@ class Target:
 
     def __getitem__(self, index: Index) -> Target:
         """The objects and ignore regions that an integer, slice, mask or indices choose; all proposals stay."""
-        rows = _rows(index, len(self))
+        rows = rows_of(index, len(self))
         return replace(
             self, boxes=self.boxes[rows], labels=self.labels[rows], ignore=self.ignore[rows], areas=self.areas[rows]
         )
@@ -209,7 +207,7 @@ class Detections:
         return len(self.boxes)
 
     def __getitem__(self, index: Index) -> Detections:
-        rows = _rows(index if isinstance(index, int | slice) else to_array(index), len(self))
+        rows = rows_of(index if isinstance(index, int | slice) else to_array(index), len(self))
         return replace(self, boxes=self.boxes[rows], scores=self.scores[rows], labels=self.labels[rows])
 
     def __iter__(self) -> Iterator[Detections]:
@@ -335,21 +333,3 @@ class Detections:
             class_id=self.labels,
             data={"class_name": np.array([self.name_of(label) for label in self.labels.tolist()], dtype=str)},
         )
-
-
-def _rows(index: Index, count: int) -> Any:  # noqa: ANN401
-    """What chooses rows of arrays or tensors: an integer becomes a slice of one row.
-
-    Raises:
-        IndexError: it is an integer beyond the rows.
-    """
-    if not isinstance(index, int | slice):
-        chosen: Any = index if hasattr(index, "detach") else np.asarray(index)
-        if chosen.ndim:
-            return chosen if len(chosen) or "bool" in str(chosen.dtype) else slice(0, 0)
-        index = int(chosen)
-    if isinstance(index, slice):
-        return index
-    if not -count <= index < count:
-        raise IndexError(f"row {index} of {count}")
-    return slice(index, index + 1 or None)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 Image: TypeAlias = NDArray[np.uint8]  # [H, W, 3], BGR
 ResizeMode: TypeAlias = Literal["letterbox", "stretch", "shortest-edge"]
 Arrays: TypeAlias = "ArrayLike | Tensor"  # what ``to_array`` takes
+Index: TypeAlias = "int | slice | Arrays"
 RawMaps: TypeAlias = dict[str, Any]  # [B, C, H, W] float32 by name: arrays of a graph, or tensors of PyTorch
 
 
@@ -27,3 +28,21 @@ def to_array(values: Arrays, dtype: type[np.generic] | None = None) -> NDArray[A
         tensor = values.detach().cpu()
         values = (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
     return np.asarray(values, dtype)
+
+
+def rows_of(index: Index, count: int) -> Any:  # noqa: ANN401
+    """What chooses rows of arrays or tensors: an integer becomes a slice of one row.
+
+    Raises:
+        IndexError: it is an integer beyond the rows.
+    """
+    if not isinstance(index, int | slice):
+        chosen: Any = index if hasattr(index, "detach") else np.asarray(index)
+        if chosen.ndim:
+            return chosen if len(chosen) or "bool" in str(chosen.dtype) else slice(0, 0)
+        index = int(chosen)
+    if isinstance(index, slice):
+        return index
+    if not -count <= index < count:
+        raise IndexError(f"row {index} of {count}")
+    return slice(index, index + 1 or None)

@@ -102,7 +102,7 @@ def test_json_holds_the_agreed_keys(scene: Path, finder: Path, tmp_path: Path) -
     _, numbers = run(tmp_path, scene, finder)
     coco = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
     assert list(numbers) == [*coco, "voc07_mAP", "voc10_mAP", "per_class", "images", "seconds"]
-    _, with_proposals = run(tmp_path, scene, finder, max_det=1000)
+    _, with_proposals = run(tmp_path, scene, finder, detections_per_img=1000)
     assert with_proposals.keys() - numbers.keys() == {"AR1000"}
     assert with_proposals["AR1000"] == pytest.approx(3 / 4)
 
@@ -210,7 +210,7 @@ def test_more_objects_than_the_limits_are_told(
     assert "limit: 1 image has more than 100 objects of a class (up to 128)" in out
     assert "with up to 300 detections" in out
     assert numbers["AP_at_max_det"] == pytest.approx(numbers["AP"])  # the network makes 64
-    run(tmp_path, scene, finder, max_det=20)
+    run(tmp_path, scene, finder, detections_per_img=20)
     assert "limit: 1 image has more than 20 objects (up to 128)" in capsys.readouterr().out
 
 
@@ -272,7 +272,7 @@ def test_writes_curves_numbers_and_the_worst_images(scene: Path, finder: Path, t
 def test_classes_that_the_data_lacks_take_no_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pictures = [[Square("red", 1, 1, 0.8), Square("blue", 4, 4, labelled=False)]]
     data = write_squares(tmp_path / "data", pictures, categories={"red": 1, "green": 2})
-    code, numbers = run(tmp_path, data, write_finder(tmp_path / "w.safetensors"), max_det=1)
+    code, numbers = run(tmp_path, data, write_finder(tmp_path / "w.safetensors"), detections_per_img=1)
     assert code == 0
     assert numbers["AP"] == pytest.approx(1)  # though the blue square is surer, and one detection is all that is kept
     printed = capsys.readouterr().out

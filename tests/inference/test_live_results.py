@@ -6,21 +6,23 @@ import io
 import json
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Any, cast
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from tests.inference.fakes import two_found
 from tests.inference.live_fakes import END, FakeCamera, shade, shades_of, until
 from yolofpn.errors import InputError
-from yolofpn.inference.live_results import APART, LiveResults, live_or_not
-from yolofpn.inference.predictor import Predictor
+from yolofpn.inference.live_results import APART, LiveResults, open_results
 from yolofpn.inference.report import Report
+from yolofpn.results import Failure, Result
 from yolofpn.sinks.build import build_sinks
 from yolofpn.sources.kinds import Source, failed_source
 from yolofpn.sources.live import capture as live
-from yolofpn.structures import Detections, Image
+from yolofpn.structures import Frame, Image, Limits
 
 
 @pytest.fixture(autouse=True)
@@ -31,15 +33,18 @@ def short_goodbye(monkeypatch: pytest.MonkeyPatch) -> None:
 class FakePredictor:
     """Finds the same two things in every picture, and remembers the passes; each waits for ``gate`` if there is one."""
 
+    slots = 1
+
     def __init__(self, gate: threading.Semaphore | None = None) -> None:
         self.passes: list[list[int]] = []
         self._gate = gate
 
-    def predict(self, images: Sequence[Image]) -> list[Detections]:
+    def start(self, images: Sequence[Image], limits: Limits | None = None) -> SimpleNamespace:
         self.passes.append([int(image[0, 0, 0]) for image in images])
         if self._gate is not None:
             assert self._gate.acquire(timeout=60)
-        return [two_found() for _ in images]
+        found = [two_found() for _ in images]
+        return SimpleNamespace(result=lambda: found)
 
 
 class Run:
@@ -49,9 +54,9 @@ class Run:
         self.out = io.StringIO()
         self.predictor = predictor or FakePredictor()
         self.report = Report(self.out)
-        self.results = LiveResults(sources, cast(Predictor, self.predictor), self.report)
+        self.results = LiveResults(sources, self.predictor, self.report)
 
-    def __enter__(self) -> LiveResults:
+    def __enter__(self) -> Any:
         return self.results
 
     def __exit__(self, *_: object) -> None:
@@ -99,23 +104,22 @@ def test_a_dead_source_never_stops_the_others(capsys: pytest.CaptureFixture[str]
     with run as results:
         until(lambda: results._captures[0][1].failure)
         good.put(shade(1))
+        assert next(results) == Failure("rtsp://cam/dead: refused")
         assert next(results).source.name == "rtsp://cam/good"
         good.put(shade(2))
         until(lambda: next(results).frame.index == 1)
         dead.put(shade(9))
         until(lambda: next(results).source.name == "rtsp://cam/dead")
-    assert run.report.finish(None) == 1
-    err = capsys.readouterr().err
-    assert err.count("failed: rtsp://cam/dead: refused\n") == 1
-    assert "rtsp://cam/dead: back after " in err
+    assert "rtsp://cam/dead: back after " in capsys.readouterr().err
 
 
-def test_all_ended_or_failed_is_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_ended_or_failed_is_the_end() -> None:
     dead, ending = FakeCamera(*["rtsp://cam/dead: refused"] * 3), FakeCamera(shade(1), END)
     run = Run(dead.source("rtsp://cam/dead"), ending.source("rtsp://cam/ending"))
     with run as results:
-        assert [result.source.name for result in results] == ["rtsp://cam/ending"]
-    assert "failed: rtsp://cam/dead: refused\n" in capsys.readouterr().err
+        items = list(results)
+    assert [item.source.name for item in items if isinstance(item, Result)] == ["rtsp://cam/ending"]
+    assert [item for item in items if isinstance(item, Failure)] == [Failure("rtsp://cam/dead: refused")]
 
 
 def test_stopping_wakes_whoever_waits() -> None:
@@ -165,35 +169,32 @@ def test_counters_are_in_the_summary() -> None:
 
 
 def picture(name: str) -> Source:
-    return Source(name, "image", Path(name), lambda: iter(()))
+    return Source(name, "image", Path(name), lambda: iter([Frame(shade(1), name)]))
 
 
-def split(*sources: Source) -> tuple[list[str], list[str]]:
-    """Names of the live ones, and of those that are read one after the other."""
-    live_ones, others = live_or_not(iter(sources), Report(io.StringIO()))
-    return [source.name for source in live_ones], [f"{source.kind} {source.name}" for source in others]
+def opened(sources: Iterator[Source]) -> tuple[list[str], list[str]]:
+    """Names of the live sources that are opened, and what else comes out."""
+    with closing(open_results(sources, FakePredictor())) as results:
+        if isinstance(results, LiveResults):
+            return [source.name for source, _ in results._captures], [each.message for each in results._failures]
+        return [], [each.message if isinstance(each, Failure) else each.source.name for each in results]
 
 
-def test_live_sources_and_files_do_not_mix(capsys: pytest.CaptureFixture[str]) -> None:
+def test_live_sources_and_files_do_not_mix() -> None:
     one, two = FakeCamera().source("rtsp://a"), FakeCamera().source("rtsp://b")
     bad, dog = failed_source("x", "x: missing"), picture("dog.jpg")
-    assert split(one, two) == (["rtsp://a", "rtsp://b"], [])
-    assert split(dog, bad) == ([], ["image dog.jpg", "failed x"])
-    assert split(bad, dog, one) == ([], ["failed x", "image dog.jpg", "failed rtsp://a"])
-    assert split() == ([], [])
-    assert capsys.readouterr().err == ""
-    assert split(bad, one, dog, two) == (["rtsp://a", "rtsp://b"], [])
-    assert capsys.readouterr().err == (f"failed: x: missing\nfailed: dog.jpg: {APART}\n")
+    assert opened(iter([one, two])) == (["rtsp://a", "rtsp://b"], [])
+    assert opened(iter([dog, bad])) == ([], ["dog.jpg", "x: missing"])
+    assert opened(iter([bad, dog, one])) == ([], ["x: missing", "dog.jpg", f"rtsp://a: {APART}"])
+    assert opened(iter([])) == ([], [])
+    assert opened(iter([bad, one, dog, two])) == (["rtsp://a", "rtsp://b"], ["x: missing", f"dog.jpg: {APART}"])
 
 
-def test_a_list_that_breaks_off_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_list_that_breaks_off_is_reported() -> None:
     def sources(*first: Source) -> Iterator[Source]:
         yield from first
         raise InputError("list: damaged")
 
-    report = Report(io.StringIO())
-    live_ones, _ = live_or_not(sources(FakeCamera().source("rtsp://a")), report)
-    assert [source.name for source in live_ones] == ["rtsp://a"]
-    live_ones, others = live_or_not(sources(), report)
-    assert (live_ones, list(others)) == ([], [])
-    assert capsys.readouterr().err == "failed: list: damaged\n" * 2
+    assert opened(sources(FakeCamera().source("rtsp://a"))) == (["rtsp://a"], ["list: damaged"])
+    assert opened(sources(picture("dog.jpg"))) == ([], ["dog.jpg", "list: damaged"])
+    assert opened(sources()) == ([], ["list: damaged"])

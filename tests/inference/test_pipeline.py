@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import io
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,13 +13,11 @@ import pytest
 from tests.inference.fakes import nothing_found
 from yolofpn.errors import InputError, UserError
 from yolofpn.inference.pipeline import results_of, written
-from yolofpn.inference.predictor import Predictor
-from yolofpn.inference.report import Report
-from yolofpn.results import Result
+from yolofpn.results import Failure, Result
 from yolofpn.sinks.build import Sinks
 from yolofpn.sinks.names import SourceInfo
 from yolofpn.sources.resolve import Source
-from yolofpn.structures import Detections, Frame, Image
+from yolofpn.structures import Detections, Frame, Image, Limits
 
 
 def frames(name: str, count: int, error: Exception | None = None) -> Iterator[Frame]:
@@ -35,11 +32,6 @@ def source(name: str, count: int, error: Exception | None = None) -> Source:
 
 
 @dataclass
-class FakeBackend:
-    slots: int
-
-
-@dataclass
 class FakePredictor:
     """Finds nothing, and remembers how many batches were under way at once, and of which sizes they were."""
 
@@ -48,13 +40,11 @@ class FakePredictor:
     sizes: list[int] = field(default_factory=list)
     under_way: int = 0
     most: int = 0
+    limits: Limits | None = None
     threads: set[threading.Thread] = field(default_factory=set)
 
-    @property
-    def backend(self) -> FakeBackend:
-        return FakeBackend(self.slots)
-
-    def start(self, images: Sequence[Image]) -> SimpleNamespace:
+    def start(self, images: Sequence[Image], limits: Limits | None = None) -> SimpleNamespace:
+        self.limits = limits
         self.threads.add(threading.current_thread())
         self.sizes.append(len(images))
         self.under_way += 1
@@ -87,9 +77,8 @@ class Recorder:
         pass
 
 
-def run(predictor: FakePredictor, *sources: Source, batch_size: int = 1) -> Any:
-    report = Report(io.StringIO())
-    return results_of(iter(sources), cast(Predictor, predictor), report, batch_size=batch_size)
+def run(predictor: FakePredictor, *sources: Source, batch_size: int = 1, limits: Limits | None = None) -> Any:
+    return results_of(iter(sources), predictor, batch_size=batch_size, limits=limits)
 
 
 def places(results: Iterator[Result]) -> list[tuple[str, int]]:
@@ -115,9 +104,9 @@ def test_as_many_batches_are_under_way_as_pay_off() -> None:
         read.set()
 
     class Slow(FakePredictor):
-        def start(self, images: Sequence[Image]) -> SimpleNamespace:
+        def start(self, images: Sequence[Image], limits: Limits | None = None) -> SimpleNamespace:
             assert read.wait(5)
-            return super().start(images)
+            return super().start(images, limits)
 
     predictor = Slow(slots=2)
     assert len(places(run(predictor, Source("a", "video", Path("a"), all_read)))) == 4
@@ -145,16 +134,24 @@ def test_no_result_waits_for_a_frame_that_has_yet_to_come() -> None:
     assert len(list(results)) == 1
 
 
-def test_failures_are_told_between_the_results_that_they_stand_between(capsys: pytest.CaptureFixture[str]) -> None:
-    report = Report(io.StringIO())
-    sources = [source("a", 2), source("bad", 1, InputError("bad is bad")), source("c", 30)]
-    results = results_of(iter(sources), cast(Predictor, FakePredictor()), report)
-    told = []
-    for result in results:
-        report.add(result.source, result.frame, result.detections, result.seconds)
-        told.append("bad is bad" in capsys.readouterr().err)
-    assert told == [False, False, True] + [False] * 30
-    assert report.finish(None) == 1
+@pytest.mark.parametrize("slots", [1, 3])
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_failures_stand_between_the_results_that_they_come_between(slots: int, batch_size: int) -> None:
+    sources = [
+        source("a", 2),
+        source("bad", 1, InputError("bad is bad")),
+        source("c", 9),
+        source("d", 0, InputError("d")),
+    ]
+    items = list(run(FakePredictor(slots), *sources, batch_size=batch_size))
+    told = [item.message if isinstance(item, Failure) else item.source.name for item in items]
+    assert told == ["a", "a", "bad", "bad is bad", *["c"] * 9, "d"]
+
+
+def test_limits_reach_the_network() -> None:
+    predictor = FakePredictor()
+    list(run(predictor, source("a", 1), limits=Limits(0.05)))
+    assert predictor.limits == Limits(0.05)
 
 
 def test_what_was_read_before_a_reader_broke_is_finished() -> None:
@@ -173,19 +170,18 @@ def test_a_network_that_breaks_ends_it_after_what_was_found_before() -> None:
     results.close()
 
 
-def test_results_come_out_once_they_are_written(capsys: pytest.CaptureFixture[str]) -> None:
+def test_results_come_out_once_they_are_written() -> None:
     recorder = Recorder(refused=1)
-    report = Report(io.StringIO())
-    done = written(run(FakePredictor(), source("a", 4)), Sinks([recorder]), report)
-    assert [result.frame.index for result in done] == [0, 1, 2, 3]
+    done = list(written(run(FakePredictor(), source("a", 4)), Sinks([recorder])))
+    assert [each.frame.index for each in done if isinstance(each, Result)] == [0, 1, 2, 3]
+    assert [each.message for each in done if isinstance(each, Failure)] == ["a: cannot be written"]
     assert recorder.taken == [0, 2, 3]
-    assert "failed: a: cannot be written" in capsys.readouterr().err
 
 
 def test_a_full_disk_reaches_the_consumer_after_what_was_written() -> None:
     recorder = Recorder(refused=3, error=UserError)
     results = run(FakePredictor(), source("a", 50))
-    done = written(results, Sinks([recorder]), Report(io.StringIO()))
+    done: Any = written(results, Sinks([recorder]))
     assert [next(done).frame.index for _ in range(3)] == [0, 1, 2] == recorder.taken
     with pytest.raises(UserError, match="written"):
         next(done)

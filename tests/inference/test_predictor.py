@@ -231,7 +231,7 @@ def test_classes_by_name_spelling_and_label(weights: Path) -> None:
 
 @pytest.mark.parametrize(
     ("item", "message"),
-    [("Reed", "did you mean 'red'"), (2, "there are red, potted plant$"), ("²", "no class"), (-1, "no class '-1'")],
+    [("Reed", "did you mean 'red'"), (2, "choose from red, potted plant$"), ("²", "no class"), (-1, "no class '-1'")],
 )
 def test_unknown_classes_are_refused(weights: Path, item: str | int, message: str) -> None:
     with pytest.raises(UserError, match=message):

@@ -12,7 +12,10 @@ import torch
 from torch import Tensor
 
 from tests.models.cases import SIZE, SPECS, random_maps
-from yolofpn.models.postprocess import MapSpec, postprocess_maps
+from yolofpn.errors import NaNOutputError
+from yolofpn.models.box_coder import yolo_box_to_xyxy
+from yolofpn.models.pick_on_device import pick_on_device
+from yolofpn.models.postprocess import MapSpec, Picked, decode_picked, pick_above, postprocess_maps
 from yolofpn.structures import Detections, Limits
 
 NUM_CLASSES = 3
@@ -233,3 +236,38 @@ def test_maps_that_are_read_differently_are_refused() -> None:
     dense = {"p4": torch.zeros(1, 6, 2, 2), "p5": torch.zeros(1, 6, 1, 1)}
     with pytest.raises(ValueError, match="softmax"):
         postprocess_maps(dense, specs, 1, [(32, 32)], Limits())
+
+
+@pytest.mark.parametrize("spec", [*with_options(1.5).values(), MapSpec(8, ((9.0, 7.0),), new_coords=True)])
+def test_arrays_are_decoded_as_tensors_are(spec: MapSpec) -> None:
+    """NumPy's decoding beside that which training uses."""
+    rng = np.random.default_rng(0)
+    raw = rng.normal(0, 3, (40, 5 + NUM_CLASSES)).astype(np.float32)
+    cells = rng.integers(0, 13, (40, 2))
+    anchor = np.array(spec.anchors, np.float32)[rng.integers(0, len(spec.anchors), 40)]
+    layout = np.concatenate([anchor, np.full((40, 2), spec.stride), np.full((40, 1), spec.scale_x_y)], axis=1)
+    picked = Picked(np.zeros(40, np.int64), raw, cells, layout.astype(np.float32), np.ones((40, 1), np.float32))
+    expected = yolo_box_to_xyxy(
+        torch.from_numpy(raw[:, :4]),
+        torch.from_numpy(anchor),
+        torch.from_numpy(cells),
+        spec.stride,
+        spec.scale_x_y,
+        new_coords=spec.new_coords,
+    )
+    np.testing.assert_allclose(decode_picked(picked, spec), expected.numpy(), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("is_score", [False, True])
+def test_a_device_picks_what_the_cpu_picks(is_score: bool) -> None:
+    raw = np.random.default_rng(1).normal(0, 2, (2, 3, 5 + NUM_CLASSES, 4, 6)).astype(np.float32)
+    places, values = pick_above(raw, 4, 0.6, is_score=is_score)
+    own_places, own_values = pick_on_device(torch.from_numpy(raw), 4, 0.6, is_score=is_score)
+    assert len(values) > 10
+    np.testing.assert_array_equal(np.stack(places), np.stack(own_places))
+    np.testing.assert_array_equal(values, own_values)
+    raw[1, 2, 7, 3, 5] = math.nan
+    with pytest.raises(NaNOutputError):
+        pick_above(raw, 4, 0.6, is_score=is_score)
+    with pytest.raises(NaNOutputError):
+        pick_on_device(torch.from_numpy(raw), 4, 0.6, is_score=is_score)

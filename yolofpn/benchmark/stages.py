@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ from yolofpn.benchmark.contenders import NETWORK, POST, PRE, Contender
 from yolofpn.errors import InputError, UserError
 from yolofpn.inference.pipeline import results_of, written
 from yolofpn.inference.predictor import Predictor
-from yolofpn.inference.report import Report
+from yolofpn.results import Result
 from yolofpn.sinks.build import build_sinks
 from yolofpn.sinks.image_files import encode_image
 from yolofpn.sinks.records import record
@@ -145,13 +144,12 @@ def end_to_end(predictor: Predictor, sources: Sequence[Source], batch_size: int,
     Raises:
         UserError: nothing can be read or written.
     """
-    report = Report(io.StringIO())
     with TemporaryDirectory() as folder:
         start = time.perf_counter()
-        with closing(results_of(first_frames(sources, frames), predictor, report, batch_size=batch_size)) as results:
+        with closing(results_of(first_frames(sources, frames), predictor, batch_size=batch_size)) as results:
             sinks = build_sinks(Path(folder))
             with sinks:
-                count = sum(1 for _ in written(results, sinks, report))
+                count = sum(isinstance(item, Result) for item in written(results, sinks))
         seconds = time.perf_counter() - start
     if not count:
         raise UserError("no source can be read")

@@ -52,7 +52,11 @@ def build_parser() -> Parser:
         help="IoU threshold of NMS, within each class; default: stored in the weights, else .45",
     )
     add(
-        "--max-det", type=positive_int, metavar="N", help="maximum detections per image; default: stored in the weights"
+        "--max-det",
+        dest="detections_per_img",
+        type=positive_int,
+        metavar="N",
+        help="maximum detections per image; default: stored in the weights",
     )
     add("--classes", nargs="+", action="extend", metavar="NAME|N", help="detect only these classes, by name or label")
     add("--batch-size", type=positive_int, default=1, metavar="N", help="images or frames per batch")

@@ -48,6 +48,7 @@ def build_parser() -> Parser:
     add("--nms-thresh", metavar="F", type=unit_float, default=0.6, help="IoU threshold of NMS, within each class")
     add(
         "--max-det",
+        dest="detections_per_img",
         metavar="N",
         type=positive_int,
         default=300,

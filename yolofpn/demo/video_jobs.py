@@ -8,20 +8,27 @@ import logging
 import secrets
 import shutil
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from yolofpn.demo.answers import describe, detect
+from yolofpn.demo.answers import describe
 from yolofpn.demo.fair_queue import FairQueue
-from yolofpn.demo.limits import MIB, Limits, UploadLimits
+from yolofpn.demo.limits import MIB, UploadLimits
+from yolofpn.demo.limits import Limits as DemoLimits
 from yolofpn.demo.uploads import Upload
 from yolofpn.demo.workers import Workers
 from yolofpn.errors import InputError, UserError
+from yolofpn.inference.pipeline import Pending, results_of
 from yolofpn.inference.predictor import Predictor
-from yolofpn.structures import Detections, Frame
+from yolofpn.results import Failure
+from yolofpn.sources.resolve import Source
+from yolofpn.structures import Detections, Frame, Image, Limits
 from yolofpn.video.writer import VideoWriter
+
+LOOK_EVERY = 0.005  # seconds
 
 
 class VideoJob:
@@ -96,26 +103,58 @@ class VideoJob:
                 shutil.rmtree(self.folder, ignore_errors=True)
 
     async def _process(self, predictor: Predictor, queue: FairQueue, workers: Workers, limits: UploadLimits) -> None:
-        """Each step takes a thread of the pool for one frame, so that no video holds one."""
-        results = _Results(self, limits)
-        frames = self.upload.frames(limits)
-        step = asyncio.ensure_future(workers.run(next, frames, None))
+        """The pipeline of detect.py; drawing and encoding take a thread of the pool for one frame."""
+        files = _Results(self, limits)
+        turns = _Turns(predictor, queue, self.client)
+        source = Source(self.upload.name, "video", Path(self.upload.path.name), partial(self.upload.frames, limits))
+        results = results_of(iter([source]), turns)
         try:
-            while (frame := await step) is not None and not self.cancelled:
-                job = queue.submit(self.client, partial(detect, predictor, frame.image))
-                step = asyncio.ensure_future(workers.run(next, frames, None))  # is decoded meanwhile
-                found, seconds = await asyncio.wrap_future(job)
-                await workers.run(results.add, frame, found, seconds)
-                for name, count in found.counts().items():
-                    self.counts[name] = max(self.counts.get(name, 0), count)
-                self.done += 1
+            while not self.cancelled:
+                if not results.ready:
+                    await asyncio.sleep(LOOK_EVERY)  # no thread waits for the detector
+                    continue
+                match next(results, None):
+                    case None:
+                        return
+                    case Failure(message):
+                        raise InputError(message)
+                    case result:
+                        await workers.run(files.add, result.frame, result.detections, turns.seconds.popleft())
+                        for name, count in result.detections.counts().items():
+                            self.counts[name] = max(self.counts.get(name, 0), count)
+                        self.done += 1
         finally:
-            await asyncio.wait([step])
-            await workers.run(frames.close)
             await workers.run(results.close)
+            await workers.run(files.close)
 
     def _fail(self, message: str) -> None:
         self.state, self.message = "failed", message
+
+
+class _Turns:
+    """Stands before a predictor in the pipeline: each frame waits for its client's turn.
+
+    Attributes:
+        seconds: that the detector took for each frame, without waiting for its turn.
+    """
+
+    slots = 1
+
+    def __init__(self, predictor: Predictor, queue: FairQueue, client: str) -> None:
+        self._predictor = predictor
+        self._queue = queue
+        self._client = client
+        self.seconds: deque[float] = deque()
+
+    def start(self, images: Sequence[Image], limits: Limits | None = None) -> Pending:
+        """Ask for the next turn."""
+        return self._queue.submit(self._client, partial(self._detect, images, limits))
+
+    def _detect(self, images: Sequence[Image], limits: Limits | None) -> list[Detections]:
+        start = time.perf_counter()
+        found = self._predictor.predict(images, limits)
+        self.seconds.append(time.perf_counter() - start)
+        return found
 
 
 class _Results:
@@ -163,7 +202,7 @@ class VideoJobs:
         limits: of uploads, and of the work at once.
     """
 
-    def __init__(self, queue: FairQueue, workers: Workers, limits: Limits) -> None:
+    def __init__(self, queue: FairQueue, workers: Workers, limits: DemoLimits) -> None:
         self._queue = queue
         self._workers = workers
         self._limits = limits

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from yolofpn.config import Depth, ResizeMode, VocCorners
+from yolofpn.config import VocCorners
 from yolofpn.data.dataset import DetectionDataset, ProblemKind
 from yolofpn.data.layouts import open_data
 from yolofpn.data.names import ClassMatch, match_classes
@@ -35,15 +35,17 @@ from yolofpn.evaluation.verify import verify
 from yolofpn.extras import skipped_plots
 from yolofpn.files import locked_output
 from yolofpn.inference.load import load_for_inference
+from yolofpn.inference.options import PredictorOptions
 from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.threads import share_processors
+from yolofpn.inference.workload import Workload
 
 DETECTIONS, IMAGES, TRUTH = "detections.coco.json", "images.json", "truth.coco.json"
 
 
-@dataclass(frozen=True)
-class EvaluateOptions:
-    """What ``evaluate.py --help`` explains; None and 'auto' leave it to the weights."""
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(PredictorOptions):
+    """What ``evaluate.py --help`` explains; what is not given is left to the weights."""
 
     data: str
     root: Path | None = None
@@ -52,20 +54,12 @@ class EvaluateOptions:
     weights: str = "auto"
     darknet_cfg: Path | None = None
     names: Path | None = None
-    img_size: tuple[int, int] | None = None
-    pyramid: tuple[tuple[int, int], ...] | None = None
-    resize: str = "auto"
-    depth: Depth | None = None
-    device: str = "auto"
-    backend: str = "auto"
-    precision: str = "auto"
-    compile: bool = False
-    pad_batches: bool = False
     batch_size: int = 8
     workers: int | None = None
     score_thresh: float = 0.001
     nms_thresh: float = 0.6
-    max_det: int = 300
+    detections_per_img: int = 300
+    workload: Workload = "live"  # a whole data set is worth a faster graph; batch after batch is awaited
     report_thresh: float = 0.25
     output: Path | None = None
     json: Path | None = None
@@ -105,16 +99,17 @@ def measure(
         found = run_detector(predictor, dataset, match, settings)
     if len(found.failures) == len(dataset):
         raise UserError(f"{options.data}: none of the {len(dataset)} images of {options.split!r} can be read")
-    metrics = found.metrics.compute(options.report_thresh, voc=True, proposals=options.max_det >= max(PROPOSAL_LIMITS))
+    many = options.detections_per_img >= max(PROPOSAL_LIMITS)
+    metrics = found.metrics.compute(options.report_thresh, voc=True, proposals=many)
     seconds = time.perf_counter() - start
     print(format_metrics(metrics))
     numbers = {**metrics.to_json(), "seconds": seconds}
     if found.proposals is not None:
         numbers["proposals"] = class_agnostic_recall(found.proposals.table())
         print(format_proposals(numbers["proposals"]))
-    crowded = crowded_images(found.metrics.table(), options.max_det)
+    crowded = crowded_images(found.metrics.table(), options.detections_per_img)
     if crowded is not None:
-        print("\n".join(format_crowded(crowded, options.max_det)))
+        print("\n".join(format_crowded(crowded, options.detections_per_img)))
         if crowded.values:
             numbers["AP_at_max_det"] = crowded.values["AP"]
     print(f"images: {len(dataset)} in {seconds:.1f} s, of which {metrics.seconds:.1f} s for the metrics")
@@ -137,23 +132,7 @@ def open_predictor(options: EvaluateOptions) -> Predictor:
     loaded = load_for_inference(options.weights, darknet_cfg=options.darknet_cfg, names=options.names)
     for note in loaded.notes:
         print(note)
-    resize: ResizeMode | None = None if options.resize == "auto" else options.resize  # type: ignore[assignment]
-    predictor = Predictor(
-        loaded.detector,
-        loaded.metadata,
-        img_size=options.img_size,
-        pyramid=options.pyramid,
-        resize=resize,
-        depth=options.depth,
-        nms_thresh=options.nms_thresh,
-        detections_per_img=options.max_det,
-        device=options.device,
-        backend=options.backend,
-        precision=options.precision,
-        workload="live",  # a whole data set is worth a faster graph; batch after batch is awaited
-        compile=options.compile,
-        pad_batches=options.pad_batches,
-    )
+    predictor = Predictor(loaded.detector, loaded.metadata, options)
     print(predictor.backend_note)
     share_processors(predictor)
     sizes = " and ".join(f"{height}x{width}" for height, width in predictor.sizes)

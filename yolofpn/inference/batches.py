@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from yolofpn.errors import InputError
 from yolofpn.ops.resize import NetworkImage
-from yolofpn.structures import Frame
-
-
-def in_batches(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
-    """Lists of ``size`` frames; those before the end, and before an error, may be fewer."""
-    batch: list[Frame] = []
-    try:
-        for frame in frames:
-            batch.append(frame)
-            if len(batch) == size:
-                yield batch
-                batch = []
-    except InputError:
-        if batch:
-            yield batch
-        raise
-    if batch:
-        yield batch
 
 
 def to_batch(images: Sequence[NetworkImage]) -> NDArray[np.uint8] | NDArray[np.float32]:

@@ -7,19 +7,32 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from itertools import chain
 from threading import Condition
+from typing import Protocol
 
 from yolofpn.errors import InputError
-from yolofpn.inference.predictor import Predictor
-from yolofpn.inference.report import Report
-from yolofpn.results import Result
+from yolofpn.inference.pipeline import Starter, results_of
+from yolofpn.results import Failure, Result, Results
 from yolofpn.sources.kinds import Source, failed_source
-from yolofpn.structures import Detections, Frame
+from yolofpn.sources.live.capture import Counters
+from yolofpn.structures import Detections, Frame, Limits
 
 APART = "live sources and files do not mix, as live ones have no end; give each kind a run of its own"
 TICK = 0.1  # seconds between two looks at sources that deliver nothing
 
 
-class LiveResults(Iterator[Result]):
+class LiveReport(Protocol):
+    """Is told what happens to live sources; a ``Report`` is one."""
+
+    def note(self, line: str) -> None:
+        """Something went wrong from which the run may recover, or has recovered."""
+        ...
+
+    def count_live(self, source: Source, counters: Counters) -> None:
+        """How a source did."""
+        ...
+
+
+class LiveResults(Iterator[Result | Failure]):
     """What is in the newest frame of each source, pass by pass, until all end or it is stopped.
 
     A pass begins as soon as any source has a new frame, and takes the newest of every source that has one. Nothing is
@@ -27,32 +40,43 @@ class LiveResults(Iterator[Result]):
     and tried again as long as there are others.
 
     Args:
-        sources: live ones; they are opened at once.
+        sources: live ones, which are opened at once, and failed ones.
         predictor: for all of them.
         report: is told what happens to the sources.
+        limits: which predictions become detections; by default the predictor's own.
     """
 
-    def __init__(self, sources: Sequence[Source], predictor: Predictor, report: Report) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        predictor: Starter,
+        report: LiveReport | None = None,
+        *,
+        limits: Limits | None = None,
+    ) -> None:
         self._predictor = predictor
+        self._limits = limits
         self._report = report
         self._changed = Condition()
-        self._captures = [(source, source.open_live(self._changed)) for source in sources]
+        live = [source for source in sources if source.kind == "stream"]
+        self._failures = [Failure(_message_of(source)) for source in sources if source.kind != "stream"]
+        self._captures = [(source, source.open_live(self._changed)) for source in live]
         self._failed: set[Source] = set()
         self._found: dict[Source, Detections] = {}  # in the last frame of each
         self._stopped = False
-        self._peeked: Result | None = None
+        self._peeked: Result | Failure | None = None
         self._results = self._run()
         self._running = ExitStack()
         for _, capture in self._captures:
             self._running.enter_context(capture)
 
-    def __next__(self) -> Result:
+    def __next__(self) -> Result | Failure:
         if self._peeked is None:
             return next(self._results)
         result, self._peeked = self._peeked, None
         return result
 
-    def peek(self) -> Result | None:
+    def peek(self) -> Result | Failure | None:
         """What ``next`` will give, or None at the end."""
         if self._peeked is None:
             self._peeked = next(self._results, None)
@@ -71,13 +95,14 @@ class LiveResults(Iterator[Result]):
             capture.stop()
         self._running.close()
         for source, capture in self._captures:
-            if source in self._found:
+            if source in self._found and self._report is not None:
                 self._report.count_live(source, capture.counters)
 
-    def _run(self) -> Iterator[Result]:
+    def _run(self) -> Iterator[Result | Failure]:
+        yield from self._failures
         while not self._stopped:
             taken = [(source, frame) for source, capture in self._captures if (frame := capture.take())]
-            self._tell()
+            yield from self._news()
             yield from self._detect([(source, frame) for source, frame in taken if not frame.stale])
             for source, frame in taken:
                 if frame.stale:
@@ -90,7 +115,7 @@ class LiveResults(Iterator[Result]):
         if not frames:
             return
         start = time.perf_counter()
-        found = self._predictor.predict([frame.image for _, frame in frames])
+        found = self._predictor.start([frame.image for _, frame in frames], self._limits).result()
         seconds = (time.perf_counter() - start) / len(frames)
         for (source, frame), detections in zip(frames, found, strict=True):
             self._found[source] = detections
@@ -100,52 +125,72 @@ class LiveResults(Iterator[Result]):
         with self._changed:
             self._changed.wait_for(lambda: self._stopped or any(capture.ready for _, capture in self._captures), TICK)
 
-    def _tell(self) -> None:
+    def _news(self) -> Iterator[Failure]:
         for source, capture in self._captures:
             for line in capture.news():
-                self._report.note(line)
+                if self._report is not None:
+                    self._report.note(line)
             if capture.failure and source not in self._failed:
                 self._failed.add(source)
-                self._report.fail(capture.failure)
+                yield Failure(capture.failure)
 
 
-def live_or_not(sources: Iterator[Source], report: Report) -> tuple[list[Source], Iterator[Source]]:
-    """All of ``sources`` if they are live, or else the same sources to be read one after the other.
+def open_results(
+    sources: Iterator[Source],
+    predictor: Starter,
+    batch_size: int = 1,
+    *,
+    limits: Limits | None = None,
+    report: LiveReport | None = None,
+) -> Results:
+    """The results of all ``sources``: of live ones beside each other, of files one after the other.
 
     The first one that is there decides; those of the other kind fail, because nothing would ever be reached behind a
     source without an end.
 
     Args:
         sources: the live ones among them are all asked for, files only until the first is found.
-        report: is told which live sources cannot be had, and of files among them.
+        predictor: for all of them.
+        batch_size: images of a batch; live sources share one.
+        limits: which predictions become detections; by default the predictor's own.
+        report: is told what happens to live sources.
     """
     head: list[Source] = []
     try:
         for source in sources:
             head.append(source)
             if source.kind == "stream":
-                return _live_ones(chain(head, sources), report), iter(())
+                found = _all(chain(head, sources))
+                wanted = [each if each.kind in ("stream", "failed") else _failed(each) for each in found]
+                return LiveResults(wanted, predictor, report, limits=limits)
             if source.kind != "failed":
                 break
     except InputError as error:
-        report.fail(str(error))
-    return [], (_failed(source) if source.kind == "stream" else source for source in chain(head, sources))
+        head.append(failed_source("sources", str(error)))
+    files = (_failed(source) if source.kind == "stream" else source for source in chain(head, sources))
+    return results_of(files, predictor, batch_size=batch_size, limits=limits)
 
 
-def _live_ones(sources: Iterator[Source], report: Report) -> list[Source]:
-    live: list[Source] = []
+def _all(sources: Iterator[Source]) -> list[Source]:
+    """All of them, with a failed one in the place of what cannot be had."""
+    found: list[Source] = []
     while True:
         try:
             source = next(sources, None)
             if source is None:
-                return live
-            if source.kind == "stream":
-                live.append(source)
-            else:
-                next((source if source.kind == "failed" else _failed(source)).frames())
+                return found
+            found.append(source)
         except InputError as error:
-            report.fail(str(error))
+            found.append(failed_source("sources", str(error)))
 
 
 def _failed(source: Source) -> Source:
     return failed_source(source.name, f"{source.name}: {APART}")
+
+
+def _message_of(failed: Source) -> str:
+    try:
+        next(failed.frames())
+    except InputError as error:
+        return str(error)
+    raise AssertionError("a failed source gives no frames")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypedDict, get_args
+from typing import Literal, TypedDict, get_args
 
 from yolofpn.fields import Depth
 from yolofpn.inference.workload import Workload
@@ -21,7 +21,7 @@ class PredictorOptions:
         img_size: (height, width) of the network's input, or one number for both; for ``shortest-edge`` the
             (shorter, longer) side.
         pyramid: several such sizes in place of one: the detector looks at each image in all of them.
-        resize: the resize mode.
+        resize: the resize mode; 'auto' is None.
         depth: which value is white in image files of more than 8 bits: 'auto', '12', '16' or 'minmax'.
         score_thresh: score threshold, one for all classes, in [0, 1].
         nms_thresh: IoU above which the lower-scoring box of a class is suppressed, in [0, 1].
@@ -42,7 +42,7 @@ class PredictorOptions:
 
     img_size: Size | None = None
     pyramid: Sequence[Size] | None = None
-    resize: ResizeMode | None = None
+    resize: Literal["auto"] | ResizeMode | None = None
     depth: Depth | None = None
     score_thresh: float | None = None
     nms_thresh: float | None = None
@@ -56,7 +56,7 @@ class PredictorOptions:
     pad_batches: bool = False
 
     def __post_init__(self) -> None:
-        if self.resize is not None and self.resize not in get_args(ResizeMode):
+        if self.resize not in (None, "auto", *get_args(ResizeMode)):
             raise ValueError(f"resize {self.resize!r} is none of {', '.join(get_args(ResizeMode))}")
         if self.pyramid is not None and (self.img_size is not None or not self.pyramid):
             raise ValueError("pyramid takes the place of img_size and has at least one size")
@@ -72,7 +72,7 @@ class PredictorSettings(TypedDict, total=False):
 
     img_size: Size | None
     pyramid: Sequence[Size] | None
-    resize: ResizeMode | None
+    resize: Literal["auto"] | ResizeMode | None
     depth: Depth | None
     score_thresh: float | None
     nms_thresh: float | None

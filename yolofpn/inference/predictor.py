@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any, Unpack, overload
 
@@ -12,9 +12,10 @@ import numpy as np
 
 from yolofpn.config import Depth, Metadata, ResizeMode
 from yolofpn.detector import Detector, size_fits
-from yolofpn.errors import UserError
-from yolofpn.inference.batches import group_by_size, in_batches, to_batch
+from yolofpn.errors import InputError, UserError
+from yolofpn.inference.batches import group_by_size, to_batch
 from yolofpn.inference.image_pyramid import merge_detections
+from yolofpn.inference.live_results import open_results
 from yolofpn.inference.load import load_for_inference
 from yolofpn.inference.network import open_graph
 from yolofpn.inference.options import PredictorOptions, PredictorSettings
@@ -23,6 +24,7 @@ from yolofpn.inference.selection import choose_limits
 from yolofpn.models.postprocess import divides_inputs, nms_exponent, postprocess_placed
 from yolofpn.ops.resize import NetworkImage, Placement, resize_for_detection
 from yolofpn.reading import MAX_INPUT_SIDE
+from yolofpn.results import Failure
 from yolofpn.runtimes.backend import Backend, Wait
 from yolofpn.runtimes.exported import ExportedDetector
 from yolofpn.runtimes.network_errors import network_errors
@@ -64,7 +66,8 @@ class Predictor:
         self.metadata = metadata
         self.sizes = options.sizes(metadata.input.size)
         self.img_size = self.sizes[0]
-        self.resize: ResizeMode = options.resize or metadata.input.resize
+        given = options.resize
+        self.resize: ResizeMode = metadata.input.resize if given is None or given == "auto" else given
         self.depth: Depth = options.depth or metadata.input.depth
         self.pad_batches = options.pad_batches
         for size in self.sizes:
@@ -99,6 +102,11 @@ class Predictor:
         """Wait for a graph in the making, for those who measure: from now on the same backend runs everything."""
         if isinstance(self.backend, Takeover):
             self.backend = self.backend.settle()
+
+    @property
+    def slots(self) -> int:
+        """How many calls of ``start`` in flight make it faster."""
+        return self.backend.slots
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -138,15 +146,20 @@ class Predictor:
     def stream(self, *sources: str, batch_size: int = 1, vid_stride: int = 1) -> Iterator[tuple[Frame, Detections]]:
         """Every image and frame of ``sources`` (anything that ``detect.py`` takes) with what is in it, as it comes.
 
+        Reading works ahead in a thread of its own, and the network in another one. Of live sources, which do not mix
+        with files, the newest frame of each is taken.
+
         Raises:
             UserError: no source is given, or none of that name is there.
             InputError: a source cannot be read, or not to its end; the frames before have been given.
             ValueError: ``batch_size`` is below 1.
         """
         _check_batch_size(batch_size)
-        frames = chain.from_iterable(source.frames() for source in resolve_sources(sources, vid_stride=vid_stride))
-        for batch in in_batches(frames, batch_size):
-            yield from zip(batch, self.predict([frame.image for frame in batch]), strict=True)
+        with closing(open_results(resolve_sources(sources, vid_stride=vid_stride), self, batch_size)) as results:
+            for item in results:
+                if isinstance(item, Failure):
+                    raise InputError(item.message)
+                yield item.frame, item.detections
 
     def predict(self, images: Sequence[Image], limits: Limits | None = None) -> list[Detections]:
         """BGR images -> their detections in image pixels; images of one network size share a batch.
@@ -159,7 +172,7 @@ class Predictor:
     def start(self, images: Sequence[Image], limits: Limits | None = None) -> InFlight:
         """As ``predict`` in two steps: resize and hand to the network now; ``result()`` waits for it.
 
-        Up to ``backend.slots`` calls in flight make it faster. Any thread may ask for the result, once.
+        Up to ``slots`` calls in flight make it faster. Any thread may ask for the result, once.
 
         Args:
             images: BGR.
@@ -184,7 +197,9 @@ class Predictor:
 
     def _start_at(self, size: tuple[int, int], images: Sequence[Image]) -> Iterator[Pass]:
         resized = [resize_for_detection(image, size, self.resize) for image in images]
-        inputs = self._padded([image for image, _ in resized])
+        inputs = [image for image, _ in resized]
+        if self.resize == "shortest-edge":
+            inputs = self._padded(inputs)
         for indices in group_by_size(inputs):
             batch = to_batch([inputs[index] for index in indices])
             what = f"{len(batch)} x {batch.shape[2]}x{batch.shape[3]} pixels"
@@ -200,9 +215,7 @@ class Predictor:
         ]
 
     def _padded(self, images: Sequence[NetworkImage]) -> list[NetworkImage]:
-        """Fill up to multiples of the network's stride, or all to the largest (only ``shortest-edge`` needs it)."""
-        if self.resize != "shortest-edge":
-            return list(images)
+        """Fill up to multiples of the network's stride, or all to the largest."""
         divisor = self.detector.size_divisor
         sizes = [tuple(side + -side % divisor for side in image.shape[:2]) for image in images]
         if self.pad_batches:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import sys
-import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import NoReturn, TextIO
 
 from tqdm import tqdm
 
+from yolofpn.results import Failure, Result
 from yolofpn.sources.live.capture import Counters
 from yolofpn.sources.resolve import Source
 from yolofpn.structures import Detections, Frame
@@ -33,8 +32,6 @@ class Report:
         self._pictures = 0
         self._frames = 0
         self._failures = 0
-        self._untold: list[tuple[int, str]] = []  # failures that come after so many results
-        self._lock = threading.Lock()
         self._classes: Counter[str] = Counter()
         self._network_seconds = 0.0
         self._start = time.perf_counter()
@@ -49,17 +46,17 @@ class Report:
         """Print a line without disturbing the bar."""
         _print(line, self._stream)
 
-    def fail(self, line: str, *, after: int = 0) -> None:
-        """Say that an input could not be used, or only in part; any thread may call it.
+    def take(self, item: Result | Failure) -> None:
+        """A result is done, or stands for what could not be used; the next one may follow."""
+        if isinstance(item, Failure):
+            self.fail(item.message)
+        else:
+            self.add(item.source, item.frame, item.detections, item.seconds)
 
-        Args:
-            line: what is said.
-            after: as soon as so many pictures and frames are done, so that all is told in its order.
-        """
-        with self._lock:
-            self._failures += 1
-            self._untold.append((after, line))
-        self._tell(self._pictures + self._frames)
+    def fail(self, line: str) -> None:
+        """Say that an input could not be used, or only in part."""
+        self._failures += 1
+        _print(f"failed: {line}", sys.stderr)
 
     def note(self, line: str) -> None:
         """Say that something went wrong from which the run may recover, or has recovered."""
@@ -76,10 +73,6 @@ class Report:
         """
         if frame.stale:
             return
-        self._add(source, frame, detections, seconds)
-        self._tell(self._pictures + self._frames)
-
-    def _add(self, source: Source, frame: Frame, detections: Detections, seconds: float) -> None:
         self._network_seconds += seconds
         self._classes.update(detections.counts())
         if source.kind == "image":
@@ -103,7 +96,6 @@ class Report:
     def finish(self, output: Path | None) -> int:
         """Print the summary; the exit code: 1 if an input failed, else 0."""
         self._end_progress()
-        self._tell()
         for line in self._live:
             self.say(line)
         done = [_count(self._pictures, "image")] if self._pictures or not self._frames else []
@@ -118,14 +110,6 @@ class Report:
         if output is not None:
             self.say(f"results: {output}")
         return 1 if self._failures else 0
-
-    def _tell(self, done: float = math.inf) -> None:
-        """The failures that come after up to ``done`` results."""
-        with self._lock:
-            due = [line for after, line in self._untold if after <= done]
-            self._untold = [(after, line) for after, line in self._untold if after > done]
-        for line in due:
-            _print(f"failed: {line}", sys.stderr)
 
     def _progress_of(self, source: Source) -> Progress:
         """That of ``source``; all pictures share one, and live sources go on beside each other."""

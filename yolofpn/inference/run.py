@@ -6,26 +6,25 @@ import glob
 import sys
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
-from typing import Literal
 
 from yolofpn.concurrency import Background
-from yolofpn.config import Depth, ResizeMode
 from yolofpn.data.files import describe_unread_files
 from yolofpn.drawing import LabelStyle
 from yolofpn.errors import UserError
 from yolofpn.files import locked_output, write_errors
-from yolofpn.inference.live_results import LiveResults, live_or_not
+from yolofpn.inference.live_results import open_results
 from yolofpn.inference.load import load_for_inference
-from yolofpn.inference.pipeline import results_of, written
+from yolofpn.inference.options import PredictorOptions
+from yolofpn.inference.pipeline import written
 from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.report import Report
 from yolofpn.inference.threads import share_processors
 from yolofpn.inference.workload import expected_workload
 from yolofpn.interrupt import StopRequest
-from yolofpn.results import Result, Results
+from yolofpn.results import Failure, Result, Results
 from yolofpn.shipped import default_sources
 from yolofpn.sinks.build import Sinks, build_sinks
 from yolofpn.sinks.media import MediaChoice
@@ -41,29 +40,16 @@ STDOUT = "-"
 TICK = 0.1  # seconds between two looks for a signal while there is nothing new
 
 
-@dataclass(frozen=True)
-class DetectOptions:
-    """What ``detect.py --help`` explains; None and 'auto' leave it to the weights."""
+@dataclass(frozen=True, kw_only=True)
+class DetectOptions(PredictorOptions):
+    """What ``detect.py --help`` explains; what is not given is left to the weights."""
 
     sources: tuple[str, ...] = ()
     weights: str = "auto"
     darknet_cfg: Path | None = None
     names: Path | None = None
-    img_size: tuple[int, int] | None = None
-    pyramid: tuple[tuple[int, int], ...] | None = None
-    resize: Literal["auto"] | ResizeMode = "auto"
-    score_thresh: float | None = None
-    nms_thresh: float | None = None
-    max_det: int | None = None
-    classes: tuple[str, ...] | None = None
-    device: str = "auto"
-    backend: str = "auto"
-    precision: str = "auto"
-    compile: bool = False
-    pad_batches: bool = False
     batch_size: int = 1
     vid_stride: int = 1
-    depth: Depth | None = None
     output: str | None = None
     format: tuple[str, ...] = ("jsonl",)
     media: MediaChoice = "all"
@@ -81,15 +67,19 @@ def detect(options: DetectOptions) -> int:
     if options.show:
         check_display()
     predictor = open_predictor(options, report)
-    viewer = _open_viewer(predictor, options.labels, report) if options.show else None
+    viewer = Viewer(options.labels, predictor.limits, report.say) if options.show else None
+    limits = lowered(predictor.limits) if options.show else None  # lower-scoring objects too, for the user to look at
     specs = options.sources or default_sources()
     folders = [Path(spec) for spec in specs if not is_url(spec)]
     if (unread := describe_unread_files(folders, videos=True)) is not None:
         report.say(unread)
     sources = resolve_sources(specs, vid_stride=options.vid_stride, depth=predictor.depth)
     report.start_clock()
-    with closing(predictor), closing(_results_of(sources, predictor, report, options.batch_size)) as results:
-        first = results.peek()
+    started = open_results(sources, predictor, options.batch_size, limits=limits, report=report)
+    with closing(predictor), closing(started) as results:
+        while isinstance(first := results.peek(), Failure):
+            report.fail(first.message)
+            next(results)
         if first is None:
             raise UserError("no input could be read")
         # The folder is made only now, so that a run that can do nothing leaves nothing behind.
@@ -107,41 +97,11 @@ def open_predictor(options: DetectOptions, report: Report) -> Predictor:
     loaded = load_for_inference(options.weights, darknet_cfg=options.darknet_cfg, names=options.names)
     for note in loaded.notes:
         report.say(note)
-    predictor = Predictor(
-        loaded.detector,
-        loaded.metadata,
-        img_size=options.img_size,
-        pyramid=options.pyramid,
-        resize=None if options.resize == "auto" else options.resize,
-        depth=options.depth,
-        score_thresh=options.score_thresh,
-        nms_thresh=options.nms_thresh,
-        detections_per_img=options.max_det,
-        classes=options.classes,
-        device=options.device,
-        backend=options.backend,
-        precision=options.precision,
-        workload=expected_workload(options.sources or default_sources()),
-        compile=options.compile,
-        pad_batches=options.pad_batches,
-    )
+    workload = expected_workload(options.sources or default_sources())
+    predictor = Predictor(loaded.detector, loaded.metadata, replace(options, workload=workload))
     report.say(predictor.backend_note)
     share_processors(predictor)
     return predictor
-
-
-def _open_viewer(predictor: Predictor, labels: LabelStyle, report: Report) -> Viewer:
-    """What shows the results; from now on the predictor finds weaker objects too, for the user to look at."""
-    viewer = Viewer(labels, predictor.limits, report.say)
-    predictor.limits = lowered(predictor.limits)
-    return viewer
-
-
-def _results_of(sources: Iterator[Source], predictor: Predictor, report: Report, batch_size: int) -> Results:
-    live, others = live_or_not(sources, report)
-    if live:
-        return LiveResults(live, predictor, report)
-    return results_of(others, predictor, report, batch_size=batch_size)
 
 
 def _deliver(results: Results, sinks: Sinks, report: Report, viewer: Viewer | None) -> int:
@@ -158,12 +118,12 @@ def _deliver(results: Results, sinks: Sinks, report: Report, viewer: Viewer | No
             sinks,
             viewer or nullcontext(),
             # Ended before the sinks are closed, even if a second Ctrl-C does not let what is under way come out.
-            closing(written(results, sinks, report, viewer.limits if viewer else None)) as done,
+            closing(written(results, sinks, viewer.limits if viewer else None)) as done,
         ):
             try:
                 for result in _attended(done, viewer, request):
-                    report.add(result.source, result.frame, result.detections, result.seconds)
-                    if viewer and not _shown(result, viewer, request):
+                    report.take(result)
+                    if viewer and isinstance(result, Result) and not _shown(result, viewer, request):
                         break
             except KeyboardInterrupt:  # while a window was looked after
                 request.requested = True
@@ -172,14 +132,16 @@ def _deliver(results: Results, sinks: Sinks, report: Report, viewer: Viewer | No
                 report.stop("interrupted: what was done so far is kept")
             results.stop()
             for result in done:  # what was under way
-                report.add(result.source, result.frame, result.detections, result.seconds)
+                report.take(result)
     except UserError as error:
         code = 2
         report.stop(f"error: {error}")
     return code
 
 
-def _attended(done: Background[Result], viewer: Viewer | None, request: StopRequest) -> Iterator[Result]:
+def _attended(
+    done: Background[Result | Failure], viewer: Viewer | None, request: StopRequest
+) -> Iterator[Result | Failure]:
     """What is done, until someone wants to stop; while there is nothing new the windows are looked after.
 
     A signal never interrupts the taking of a result: what has left the queue is also counted.
