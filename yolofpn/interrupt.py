@@ -32,12 +32,14 @@ class StopRequest:
     def listening(self) -> Iterator[None]:
         """While this lasts, signals are remembered; the handlers before it come back afterwards.
 
-        Outside the main thread, where Python sets no handlers, nothing changes.
+        Outside the main thread, where Python sets no handlers, nothing changes. A signal that is ignored stays ignored,
+        as Ctrl-C is for a program that a shell script started in the background.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._request) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, self._request) for number in numbers}
         try:
             yield
         finally:
