@@ -187,7 +187,7 @@ def _resolve(spec: str | Path) -> tuple[Path, list[str]]:
     if str(spec) in NAMED_WEIGHTS:
         if NAMED_WEIGHTS[str(spec)].convolutions:
             raise UserError(
-                f"{spec} is a backbone without a detector: it can only start a training (train.py --weights)"
+                f"{spec} is a backbone without a detector: it can only start a training ({command('train')} --weights)"
             )
         fetched = fetch_weights(NAMED_WEIGHTS[str(spec)])
         return fetched.path, [fetched.note]

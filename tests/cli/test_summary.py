@@ -75,7 +75,7 @@ def test_changes_and_classes(capsys: pytest.CaptureFixture[str]) -> None:
         (["cfg/yolofpn.yaml", "model.bakbone.width=1"], "did you mean"),
         (["cfg/missing.yaml"], "missing.yaml"),
         (["yolofpn/darknet/cfgs/missing.cfg"], "missing.cfg"),
-        (["yolofpn/darknet/cfgs/yolov3.cfg", "a.b=1"], "only a .yaml can be changed"),
+        (["yolofpn/darknet/cfgs/yolov3.cfg", "a.b=1"], ".yaml config only"),
         (["missing.weights"], "no such weights file"),
     ],
 )

@@ -192,7 +192,7 @@ def test_what_was_tuned_is_left_where_it_does_not_fit_any_more(choice: dict[str,
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"precision": "int8"}, "int8 needs images.*export.py"),
+        ({"precision": "int8"}, "int8 needs images.* export --format"),
         ({"backend": "onnx", "precision": "bf16"}, "onnx backend computes in fp32 only, not bf16"),
     ],
 )

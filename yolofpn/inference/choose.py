@@ -30,8 +30,7 @@ from yolofpn.runtimes.runtime import Runtime
 from yolofpn.runtimes.second_stage import has_second_stage
 from yolofpn.runtimes.takeover import Preparation, Takeover
 from yolofpn.runtimes.tuned import Tuned, read_tuned, tuned_folder
-
-TUNE_AGAIN = "; what tune chose is from other versions or gone: python -m yolofpn tune again"
+from yolofpn.text import command
 
 
 def choose_backend(
@@ -68,8 +67,9 @@ def choose_backend(
     known = {runtime.key: runtime for runtime in runtimes.RUNTIMES}
     if precision == "int8":
         raise UserError(
-            "int8 needs images for calibration: python -m yolofpn tune WEIGHTS --data DATA, or export a model\n"
-            "with export.py --format openvino --precision int8 --calibration DATA OUT.xml, and give --weights OUT.xml"
+            f"int8 needs images for calibration: {command('tune')} WEIGHTS --data DATA, or export a model\n"
+            f"with {command('export')} --format openvino --precision int8 --calibration DATA OUT.xml, and give "
+            "--weights OUT.xml"
         )
     if backend in known:
         if device.type != "cpu":
@@ -123,7 +123,7 @@ def _automatic(builder: BackendBuilder, precision: str, workload: Workload) -> C
         if tuned is not None:
             if (chosen := _tuned(builder, tuned)) is not None:
                 return chosen
-            hint = TUNE_AGAIN
+            hint = f"; what tune chose is from other versions or gone: {command('tune')} again"
     if builder.device.type != "cpu":
         return _torch(builder, precision, hint)
     installed = [runtime for runtime in runtimes.RUNTIMES if is_installed(runtime.module)]

@@ -21,6 +21,7 @@ from yolofpn.runtimes.convert import map_names
 from yolofpn.runtimes.parity import TOLERANCES, check_pictures, compare_backends
 from yolofpn.runtimes.runtime import Runtime
 from yolofpn.runtimes.torch_backend import TorchBackend
+from yolofpn.text import command
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,7 @@ class BackendBuilder:
 
     def _find_int8(self, runtime: type[Runtime], size: tuple[int, int]) -> Path:
         def write(_path: Path) -> None:
-            raise UserError("no int8 graph of these weights is there: python -m yolofpn tune makes it")
+            raise UserError(f"no int8 graph of these weights is there: {command('tune')} makes it")
 
         return self._cached(runtime, "int8", size, write)
 

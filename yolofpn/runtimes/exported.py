@@ -21,6 +21,7 @@ from yolofpn.runtimes.check import check_graph
 from yolofpn.runtimes.runtime import Runtime
 from yolofpn.runtimes.seal import UNSEALED, digest_of
 from yolofpn.structures import Detections, Limits, Target
+from yolofpn.text import command
 from yolofpn.types import RawMaps
 
 GraphPrecision: TypeAlias = Literal["fp32", "bf16", "fp16", "int8"]
@@ -154,7 +155,8 @@ class ExportedDetector:
         """
         if size != self.size:
             made, asked = (f"{height}x{width}" for height, width in (self.size, size))
-            raise UserError(f"{self.path}: was made for images of {made}, not {asked}: export.py --img-size {asked}")
+            again = f"{command('export')} --img-size {asked}"
+            raise UserError(f"{self.path}: was made for images of {made}, not {asked}: {again}")
         return self.path
 
 
