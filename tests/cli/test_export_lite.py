@@ -52,7 +52,7 @@ def test_one_graph_gives_the_native_results_for_one_and_for_three_images(
         expected, found = native.dense(images), graph.dense(images)
         assert {name: x.shape for name, x in found.items()} == {name: x.shape for name, x in expected.items()}
         for name, raw in found.items():
-            torch.testing.assert_close(raw, expected[name], rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(torch.as_tensor(raw), expected[name], rtol=1e-4, atol=1e-4)
         for one, other in zip(graph.postprocess(found, [SIZE] * batch), native(images), strict=True):
             assert len(one) > 0 and one.labels.tolist() == other.labels.tolist()
             torch.testing.assert_close(one.boxes, other.boxes, rtol=0, atol=0.1)
