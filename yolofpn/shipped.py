@@ -29,15 +29,46 @@ def default_weights(*, verify: bool = True) -> Path:
     Raises:
         UserError: they are missing, or not the bytes that ship with the project.
     """
+    (digest, path), *_ = _listed_weights()
+    return _checked(path, digest if verify else None)
+
+
+def initial_weights(*, verify: bool = True) -> list[Path]:
+    """The weights that ship for trainings alone to start from, beside the default ones.
+
+    Args:
+        verify: as for the default weights.
+
+    Raises:
+        UserError: one is missing, or not the bytes that ship with the project.
+    """
+    _, *others = _listed_weights()
+    return [_checked(path, digest if verify else None) for digest, path in others]
+
+
+def _listed_weights() -> list[tuple[str, Path]]:
+    """The hexadecimal sha256 and the path of every shipped weights file, the default weights first."""
     folder = next((each for each in _WEIGHTS_FOLDERS if (each / CHECKSUMS).is_file()), None)
     if folder is None:
         raise UserError(f"the default weights are missing: fetch or install yolofpn again, whole\n{_OTHERS}")
+    path = folder / CHECKSUMS
     try:
-        digest, path = _read_checksum(folder / CHECKSUMS)
-        problem = _find_problem(path, digest if verify else None)
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})\n{_OTHERS}") from None
+    matches = [re.fullmatch(r"([0-9a-f]{64}) [ *]([^/\\\n]+)\n", line) for line in lines]
+    listed = [(match[1], path.with_name(match[2])) for match in matches if match is not None]
+    if not listed or len(listed) < len(matches):
+        raise UserError(f"{path}: is not a list of sha256sum: fetch or install yolofpn again\n{_OTHERS}")
+    return listed
+
+
+def _checked(path: Path, digest: str | None) -> Path:
+    """``path``, if it is the file of this sha256 (None: of any)."""
+    try:
+        problem = _find_problem(path, digest)
     except OSError as error:
         problem = f"cannot be read ({error.strerror or error})"
-        path = folder / CHECKSUMS if error.filename is None else Path(error.filename)
     if problem is not None:
         raise UserError(f"{path}: {problem}\n{_OTHERS}")
     return path
@@ -87,14 +118,6 @@ def _from_here(path: Path) -> Path:
     """``path`` relative to the working folder, where it lies in that."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
-
-
-def _read_checksum(path: Path) -> tuple[str, Path]:
-    """The hexadecimal sha256 and the file, from the first line that ``sha256sum`` wrote."""
-    match = re.match(r"([0-9a-f]{64}) [ *]([^/\\\n]+)\n", path.read_text(encoding="utf-8", errors="replace"))
-    if match is None:
-        raise UserError(f"{path}: is not a list of sha256sum: fetch or install yolofpn again\n{_OTHERS}")
-    return match[1], path.with_name(match[2])
 
 
 def _find_problem(path: Path, digest: str | None) -> str | None:

@@ -44,8 +44,9 @@ def model_of(*overrides: str, cfg: str = "yolofpn-tiny") -> tuple[YOLO, str]:
         [*SMALL, "model.neck.lateral=false"],
         [*SMALL, "model.neck.levels=[3]", "model.head.anchors=[[[10,13],[16,30.5]]]"],
         ["model.backbone={type: darknet19}", "input.size=[32,64]"],
+        [*SMALL, "model.backbone.rank=0.5", "model.neck.rank=0.5", "model.head.ranks=[8,null,4]"],
     ],
-    ids=["tiny", "whole stem", "bottom-up", "no laterals", "finest level", "darknet19"],
+    ids=["tiny", "whole stem", "bottom-up", "no laterals", "finest level", "darknet19", "low rank"],
 )
 @torch.inference_mode()
 def test_darknets_network_of_the_written_cfg_computes_the_same(overrides: list[str]) -> None:

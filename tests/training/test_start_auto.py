@@ -9,16 +9,20 @@ from typing import Any
 import pytest
 import torch
 
+from tests.data.small_dataset import write_dataset
 from yolofpn import shipped
 from yolofpn.cli.train import main
 from yolofpn.config import Metadata, load_config
+from yolofpn.data.names import VOC_NAMES
 from yolofpn.errors import UserError
 from yolofpn.models.backbones import efficientnet_lite
 from yolofpn.models.backbones.efficientnet_lite import find_package_weights
 from yolofpn.models.build import build_yolo
+from yolofpn.models.summary import layer_rows
 from yolofpn.training import start_auto
-from yolofpn.training.start import read_starting_weights
+from yolofpn.training.start import read_starting_weights, take_over
 from yolofpn.training.start_auto import choose_start
+from yolofpn.training.start_low_rank import split_kernels
 from yolofpn.weights import load_weights, save_weights
 
 from .small import write_cfg, write_pictures
@@ -37,6 +41,7 @@ def default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     metadata = Metadata(model=config.model, input=config.input, names=("bright", "dark"))
     save_weights(tmp_path / "default.safetensors", model.state_dict(), metadata)
     monkeypatch.setattr(start_auto, "default_weights", lambda **_: tmp_path / "default.safetensors")
+    monkeypatch.setattr(start_auto, "initial_weights", lambda **_: [])
     monkeypatch.setattr("yolofpn.weights.default_weights", lambda: tmp_path / "default.safetensors")
     return tmp_path / "default.safetensors"
 
@@ -86,9 +91,32 @@ def test_other_backbones_start_at_random(default: Path) -> None:
     assert choose_start(model)[0] is None
 
 
-def test_the_lite_and_tiny_cfgs_start_from_what_ships() -> None:
-    for name in ("yolofpn-lite", "yolov3-tiny"):
-        assert choose_start(load_config(ROOT / "cfg" / f"{name}.yaml").model)[0] == "auto"
+@pytest.mark.parametrize(
+    ("name", "weights"),
+    [
+        ("yolov3-tiny", "auto"),
+        ("yolofpn-lite", "yolofpn-tiny-voc.safetensors"),
+        ("yolofpn-tiny", "yolofpn-tiny-voc.safetensors"),
+    ],
+)
+def test_the_cfgs_for_a_cpu_start_from_what_ships(name: str, weights: str) -> None:
+    spec, line = choose_start(load_config(ROOT / "cfg" / f"{name}.yaml").model)
+    assert spec is not None and Path(spec).name == weights
+    assert weights in line or spec == "auto"
+
+
+def test_lite_takes_every_kernel_of_its_initial_weights_and_stays_below_four_gflop(tmp_path: Path) -> None:
+    config = load_config(ROOT / "cfg" / "yolofpn-lite.yaml")
+    spec, _ = choose_start(config.model)
+    assert spec is not None
+    model = build_yolo(config.model, 20, config.input, config.postprocess)
+    of_coco = build_yolo(config.model, 80, config.input, config.postprocess)
+    rows = layer_rows(of_coco, of_coco.dense, config.input.size)
+    assert config.input.size == (416, 416) and sum(row.gflop for row in rows) < 4.0
+
+    start = read_starting_weights(spec, config.model)
+    start, _ = split_kernels(start, model, write_dataset(tmp_path), (64, 64), "letterbox")
+    assert "fresh" not in take_over(model, VOC_NAMES, (), start)
 
 
 def test_the_sha256_of_the_default_weights_is_computed_once(

@@ -28,7 +28,7 @@ def build(config: Config) -> YOLO:
 
 
 def with_ranks(backbone: int | None, head: tuple[int | None, int | None]) -> YOLO:
-    config = load_config(CFG / "yolofpn-lite.yaml")
+    config = load_config(CFG / "yolov3-tiny.yaml")
     model = config.model
     parts = {
         "backbone": model.backbone.model_copy(update={"rank": backbone}),

@@ -114,9 +114,10 @@ def _darknet(sections: _Sections, backbone: Darknet) -> dict[str, int]:
     for level, stage in enumerate(backbone.stages, start=1):
         for block in stage.children():
             if isinstance(block, ResidualBlock):
+                before = sections.last
                 sections.conv(block.conv1)
                 sections.conv(block.conv2)
-                sections.add("shortcut", **{"from": -3}, activation="linear")
+                sections.add("shortcut", **{"from": before - sections.last - 1}, activation="linear")
             else:
                 sections.conv(block)
         features[f"c{level}"] = sections.last

@@ -114,6 +114,7 @@ def build_neck(model: ModelConfig, feature_info: Mapping[str, FeatureInfo]) -> C
                 **switches,
                 upsample=neck.upsample,
                 norm_eps=model.norm_eps,
+                rank=neck.rank,
             )
         case AddNeckConfig():
             return AddFPN(

@@ -48,10 +48,12 @@ class ConcatNeckConfig(NeckSwitches):
     Attributes:
         channels: output channels of each level that is built, from the finest to the coarsest (with the top-down way
             p5, whatever ``levels`` says); by default half of the backbone's.
+        rank: of the 3x3 kernels, as a share of their input channels; null leaves them whole.
     """
 
     type: Literal["concat"]
     channels: tuple[Channels, ...] | None = None
+    rank: PositiveFloat | None = None
 
     @model_validator(mode="after")
     def _channels_of_each_level(self) -> ConcatNeckConfig:

@@ -75,6 +75,11 @@ def conv_bn_act(
     return LowRankConvBNAct(in_channels, out_channels, kernel_size, rank, norm_eps)
 
 
+def rank_of(in_channels: int, share: float | None) -> int | None:
+    """The rank of a convolution that doubles its channels, as a share of its input channels; None stays None."""
+    return None if share is None else max(1, round(share * in_channels))
+
+
 class FrozenBatchNorm2d(nn.Module):
     """Batch norm as a fixed scale and shift per channel: neither statistics nor weights ever change.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from yolofpn.config import ModelConfig
 from yolofpn.errors import UserError
-from yolofpn.shipped import default_weights
+from yolofpn.shipped import default_weights, initial_weights
 from yolofpn.weights import read_metadata
 
 AUTO = "auto"
@@ -13,7 +13,8 @@ AUTO = "auto"
 def choose_start(model: ModelConfig) -> tuple[str | None, str]:
     """What a training of ``model`` should start from, None for random initialisation, and a line that says so.
 
-    The default weights where they have the same backbone, else its ImageNet weights where they are installed.
+    The default weights where they have the same backbone, else others that ship with the project, else the backbone's
+    ImageNet weights where they are installed.
 
     Raises:
         UserError: the default weights are damaged.
@@ -22,6 +23,11 @@ def choose_start(model: ModelConfig) -> tuple[str | None, str]:
     default = read_metadata(default_weights(verify=False)).model  # checked when they are loaded
     if default is not None and backbone.accepts(default.backbone):
         return AUTO, "weights: auto: the default weights, which have the same backbone (--weights none: from scratch)"
+    for path in initial_weights(verify=False):
+        given = read_metadata(path).model
+        if given is not None and backbone.accepts(given.backbone):
+            initial_weights()
+            return str(path), f"weights: auto: {path.name}, which have the same backbone (--weights none: from scratch)"
     name = backbone.pretrained_name
     if name is None:
         return None, f"weights: auto: random initialisation, as nothing at hand fits a backbone of type {backbone.type}"

@@ -53,13 +53,15 @@ def split_kernels(
     convolutions = {name: _convolution(network, name) for name in layers}
     covariances = _measure(network.eval(), convolutions, _images(dataset, size, resize))
     state = dict(start.state)
-    kept = []
+    kept: list[float] = []
     for name, layer in layers.items():
         tensors, share = split(convolutions[name], layer, covariances[name])
         state |= {f"{name}.{part}": tensor for part, tensor in tensors.items()}
-        kept.append(f"{name} (rank {layer.basis.out_channels}, {share:.0%} of the variance)")
+        kept.append(share)
+    kernels = f"{len(kept)} kernel{'s' if len(kept) > 1 else ''}"
     return replace(start, state=state), [
-        f"weights: kernels split by what they answer to these images: {', '.join(kept)}"
+        f"weights: {kernels} split into low-rank ones, which keep {min(kept):.0%} or more of the variance of what they "
+        "answer to the training images"
     ]
 
 

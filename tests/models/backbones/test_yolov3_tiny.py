@@ -21,7 +21,6 @@ from yolofpn.errors import UserError
 from yolofpn.models.backbones.yolov3_tiny import PoolInPlace, TinyDarknet
 from yolofpn.models.build import build_yolo
 from yolofpn.models.necks.tiny import TinyFPN
-from yolofpn.models.summary import layer_rows
 from yolofpn.models.yolo import YOLO
 from yolofpn.weights import load_weights
 
@@ -29,9 +28,12 @@ ROOT = Path(__file__).parents[3]
 TINY_CFG = ROOT / "yolofpn" / "darknet" / "cfgs" / "yolov3-tiny.cfg"
 
 
-def tiny(cfg: str = "yolov3-tiny", classes: int = 80, seed: int = 0) -> tuple[YOLO, Config]:
+LOW_RANK = ("model.backbone.rank=256", "model.head.ranks=[128,null]")
+
+
+def tiny(*overrides: str, classes: int = 80, seed: int = 0) -> tuple[YOLO, Config]:
     torch.manual_seed(seed)
-    config = load_config(ROOT / "cfg" / f"{cfg}.yaml")
+    config = load_config(ROOT / "cfg" / "yolov3-tiny.yaml", list(overrides))
     model = build_yolo(config.model, classes, config.input, config.postprocess).eval()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -62,10 +64,10 @@ def test_published_layout_loads_bit_for_bit(tmp_path: Path) -> None:
         assert torch.allclose(each, theirs[tuple(each.shape[2:])], atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("cfg", ["yolov3-tiny", "yolofpn-lite"])
+@pytest.mark.parametrize("overrides", [(), LOW_RANK], ids=["whole", "low rank"])
 @torch.inference_mode()
-def test_written_cfg_computes_the_same(cfg: str, tmp_path: Path) -> None:
-    model, config = tiny(cfg, classes=3)
+def test_written_cfg_computes_the_same(overrides: tuple[str, ...], tmp_path: Path) -> None:
+    model, config = tiny(*overrides, classes=3)
     text = write_cfg(model, config.input)
     network = DarknetNetwork(parse_cfg(text, "written.cfg")).eval()
     write_layers(tmp_path / "tiny.weights", layers_to_write(model))
@@ -111,12 +113,6 @@ def test_levels_of_the_neck_are_consecutive() -> None:
     assert shapes == {"p3": (128 + 24, 8), "p4": (256 + 48, 16), "p5": (64, 32)}
     with pytest.raises(ValueError, match="consecutive"):
         TinyFPN(info, (3, 5))
-
-
-def test_lite_stays_below_four_gflop() -> None:
-    model, config = tiny("yolofpn-lite")
-    rows = layer_rows(model, model.dense, config.input.size)
-    assert config.input.size == (416, 416) and sum(row.gflop for row in rows) < 4.0
 
 
 def test_a_level_count_that_does_not_fit_is_refused() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from yolofpn.models.backbones.base import Backbone
-from yolofpn.models.layers import ConvBNAct
+from yolofpn.models.layers import ConvBNAct, conv_bn_act, rank_of
 from yolofpn.structures import FeatureInfo
 
 DARKNET53_DEPTHS = (1, 2, 8, 8, 4)
@@ -19,10 +19,10 @@ class ResidualBlock(nn.Module):
 
     row_type = "Residual"
 
-    def __init__(self, channels: int, norm_eps: float) -> None:
+    def __init__(self, channels: int, norm_eps: float, rank: float | None = None) -> None:
         super().__init__()
         self.conv1 = ConvBNAct(channels, channels // 2, 1, norm_eps=norm_eps)
-        self.conv2 = ConvBNAct(channels // 2, channels, 3, norm_eps=norm_eps)
+        self.conv2 = conv_bn_act(channels // 2, channels, 3, norm_eps, rank_of(channels // 2, rank))
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, channels, H, W] -> the same shape."""
@@ -39,6 +39,8 @@ class Darknet(Backbone):
         norm_eps: of batch norm.
         stem_stride: 1 is the paper's; with 2 the stem halves the picture itself and takes the place of the first
             stage, whose maps are the largest.
+        rank: of the 3x3 kernels in the residual blocks of c4 and c5, as a share of their input channels (see
+            ``LowRankConvBNAct``); by default any. The finer maps have few channels, but most of the memory traffic.
 
     Attributes:
         feature_info: channels and stride of c2, c3 ... up to the last stage, which is c5 where there are five.
@@ -47,7 +49,12 @@ class Darknet(Backbone):
     conv5 = "stages.4"
 
     def __init__(
-        self, depths: Sequence[int], channels: Sequence[int], norm_eps: float = 1e-5, stem_stride: int = 1
+        self,
+        depths: Sequence[int],
+        channels: Sequence[int],
+        norm_eps: float = 1e-5,
+        stem_stride: int = 1,
+        rank: float | None = None,
     ) -> None:
         super().__init__()
         in_channels = channels[0] // 2 if stem_stride == 1 else channels[0]
@@ -58,7 +65,8 @@ class Darknet(Backbone):
                 self.stages.append(nn.Identity())
                 continue
             downsample = ConvBNAct(in_channels, out_channels, 3, stride=2, norm_eps=norm_eps)
-            blocks = (ResidualBlock(out_channels, norm_eps) for _ in range(depth))
+            block_rank = rank if stage >= 4 else None
+            blocks = (ResidualBlock(out_channels, norm_eps, block_rank) for _ in range(depth))
             self.stages.append(nn.Sequential(downsample, *blocks))
             in_channels = out_channels
         self.feature_info = {f"c{k}": FeatureInfo(channels[k - 1], 2**k) for k in range(2, len(channels) + 1)}
@@ -80,12 +88,17 @@ def darknet53(norm_eps: float = 1e-5, top_level: int = 5) -> Darknet:
 
 
 def scaled_darknet(
-    width: float, depth: float, norm_eps: float = 1e-5, top_level: int = 5, stem_stride: int = 1
+    width: float,
+    depth: float,
+    norm_eps: float = 1e-5,
+    top_level: int = 5,
+    stem_stride: int = 1,
+    rank: float | None = None,
 ) -> Darknet:
     """Darknet-53 with ``width`` times the channels (in multiples of 8) and ``depth`` times the blocks (at least 1)."""
     depths = [max(1, round(blocks * depth)) for blocks in DARKNET53_DEPTHS]
     channels = [max(16, round(count * width / 8) * 8) for count in DARKNET53_CHANNELS]
-    return Darknet(depths[:top_level], channels[:top_level], norm_eps, stem_stride)
+    return Darknet(depths[:top_level], channels[:top_level], norm_eps, stem_stride, rank)
 
 
 class Darknet19(Backbone):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from yolofpn.fields import PositiveFloat
 from yolofpn.models.backbones.section import IMAGENET_MEAN, IMAGENET_STD, BackboneConfig, Pretrained
 
 if TYPE_CHECKING:
@@ -72,22 +73,26 @@ class ScaledDarknetConfig(BackboneConfig):
         width: share of the channels.
         depth: share of the blocks of each stage, of which one is left at least.
         stem_stride: with 2 the stem halves the image itself and takes the place of the first stage.
+        rank: of the 3x3 kernels in the residual blocks of c4 and c5, as a share of their input channels; null leaves
+            them whole.
     """
 
     type: Literal["darknet"]
     width: float = Field(default=1.0, gt=0, le=4)
     depth: float = Field(default=1.0, gt=0, le=4)
     stem_stride: Literal[1, 2] = 1
+    rank: PositiveFloat | None = None
 
     def build(self, norm_eps: float, top_level: int) -> Darknet:
         """See ``scaled_darknet``."""
         from yolofpn.models.backbones.darknet import scaled_darknet
 
-        return scaled_darknet(self.width, self.depth, norm_eps, top_level, self.stem_stride)
+        return scaled_darknet(self.width, self.depth, norm_eps, top_level, self.stem_stride, self.rank)
 
     def accepts(self, given: BackboneConfig) -> bool:
-        """The same, or Darknet-53, whose tensors of equal shape it takes over."""
-        return given == self or isinstance(given, Darknet53Config)
+        """The same of any rank (``training/start_low_rank.py``), or Darknet-53: tensors of equal shape are taken."""
+        same = isinstance(given, ScaledDarknetConfig) and given == self.model_copy(update={"rank": given.rank})
+        return same or isinstance(given, Darknet53Config)
 
 
 def _rename_timm(name: str) -> str | None:

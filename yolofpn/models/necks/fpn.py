@@ -12,18 +12,18 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, cat, nn
 
 from yolofpn.levels import built_levels
-from yolofpn.models.layers import ConvBNAct, upsample_to
+from yolofpn.models.layers import ConvBNAct, conv_bn_act, rank_of, upsample_to
 from yolofpn.structures import FeatureInfo
 
 
-def five_convs(in_channels: int, out_channels: int, norm_eps: float) -> nn.Sequential:
-    """YOLOv3's block of alternating 1x1 and 3x3 convolutions: in_channels -> out_channels."""
-    wide = 2 * out_channels
+def five_convs(in_channels: int, out_channels: int, norm_eps: float, rank: float | None = None) -> nn.Sequential:
+    """YOLOv3's block of alternating 1x1 and 3x3 convolutions: in_channels -> out_channels; ``rank`` as in ConcatFPN."""
+    wide, low = 2 * out_channels, rank_of(out_channels, rank)
     return nn.Sequential(
         ConvBNAct(in_channels, out_channels, 1, norm_eps=norm_eps),
-        ConvBNAct(out_channels, wide, 3, norm_eps=norm_eps),
+        conv_bn_act(out_channels, wide, 3, norm_eps, low),
         ConvBNAct(wide, out_channels, 1, norm_eps=norm_eps),
-        ConvBNAct(out_channels, wide, 3, norm_eps=norm_eps),
+        conv_bn_act(out_channels, wide, 3, norm_eps, low),
         ConvBNAct(wide, out_channels, 1, norm_eps=norm_eps),
     )
 
@@ -31,11 +31,18 @@ def five_convs(in_channels: int, out_channels: int, norm_eps: float) -> nn.Seque
 class ConcatLevel(nn.Module):
     """One level of the ``concat`` fusion; 0 channels of either input: it uses the other one alone."""
 
-    def __init__(self, lateral_channels: int, above_channels: int, out_channels: int, norm_eps: float) -> None:
+    def __init__(
+        self,
+        lateral_channels: int,
+        above_channels: int,
+        out_channels: int,
+        norm_eps: float,
+        rank: float | None = None,
+    ) -> None:
         super().__init__()
         self.reduce = ConvBNAct(above_channels, out_channels, 1, norm_eps=norm_eps) if above_channels else None
         reduced_channels = out_channels if above_channels else 0
-        self.block = five_convs(reduced_channels + lateral_channels, out_channels, norm_eps)
+        self.block = five_convs(reduced_channels + lateral_channels, out_channels, norm_eps, rank)
         self.lateral = lateral_channels > 0
 
     def forward(self, feature: Tensor, above: Tensor | None, upsample: str) -> Tensor:
@@ -60,6 +67,7 @@ class ConcatFPN(nn.Module):
         lateral: off: every level but p5 sees the coarser level only.
         upsample: 'nearest' or 'bilinear'.
         norm_eps: of batch norm.
+        rank: of the 3x3 kernels, as a share of their input channels (see ``LowRankConvBNAct``); by default any.
 
     Raises:
         ValueError: the switches contradict each other.
@@ -71,6 +79,7 @@ class ConcatFPN(nn.Module):
         levels: Sequence[int] = (3, 4, 5),
         channels: Sequence[int] | None = None,
         *,
+        rank: float | None = None,
         top_down: bool = True,
         lateral: bool = True,
         upsample: str = "nearest",
@@ -92,7 +101,7 @@ class ConcatFPN(nn.Module):
         above_channels = 0
         for k, width in reversed(list(zip(built, channels, strict=True))):
             lateral_channels = feature_info[f"c{k}"].channels if lateral or not above_channels else 0
-            self.add_module(f"p{k}", ConcatLevel(lateral_channels, above_channels, width, norm_eps))
+            self.add_module(f"p{k}", ConcatLevel(lateral_channels, above_channels, width, norm_eps, rank))
             above_channels = width if top_down else 0
 
     def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
