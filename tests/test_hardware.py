@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from yolofpn import hardware
+from yolofpn import devices
 from yolofpn.devices import choose_device, choose_dtype, default_workers, is_fast_at_bf16
 from yolofpn.errors import UserError
 from yolofpn.hardware import available_cpus, cpu_flags
@@ -54,7 +54,7 @@ def test_precision_by_name_and_by_processor(monkeypatch: pytest.MonkeyPatch) -> 
         ({"avx2", "avx512_bf16"}, torch.bfloat16),
         ({"avx2", "avx512f", "avx512_vnni"}, torch.float32),
     ):
-        monkeypatch.setattr(hardware, "cpu_flags", lambda flags=flags: frozenset(flags))
+        monkeypatch.setattr(devices, "cpu_flags", lambda flags=flags: frozenset(flags))
         assert choose_dtype("auto", CPU) == expected
     assert not is_fast_at_bf16(torch.device("mps"))
     for capability, fast in ((7, 5), False), ((8, 0), True), ((9, 0), True):
@@ -66,6 +66,6 @@ def test_processors(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(flag == flag.strip() for flag in cpu_flags())
     assert 1 <= available_cpus() <= (os.cpu_count() or 1)
     for cpus, beside_gpu in ((1, 1), (4, 3), (64, 8)):
-        monkeypatch.setattr(hardware, "available_cpus", lambda cpus=cpus: cpus)
+        monkeypatch.setattr(devices, "available_cpus", lambda cpus=cpus: cpus)
         assert default_workers(torch.device("cuda")) == beside_gpu
         assert default_workers(CPU) == 1
