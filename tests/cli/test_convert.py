@@ -140,8 +140,8 @@ def test_another_network_is_refused(yolov3: Path, tmp_path: Path, capsys: pytest
     ("change", "said"),
     [
         (("[10, 13]", "[11, 13]"), "its anchors, strides or NMS are not those of"),
-        (("levels: [3, 4, 5]", "levels: [3, 4, 5], upsample: bilinear"), "Darknet knows no upsample: bilinear"),
-        (("type: yolo", "type: yolo\n    xy: linear"), "Darknet knows no xy: linear"),
+        (("levels: [3, 4, 5]", "levels: [3, 4, 5], upsample: bilinear"), "Darknet has no upsample: bilinear"),
+        (("type: yolo", "type: yolo\n    xy: linear"), "Darknet has no xy: linear"),
     ],
     ids=["anchors", "upsample", "linear"],
 )

@@ -24,7 +24,7 @@ from yolofpn.cli import detect as door
 from yolofpn.config import ResizeMode
 from yolofpn.drawing import LabelStyle
 from yolofpn.inference.run import _run_name
-from yolofpn.shipped import sample_pictures
+from yolofpn.shipped import sample_images
 from yolofpn.sinks.media import MediaChoice
 from yolofpn.sources.kinds import camera_source, url_source
 
@@ -239,7 +239,7 @@ def test_without_source_and_weights_what_ships_with_the_project_is_used(
     assert f"weights: {own / 'tiny.weights'} (the default weights; sha256 verified)" in outcome.out
     assert outcome.out.endswith("results: runs/detect/pictures-1\n")
     written = records(Path("runs/detect/pictures-1/detections.jsonl").read_text())
-    assert [Path(each["source"]) for each in written] == sample_pictures()
+    assert [Path(each["source"]) for each in written] == sample_images()
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from yolofpn.darknet.cfg import parse_cfg, read_cfg
-from yolofpn.darknet.plan import PICTURE, Shape, plan_network, size_divisor
+from yolofpn.darknet.plan import NETWORK_INPUT, Shape, plan_network, size_divisor
 from yolofpn.errors import UserError
 
 NET = "[net]\nwidth=96\nheight=64\n"  # three lines
@@ -65,7 +65,7 @@ def test_matches_darknets_own_layer_table(data_dir: Path) -> None:
 def test_follows_the_references() -> None:
     text = NET + conv(4) + conv(6, 2) + conv(6) + "[shortcut]\nfrom=-2\n[upsample]\nstride=2\n[route]\nlayers=-1,0\n"
     plan = plan_network(parse_cfg(text + conv(7) + YOLO, "my.cfg"))
-    assert [layer.inputs for layer in plan] == [(PICTURE,), (0,), (1,), (2, 1), (3,), (4, 0), (5,), (6,)]
+    assert [layer.inputs for layer in plan] == [(NETWORK_INPUT,), (0,), (1,), (2, 1), (3,), (4, 0), (5,), (6,)]
     assert plan[3].shape == Shape(6, 32, 48)
     assert plan[5].shape == Shape(10, 64, 96)
     assert [int(layer.stride) for layer in plan] == [1, 2, 2, 2, 1, 1, 1, 1]

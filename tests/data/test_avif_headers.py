@@ -179,12 +179,12 @@ def test_an_avif_that_states_less_than_it_holds_is_refused_before_it_is_decoded(
     frames: int, weights: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def with_low_limit(source: Any, **options: Any) -> Any:
-        return open_picture(source, **options | {"max_pixels": 640 * 480 - 1})
+        return open_image(source, **options | {"max_pixels": 640 * 480 - 1})
 
     def fail(_: object) -> None:
         raise AssertionError("decoded")
 
-    open_picture = images.open_picture
+    open_image = images.open_image
     monkeypatch.setattr("yolofpn.data.images.open_picture", with_low_limit)
     monkeypatch.setattr("PIL.AvifImagePlugin.AvifImageFile.load", fail)
     Path("small.avif").write_bytes(stating(avif(frames=frames), 64, 48))

@@ -48,10 +48,10 @@ def test_every_problem_is_found_with_its_file(tmp_path: Path) -> None:
     assert found(train.problems) == [
         (ProblemKind.OUTSIDE, "b.png"),
         (ProblemKind.DUPLICATE, "a.png"),
-        (ProblemKind.MISSING_PICTURE, "gone.png"),
+        (ProblemKind.MISSING_IMAGE, "gone.png"),
         (ProblemKind.SIZE_DIFFERS, "c.png"),
         (ProblemKind.UNKNOWN_CLASS, "instances_train.json"),
-        (ProblemKind.UNREADABLE_PICTURE, "d.png"),
+        (ProblemKind.UNREADABLE_IMAGE, "d.png"),
         (ProblemKind.ZERO_AREA, "b.png"),
     ]
     assert val.problems == ()
@@ -76,7 +76,7 @@ def test_the_numbers_of_a_split(tmp_path: Path) -> None:
 def test_without_decoding_pictures_are_not_opened(tmp_path: Path) -> None:
     report = check_data(write_set(tmp_path), decode=False)
     kinds = {problem.kind for split in report.splits for problem in split.problems}
-    assert not kinds & {ProblemKind.UNREADABLE_PICTURE, ProblemKind.SIZE_DIFFERS}
+    assert not kinds & {ProblemKind.UNREADABLE_IMAGE, ProblemKind.SIZE_DIFFERS}
     assert report.shared == ()
 
 

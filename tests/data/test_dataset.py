@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.data.trees import write_picture
-from yolofpn.data.assemble import BoxRows, Pictures, assemble, image_ids_of
+from yolofpn.data.assemble import BoxRows, ImageList, assemble, image_ids_of
 from yolofpn.data.dataset import DetectionDataset, FlatStrings, ProblemKind, concatenate
 from yolofpn.errors import InputError
 
@@ -19,7 +19,7 @@ def build(folder: Path, boxes: list[tuple[int, int, tuple[float, float, float, f
     rows = BoxRows()
     for number, (image, label, box) in enumerate(boxes, start=1):
         rows.add(image, number, label, box)
-    pictures = Pictures(paths, [(40, 60)] * 3, [True] * 3)
+    pictures = ImageList(paths, [(40, 60)] * 3, [True] * 3)
     return assemble(["cat", "dog"], pictures, rows, [], file_of=lambda image: paths[image].name, item="line")
 
 

@@ -48,7 +48,7 @@ def test_our_yaml_with_lists_and_several_parts(tmp_path: Path) -> None:
         "names: {0: cat, 1: dog}\n",
     )
     dataset = check_split(open_data(yaml), "train", ["a", "d"])
-    assert [(p.kind, p.file) for p in dataset.problems] == [(ProblemKind.MISSING_PICTURE, "missing")]
+    assert [(p.kind, p.file) for p in dataset.problems] == [(ProblemKind.MISSING_IMAGE, "missing")]
     check_split(open_data(yaml), "val", ["a", "b", "c", "d"])
 
 

@@ -17,8 +17,8 @@ import torch
 
 from tests.data.small_dataset import OBJECT, make_target, write_dataset
 from yolofpn.data.dataset import DetectionDataset
+from yolofpn.data.image_cache import ImageCache
 from yolofpn.data.loader import Batch, Loader, Padding, collate
-from yolofpn.data.picture_cache import PictureCache
 from yolofpn.data.sampler import EvalBatchSampler, SampleKey, TrainBatchSampler
 from yolofpn.data.samples import EvaluationSamples, Sample
 from yolofpn.data.training_samples import TrainingSamples
@@ -247,7 +247,7 @@ def test_a_batch_moves_to_a_device(dataset: DetectionDataset) -> None:
 
 def test_the_cache_keeps_to_its_memory(dataset: DetectionDataset) -> None:
     each = 60 * 80 * 3
-    small, large, hopeless = (PictureCache(dataset, count * each) for count in (3, 6, 1))
+    small, large, hopeless = (ImageCache(dataset, count * each) for count in (3, 6, 1))
     for cache in (small, large, hopeless):
         for index in [0, 1, 2, 3, 4, 5]:
             assert np.array_equal(cache.image(index), dataset.image(index))

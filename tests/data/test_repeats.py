@@ -36,20 +36,20 @@ def test_factors_by_hand() -> None:
     common = 1.125**0.5
     assert factors.classes.tolist() == pytest.approx([common, 1.5, 3, 1, 1])
     expected = [common, 1.5, 1.5, 1.5, common, common, common, 3, 1.5, 1] + 6 * [1]
-    assert factors.pictures.tolist() == pytest.approx(expected)
+    assert factors.images.tolist() == pytest.approx(expected)
     assert factors.samples_per_epoch == 20  # 4 * 1.0607 + 4 * 1.5 + 3 + 7 = 20.24
 
 
 def test_a_class_at_the_threshold_is_not_rare_and_without_a_threshold_none_is() -> None:
     dataset = holding([[0], [0, 1], [0], [0]], classes=2)
-    assert repeat_factors(dataset, 0.25).pictures.tolist() == [1, 1, 1, 1]
-    assert repeat_factors(dataset, 0.0).pictures.tolist() == [1, 1, 1, 1]
-    assert repeat_factors(dataset, 1.0).pictures.tolist() == [1, 2, 1, 1]
+    assert repeat_factors(dataset, 0.25).images.tolist() == [1, 1, 1, 1]
+    assert repeat_factors(dataset, 0.0).images.tolist() == [1, 1, 1, 1]
+    assert repeat_factors(dataset, 1.0).images.tolist() == [1, 2, 1, 1]
 
 
 def test_pictures_without_any_object() -> None:
     factors = repeat_factors(holding([[], []], classes=2), 0.5)
-    assert factors.classes.tolist() == [1, 1] and factors.pictures.tolist() == [1, 1]
+    assert factors.classes.tolist() == [1, 1] and factors.images.tolist() == [1, 1]
 
 
 def draws(factors: list[float], count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:

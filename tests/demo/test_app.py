@@ -27,7 +27,7 @@ from yolofpn.structures import Frame
 
 # 128 x 192 stretched to 64 x 64 makes four cells, each a quarter of the picture.
 RED_AND_GREEN = png(quarters(RED, BLACK, BLACK, GREEN))
-LIMITS = Limits(UploadLimits(picture_bytes=100_000, video_bytes=200_000, picture_pixels=100_000, video_seconds=10.0))
+LIMITS = Limits(UploadLimits(image_bytes=100_000, video_bytes=200_000, image_pixels=100_000, video_seconds=10.0))
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,7 @@ from yolofpn.demo.limits import UploadLimits
 from yolofpn.demo.uploads import check_upload, clean_name, receive
 from yolofpn.errors import InputError
 
-LIMITS = UploadLimits(
-    picture_bytes=20_000, picture_pixels=10_000, video_pixels=64 * 48, video_seconds=2.0, video_frames=30
-)
+LIMITS = UploadLimits(image_bytes=20_000, image_pixels=10_000, video_pixels=64 * 48, video_seconds=2.0, video_frames=30)
 
 
 def picture(kind: str, width: int = 40, height: int = 20) -> bytes:
@@ -44,7 +42,7 @@ def write(folder: Path, data: bytes) -> Path:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM", "ICO", "JPEG2000"])
 def test_a_picture_is_known_by_its_content(tmp_path: Path, kind: str) -> None:
     upload = check_upload(write(tmp_path, picture(kind)), "holiday.mp4", LIMITS)
-    assert upload.kind == "picture"
+    assert upload.kind == "image"
     assert upload.frame().size == ((8, 16) if kind == "ICO" else (20, 40))  # Pillow writes icons of usual sizes
     assert upload.frame().source == "holiday.mp4"
 

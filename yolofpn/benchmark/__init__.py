@@ -1,1 +1,1 @@
-"""How fast everything is on the machine at hand, measured side by side: ``python benchmark.py --help``."""
+"""Speed measurements: see ``python benchmark.py --help``."""

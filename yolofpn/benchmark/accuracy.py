@@ -26,7 +26,7 @@ def measure_ap(predictor: Predictor, dataset: DetectionDataset, batch_size: int)
     """AP and AP50 on a data set, as ``evaluate.py`` measures them.
 
     Raises:
-        UserError: it has no class of the detector's.
+        UserError: if it has no class of the detector's.
     """
     match = match_classes(predictor.names, predictor.metadata.category_ids, dataset.names, dataset.category_ids)
     if match.how is None:
@@ -43,12 +43,12 @@ def measure_ap(predictor: Predictor, dataset: DetectionDataset, batch_size: int)
 
 
 def plot_ap(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Draw AP over the network's milliseconds for a picture (median) for all rows that have one.
+    """Draw AP over the network's milliseconds for an image (median) for all rows that have one.
 
     A colour for each weights file, a mark for each backend; what differs in size or batch alone is joined by a line.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: if the file cannot be written.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter

@@ -1,4 +1,4 @@
-"""What is compared: weights with a backend, a precision, an image size and a batch size, ready to run."""
+"""The candidates of a comparison: weights with a backend, precision, image size and batch size."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PRE, NETWORK, POST = "pre-process", "network", "post-process"
 
 @dataclass(frozen=True)
 class TimedDetections:
-    """What was found in a batch of pictures, and the seconds that each stage took for all of them."""
+    """The detections of a batch of images, and the seconds of each stage."""
 
     detections: list[Detections]
     seconds: dict[str, float]
@@ -38,17 +38,17 @@ class Contender(Protocol):
 
     @property
     def weights(self) -> str:
-        """As given."""
+        """The name of the weights as given."""
         ...
 
     @property
     def backend(self) -> str:
-        """By name."""
+        """The name of the backend."""
         ...
 
     @property
     def precision(self) -> str:
-        """Of the network's arithmetic."""
+        """The precision of the network."""
         ...
 
     @property
@@ -58,7 +58,7 @@ class Contender(Protocol):
 
     @property
     def batch_size(self) -> int:
-        """Pictures of a pass."""
+        """Images of a pass."""
         ...
 
     @property
@@ -68,30 +68,30 @@ class Contender(Protocol):
 
     @property
     def workload(self) -> Workload:
-        """What it got ready for."""
+        """The workload it is optimised for."""
         ...
 
     @property
     def is_random(self) -> bool:
-        """Whether its weights are random ones, made up for a cfg, which find nothing."""
+        """Whether its weights are random, so that it has no AP."""
         ...
 
     def detect(self, images: Sequence[Image]) -> TimedDetections:
-        """One pass, one stage after the other."""
+        """Detect in one batch and time each stage."""
         ...
 
     def network_passes(self, count: int) -> float:
-        """Seconds that each of ``count`` passes of the network takes, with the pictures of the last ``detect``."""
+        """Return the seconds of each of ``count`` forward passes with the images of the last ``detect``."""
         ...
 
 
 class OurContender:
-    """A predictor, timed from within: its backend tells when pictures reach it and when their maps are there.
+    """A predictor, timed from within: its backend tells when images reach it and when their maps are there.
 
     Args:
         weights: what they are called.
         predictor: is changed, its backend is wrapped.
-        batch_size: pictures of a pass.
+        batch_size: images of a pass.
         darknet_file: the ``.weights`` file that the numbers come from, if it is one.
         workload: what its backend got ready for.
         is_random: the weights were made up for a cfg, and find nothing.
@@ -124,24 +124,24 @@ class OurContender:
 
     @property
     def predictor(self) -> Predictor | None:
-        """The same as ``own_predictor``."""
+        """See ``own_predictor``."""
         return self.own_predictor
 
     def detect(self, images: Sequence[Image]) -> TimedDetections:
-        """One pass, one stage after the other."""
+        """Detect in one batch and time each stage."""
         start = time.perf_counter()
         found = self.own_predictor.predict(images)
         end = time.perf_counter()
-        self._batch = self._clock.batch  # runs end to end in between hand in others, down to a single picture
+        self._batch = self._clock.batch  # runs end to end in between hand in others, down to a single image
         begun, done = self._clock.begun, self._clock.done
         return TimedDetections(found, {PRE: begun - start, NETWORK: done - begun, POST: end - done})
 
     def network_passes(self, count: int) -> float:
-        """With as many passes in flight as pay off."""
+        """Time forward passes with several requests in flight."""
         return seconds_per_pass(self._clock.backend, self._batch, count)
 
     def proposals(self) -> float | None:
-        """Regions that the second stage looks at in each picture of the last ``detect``; None where there is none."""
+        """Regions that the second stage looks at in each image of the last ``detect``; None where there is none."""
         detector = self.own_predictor.postprocessor
         if not isinstance(detector, FasterRCNN):
             return None
@@ -174,21 +174,21 @@ class ClockedBackend:
 
     @property
     def name(self) -> str:
-        """As of the backend."""
+        """See ``Backend``."""
         return self.backend.name
 
     @property
     def precision(self) -> str:
-        """As of the backend."""
+        """See ``Backend``."""
         return self.backend.precision
 
     @property
     def slots(self) -> int:
-        """As of the backend."""
+        """See ``Backend``."""
         return self.backend.slots
 
     def start(self, batch: Batch) -> Wait:
-        """As of the backend."""
+        """See ``Backend``."""
         self.batch = batch
         self.begun = time.perf_counter()
         wait = self.backend.start(batch)
@@ -203,7 +203,7 @@ class ClockedBackend:
 
 
 def gflop(predictor: Predictor) -> float | None:
-    """Billions of operations of one picture in the network's dense part; None for a graph file, which hides them."""
+    """Billions of operations of one image in the network's dense part; None for a graph file, which hides them."""
     detector = predictor.detector
     if not isinstance(detector, nn.Module):
         return None

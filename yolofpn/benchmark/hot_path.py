@@ -1,4 +1,4 @@
-"""What is done for every picture around the network, each step alone on one picture."""
+"""Times each pre- and post-processing step on its own."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ SCORE_THRESHOLDS = (0.25, 0.001)
 
 @dataclass(frozen=True)
 class HotPathRow:
-    """One step: what it is, what it was done on, and what it took."""
+    """The timing of one step."""
 
     what: str
     on: str
     timing: Timing
 
     def to_json(self) -> dict[str, object]:
-        """As plain values."""
+        """Return the row as plain values."""
         return {"what": self.what, "on": self.on, **self.timing.to_json()}
 
 
 class BatchCatcher:
-    """In a predictor's backend's place it takes the batch and does no work, so that what comes before can be timed.
+    """A backend that stores the batch without running a network, to time preprocessing.
 
     Attributes:
         batch: the last one.
@@ -53,7 +53,7 @@ class BatchCatcher:
         self.batch: Batch
 
     def start(self, batch: Batch) -> Wait:
-        """Keep the batch; there will be no maps."""
+        """Store the batch; there are no outputs."""
         self.batch = batch
         return dict
 
@@ -63,8 +63,8 @@ def measure_hot_path(predictor: Predictor, image: Image, name: str, rounds: int)
 
     Args:
         predictor: ours.
-        image: the picture, BGR.
-        name: of the picture.
+        image: the image, BGR.
+        name: of the image.
         rounds: how often.
     """
     height, width = predictor.img_size
@@ -89,7 +89,7 @@ def measure_hot_path(predictor: Predictor, image: Image, name: str, rounds: int)
 
 
 def after_network(predictor: Predictor, maps: RawMaps, threshold: float) -> dict[tuple[str, str], Callable[[], object]]:
-    """From maps to detections, and of it the suppression alone beside OpenCV's of the same boxes."""
+    """Return the steps after the network: postprocessing, NMS alone, and OpenCV's NMS on the same boxes."""
     limits = Limits(threshold, NMS_THRESH, predictor.limits.detections_per_img)
     sizes = [predictor.img_size]
     predictions = sum(raw.shape[2] * raw.shape[3] for raw in maps.values())

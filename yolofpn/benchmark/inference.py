@@ -1,4 +1,4 @@
-"""How fast detection is: every contender's stages, its network alone and all of it end to end, taking turns."""
+"""Measures the speed of detection: stages, network alone and end to end, alternately for all candidates."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ Work = Literal["stages", "network", "end to end", "matrix"]
 
 @dataclass(frozen=True)
 class InferenceRow:
-    """How fast one contender detects; milliseconds are of one picture, whatever the batch size.
+    """The speed of one candidate; milliseconds are per image.
 
     Attributes:
         workload: what the backend got ready for; see ``choose_backend``.
         slots: batches that are in the network at once when it is timed alone.
-        gflop: of the network's dense part for a picture; None for a peer.
-        stages: Timing.to_json of each stage, one picture or batch after the other.
+        gflop: of the network's dense part for an image; None for a peer.
+        stages: Timing.to_json of each stage, one image or batch after the other.
         network_ms: median of the network alone, with as many batches in flight as pay off.
-        network_fps: pictures per second of the same.
+        network_fps: images per second of the same.
         end_to_end_fps: median of runs as detect.py does them, everything overlapping; None for a peer.
         share_of_network: end_to_end_fps of network_fps.
         gflop_per_second: best of the network alone.
         share_of_peak: of the best product of two large matrices in the same precision; None where there is none.
         peak_memory: in MB, of the whole process, so of all contenders of a run.
         ap: AP and AP50 on the data set, if one was given.
-        proposals: regions of a picture that a second stage looks at, which it does in post-processing; else None.
+        proposals: regions of an image that a second stage looks at, which it does in post-processing; else None.
     """
 
     weights: str
@@ -69,16 +69,16 @@ class InferenceRow:
     proposals: float | None = None
 
     def to_json(self) -> dict[str, object]:
-        """As plain values."""
+        """Return the row as plain values."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class InferenceRun:
-    """What all contenders share.
+    """Settings shared by all candidates.
 
     Attributes:
-        sources: pictures and videos.
+        sources: images and videos.
         folder: for files that are soon removed.
         rounds: how often each takes its turn.
         frames: of an end-to-end run at most.
@@ -96,7 +96,7 @@ def measure_inference(contenders: Sequence[Contender], run: InferenceRun) -> lis
     """Let all contenders take turns: their stages, their networks, whole runs, and the machine's matrix products.
 
     Raises:
-        UserError: no source can be read, or the network's output is not a number.
+        UserError: if no source can be read, or the network's output is NaN.
     """
     reset_peak_memory(run.device)
     stages = [Stages(contender, run.sources, run.folder) for contender in contenders]
@@ -104,13 +104,13 @@ def measure_inference(contenders: Sequence[Contender], run: InferenceRun) -> lis
     for number, (contender, own) in enumerate(zip(contenders, stages, strict=True)):
         own.turn(0)  # warms up
         own.clear()
-        (per_picture,) = own.turn(0)
+        (per_image,) = own.turn(0)
         works: dict[Work, Callable[[], Sequence[float]]] = {
             "stages": partial(own.turn, STAGE_SECONDS),
             "network": partial(_network_turn, contender),
         }
         if contender.predictor is not None:
-            frames = max(FEWEST_FRAMES, min(run.frames, int(END_TO_END_SECONDS / per_picture)))
+            frames = max(FEWEST_FRAMES, min(run.frames, int(END_TO_END_SECONDS / per_image)))
             frames = whole_batches(frames, contender.batch_size)
             works["end to end"] = partial(
                 lambda c, f: [end_to_end(c.predictor, run.sources, c.batch_size, f)], contender, frames
@@ -143,7 +143,7 @@ def _with_its_threads(contender: Contender, work: Callable[[], Sequence[float]])
 
 
 def _network_turn(contender: Contender) -> list[float]:
-    """Seconds for each picture, with several passes one after the other or in flight: one mean."""
+    """Return the mean seconds per image of several forward passes."""
     one = contender.network_passes(2)
     passes = max(2, int(NETWORK_SECONDS / one))
     return [contender.network_passes(passes) / contender.batch_size]

@@ -1,4 +1,4 @@
-"""Where figures were measured, and with what: without this they say nothing."""
+"""Describes the machine and the library versions of a measurement."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def describe_machine() -> dict[str, object]:
 
 
 def describe_versions() -> dict[str, str | None]:
-    """Of Python and the libraries that figures depend on; None for what is not installed."""
+    """Return the versions of Python and the relevant libraries; None for those not installed."""
     versions: dict[str, str | None] = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -66,7 +66,7 @@ def describe_versions() -> dict[str, str | None]:
 
 
 def cpu_model() -> str:
-    """As Linux names it, elsewhere as Python does."""
+    """Return the CPU name from Linux, elsewhere from Python."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -82,7 +82,7 @@ def total_memory() -> int:
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Begin to note the peak anew, as far as the system lets us."""
+    """Reset the peak memory, if the system supports it."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     with suppress(OSError):
@@ -141,7 +141,7 @@ def _product_as_convolution(dtype: torch.dtype) -> tuple[Callable[[], None], flo
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done all that it was given."""
+    """Synchronise the device."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

@@ -19,12 +19,12 @@ from yolofpn.structures import Detections, Image, Limits
 
 
 class OpenCVContender:
-    """The same cfg and weights in OpenCV's DNN module, with OpenCV's NMS; pictures are resized as ours are.
+    """Baseline: the same cfg and weights in OpenCV's DNN module, with OpenCV's NMS and the same resizing.
 
     Args:
         weights: a Darknet file.
         like: our predictor of the same file, whose size, way to it and limits it has.
-        batch_size: pictures of a pass.
+        batch_size: images of a pass.
         folder: receives the cfg, which lies anywhere.
     """
 
@@ -47,7 +47,7 @@ class OpenCVContender:
         self._outputs = self._net.getUnconnectedOutLayersNames()
 
     def detect(self, images: Sequence[Image]) -> TimedDetections:
-        """One pass, one stage after the other."""
+        """Detect in one batch and time each stage."""
         times = [time.perf_counter()]
         resized = [resize_image(image, self.img_size, self._like.resize) for image in images]
         blob = cv2.dnn.blobFromImages([image for image, _ in resized], 1 / 255, swapRB=True)
@@ -65,7 +65,7 @@ class OpenCVContender:
         return TimedDetections(found, dict(zip((PRE, NETWORK, POST), np.diff(times).tolist(), strict=True)))
 
     def network_passes(self, count: int) -> float:
-        """One after the other."""
+        """Time forward passes one after the other."""
         start = time.perf_counter()
         for _ in range(count):
             self._net.forward(self._outputs)
@@ -75,7 +75,7 @@ class OpenCVContender:
 def opencv_contenders(
     ours: Sequence[OurContender], folder: Path, leave_out: Callable[[str], None]
 ) -> list[OpenCVContender]:
-    """OpenCV beside each Darknet file, size and batch size of ours.
+    """Create an OpenCV baseline for each Darknet file, size and batch size.
 
     Args:
         ours: what is measured.
@@ -96,7 +96,7 @@ def opencv_contenders(
 
 
 def to_detections(rows: NDArray[np.float32], placement: Placement, limits: Limits, metadata: Metadata) -> Detections:
-    """OpenCV's rows [N, 5 + C] (centre, size, objectness, scores of 0..1) -> detections in picture pixels."""
+    """OpenCV's rows [N, 5 + C] (centre, size, objectness, scores of 0..1) -> detections in image pixels."""
     thresholds = np.asarray(limits.score_thresh, dtype=np.float32)
     index, labels = np.nonzero(rows[:, 5:] > thresholds)
     scores = rows[index, 5 + labels]

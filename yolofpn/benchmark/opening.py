@@ -1,4 +1,4 @@
-"""From the words of the command line to contenders that are ready to run."""
+"""Opens the candidates that the command line names."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NO_OBJECT = -10.0  # logit of the objectness of random weights
 
 @dataclass(frozen=True)
 class Combination:
-    """Of what is compared, one; the words of the command line, 'auto' included.
+    """The settings of one candidate, as on the command line, including 'auto'.
 
     Attributes:
         img_size: (height, width); None: what the weights say.
@@ -64,7 +64,7 @@ def combinations(
     *,
     compile: bool = False,
 ) -> Iterator[Combination]:
-    """Each with each; what is not given is left to the weights. With ``compile`` those of torch come compiled too."""
+    """Return all combinations; missing values come from the weights. With ``compile`` torch is also compiled."""
     sizes: Sequence[tuple[int, int] | None] = img_sizes or [None]
     axes = (weights or ["auto"], backends or ["auto"], precisions or ["auto"], sizes, batch_sizes or [1])
     wanted: Sequence[Workload] = workloads or ["many"]
@@ -78,7 +78,7 @@ def combinations(
 def open_contenders(
     wanted: Iterable[Combination], device: str, folder: Path, leave_out: Callable[[str], None]
 ) -> list[OurContender]:
-    """All that can run here.
+    """Open all candidates that can run on this machine.
 
     Args:
         wanted: what to open.
@@ -87,7 +87,7 @@ def open_contenders(
         leave_out: called with a line for each one that cannot run.
 
     Raises:
-        UserError: none can, for the reason of the first.
+        UserError: if none can, for the reason of the first.
     """
     opened: list[OurContender] = []
     models: dict[str, Model] = {}
@@ -133,7 +133,7 @@ def path_of(weights: str) -> Path:
     """The file that the word of the command line means, or may mean.
 
     Raises:
-        UserError: the default weights are missing or damaged.
+        UserError: if the default weights are missing or damaged.
     """
     return default_weights() if weights == "auto" else Path(weights)
 
@@ -150,7 +150,7 @@ def open_model(weights: str, folder: Path) -> Model:
     """Weights, or for a model's YAML or a Darknet cfg random ones, which are as fast as any.
 
     Raises:
-        UserError: there are no such weights, or the file describes no detector.
+        UserError: if there are no such weights, or the file describes no detector.
     """
     match Path(weights).suffix.lower():
         case ".yaml" | ".yml":
@@ -165,10 +165,10 @@ def open_model(weights: str, folder: Path) -> Model:
 
 
 def random_weights(cfg: Path) -> LoadedDetector:
-    """A model's YAML with fresh weights for COCO's classes; those of one stage find nothing.
+    """A model's YAML with newly initialised weights for COCO's classes; those of one stage find nothing.
 
     Raises:
-        UserError: it describes no detector.
+        UserError: if it describes no detector.
     """
     config = load_config(cfg)
     try:
@@ -189,7 +189,7 @@ def random_weights(cfg: Path) -> LoadedDetector:
 
 
 def make_darknet_weights(cfg: Path, folder: Path) -> Path:
-    """Random weights for a Darknet cfg, with a copy of it beside them; they find nothing, as those for a YAML."""
+    """Write random weights for a Darknet cfg, with a copy of the cfg."""
     network = DarknetNetwork(read_cfg(cfg))
     layers = {planned.cfg.index: layer for planned, layer in zip(network.plan, network.layers, strict=True)}
     for planned in network.plan:
@@ -206,7 +206,7 @@ def make_darknet_weights(cfg: Path, folder: Path) -> Path:
 def find_nothing(predict: nn.Module, num_anchors: int) -> None:
     """Let the objectness of a last convolution be next to 0 everywhere.
 
-    Else thousands of boxes in each picture would make everything a measurement of NMS.
+    Else thousands of boxes in each image would make everything a measurement of NMS.
     """
     assert isinstance(predict, nn.Conv2d) and predict.bias is not None
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""One run of ``benchmark.py``: what was asked for is measured, printed and written."""
+"""Runs ``benchmark.py``: measures, prints and writes the results."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ from yolofpn.training.setup import set_up
 
 FORMAT_VERSION = 1
 YAML_SUFFIXES = (".yaml", ".yml")
-# Every batch has the size that is asked for, and pictures are combined however long it takes.
+# Every batch has the size that is asked for, and images are combined however long it takes.
 TRAINING_OVERRIDES = ("train.multi_scale=null", "train.epochs=1000000", "augment.close_epochs=0")
 
 
 @dataclass(frozen=True)
 class BenchmarkOptions:
-    """What ``benchmark.py --help`` explains; empty lists are left to the weights."""
+    """Options of ``benchmark.py``, see its --help; empty lists: the values stored in the weights."""
 
     weights: tuple[str, ...] = ()
     source: tuple[str, ...] = ()
@@ -71,10 +71,10 @@ class BenchmarkOptions:
 
 
 def benchmark(options: BenchmarkOptions) -> int:
-    """Measure, print, write; the exit code: 0 done, 1 something was left out, or a loss was not finite.
+    """Measure, print and write; return exit code 0, or 1 if something was skipped or a loss was not finite.
 
     Raises:
-        UserError: nothing can be measured as asked.
+        UserError: if nothing can be measured as asked.
     """
     if options.empty and options.source:
         raise UserError("--empty and --source cannot be combined: --empty measures on gray images")
@@ -101,7 +101,7 @@ def print_tables(path: Path) -> int:
     """The tables of a report that an earlier run wrote; the exit code.
 
     Raises:
-        UserError: the file cannot be read, or is no such report.
+        UserError: if the file cannot be read, or is no such report.
     """
     try:
         print(markdown(json.loads(path.read_text())))
@@ -140,7 +140,7 @@ def _measure_inference(options: BenchmarkOptions, report: dict[str, Any]) -> int
     dataset = None if options.data is None else _open_dataset(options.data, options.overrides)
     with TemporaryDirectory() as name:
         folder = Path(name)
-        empty = [str(empty_picture(folder))] * options.frames if options.empty else []
+        empty = [str(empty_image(folder))] * options.frames if options.empty else []
         given = empty or options.source or default_sources()
         sources = list(resolve_sources(given))
         ours = open_contenders(wanted, options.device, folder, leave_out)
@@ -160,18 +160,18 @@ def _measure_inference(options: BenchmarkOptions, report: dict[str, Any]) -> int
     return 1 if left_out else 0
 
 
-def empty_picture(folder: Path) -> Path:
-    """A picture of one gray, in which a detector has nothing to see but everything to do."""
+def empty_image(folder: Path) -> Path:
+    """An image of one gray, in which a detector has nothing to see but everything to do."""
     path = folder / "gray.png"
     path.write_bytes(encode_image(np.full((480, 640, 3), 128, np.uint8), path.suffix)[0])
     return path
 
 
 def _open_dataset(data: str, overrides: Sequence[str]) -> DetectionDataset:
-    """Its ``val`` split, before anything is measured that its errors would lose.
+    """Open the ``val`` split, before anything is measured, so that errors show first.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: if it cannot be read.
     """
     values = dict(word.removeprefix("data.").split("=", 1) for word in overrides if word.startswith(GIVEN_KEYS))
     given = given_data(data, values)
@@ -181,7 +181,7 @@ def _open_dataset(data: str, overrides: Sequence[str]) -> DetectionDataset:
 def _with_ap(
     row: InferenceRow, contender: Contender, dataset: DetectionDataset, leave_out: Callable[[str], None]
 ) -> InferenceRow:
-    """The same row with AP; peers and random weights have none."""
+    """Add AP to the row; baselines and random weights have none."""
     if contender.predictor is None or contender.is_random:
         return row
     try:
@@ -192,10 +192,10 @@ def _with_ap(
 
 
 def hot_path_rows(contenders: Sequence[OurContender], sources: Sequence[Source], rounds: int) -> Iterator[HotPathRow]:
-    """Of each contender on the first picture of the sources.
+    """Measure the hot path of each candidate on the first image of the sources.
 
     Raises:
-        UserError: there is none.
+        UserError: if there is none.
     """
     frame = next((frame for source in sources for frame in source.frames()), None)
     if frame is None:
@@ -205,10 +205,10 @@ def hot_path_rows(contenders: Sequence[OurContender], sources: Sequence[Source],
 
 
 def training_rows(options: BenchmarkOptions) -> Iterator[TrainingRow]:
-    """Each cfg with each precision, size and batch size.
+    """Measure training for each combination of cfg, precision, size and batch size.
 
     Raises:
-        UserError: a cfg or the data set cannot be used.
+        UserError: if a cfg or the data set cannot be used.
     """
     device = choose_device(options.device)
     cfgs, precisions = _yaml_files(options.weights), options.precision or (None,)

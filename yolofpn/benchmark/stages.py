@@ -1,4 +1,4 @@
-"""One picture after the other through every stage of detection, each timed; and all of it as detect.py does it."""
+"""Times every stage of detection, and whole runs of the pipeline of detect.py."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from yolofpn.structures import Frame, Image
 from yolofpn.video.writer import VideoWriter
 
 DECODE, DRAW, ENCODE, JSON = "decode", "draw", "encode", "JSON"
-MOST_KEPT = 128  # drawn pictures that wait for the encoder
+MOST_KEPT = 128  # drawn images that wait for the encoder
 
 
 class Stages:
-    """Takes pictures from sources over and over, and each through every stage of one contender.
+    """Takes images from sources over and over, and each through every stage of one contender.
 
     Nothing overlaps here: videos, which are written by a thread of their own, are encoded at the end of each turn.
 
     Args:
         contender: detects.
-        sources: pictures and videos.
+        sources: images and videos.
         folder: receives videos, which are removed again.
 
     Attributes:
-        seconds: of every stage, what a picture took each time: of a batch each picture's share, of the frames of a
+        seconds: of every stage, what an image took each time: of a batch each image's share, of the frames of a
             video that were encoded in one turn their mean.
     """
 
@@ -51,7 +51,7 @@ class Stages:
         self._folder = folder
 
     def turn(self, seconds: float, at_least: int = 2) -> list[float]:
-        """Passes for about so many seconds; what each of their pictures took in all, one mean."""
+        """Passes for about so many seconds; what each of their images took in all, one mean."""
         begin = {stage: len(values) for stage, values in self.seconds.items()}
         start = time.perf_counter()
         passes = 0
@@ -63,7 +63,7 @@ class Stages:
         return [sum(fmean(values[begin[stage] :]) for stage, values in self.seconds.items())]
 
     def clear(self) -> None:
-        """Forget what was measured so far."""
+        """Discard the measurements so far."""
         for values in self.seconds.values():
             values.clear()
 
@@ -99,7 +99,7 @@ class Stages:
             self.seconds[ENCODE].append(self._encode_video([image for image in frames if image.shape == size]))
 
     def _encode_video(self, images: Sequence[Image]) -> float:
-        """Seconds for each frame, from the first to the finished file."""
+        """Return the seconds per frame, from the first frame to the finished file."""
         start = time.perf_counter()
         writer = VideoWriter(self._folder / f"{id(self)}.mp4", (images[0].shape[0], images[0].shape[1]), fps=25)
         for number, image in enumerate(images):
@@ -114,7 +114,7 @@ def endless_frames(sources: Sequence[Source]) -> Iterator[tuple[Source, Frame]]:
     """The sources' frames, from the start again when they end.
 
     Raises:
-        UserError: none of the sources can be read.
+        UserError: if none of the sources can be read.
     """
     readable = list(sources)
     for source in cycle(sources):
@@ -133,16 +133,16 @@ def endless_frames(sources: Sequence[Source]) -> Iterator[tuple[Source, Frame]]:
 
 
 def end_to_end(predictor: Predictor, sources: Sequence[Source], batch_size: int, frames: int) -> float:
-    """Seconds for each picture of all that ``detect.py`` does, from files to an annotated video and JSON lines.
+    """Return the seconds per image of a whole run of ``detect.py``, with annotated video and JSON Lines.
 
     Args:
         predictor: detects.
-        sources: pictures and videos.
-        batch_size: pictures of a pass.
+        sources: images and videos.
+        batch_size: images of a pass.
         frames: so many at most.
 
     Raises:
-        UserError: nothing can be read or written.
+        UserError: if nothing can be read or written.
     """
     with TemporaryDirectory() as folder:
         start = time.perf_counter()
@@ -157,7 +157,7 @@ def end_to_end(predictor: Predictor, sources: Sequence[Source], batch_size: int,
 
 
 def first_frames(sources: Sequence[Source], frames: int) -> Iterator[Source]:
-    """The same sources, which end after so many frames of all of them together."""
+    """Limit the total number of frames of the sources."""
     left = frames
 
     def some(source: Source) -> Iterator[Frame]:

@@ -11,7 +11,7 @@ IDENTITY = ("weights", "backend", "precision", "input", "batch")
 
 
 def markdown(report: Tree) -> str:
-    """All that a report holds, one table after the other."""
+    """Format all tables of a report."""
     parts = [describe(report)]
     if rows := report.get("inference"):
         parts += [speed_table(rows), stage_table(rows)]
@@ -23,7 +23,7 @@ def markdown(report: Tree) -> str:
 
 
 def describe(report: Tree) -> str:
-    """When, where and with what."""
+    """Format date, machine and versions."""
     machine, versions = report["machine"], report["versions"]
     gpu = f", {machine['gpu']}" if machine["gpu"] else ""
     libraries = ", ".join(f"{name} {number}" for name, number in versions.items() if number)
@@ -34,7 +34,7 @@ def describe(report: Tree) -> str:
 
 
 def speed_table(rows: Sequence[Tree]) -> str:
-    """One line per contender: network alone, end to end, and AP where it was measured."""
+    """Format one line per candidate: network alone, end to end, and AP if measured."""
     with_ap = any(row["ap"] for row in rows)
     header = [*_identity_names(rows), "in flight", "GFLOP", "network ms", "FPS (best)", "end to end FPS (best)"]
     header += ["of network", "of peak", "MB"] + (["AP", "AP50"] if with_ap else [])
@@ -51,7 +51,7 @@ def speed_table(rows: Sequence[Tree]) -> str:
 
 
 def stage_table(rows: Sequence[Tree]) -> str:
-    """Milliseconds of a picture in each stage: p50, p95 and p99."""
+    """Milliseconds of an image in each stage: p50, p95 and p99."""
     stages = list(rows[0]["stages"])
     header = [*_identity_names(rows), *(f"{name} ms" for name in stages)]
     lines = [[*_identity(row, rows), *(_percentiles(row["stages"][name]) for name in stages)] for row in rows]
@@ -62,7 +62,7 @@ def stage_table(rows: Sequence[Tree]) -> str:
 
 
 def hot_path_table(rows: Sequence[Tree]) -> str:
-    """Milliseconds of what is done for every picture."""
+    """Format the milliseconds of each step."""
     lines = [
         [row["what"], row["on"], _number(row["p50_ms"], 3), _number(row["best_ms"], 3), str(row["count"])]
         for row in rows

@@ -1,4 +1,4 @@
-"""Times of things that take turns, and what is said of them.
+"""Alternate timing of several functions, and their statistics.
 
 On a machine that others use too, one thing's time says little. Here all that is compared takes turns in the same
 rounds, so that what slows one slows the others as well, and their ratios hold.
@@ -17,7 +17,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True)
 class Timing:
-    """What one thing took each time, in seconds."""
+    """The measured times of one function, in seconds."""
 
     seconds: tuple[float, ...]
 
@@ -50,7 +50,7 @@ def percentile(values: Sequence[float], percent: float) -> float:
     """The value below which ``percent`` of ``values`` lie, linear between neighbours (NumPy's default).
 
     Raises:
-        ValueError: there are no values, or ``percent`` is not in [0, 100].
+        ValueError: if there are no values, or ``percent`` is not in [0, 100].
     """
     if not values or not 0 <= percent <= 100:
         raise ValueError(f"no {percent} % percentile of {len(values)} values")
@@ -79,7 +79,7 @@ def interleave(tasks: Mapping[Key, Callable[[], Sequence[float]]], rounds: int) 
 
 
 def timed(function: Callable[[], object], seconds: float, at_least: int = 3) -> list[float]:
-    """What each call of ``function`` takes: ``at_least`` so many, and as many as ``seconds`` have room for."""
+    """Time calls of ``function`` for ``seconds``, at least ``at_least`` times."""
     function()  # once for the caches
     taken: list[float] = []
     start = time.perf_counter()

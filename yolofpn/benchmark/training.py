@@ -1,4 +1,4 @@
-"""``benchmark.py --train``: images per second of training, and what of it the pictures, the loss and the rest take."""
+"""``benchmark.py --train``: images per second of training, and what of it the images, the loss and the rest take."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from yolofpn.training.setup import Setup
 from yolofpn.training.splits import training_loader
 
 IMAGES_PER_TURN = 64
-KEPT_PICTURES = 64  # few enough to be kept decoded whatever their size
+KEPT_IMAGES = 64  # few enough to be kept decoded whatever their size
 WARM_UP_SECONDS = 10.0
 PREFETCHED = 2  # batches that each worker of torch's DataLoader makes ahead
 
@@ -37,7 +37,7 @@ LOADER, DECODING, KEPT = "loader", "loader, 1 process, decoding", "loader, 1 pro
 
 @dataclass(frozen=True)
 class TrainingRow:
-    """How fast one model trains.
+    """The training speed of one model.
 
     Attributes:
         images_per_second: medians by what was done; see ``measure_training``.
@@ -69,11 +69,11 @@ class TrainingRow:
     losses_finite: bool
 
     def to_json(self) -> dict[str, object]:
-        """As plain values."""
+        """Return the row as plain values."""
         return asdict(self)
 
     def __str__(self) -> str:
-        """One line for people."""
+        """Format the row as text."""
         height, width = self.img_size
         return (
             f"{self.model} {height}x{width}, batch {self.batch_size}, {self.precision}: "
@@ -85,13 +85,13 @@ class TrainingRow:
 def measure_training(setup: Setup, rounds: int) -> TrainingRow:
     """Let network, step, training and loaders take turns.
 
-    'network alone' is forward and backward of the network on random pictures, without loss, optimiser and average;
+    'network alone' is forward and backward of the network on random images, without loss, optimiser and average;
     'step' adds these, with real batches that are in memory; 'training' takes every batch from the loader, as
     ``train.py`` does. 'loader' is the same loader alone; with one process it is what a core can do, once with every
-    picture decoded anew and once with decoded pictures kept.
+    image decoded anew and once with decoded images kept.
 
     Raises:
-        UserError: the data set cannot be read, or memory does not suffice.
+        UserError: if the data set cannot be read, or out of memory.
     """
     config, learner = setup.config, build_learner(setup)
     learner.model.train()
@@ -142,7 +142,7 @@ class Feed:
 
 
 class Turns:
-    """One turn of everything that is compared; each gives the seconds that an image takes, one mean.
+    """One round of all measurements; each returns mean seconds per image.
 
     Args:
         learner: what trains; it is changed.
@@ -176,14 +176,14 @@ class Turns:
         return self._seconds_per_image(partial(self._step, group), self.steps)
 
     def training(self, feed: Feed) -> list[float]:
-        """Optimiser steps as in a real training; what was loaded ahead in others' turns does not count."""
+        """Time optimiser steps including data loading, without batches prefetched before the round."""
         self._step(list(islice(feed.batches, max(1, feed.ahead))))
         return self._seconds_per_image(
             lambda: self._step(list(islice(feed.batches, self.batches_per_step))), self.steps
         )
 
     def loading(self, feed: Feed) -> list[float]:
-        """Nothing but loading."""
+        """Time data loading alone."""
         for _ in range(feed.ahead):
             next(feed.batches)
         return self._seconds_per_image(partial(next, feed.batches), self.batches)
@@ -216,7 +216,7 @@ class Turns:
 def build_feeds(setup: Setup) -> dict[str, Feed]:
     """The loader that training has, and those of one process."""
     config, dataset = setup.config, setup.splits.train
-    few = dataset.subset(range(min(len(dataset), KEPT_PICTURES)))
+    few = dataset.subset(range(min(len(dataset), KEPT_IMAGES)))
     one = partial(
         training_loader,
         config,

@@ -40,7 +40,7 @@ REFERENCE = ("torch", "fp32")
 
 @dataclass(frozen=True)
 class TuneOptions:
-    """What ``yolofpn tune --help`` explains."""
+    """Options of ``yolofpn tune``, see its --help."""
 
     weights: str = "auto"
     data: str | None = None
@@ -57,7 +57,7 @@ class TuneOptions:
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured of a backend in a precision.
+    """The measurements of a backend and precision.
 
     Attributes:
         milliseconds: per image, the median.
@@ -76,7 +76,7 @@ class Row:
         return f"{self.backend:9} {self.precision:9} {self.milliseconds:8.1f} {ap} {self.agreement:10.1%}"
 
     def described(self) -> str:
-        """In one line, for later runs."""
+        """Return a one-line summary, which later runs print."""
         quality = f"{self.agreement:.1%} agreement"
         if self.average_precision is not None:
             quality = f"AP {self.average_precision:.3f}"
@@ -90,7 +90,7 @@ def tune(options: TuneOptions) -> int:
     """Measure, print the table, keep the choice; the exit code.
 
     Raises:
-        UserError: the weights are a graph, or there are no images to measure with.
+        UserError: if the weights are a graph, or there are no images to measure with.
     """
     loaded = load_for_inference(options.weights, darknet_cfg=options.darknet_cfg, names=options.names)
     print("\n".join(loaded.notes))
@@ -152,7 +152,7 @@ def choose(rows: Sequence[Row], max_loss: float) -> Row:
 
 
 def candidates(builder: BackendBuilder, *, sizes_vary: bool, can_calibrate: bool) -> list[tuple[str, str]]:
-    """What is worth measuring here, the reference first."""
+    """Return the combinations to measure on this machine, the reference first."""
     found = [REFERENCE]
     if is_fast_at_bf16(builder.device):
         found.append(("torch", "bf16"))
@@ -167,7 +167,7 @@ def candidates(builder: BackendBuilder, *, sizes_vary: bool, can_calibrate: bool
 
 
 def measure(base: Predictor, builder: BackendBuilder, images: TuneImages, rounds: int) -> list[Row]:
-    """All candidates: first their detections, one after the other, then their times, in turns."""
+    """Measure all candidates: first their detections, then their times, alternately."""
     wanted = candidates(builder, sizes_vary=base.resize == "shortest-edge", can_calibrate=images.can_calibrate)
     predictors: dict[tuple[str, str], Predictor] = {}
     quality: dict[tuple[str, str], tuple[float, float | None]] = {}

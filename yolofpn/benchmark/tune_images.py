@@ -16,7 +16,7 @@ from yolofpn.data.names import match_classes
 from yolofpn.data.samples import to_tensor
 from yolofpn.errors import InputError, UserError
 from yolofpn.ops.resize import resize_image
-from yolofpn.shipped import sample_pictures
+from yolofpn.shipped import sample_images
 from yolofpn.sources.resolve import resolve_sources
 from yolofpn.structures import Image, Target
 
@@ -25,7 +25,7 @@ MOST_CALIBRATED = 128
 
 @dataclass(frozen=True)
 class TuneImages:
-    """Images, and what is known of them.
+    """Images for tuning, with their ground truth if available.
 
     Attributes:
         images: BGR, uint8 [H, W, 3] each.
@@ -47,7 +47,7 @@ class TuneImages:
 
     @property
     def can_calibrate(self) -> bool:
-        """Whether int8 can be tried."""
+        """Whether there are enough images to calibrate int8."""
         return bool(self.to_calibrate) and self.metadata.input.resize != "shortest-edge"
 
     def calibration(self, size: tuple[int, int]) -> list[Tensor]:
@@ -70,10 +70,10 @@ def open_images(data: str | None, metadata: Metadata, most: int) -> TuneImages:
         most: so many at most, from all over the data set.
 
     Raises:
-        UserError: there are none that can be read.
+        UserError: if there are none that can be read.
     """
     if data is None:
-        images = [read_image(path) for path in sample_pictures()[:most]]
+        images = [read_image(path) for path in sample_images()[:most]]
         return TuneImages(images, metadata, ["no --data: compared on the sample images, without int8"])
     try:
         source = open_data(data)
@@ -116,7 +116,7 @@ def _without_labels(folder: str, metadata: Metadata, most: int, reason: str) -> 
 
 
 def _read(dataset: DetectionDataset, most: int, metadata: Metadata) -> list[tuple[int, Image]]:
-    """Up to ``most`` images that can be read, from all over the data set, with their numbers."""
+    """Yield up to ``most`` readable images, spread over the data set, with their indices."""
     dataset = replace(dataset, depth=metadata.input.depth)
     step = max(1, len(dataset) // most)
     found: list[tuple[int, Image]] = []

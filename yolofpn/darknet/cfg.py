@@ -1,4 +1,4 @@
-"""Darknet's cfg files: text to typed sections, refused with the line number where something is wrong."""
+"""Parser of Darknet's cfg files; errors give the line number."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _RECURRENT = frozenset({"rnn", "crnn", "gru", "lstm", "conv_lstm"})
 
 @dataclass(frozen=True)
 class CfgLayer:
-    """One layer: its number as Darknet counts (from 0, without [net]), the line of its head, what it says."""
+    """One layer: its index as in Darknet (from 0, without [net]), kind, section and the line of its header."""
 
     index: int
     kind: str
@@ -47,7 +47,7 @@ class DarknetCfg:
     Attributes:
         origin: the file's name, as errors show it.
         text: the whole file.
-        notes: what of it was overlooked, in lines to print.
+        notes: messages about ignored keys.
     """
 
     net: Net
@@ -57,15 +57,15 @@ class DarknetCfg:
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     def error(self, layer: CfgLayer, message: str) -> UserError:
-        """An error at the head of ``layer``."""
+        """Return an error at the header line of ``layer``."""
         return UserError(f"{self.origin}: line {layer.line}: [{layer.kind}] (layer {layer.index}) {message}")
 
 
 def read_cfg(path: str | Path) -> DarknetCfg:
-    """The cfg file at ``path``.
+    """Read the cfg file at ``path``.
 
     Raises:
-        UserError: it cannot be read, or ``parse_cfg`` refuses it.
+        UserError: if it cannot be read, or ``parse_cfg`` refuses it.
     """
     try:
         data = read_bounded(Path(path), MAX_CFG_BYTES)
@@ -80,12 +80,12 @@ def read_cfg(path: str | Path) -> DarknetCfg:
 
 
 def parse_cfg(text: str, origin: str) -> DarknetCfg:
-    """The network that the cfg file ``text`` describes; ``origin`` names it in errors.
+    """Parse the text of a cfg file; ``origin`` names it in errors.
 
     Keys that only training reads are ignored; those that no Darknet reads are ignored with a note.
 
     Raises:
-        UserError: a section or a key is unknown, a value is wrong, or changes the result in a way that is not
+        UserError: if a section or a key is unknown, a value is wrong, or changes the result in a way that is not
             supported; the message gives the line and, for a misspelt name, the nearest known one.
     """
     sections = _split(text, origin)

@@ -1,4 +1,4 @@
-"""The cfg of a native one-stage model: the sections from which Darknet would build the same network."""
+"""Writes the Darknet cfg of a native one-stage model."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _HEAD = "# Written by yolofpn from a native model; for inference: training keys 
 
 
 def write_cfg(model: YOLO, input: InputConfig) -> str:
-    """The text of a cfg whose network takes the ``weight_layers`` of ``model`` in their order.
+    """Return the text of a cfg for ``model``, with its layers in the order of ``weight_layers``.
 
     Args:
         model: a one-stage model.
-        input: the size for [net], and the way to it.
+        input: input size and resize mode for [net].
 
     Raises:
-        UserError: the model has no Darknet counterpart.
+        UserError: if the model has no Darknet counterpart.
     """
     require_darknet_counterpart(model)
     if any(spec.softmax for spec in model.specs.values()):
         raise UserError("Darknet's [yolo] knows no classes: softmax: this model has no counterpart there")
     sections = _Sections()
     net = {"width": input.size[1], "height": input.size[0], "channels": 3}
-    # Where nothing is said Darknet's readers differ in what they do with the picture's shape.
+    # Where nothing is said Darknet's readers differ in what they do with the image's shape.
     sections.lines += _section("net", **net, letter_box=int(input.resize == "letterbox"))
     features = _backbone(sections, model.backbone)
     assert isinstance(model.neck, ConcatFPN | TinyFPN)
@@ -50,7 +50,7 @@ def write_cfg(model: YOLO, input: InputConfig) -> str:
 
 
 def with_input(text: str, input: InputConfig) -> str:
-    """The cfg ``text`` with another size, and another way to it, in its first section; all else as it is."""
+    """Replace the input size and resize mode in the first section of the cfg ``text``."""
     wanted = {"width": input.size[1], "height": input.size[0], "letter_box": int(input.resize == "letterbox")}
     lines: list[str] = []
     sections = 0
@@ -65,7 +65,7 @@ def with_input(text: str, input: InputConfig) -> str:
 
 
 class _Sections:
-    """The lines so far; every method adds one section and gives the index of its layer."""
+    """The lines written so far; every method adds one section and returns the index of its layer."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -87,7 +87,7 @@ class _Sections:
         return self.add("convolutional", **keys, **shape, activation="leaky" if norm else "linear")
 
     def take(self, *layers: int) -> int:
-        """These maps, concatenated; nothing is written if it is the last layer's own."""
+        """Add a [route] that concatenates these layers, unless it is only the last layer."""
         return self.last if layers == (self.last,) else self.add("route", layers=",".join(map(str, layers)))
 
 
@@ -96,7 +96,7 @@ def _section(kind: str, **keys: object) -> list[str]:
 
 
 def _backbone(sections: _Sections, backbone: nn.Module) -> dict[str, int]:
-    """The backbone; the layer of each c<k>."""
+    """Write the backbone; return the layer index of each c<k>."""
     match backbone:
         case Darknet19():
             return _darknet19(sections, backbone)
@@ -108,7 +108,7 @@ def _backbone(sections: _Sections, backbone: nn.Module) -> dict[str, int]:
 
 
 def _darknet(sections: _Sections, backbone: Darknet) -> dict[str, int]:
-    """The backbone; the layer of each c<k>."""
+    """Write the backbone; return the layer index of each c<k>."""
     sections.conv(backbone.stem)
     features = {}
     for level, stage in enumerate(backbone.stages, start=1):

@@ -1,4 +1,4 @@
-"""The cfg and the class names that belong to a Darknet ``.weights`` file: as given, or found beside it."""
+"""Finds the cfg and the class names of a Darknet ``.weights`` file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TRAINING_SUFFIX = re.compile(r"_(best|last|final|ema|\d+)$")
 
 
 def find_cfg(weights: Path, numbers: int, given: str | Path | None = None) -> tuple[Path, str]:
-    """The cfg file of ``weights``, and a line that says how it was found.
+    """Return the cfg file of ``weights``, and a message that says how it was found.
 
     It is the one that is given, else the one with the same stem beside the weights, else, for the files that Darknet
     writes while it trains (``x_best.weights``, ``x_4000.weights``), the one without that ending, beside them or one
@@ -29,7 +29,7 @@ def find_cfg(weights: Path, numbers: int, given: str | Path | None = None) -> tu
     published yolov3-tiny.weights, known by its sha256, gets the masks that it was trained with.
 
     Raises:
-        UserError: there is none.
+        UserError: if there is none.
     """
     if given is not None:
         return Path(given), f"cfg: {given} (as given)"
@@ -58,13 +58,13 @@ def find_cfg(weights: Path, numbers: int, given: str | Path | None = None) -> tu
 def find_names(
     weights: Path, cfg: Path, num_classes: int, given: str | Path | None = None
 ) -> tuple[tuple[str, ...], str]:
-    """The class names of ``weights``, and a line that says where they are from.
+    """Return the class names of ``weights``, and a message that says where they are from.
 
     They are those of the file that is given, else of STEM.names, obj.names or classes.txt beside the weights or the
     cfg, else COCO's if there are 80 classes, else the labels' numbers.
 
     Raises:
-        UserError: a names file cannot be read or holds another number of names.
+        UserError: if a names file cannot be read or holds another number of names.
     """
     path = Path(given) if given is not None else next((p for p in _names_candidates(weights, cfg) if p.is_file()), None)
     if path is None:
@@ -80,7 +80,7 @@ def find_names(
 
 
 def choose_resize(cfg: DarknetCfg, header: DarknetHeader) -> ResizeMode:
-    """How pictures came to the network's size in training.
+    """Return the resize mode that the weights were trained with.
 
     ``letter_box`` in [net] says it; else header revision 5, which AlexeyAB's Darknet writes, means that it stretched,
     and any other that it padded.
@@ -91,7 +91,7 @@ def choose_resize(cfg: DarknetCfg, header: DarknetHeader) -> ResizeMode:
 
 
 def resize_note(cfg: DarknetCfg, header: DarknetHeader) -> str:
-    """A line that says what ``choose_resize`` chose, why, and how to choose otherwise."""
+    """Return a message with the choice of ``choose_resize``, its reason, and how to override it."""
     mode, version = choose_resize(cfg, header), f"{header.major}.{header.minor}.{header.revision}"
     if cfg.net.letter_box is not None:
         return f"resize: {mode}, as letter_box= in [net] says (--resize changes it)"

@@ -1,4 +1,4 @@
-"""Darknet's published weights by name: from the local cache, or downloaded into it, resumed and checked."""
+"""Downloads Darknet's published weights by name into the cache, with resuming and verification."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ConvShape = tuple[int, int, int]  # in_channels, out_channels, kernel_size
 
 
 def darknet53_convolutions() -> tuple[ConvShape, ...]:
-    """Darknet-53's 52 convolutions in the order of the file (arXiv 1804.02767, table 1)."""
+    """Return Darknet-53's 52 convolutions in the order of the file (arXiv 1804.02767, table 1)."""
     shapes = [(3, 32, 3)]
     for blocks, channels in zip(DARKNET53_DEPTHS, DARKNET53_CHANNELS, strict=True):
         half = channels // 2
@@ -60,7 +60,7 @@ class NamedWeights:
 
 @dataclass(frozen=True)
 class FetchedWeights:
-    """Where the file is now, and one line that says where it came from and how it was checked."""
+    """The path of the file, and a message with its origin and how it was verified."""
 
     path: Path
     note: str
@@ -87,10 +87,10 @@ def fetch_weights(
     attempts: int = 5,
     wait: float = 1.0,
 ) -> FetchedWeights:
-    """The file in the cache, downloaded first if it is not there yet.
+    """Return the file in the cache; download it if it is missing.
 
-    A download that was cut goes on where it stopped, in this call or a later one; the file gets its name only after
-    its check. Two processes that want the same file at once download it once.
+    An interrupted download is resumed, in this call or a later one; the file gets its final name only after
+    verification. Concurrent processes download a file only once.
 
     Args:
         weights: an entry of ``NAMED_WEIGHTS``.
@@ -99,7 +99,7 @@ def fetch_weights(
         wait: seconds between two of them.
 
     Raises:
-        UserError: it cannot be downloaded or written, or is not the published file.
+        UserError: if it cannot be downloaded or written, or is not the published file.
     """
     path = cache_folder() / weights.file_name
     try:
@@ -121,7 +121,7 @@ def fetch_weights(
 
 
 def find_problem(weights: NamedWeights, path: Path) -> str | None:
-    """Why the file is not the published one; None if it is."""
+    """Return why the file is not the published one; None if it is."""
     size = path.stat().st_size
     if size != weights.size:
         return f"has {size:,} bytes, the published file {weights.size:,}"
@@ -159,7 +159,7 @@ def _url(weights: NamedWeights) -> str:
 
 
 class _TransferError(Exception):
-    """One connection failed; ``final`` if another try cannot help."""
+    """A failed connection; ``final`` if retrying cannot help."""
 
     def __init__(self, reason: str, *, final: bool = False) -> None:
         super().__init__(reason)
@@ -167,7 +167,7 @@ class _TransferError(Exception):
 
 
 def _download(weights: NamedWeights, url: str, path: Path, *, timeout: float, attempts: int, wait: float) -> None:
-    """Collect the file in ``path``.part, check it, and give it its name."""
+    """Download to ``path``.part, verify it, and rename it."""
     part = path.with_name(path.name + ".part")
     print(f"downloading {url} ({weights.size / 1e6:,.0f} MB)", file=sys.stderr)
     for attempt in range(1, attempts + 1):
@@ -190,7 +190,7 @@ def _download(weights: NamedWeights, url: str, path: Path, *, timeout: float, at
 
 
 def _receive(weights: NamedWeights, url: str, part: Path, timeout: float) -> None:
-    """Add to ``part`` what is still missing, over one connection."""
+    """Download the missing bytes of ``part`` over one connection."""
     start = part.stat().st_size if part.exists() else 0
     if start > weights.size:
         start = 0
@@ -214,7 +214,7 @@ def _open(url: str, start: int, timeout: float) -> HTTPResponse:
 
 
 def _first_byte(response: HTTPResponse, asked: int, size: int) -> int:
-    """Where in the file the response begins: a server without ranges sends all of it again."""
+    """Return the offset at which the response starts: 0 if the server does not support ranges."""
     if response.status == 206:
         content_range = response.headers.get("Content-Range", "").replace(" ", "")
         if content_range != f"bytes{asked}-{size - 1}/{size}":
@@ -253,7 +253,7 @@ def _transfer_errors() -> Iterator[None]:
 
 @contextmanager
 def _progress(weights: NamedWeights, start: int) -> Iterator[Callable[[int], object]]:
-    """A bar where there is a terminal."""
+    """Show a progress bar on a terminal."""
     file = bar_stream(sys.stderr)
     name = weights.file_name
     bar = tqdm(total=weights.size, initial=start, unit="B", unit_scale=True, desc=name, disable=None, file=file)
@@ -263,7 +263,7 @@ def _progress(weights: NamedWeights, start: int) -> Iterator[Callable[[int], obj
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock that other processes wait for; the system releases it when a process ends."""
+    """Hold a file lock; the system releases it when the process ends."""
     with path.open("a") as file:
         if not _try_lock(file):
             print(f"waiting for another process that downloads {path.stem}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What the sections of a cfg compute; every module takes the maps [B, C, H, W] that its section names."""
+"""Modules of the cfg sections; each takes the feature maps [B, C, H, W] of the layers that its section names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from yolofpn.darknet.weights import LooseNumbers, NormEps, WeightLayer
 
 
 def build_layer(planned: PlannedLayer, norm_eps: NormEps) -> nn.Module:
-    """The module of one section; outputs ([yolo], [region]) pass their raw map on."""
+    """Build the module of one section; output layers ([yolo], [region]) return their input."""
     match planned.cfg.section:
         case sections.Convolutional() as conv:
             return Convolution(planned.in_shape.channels, conv, norm_eps)
@@ -52,7 +52,7 @@ def build_layer(planned: PlannedLayer, norm_eps: NormEps) -> nn.Module:
 
 
 def build_activation(name: Activation) -> nn.Module:
-    """Darknet's activation ``name``; its leaky one has slope 0.1."""
+    """Return Darknet's activation ``name``; leaky has a negative slope of 0.1."""
     match name:
         case "linear":
             return nn.Identity()
@@ -104,7 +104,7 @@ class Convolution(nn.Module):
 
     @property
     def weight_layer(self) -> WeightLayer:
-        """What a weights file holds of it."""
+        """Return its parameters as stored in a weights file."""
         return WeightLayer(self.conv, self.norm)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -127,7 +127,7 @@ class FullyConnected(nn.Module):
 
     @property
     def weight_layer(self) -> WeightLayer:
-        """What a weights file holds of it."""
+        """Return its parameters as stored in a weights file."""
         return WeightLayer(self.linear, self.norm)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -140,9 +140,9 @@ class FullyConnected(nn.Module):
 
 
 class Shortcut(nn.Module):
-    """Adds maps to the first one, which gives the size.
+    """Adds feature maps to the first one, which determines the size.
 
-    Of a larger map every n-th pixel is taken. Channels that only one of the two has stay as they are in the first.
+    Larger maps are subsampled. Only the channels that both have are added.
 
     Args:
         activation: of the sum.
@@ -160,7 +160,7 @@ class Shortcut(nn.Module):
 
     @property
     def weight_layer(self) -> LooseNumbers | None:
-        """What a weights file holds of it."""
+        """Return its parameters as stored in a weights file."""
         return None if self.weight is None else LooseNumbers((self.weight,))
 
     def forward(self, x: Tensor, *others: Tensor) -> Tensor:
@@ -178,7 +178,7 @@ class Shortcut(nn.Module):
         return out
 
     def _factors(self) -> Tensor | None:
-        """Of each map, [1 + N, C or 1, 1, 1]."""
+        """Return the factor of each map, [1 + N, C or 1, 1, 1]."""
         if self.weight is None:
             return None
         factors: Tensor = self.weight
@@ -205,7 +205,7 @@ class Route(nn.Module):
 
 
 class ScaleChannels(nn.Module):
-    """Multiplies every channel by its own number (squeeze and excitation, arXiv 1709.01507), or every pixel by its."""
+    """Scales every channel (squeeze and excitation, arXiv 1709.01507) or every pixel."""
 
     def __init__(self, activation: Activation) -> None:
         super().__init__()
@@ -244,7 +244,7 @@ class MaxPool(nn.Module):
 
 
 class LocalAvgPool(nn.Module):
-    """The mean of what of each window lies inside the map; ``padding`` as in ``MaxPool``."""
+    """Average pooling that excludes padded cells; ``padding`` as in ``MaxPool``."""
 
     def __init__(self, size: int, stride: int, padding: int) -> None:
         super().__init__()
@@ -271,7 +271,7 @@ class Norm(nn.Module):
 
     @property
     def weight_layer(self) -> LooseNumbers:
-        """What a weights file holds of it."""
+        """Return its parameters as stored in a weights file."""
         assert self.norm.running_mean is not None and self.norm.running_var is not None
         return LooseNumbers((self.norm.bias, self.norm.weight, self.norm.running_mean, self.norm.running_var))
 
@@ -282,7 +282,7 @@ class Norm(nn.Module):
 
 
 class Implicit(nn.Module):
-    """Trained numbers that do not depend on the image (YOLOR, arXiv 2105.04206)."""
+    """Learned values that do not depend on the image (YOLOR, arXiv 2105.04206)."""
 
     def __init__(self, filters: int, atoms: int) -> None:
         super().__init__()
@@ -290,7 +290,7 @@ class Implicit(nn.Module):
 
     @property
     def weight_layer(self) -> LooseNumbers:
-        """What a weights file holds of it."""
+        """Return its parameters as stored in a weights file."""
         return LooseNumbers((self.weight,))
 
     def forward(self, image: Tensor) -> Tensor:
@@ -299,7 +299,7 @@ class Implicit(nn.Module):
 
 
 class UsualReorg(nn.Module):
-    """[reorg3d]: stride x stride pixels go into channels, in the order row, column, channel."""
+    """[reorg3d]: moves blocks of stride x stride pixels into channels, ordered by row, column and channel."""
 
     def __init__(self, stride: int) -> None:
         super().__init__()
@@ -314,7 +314,7 @@ class UsualReorg(nn.Module):
 
 
 class Reorg(nn.Module):
-    """Darknet's [reorg]: stride x stride pixels go into channels.
+    """Darknet's [reorg]: moves blocks of stride x stride pixels into channels.
 
     Darknet reads the map, whatever its shape, as if it were [C / s^2, H * s, W * s], moves the pixels of every s x s
     block of that into channels, and takes the result as [C * s^2, H / s, W / s]. Weights were trained with this order.

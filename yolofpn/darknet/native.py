@@ -1,4 +1,4 @@
-"""Darknet's numbers in the native models: the same layers, in the order in which Darknet stores them."""
+"""Maps native models to Darknet weights: the layers in the order in which Darknet stores them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DARKNET_NECKS = (ConcatFPN, TinyFPN)
 
 
 def native_layers(model: YOLO) -> list[WeightLayer]:
-    """The layers of ``model`` in the order of yolov3.weights: the backbone, then from the coarsest level to the finest.
+    """Return the layers of ``model`` in the order of yolov3.weights: the backbone, then the levels from coarse to fine.
 
     Raises:
         UserError: the model has no Darknet counterpart: its backbone is none of Darknet's, or its neck adds instead of
@@ -54,7 +54,7 @@ def native_layers(model: YOLO) -> list[WeightLayer]:
 
 
 def layers_to_write(model: YOLO, header: DarknetHeader = NEW_HEADER) -> list[WeightLayer]:
-    """``native_layers`` with variances such that the program that writes ``header`` computes what ``model`` does.
+    """Return ``native_layers`` with variances adjusted to the epsilon of the program that writes ``header``.
 
     Raises:
         UserError: as ``native_layers``.
@@ -64,7 +64,7 @@ def layers_to_write(model: YOLO, header: DarknetHeader = NEW_HEADER) -> list[Wei
 
 
 def copy_into_native(wanted: Sequence[WeightLayer], given: Sequence[WeightLayer]) -> None:
-    """Fill the layers of a native model so that it computes what a Darknet network with those of ``given`` does."""
+    """Copy parameters from a Darknet network into a native model, with variances adjusted to its epsilon."""
     for target, source in zip(wanted, given, strict=True):
         target.copy_from(source)
         if target.norm is not None and source.norm is not None:
@@ -82,10 +82,10 @@ def _with_eps(norm: nn.BatchNorm1d | nn.BatchNorm2d | None, eps: NormEps) -> nn.
 
 
 def require_darknet_counterpart(model: YOLO) -> None:
-    """See that Darknet would compute from the layers of ``model`` what ``model`` does.
+    """Check that Darknet can run ``model``.
 
     Raises:
-        UserError: it would not; says why.
+        UserError: if it cannot; the message gives the reason.
     """
     slopes = {module.negative_slope for module in model.modules() if isinstance(module, nn.LeakyReLU)}
     foreign = {
@@ -97,14 +97,14 @@ def require_darknet_counterpart(model: YOLO) -> None:
         "input mean and std": bool(model.normalize.mean.any() or (model.normalize.std != 1).any()),
     }
     if reasons := [name for name, present in foreign.items() if present]:
-        raise UserError(f"Darknet knows no {' and no '.join(reasons)}: this model has no counterpart there")
+        raise UserError(f"Darknet has no {' and no '.join(reasons)}: this model cannot be written as .weights")
 
 
 def load_classifier(model: DarknetClassifier, path: str | Path) -> LoadedLayers:
-    """Put an ImageNet classifier's ``.weights`` file (darknet19.weights, darknet53.weights) into ``model``.
+    """Load the ``.weights`` file of an ImageNet classifier (darknet19.weights, darknet53.weights) into ``model``.
 
     Raises:
-        UserError: the file is no Darknet file, or its size does not fit the model.
+        UserError: if the file is no Darknet file, or its size does not fit the model.
     """
     layers = [*_layers_of(model.backbone), WeightLayer(model.connected)]
     weights = open_weights(path)
@@ -122,7 +122,7 @@ def load_classifier(model: DarknetClassifier, path: str | Path) -> LoadedLayers:
 
 
 def _layers_of(module: nn.Module) -> Iterator[WeightLayer]:
-    """Convolutions in the order in which they were made, which is Darknet's, each with its batch norm if it has one."""
+    """Yield convolutions with their batch norm in the order of construction, which is Darknet's."""
     if isinstance(module, ConvBNAct):
         if isinstance(module, LowRankConvBNAct):
             yield WeightLayer(module.basis)

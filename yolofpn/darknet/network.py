@@ -1,4 +1,4 @@
-"""A network as a Darknet cfg describes it, for inference."""
+"""A network built from a Darknet cfg, for inference."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from yolofpn.darknet.cfg import DarknetCfg
 from yolofpn.darknet.layers import Convolution, FullyConnected, Implicit, Norm, Shortcut, build_layer
 from yolofpn.darknet.outputs import map_specs, num_classes
-from yolofpn.darknet.plan import PICTURE, plan_network, size_divisor
+from yolofpn.darknet.plan import NETWORK_INPUT, plan_network, size_divisor
 from yolofpn.darknet.sections import Softmax
 from yolofpn.darknet.weights import (
     MODERN_EPS,
@@ -33,9 +33,9 @@ from yolofpn.types import RawMaps
 
 
 class DarknetNetwork(nn.Module):
-    """Layer after layer of a cfg; a ``Detector``, or a classifier where the cfg ends in [softmax].
+    """The layers of a cfg; a ``Detector``, or a classifier if the cfg ends with [softmax].
 
-    It stays in evaluation mode, and its numbers need no gradients.
+    It stays in evaluation mode, and its parameters have no gradients.
 
     Args:
         cfg: the parsed file.
@@ -43,13 +43,13 @@ class DarknetNetwork(nn.Module):
         norm_eps: what batch norm adds to the variance or its root; see ``norm_eps_of``.
 
     Attributes:
-        plan: the layers with their maps' sizes at the cfg's input size.
+        plan: the layers with their output sizes at the cfg's input size.
         input_size: (height, width) that the cfg asks for.
         own_size: ``input_size`` where it is no multiple of ``size_divisor`` and can be taken all the same, else None.
         specs: how each raw map is read, by the number of its layer; empty for a classifier.
 
     Raises:
-        UserError: the layers do not fit together.
+        UserError: if the layers do not fit together.
     """
 
     needs_proposals = False
@@ -74,15 +74,15 @@ class DarknetNetwork(nn.Module):
 
     @property
     def is_classifier(self) -> bool:
-        """It gives the probabilities of a whole picture's classes, no boxes."""
+        """Whether the network is an image classifier."""
         return not self.specs
 
     def weight_layers(self) -> list[WeightLayer]:
-        """The layers that have a kernel, in the order of a weights file."""
+        """Return the layers with a kernel, in the order of a weights file."""
         return [layer for layer in self.stored_layers() if isinstance(layer, WeightLayer)]
 
     def stored_layers(self) -> list[WeightLayer | LooseNumbers]:
-        """All layers that a weights file holds, in its order."""
+        """Return all layers of a weights file, in its order."""
         kinds = Convolution | FullyConnected | Norm | Implicit | Shortcut
         found = [layer.weight_layer for layer in self.layers if isinstance(layer, kinds)]
         return [layer for layer in found if layer is not None]
@@ -91,8 +91,8 @@ class DarknetNetwork(nn.Module):
         """uint8 (or float of the same 0..255 range) [B, 3, H, W] RGB -> {"82": [B, A * (5 + C), H/32, W/32], ...}.
 
         Raises:
-            UserError: the network is a classifier.
-            ValueError: H or W is no multiple of ``size_divisor``, and they are not the cfg's.
+            UserError: if the network is a classifier.
+            ValueError: if H or W is no multiple of ``size_divisor``, and they are not the cfg's.
         """
         if self.is_classifier:
             raise UserError(f"{self.cfg.origin}: is a classifier, it finds no boxes: {command('classify')} takes it")
@@ -105,7 +105,7 @@ class DarknetNetwork(nn.Module):
         """uint8 (or float of the same 0..255 range) [B, 3, H, W] RGB -> [B, C], each row's sum 1.
 
         Raises:
-            UserError: the network is a detector.
+            UserError: if the network is a detector.
         """
         if not self.is_classifier:
             raise UserError(f"{self.cfg.origin}: is a detector, not a classifier: use {command('detect')}")
@@ -119,21 +119,21 @@ class DarknetNetwork(nn.Module):
         limits: Limits | None = None,
         regions: list[tuple[int, int]] | None = None,
     ) -> list[Detections]:
-        """Raw maps -> detections in network pixels, clipped to each image's (height, width).
+        """Convert raw outputs to detections in network pixels, clipped to each image's (height, width).
 
         ``regions`` are the (height, width) of what the images show without padding, for NMS by distance.
         """
         return postprocess_maps(dense, self.specs, self.num_classes, image_sizes, limits or self.limits, regions)
 
     def propose(self, dense: dict[str, Tensor], image_sizes: list[tuple[int, int]]) -> list[Proposals]:
-        """Raw maps -> where any object is, in network pixels."""
+        """Convert raw outputs to class-agnostic proposals in network pixels."""
         return propose_from_maps(dense, self.specs, self.num_classes, image_sizes)
 
     def forward(self, images: Tensor, targets: list[Target] | None = None) -> dict[str, Tensor] | list[Detections]:
-        """Detections of each image in network pixels.
+        """Return the detections of each image in network pixels.
 
         Raises:
-            UserError: ``targets`` are given: such a network is not trained here.
+            UserError: if ``targets`` are given: such a network is not trained here.
         """
         if targets is not None:
             raise UserError(
@@ -143,7 +143,7 @@ class DarknetNetwork(nn.Module):
         return self.postprocess(self.dense(images), [(images.shape[-2], images.shape[-1])] * len(images))
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in evaluation mode, whatever the modules around it do."""
+        """Keep evaluation mode."""
         return super().train(False)
 
     def _network_input(self, images: Tensor) -> Tensor:
@@ -155,7 +155,7 @@ class DarknetNetwork(nn.Module):
         return blue + 0.299 * (red - blue) + 0.587 * (green - blue)  # of gray images exactly their gray
 
     def _run(self, images: Tensor, wanted: set[str]) -> dict[str, Tensor]:
-        maps = {PICTURE: self._network_input(images)}
+        maps = {NETWORK_INPUT: self._network_input(images)}
         outputs: dict[str, Tensor] = {}
         for planned, layer in zip(self.plan, self.layers, strict=True):
             index = planned.cfg.index
@@ -178,13 +178,13 @@ def load_darknet_network(
     norm_eps: NormEps | None = None,
     complete_only: bool = False,
 ) -> tuple[DarknetNetwork, LoadedLayers]:
-    """The network of ``cfg`` with the numbers of a ``.weights`` file, and how many layers took theirs from it.
+    """Build the network of ``cfg`` and load a ``.weights`` file; also return how many layers were loaded.
 
-    Batch norm computes as in the program that wrote the file, unless ``norm_eps`` says otherwise.
-    Nothing is allocated before the file's size has been compared with what the cfg asks for.
+    The epsilon of batch norm is that of the program that wrote the file, unless ``norm_eps`` is given.
+    The file size is compared with the cfg before memory is allocated.
 
     Raises:
-        UserError: the cfg's layers do not fit together, the file cannot be read, or it does not fit the cfg; with
+        UserError: if the cfg's layers do not fit together, the file cannot be read, or it does not fit the cfg; with
             ``complete_only`` also if it ends after some of the layers.
     """
     file = weights if isinstance(weights, WeightsFile) else open_weights(weights)

@@ -30,12 +30,12 @@ class RootEpsBatchNorm1d(nn.BatchNorm1d):
 
 
 def build_norm2d(channels: int, eps: NormEps) -> nn.BatchNorm2d:
-    """The batch normalisation of a convolution."""
+    """Build the batch norm of a convolution."""
     return (RootEpsBatchNorm2d if eps.outside_root else nn.BatchNorm2d)(channels, eps=eps.value)
 
 
 def build_norm1d(channels: int, eps: NormEps) -> nn.BatchNorm1d:
-    """The batch normalisation of a fully connected layer."""
+    """Build the batch norm of a fully connected layer."""
     return (RootEpsBatchNorm1d if eps.outside_root else nn.BatchNorm1d)(channels, eps=eps.value)
 
 
@@ -45,7 +45,7 @@ def _squared(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> Tensor:
 
 
 def divisor_squared(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> Tensor:
-    """The square of what ``norm`` divides by, [C] float64: variance and eps in one number."""
+    """Return the squared divisor of ``norm``, [C] float64, which includes variance and eps."""
     assert norm.running_var is not None
     variance = norm.running_var.double()
     if isinstance(norm, RootEpsBatchNorm1d | RootEpsBatchNorm2d):
@@ -54,9 +54,9 @@ def divisor_squared(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> Tensor:
 
 
 def variance_for(divisor_squared: Tensor, eps: NormEps) -> Tensor:
-    """The variance with which a program of ``eps`` divides by the root of ``divisor_squared`` [C] -> [C] float32.
+    """Return the variance [C] float32 that gives ``divisor_squared`` [C] with ``eps``.
 
-    Where there is none, as eps alone is more than that, it is 0.
+    It is 0 if eps alone is larger than that.
     """
     if not eps.outside_root:
         return (divisor_squared - eps.value).clamp(min=0).float()

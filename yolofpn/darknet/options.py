@@ -1,4 +1,4 @@
-"""One section's ``key=value`` lines, read by type: what is missing, wrong or unknown names its file and line."""
+"""Typed access to the ``key=value`` lines of a section; errors name file and line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_NUMBER = 1e6
 
 @dataclass(frozen=True)
 class Entry:
-    """What stands right of the equals sign, and on which line (from 1)."""
+    """A value and its line number (from 1)."""
 
     value: str
     line: int
@@ -41,25 +41,25 @@ class Options:
         self._known: set[str] = set()
 
     def add(self, key: str, value: str, line: int) -> None:
-        """Take in one line of the file."""
+        """Add one line of the file."""
         if key not in self._entries:
             self._entries[key] = Entry(value, line)
         elif self._entries[key].value != value:
             self._repeated[key] = Entry(value, line)
 
     def error(self, message: str, key: str | None = None) -> UserError:
-        """An error at ``key``'s line, or at the section's head where the key is absent."""
+        """Return an error at the line of ``key``, or at the section's header if the key is missing."""
         line = self._entries[key].line if key in self._entries else self.line
         return UserError(f"{self.origin}: line {line}: [{self.section}] {message}")
 
     def missing(self, key: str) -> UserError:
-        """The error that ``key`` is absent; it names the line where it may have been misspelt."""
+        """Return the error that ``key`` is missing; it names the line of a probable misspelling."""
         near = difflib.get_close_matches(key, sorted(self._entries.keys() - self._known), n=1)
         hint = f" (did you mean it by {near[0]!r}?)" if near else ""
         return self.error(f"{key}= is missing{hint}", near[0] if near else None)
 
     def text(self, key: str) -> str | None:
-        """The value of ``key``, None where it is absent."""
+        """Return the value of ``key``; None if it is missing."""
         self._known.add(key)
         # Darknet takes the first of two, other readers the last: there is no right answer.
         if key in self._repeated:
@@ -68,7 +68,7 @@ class Options:
         return self._entries[key].value if key in self._entries else None
 
     def integer(self, key: str, default: int, minimum: int = 1, maximum: int = MAX_INTEGER) -> int:
-        """A whole number of at least ``minimum`` and at most ``maximum``."""
+        """Read an integer from ``minimum`` to ``maximum``."""
         text = self.text(key)
         if text is None:
             return default
@@ -80,27 +80,27 @@ class Options:
         return value
 
     def number(self, key: str, default: float) -> float:
-        """A finite number."""
+        """Read a finite number."""
         text = self.text(key)
         return default if text is None else self._number(key, text)
 
     def flag(self, key: str, default: bool = False) -> bool:
-        """0 or 1."""
+        """Read 0 or 1."""
         text = self.text(key)
         if text not in (None, "0", "1"):
             raise self.error(f"{key}={_short(text or '')}: must be 0 or 1", key)
         return default if text is None else text == "1"
 
     def integers(self, key: str) -> tuple[int, ...]:
-        """Whole numbers with commas between them; none where the key is absent."""
+        """Read comma-separated integers; empty if the key is missing."""
         return tuple(self._integer(key, item) for item in self._items(key))
 
     def numbers(self, key: str) -> tuple[float, ...]:
-        """Finite numbers with commas between them; none where the key is absent."""
+        """Read comma-separated finite numbers; empty if the key is missing."""
         return tuple(self._number(key, item) for item in self._items(key))
 
     def choice(self, key: str, default: str, choices: tuple[str, ...]) -> str:
-        """One of ``choices``."""
+        """Read one of ``choices``."""
         text = self.text(key)
         if text is not None and text not in choices:
             near = difflib.get_close_matches(text, choices, n=1)
@@ -109,21 +109,21 @@ class Options:
         return default if text is None else text
 
     def only(self, value: float, *keys: str) -> None:
-        """Refuse these keys with any other value: it would change the result in a way that is not supported."""
+        """Reject these keys with any value other than ``value``, because it would have an unsupported effect."""
         for key in keys:
             if self.number(key, value) != value:
                 raise self.error(f"{key}={self.text(key)} is not supported, only {key}={value:g}", key)
 
     def never(self, *keys: str) -> None:
-        """Refuse these keys with any value."""
+        """Reject these keys with any value."""
         for key in keys:
             if self.text(key) is not None:
                 raise self.error(f"{key}= is not supported", key)
 
     def finish(self, ignored: frozenset[str]) -> list[str]:
-        """The keys that no reader asked for and that are not among the ``ignored``, each with its line.
+        """Return the unknown keys with their lines: those not read and not ``ignored``.
 
-        Darknet overlooks them. One that is spelt nearly like a key that is read is refused.
+        Darknet ignores them. Probable misspellings of known keys are rejected.
         """
         unknown = []
         for key in self._entries:

@@ -1,6 +1,6 @@
-"""A cfg's network worked out on paper: who feeds whom, every map's size, how many numbers each layer stores.
+"""Computes the connections, output sizes and parameter counts of a cfg's layers.
 
-Plain arithmetic, so that a cfg can be checked, and compared with a weights file, before anything is allocated.
+A cfg is checked and compared with a weights file before memory is allocated.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from yolofpn.darknet.sections import (
     Yolo,
 )
 
-PICTURE = -1  # the index of the network's input among the layers' inputs
+NETWORK_INPUT = -1  # the index of the network's input among the layers' inputs
 MAX_STORED_NUMBERS = 2**29  # of all layers, 2 GiB: more than twice those of the largest real network
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Of a map, without the batch."""
+    """Shape of a feature map, without the batch dimension."""
 
     channels: int
     height: int
@@ -48,21 +48,21 @@ class Shape:
 
     @property
     def numbers(self) -> int:
-        """How many numbers the map holds."""
+        """Number of values."""
         return self.channels * self.height * self.width
 
 
 @dataclass(frozen=True)
 class PlannedLayer:
-    """One layer in its place.
+    """One layer with its inputs and shapes.
 
     Attributes:
-        cfg: what the file says.
+        cfg: its section of the cfg.
         inputs: indices of the layers whose maps it takes, in the order of its arguments.
-        in_shape: of its first input, at the cfg's input size.
-        shape: of its output, at the cfg's input size.
+        in_shape: shape of its first input, at the cfg's input size.
+        shape: shape of its output, at the cfg's input size.
         stride: network pixels per cell of its output.
-        numbers: how many it stores in a weights file.
+        numbers: number of values in a weights file.
     """
 
     cfg: CfgLayer
@@ -74,20 +74,20 @@ class PlannedLayer:
 
 
 def plan_network(cfg: DarknetCfg) -> tuple[PlannedLayer, ...]:
-    """Every layer of ``cfg`` in its place.
+    """Plan all layers of ``cfg``.
 
     Raises:
         UserError: a layer refers to one that does not come before it, maps that meet do not fit, a [yolo] or [region]
             gets a wrong number of channels; the sizes are beyond all measure; or nothing comes out at the end. The
             message gives the line.
     """
-    picture = Shape(cfg.net.channels, cfg.net.height, cfg.net.width)
+    image = Shape(cfg.net.channels, cfg.net.height, cfg.net.width)
     plan: list[PlannedLayer] = []
     stored = 0
     for layer in cfg.layers:
         inputs = _inputs(cfg, layer)
-        shapes = [picture if index == PICTURE else plan[index].shape for index in inputs]
-        before = Fraction(1) if inputs[0] == PICTURE else plan[inputs[0]].stride
+        shapes = [image if index == NETWORK_INPUT else plan[index].shape for index in inputs]
+        before = Fraction(1) if inputs[0] == NETWORK_INPUT else plan[inputs[0]].stride
         shape, stride = _output_shape(cfg, layer, shapes), before * _scale(layer)
         if shape.numbers > MAX_MAP_NUMBERS:
             raise cfg.error(layer, f"makes a map of {shape}, more than 1 GiB: lower [net] width and height")
@@ -103,12 +103,12 @@ def plan_network(cfg: DarknetCfg) -> tuple[PlannedLayer, ...]:
 
 
 def size_divisor(plan: Sequence[PlannedLayer]) -> int:
-    """What height and width of the input must be multiples of, so that every map divides them."""
+    """Return the number that input height and width must be multiples of, so that every stride divides them."""
     return math.lcm(*(layer.stride.numerator for layer in plan))
 
 
 def divides(layer: PlannedLayer, height: int, width: int) -> bool:
-    """Whether the map of ``layer`` has the size of the network's input over its stride."""
+    """Return whether the output size of ``layer`` is the input size divided by its stride."""
     return layer.shape.height * layer.stride == height and layer.shape.width * layer.stride == width
 
 
@@ -120,7 +120,7 @@ def _inputs(cfg: DarknetCfg, layer: CfgLayer) -> tuple[int, ...]:
         case Route(layers=layers):
             inputs = tuple(_resolve(cfg, layer, reference) for reference in layers)
         case Implicit():
-            inputs = (PICTURE,)
+            inputs = (NETWORK_INPUT,)
         case Sam(layer=reference):
             inputs = (previous, _resolve(cfg, layer, reference))
         case ScaleChannels(layer=reference):
@@ -128,9 +128,9 @@ def _inputs(cfg: DarknetCfg, layer: CfgLayer) -> tuple[int, ...]:
         case _:
             inputs = (previous,)
     if layer.kind == "contrastive":  # of training alone, at the end
-        inputs = (PICTURE,)
+        inputs = (NETWORK_INPUT,)
     for index in inputs:
-        if index != PICTURE and isinstance(cfg.layers[index].section, Yolo | Region):
+        if index != NETWORK_INPUT and isinstance(cfg.layers[index].section, Yolo | Region):
             raise cfg.error(layer, f"takes layer {index}, but nothing can follow a [{cfg.layers[index].kind}]")
     return inputs
 

@@ -1,4 +1,4 @@
-"""How each section of a Darknet cfg is read, with Darknet's own defaults.
+"""Reads each section of a Darknet cfg, with Darknet's defaults.
 
 Three kinds of keys are known: those that are read; those that would change the result in an unsupported way, accepted
 only with the value that changes nothing (``only``, ``never``); and those of training, listed by name and ignored.
@@ -78,7 +78,7 @@ _TRAINING_OF_REGION = _keys(
 
 
 def read_net(options: Options) -> tuple[Net, list[str]]:
-    """[net]: the input's size and channels; the rest is training. Also the keys that nobody knows."""
+    """Read input size and channels from [net]; also return unknown keys."""
     size = {key: options.integer(key, 0) for key in ("height", "width")}
     for key, value in size.items():
         if not value:
@@ -98,7 +98,7 @@ def read_net(options: Options) -> tuple[Net, list[str]]:
 
 
 def read_section(kind: str, options: Options) -> tuple[Section, list[str]]:
-    """A layer's section, and the keys that nobody knows; ``kind`` is one of ``SECTIONS``."""
+    """Read the section of a layer, and return unknown keys; ``kind`` is one of ``SECTIONS``."""
     read, ignored = SECTIONS[kind]
     section = read(options)
     options.only(0, "dontload", "dontloadscales", "dontsave", "numload")
@@ -202,7 +202,7 @@ def _upsample(options: Options) -> Upsample:
 
 
 def _window(options: Options) -> tuple[int, int, int]:
-    """Size, stride and padding of a pooling."""
+    """Read size, stride and padding of a pooling layer."""
     stride = _stride(options, 1)
     size = options.integer("size", stride)
     padding = options.integer("padding", size - 1, minimum=0)
@@ -286,7 +286,7 @@ def _yolo_of(options: Options, *, gaussian: bool) -> Yolo:
 
 
 def _nms_exponent(options: Options) -> float | None:
-    """Of the distance that NMS subtracts; None where nms_kind is absent or unknown to Darknet, and IoU alone counts."""
+    """Return the exponent of the distance term of NMS; None if nms_kind is missing or unknown: plain IoU."""
     beta = options.number("beta_nms", GREEDY_EXPONENT)
     match options.text("nms_kind"):
         case "greedynms":

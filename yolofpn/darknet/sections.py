@@ -1,4 +1,4 @@
-"""What the sections of a Darknet cfg say: one frozen type per kind of layer, in Darknet's words."""
+"""Typed sections of a Darknet cfg: one frozen dataclass per kind of layer, with Darknet's names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ACTIVATIONS: tuple[str, ...] = get_args(Activation)
 
 @dataclass(frozen=True)
 class Net:
-    """What [net] says of the input; ``letter_box`` is None where the cfg leaves the way of resizing open."""
+    """Input settings of [net]; ``letter_box`` is None if the cfg does not set the resize mode."""
 
     height: int
     width: int
@@ -100,7 +100,7 @@ class MaxPool:
 
 @dataclass(frozen=True)
 class LocalAvgPool:
-    """Mean over what of each window lies inside the map; ``padding`` as in ``MaxPool``."""
+    """Mean over each window without its padding; ``padding`` as in ``MaxPool``."""
 
     size: int
     stride: int
@@ -121,7 +121,7 @@ class Activate:
 
 @dataclass(frozen=True)
 class Implicit:
-    """Numbers that do not depend on the image: a map of ``filters`` channels and ``atoms`` rows of one pixel."""
+    """Learned values that do not depend on the image: ``filters`` channels and ``atoms`` rows of one pixel."""
 
     filters: int
     atoms: int
@@ -134,7 +134,7 @@ class AvgPool:
 
 @dataclass(frozen=True)
 class Reorg:
-    """Moves pixels into channels, in Darknet's old way ([reorg]) or the usual one ([reorg3d])."""
+    """Moves pixels into channels, in Darknet's old order ([reorg]) or the usual one ([reorg3d])."""
 
     stride: int
     usual: bool = False
@@ -142,7 +142,7 @@ class Reorg:
 
 @dataclass(frozen=True)
 class Softmax:
-    """Turns a classifier's last numbers into probabilities."""
+    """Softmax over the classes of a classifier."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class Yolo:
 
     @property
     def channels(self) -> int:
-        """Of its input."""
+        """Number of input channels."""
         return len(self.anchors) * ((9 if self.gaussian else 5) + self.classes)
 
 
@@ -180,7 +180,7 @@ class Region:
 
     @property
     def channels(self) -> int:
-        """Of its input."""
+        """Number of input channels."""
         return len(self.anchors) * (5 + self.classes)
 
 

@@ -1,6 +1,6 @@
-"""Darknet's ``.weights``: a short header, then the float32 numbers of layer after layer, without any names.
+"""Darknet's ``.weights`` files: a short header, then the float32 parameters of each layer, without names.
 
-A network takes part by listing its layers in Darknet's order; nothing here knows where that list comes from.
+A network provides the list of its layers in Darknet's order.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NUMBER = np.dtype("<f4")
 
 
 class NormEps(NamedTuple):
-    """What batch normalisation divides by: sqrt(variance + value), or sqrt(variance) + value."""
+    """Epsilon of batch norm, which divides by sqrt(variance + value), or by sqrt(variance) + value."""
 
     value: float
     outside_root: bool = False
@@ -39,30 +39,30 @@ PJREDDIE_EPS = NormEps(1e-6, outside_root=True)
 
 
 def norm_eps_of(header: DarknetHeader) -> NormEps:
-    """What the program that wrote ``header`` computes with."""
+    """Return the epsilon of the program that wrote ``header``."""
     return MODERN_EPS if header.revision == _MODERN_REVISION else PJREDDIE_EPS
 
 
 class WeightLayer(NamedTuple):
-    """A layer that has numbers in the file; with batch normalisation ``conv`` has no bias of its own."""
+    """A layer with parameters in the file; with batch norm ``conv`` has no bias."""
 
     conv: nn.Conv2d | nn.Linear
     norm: nn.BatchNorm1d | nn.BatchNorm2d | None = None
 
     @property
     def shape(self) -> tuple[torch.Size, bool]:
-        """Of the kernel, and whether there is batch normalisation: layers of one shape can swap their numbers."""
+        """Return the shape of the kernel, and whether there is batch norm."""
         return self.conv.weight.shape, self.norm is not None
 
     def copy_from(self, source: WeightLayer) -> None:
-        """Take over the numbers of ``source``, a layer of the same shape."""
+        """Copy the parameters of ``source``, a layer of the same shape."""
         self.conv.load_state_dict(source.conv.state_dict())
         if self.norm is not None and source.norm is not None:
             self.norm.load_state_dict(source.norm.state_dict())
 
 
 class LooseNumbers(NamedTuple):
-    """Numbers of a layer without a kernel: [batchnorm], [implicit], a weighted [shortcut]; in the file's order."""
+    """Parameters of a layer without a kernel: [batchnorm], [implicit], a weighted [shortcut]; in the file's order."""
 
     tensors: tuple[Tensor, ...]
 
@@ -81,8 +81,8 @@ class LoadedLayers:
     """What ``read_layers`` found.
 
     Attributes:
-        loaded: how many layers, from the first on, took their numbers from the file.
-        total: how many there are; the others keep what they had.
+        loaded: number of loaded layers, from the first on.
+        total: number of layers; the others are unchanged.
     """
 
     header: DarknetHeader
@@ -91,13 +91,13 @@ class LoadedLayers:
 
     @property
     def complete(self) -> bool:
-        """The file holds all layers."""
+        """Whether the file has all layers."""
         return self.loaded == self.total
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """An opened file: its header and all of its numbers, read from the disk only when used.
+    """An opened file: its header and its parameters, which are read lazily.
 
     Attributes:
         origin: the file's name, as errors show it.
@@ -110,12 +110,12 @@ class WeightsFile:
     numbers: NDArray[np.float32]
 
     def layers_held(self, counts: Sequence[int]) -> int:
-        """How many layers the file holds if layer after layer has so many numbers.
+        """Return how many layers the file has, given the number of values of each layer.
 
         A file may end after any layer: backbones such as darknet53.conv.74 hold the first layers of a network.
 
         Raises:
-            UserError: it ends within a layer, or holds more than all of them.
+            UserError: if it ends within a layer, or holds more than all of them.
         """
         header_size = len(pack_header(self.header))
         ends = [header_size + end * _NUMBER.itemsize for end in accumulate(counts, initial=0)]
@@ -129,10 +129,10 @@ class WeightsFile:
 
 
 def open_weights(source: str | Path | bytes, origin: str | None = None) -> WeightsFile:
-    """The header and the numbers of a ``.weights`` file, given as a path or as its bytes.
+    """Open a ``.weights`` file, given as a path or as its bytes.
 
     Raises:
-        UserError: it cannot be read, is empty, or does not begin like a Darknet file.
+        UserError: if it cannot be read, is empty, or does not begin like a Darknet file.
     """
     origin = origin or ("weights" if isinstance(source, bytes) else str(source))
     if isinstance(source, bytes):
@@ -151,12 +151,12 @@ def open_weights(source: str | Path | bytes, origin: str | None = None) -> Weigh
 
 
 def read_layers(source: str | Path | bytes | WeightsFile, layers: StoredLayers) -> LoadedLayers:
-    """Put the numbers of a ``.weights`` file into ``layers``, which come in Darknet's order.
+    """Load a ``.weights`` file into ``layers``, which are in Darknet's order.
 
     A file that ends after some of the layers fills these; the others are left alone.
 
     Raises:
-        UserError: the file cannot be read, is no Darknet file, or its size does not fit the layers.
+        UserError: if the file cannot be read, is no Darknet file, or its size does not fit the layers.
     """
     weights = source if isinstance(source, WeightsFile) else open_weights(source)
     loaded = weights.layers_held([count_numbers([layer]) for layer in layers])
@@ -174,7 +174,7 @@ def write_layers(path: str | Path, layers: StoredLayers, header: DarknetHeader =
     The file appears under its name only once it is whole.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: if it cannot be written.
     """
     path = Path(path)
     try:
@@ -187,19 +187,19 @@ def write_layers(path: str | Path, layers: StoredLayers, header: DarknetHeader =
 
 
 def count_numbers(layers: StoredLayers) -> int:
-    """How many numbers ``layers`` have in a file: kernels, biases and all four of batch normalisation."""
+    """Return the number of values of ``layers`` in a file: kernels, biases and all four of batch norm."""
     return sum(tensor.numel() for tensor in _tensors(layers))
 
 
 def pack_header(header: DarknetHeader) -> bytes:
-    """The bytes of a header; ``seen`` takes four of them up to version 0.1 and eight from 0.2 on."""
+    """Return the bytes of a header; ``seen`` has four bytes up to version 0.1 and eight from 0.2 on."""
     form = "<iiiQ" if _has_long_seen(header.major, header.minor) else "<iiiI"
     return struct.pack(form, header.major, header.minor, header.revision, header.seen)
 
 
 @torch.no_grad()
 def _tensors(layers: StoredLayers) -> Iterator[Tensor]:
-    """The numbers of each layer in Darknet's order."""
+    """Yield the parameters of each layer in Darknet's order."""
     for layer in layers:
         if isinstance(layer, LooseNumbers):
             yield from (tensor.detach() for tensor in layer.tensors)

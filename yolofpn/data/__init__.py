@@ -1,1 +1,1 @@
-"""Pictures and annotations: reading, resizing, augmenting, batching."""
+"""Images and annotations: reading, resizing, augmenting, batching."""

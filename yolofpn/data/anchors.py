@@ -67,7 +67,7 @@ def fit_anchors(
         current: anchors per level to compare with, (width, height) in network pixels.
 
     Raises:
-        UserError: the data set cannot be read or has no boxes, or the anchors cannot be divided among the levels.
+        UserError: if the data set cannot be read or has no boxes, or the anchors cannot be divided among the levels.
     """
     if num_anchors < 1 or num_levels < 1 or num_anchors % num_levels:
         raise UserError(f"{num_anchors} anchors cannot be divided equally among {num_levels} levels")
@@ -86,7 +86,7 @@ def fit_anchors(
 def network_box_sizes(dataset: DetectionDataset, network_size: tuple[int, int]) -> Sizes:
     """[M, 2] width and height of every object after a letterbox resize to ``network_size`` (height, width).
 
-    Ignore regions are left out.
+    Ignore regions are omitted.
     """
     heights, widths = dataset.sizes[:, 0].astype(np.float64), dataset.sizes[:, 1].astype(np.float64)
     scale = np.minimum(network_size[0] / heights, network_size[1] / widths)  # [N]
@@ -107,7 +107,7 @@ def anchor_fit(sizes: Sizes, anchors: Sizes) -> AnchorFit:
     """How well ``anchors`` [K, 2] suit boxes of ``sizes`` [M, 2].
 
     Raises:
-        ValueError: there are no boxes.
+        ValueError: if there are no boxes.
     """
     if not len(sizes):
         raise ValueError("there are no boxes to fit anchors to")
@@ -122,7 +122,7 @@ def kmeans_anchors(sizes: Sizes, num_anchors: int, seed: int = 0) -> Sizes:
     anchors, some anchors are scaled copies.
 
     Raises:
-        ValueError: there are no boxes.
+        ValueError: if there are no boxes.
     """
     if not len(sizes):
         raise ValueError("there are no boxes to fit anchors to")
@@ -168,7 +168,7 @@ def split_by_level(anchors: Sizes, num_levels: int) -> list[Sizes]:
     """Anchors ordered by area, in equal parts per level, the finest level (smallest anchors) first.
 
     Raises:
-        ValueError: they cannot be divided equally.
+        ValueError: if they cannot be divided equally.
     """
     if len(anchors) % num_levels:
         raise ValueError(f"{len(anchors)} anchors cannot be divided equally among {num_levels} levels")

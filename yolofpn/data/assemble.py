@@ -16,7 +16,7 @@ from yolofpn.data.images import image_size
 from yolofpn.errors import InputError
 from yolofpn.reading import MAX_SIDE
 
-ROUNDING = 0.5  # pixels; a box that leaves the picture by less is cut to it without a word
+ROUNDING = 0.5  # pixels; a box that leaves the image by less is cut to it without a word
 _LARGEST_AREA = float(MAX_SIDE**2)
 _COLUMNS = 13  # image, number, label, x1, y1, x2, y2 as stored, area, ignore, x1, y1, x2, y2 as placed
 
@@ -41,7 +41,7 @@ class BoxRows:
         """Note a box.
 
         Args:
-            image: which of the pictures it lies in.
+            image: which of the images it lies in.
             number: its line, object or annotation number, for reports.
             label: its class.
             box: xyxy as stored, which decides whether it has an area.
@@ -62,11 +62,11 @@ class BoxRows:
 
 
 @dataclass
-class Pictures:
-    """The pictures that a reader found, in the order of the data set.
+class ImageList:
+    """The images that a reader found, in the order of the data set.
 
     Attributes:
-        paths: the picture files.
+        paths: the image files.
         sizes: (height, width) of each.
         labelled: whether it has a label file or an entry in one.
         image_ids: the data set's ids; None where the format has none.
@@ -80,7 +80,7 @@ class Pictures:
 
 def assemble(
     names: Sequence[str],
-    pictures: Pictures,
+    images: ImageList,
     rows: BoxRows,
     problems: Sequence[Problem],
     *,
@@ -97,17 +97,17 @@ def assemble(
 
     Args:
         names: class names by label.
-        pictures: all pictures.
+        images: all images.
         rows: their boxes.
         problems: what the reader found already.
-        file_of: the file to name for a picture number.
+        file_of: the file to name for an image number.
         item: what ``number`` of a row counts: "line", "object", "annotation".
         category_ids: the data set's id of each label; the labels by default.
         number_text: what reports call ``number`` of a row.
     """
     found = list(problems)
     table = rows.table()
-    sizes = np.array(pictures.sizes, dtype=np.int32).reshape(-1, 2)
+    sizes = np.array(images.sizes, dtype=np.int32).reshape(-1, 2)
     sorter = _BoxSorter(table, found, file_of, lambda number: f"{item} {number_text(number)}", names)
     table = sorter.drop(np.isfinite(table[:, 3:7]).sum(axis=1) < 4, ProblemKind.MALFORMED, "is not four finite numbers")
     empty = (table[:, 5] <= table[:, 3]) | (table[:, 6] <= table[:, 4])
@@ -119,7 +119,7 @@ def assemble(
     table[:, 3:7] = np.where(gone[:, None], table[:, 3:7], clipped)
     table = sorter.drop(gone, ProblemKind.OUTSIDE, "lies outside the image")
     sorter.report(_repeated(table), ProblemKind.DUPLICATE, "repeats an earlier one of the same class: kept")
-    return _pack(names, category_ids, pictures, sizes, table, found)
+    return _pack(names, category_ids, images, sizes, table, found)
 
 
 @dataclass
@@ -147,7 +147,7 @@ class _BoxSorter:
 
 
 def _clip(boxes: NDArray[np.float64], sizes: NDArray[np.int32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Boxes [T, 4] cut to pictures of ``sizes`` [T, 2], and how far each one reached beyond, in pixels."""
+    """Boxes [T, 4] cut to images of ``sizes`` [T, 2], and how far each one reached beyond, in pixels."""
     limits = sizes[:, [1, 0, 1, 0]]  # width, height, width, height
     clipped = np.clip(boxes, 0, limits)
     return clipped, np.abs(boxes - clipped).max(axis=1, initial=0)
@@ -165,7 +165,7 @@ def _repeated(table: NDArray[np.float64]) -> NDArray[np.bool_]:
 def _pack(
     names: Sequence[str],
     category_ids: Sequence[int] | None,
-    pictures: Pictures,
+    images: ImageList,
     sizes: NDArray[np.int32],
     table: NDArray[np.float64],
     problems: Sequence[Problem],
@@ -173,15 +173,15 @@ def _pack(
     boxes = table[:, 3:7]
     own_area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     areas = np.where((table[:, 7] > 0) & (table[:, 7] <= _LARGEST_AREA), table[:, 7], own_area)
-    counts = np.bincount(table[:, 0].astype(np.int64), minlength=len(pictures.paths))
-    ids = pictures.image_ids if pictures.image_ids is not None else image_ids_of(pictures.paths)
+    counts = np.bincount(table[:, 0].astype(np.int64), minlength=len(images.paths))
+    ids = images.image_ids if images.image_ids is not None else image_ids_of(images.paths)
     return DetectionDataset(
         names=tuple(names),
         category_ids=tuple(category_ids if category_ids is not None else range(len(names))),
-        paths=FlatStrings(str(path) for path in pictures.paths),
+        paths=FlatStrings(str(path) for path in images.paths),
         sizes=sizes,
         image_ids=np.array(ids, dtype=np.int64),
-        labelled=np.array(pictures.labelled, dtype=np.bool_),
+        labelled=np.array(images.labelled, dtype=np.bool_),
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         boxes=boxes.astype(np.float32),
         labels=table[:, 2].astype(np.int32),
@@ -199,7 +199,7 @@ def image_size_that_fits(annotated: tuple[int, int], boxes: NDArray[np.float64],
 
     Args:
         annotated: (height, width).
-        boxes: [T, 4] xyxy in pixels; NaN is passed over.
+        boxes: [T, 4] xyxy in pixels; NaN is skipped.
         path: of the image, which is opened only if a box reaches beyond the annotated size.
     """
     limits = np.array([annotated[1], annotated[0]], dtype=np.float64)
@@ -215,7 +215,7 @@ def image_size_that_fits(annotated: tuple[int, int], boxes: NDArray[np.float64],
 
 
 def image_ids_of(paths: Sequence[Path]) -> list[int]:
-    """The pictures' names as ids if all are different numbers (COCO's are), else 0, 1, 2, ..."""
+    """The images' names as ids if all are different numbers (COCO's are), else 0, 1, 2, ..."""
     stems = {path.stem for path in paths}
     if len(stems) == len(paths) and all(stem.isdecimal() and len(stem) <= 18 for stem in stems):
         ids = [int(path.stem) for path in paths]

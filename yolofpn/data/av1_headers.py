@@ -34,8 +34,8 @@ def sizes_in_av1(data: bytes) -> Iterator[tuple[int, int]]:
     """(width, height) that each sequence header of AV1 data states.
 
     Raises:
-        IndexError: it ends within a header.
-        ValueError: it has more than ``MAX_UNITS`` units.
+        IndexError: if it ends within a header.
+        ValueError: if it has more than ``MAX_UNITS`` units.
     """
     position = count = 0
     while position < len(data):
@@ -64,7 +64,7 @@ def _leb128(data: bytes, position: int) -> tuple[int, int]:
 
 
 def _av1_size(bits: _Bits) -> tuple[int, int]:
-    bits.read(4)  # profile, still picture
+    bits.read(4)  # profile, still image
     if bits.read(1):  # reduced header
         bits.read(5)
     else:

@@ -67,7 +67,7 @@ def read_avif_sizes(data: bytes) -> AvifSizes:
         data: the whole file.
 
     Raises:
-        ValueError: it has more than ``MAX_BOXES`` parts, or they overlap many times.
+        ValueError: if it has more than ``MAX_BOXES`` parts, or they overlap many times.
     """
     boxes: list[_Box] = []
     for box in _boxes(data, 0, len(data), ()):

@@ -21,7 +21,7 @@ from yolofpn.data.near_identical import HASH_BYTES, MAX_DISTANCE, difference_has
 from yolofpn.errors import InputError
 from yolofpn.text import bar_stream
 
-SMALL_AREA, LARGE_AREA = 32**2, 96**2  # COCO's limits, in pixels of the picture
+SMALL_AREA, LARGE_AREA = 32**2, 96**2  # COCO's limits, in pixels of the image
 _BAR = 30
 _BATCH = 256
 
@@ -32,14 +32,14 @@ class SplitReport:
 
     Attributes:
         split: its name.
-        images: how many pictures.
-        unlabelled: the pictures that have no label file or annotation: background.
-        empty: pictures whose label file holds no box: background as well.
+        images: how many images.
+        unlabelled: the images that have no label file or annotation: background.
+        empty: images whose label file holds no box: background as well.
         boxes: how many objects, ignore regions not counted.
         ignored: how many ignore regions (COCO crowds, VOC difficult).
         names: class names by label.
         class_boxes: [C] objects of each class.
-        class_images: [C] pictures that show it.
+        class_images: [C] images that show it.
         sizes: objects that are small, medium and large by COCO's limits.
         problems: everything that is wrong.
     """
@@ -63,7 +63,7 @@ class DataReport:
 
     Attributes:
         splits: one report each.
-        shared: pictures of the validation split that are nearly in the training split.
+        shared: images of the validation split that are nearly in the training split.
         notes: what was said when the data set was read.
     """
 
@@ -73,7 +73,7 @@ class DataReport:
 
     @property
     def num_problems(self) -> int:
-        """How many things are wrong; pictures without a label are not counted."""
+        """How many things are wrong; images without a label are not counted."""
         return len(self.shared) + sum(len(split.problems) for split in self.splits)
 
     def lines(self, limit: int | None = 10) -> list[str]:
@@ -101,12 +101,12 @@ def check_data(
         data: as ``open_data`` takes it.
         voc_corners: how VOC's corners are read, instead of how they look.
         root: its folder, instead of the one that a file names.
-        splits: which splits; those that the data set lacks are passed over, unless it has none of them.
-        decode: read every picture, which finds damaged ones and those that are in train and val alike.
-        progress: show a bar while pictures are read.
+        splits: which splits; those that the data set lacks are skipped, unless it has none of them.
+        decode: read every image, which finds damaged ones and those that are in train and val alike.
+        progress: show a bar while images are read.
 
     Raises:
-        UserError: the data set cannot be read at all.
+        UserError: if the data set cannot be read at all.
     """
     source = open_data(data, root, voc_corners)
     present = [split for split in splits if split in source.layout.splits or (split == "val" and source.holds_out)]
@@ -117,12 +117,12 @@ def check_data(
     )
     shared: tuple[Problem, ...] = ()
     if "train" in scans and "val" in scans:
-        shared = _shared_pictures(datasets["train"], scans["train"], datasets["val"], scans["val"])
+        shared = _shared_images(datasets["train"], scans["train"], datasets["val"], scans["val"])
     return DataReport(reports, shared, tuple(source.notes))
 
 
 def report_split(split: str, dataset: DetectionDataset, found: Sequence[Problem] = ()) -> SplitReport:
-    """The numbers of one split, without opening a picture; ``found`` are problems of the pictures themselves."""
+    """The numbers of one split, without opening an image; ``found`` are problems of the images themselves."""
     objects = ~dataset.ignore
     labels, areas, num_classes = dataset.labels[objects], dataset.areas[objects], len(dataset.names)
     seen = np.unique(np.column_stack([dataset.image_index[objects], labels]), axis=0)
@@ -145,9 +145,9 @@ def report_split(split: str, dataset: DetectionDataset, found: Sequence[Problem]
 
 @dataclass(frozen=True)
 class _Scan:
-    """What reading every picture of a split showed."""
+    """What reading every image of a split showed."""
 
-    indices: NDArray[np.int64]  # [K] the pictures that can be read
+    indices: NDArray[np.int64]  # [K] the images that can be read
     hashes: NDArray[np.uint8]  # [K, 32]
     problems: tuple[Problem, ...]
 
@@ -173,7 +173,7 @@ def _scan(dataset: DetectionDataset, progress: bool) -> _Scan:
     return _Scan(np.array(indices, dtype=np.int64), hashes[: len(indices)], tuple(problems))
 
 
-_Look = tuple[tuple[int, int], NDArray[np.uint8]]  # (height, width) and hash of a picture
+_Look = tuple[tuple[int, int], NDArray[np.uint8]]  # (height, width) and hash of an image
 
 
 def _looked_at(dataset: DetectionDataset) -> Iterator[tuple[int, _Look | Problem]]:
@@ -181,7 +181,7 @@ def _looked_at(dataset: DetectionDataset) -> Iterator[tuple[int, _Look | Problem
         try:
             image = dataset.image(index)
         except InputError as error:
-            return Problem(ProblemKind.UNREADABLE_PICTURE, dataset.paths[index], str(error))
+            return Problem(ProblemKind.UNREADABLE_IMAGE, dataset.paths[index], str(error))
         return (image.shape[0], image.shape[1]), difference_hash(image)
 
     with ThreadPoolExecutor(os.cpu_count()) as threads:
@@ -190,7 +190,7 @@ def _looked_at(dataset: DetectionDataset) -> Iterator[tuple[int, _Look | Problem
             yield from zip(batch, threads.map(look, batch), strict=True)
 
 
-def _shared_pictures(
+def _shared_images(
     train: DetectionDataset, train_scan: _Scan, val: DetectionDataset, val_scan: _Scan
 ) -> tuple[Problem, ...]:
     if not len(train_scan.hashes) or not len(val_scan.hashes):

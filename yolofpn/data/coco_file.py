@@ -117,7 +117,7 @@ def parse_coco(path: Path) -> CocoFile:
     """Read a file; annotations go into an array while it is parsed, so COCO's 118,000 images stay in bounds.
 
     Raises:
-        UserError: the file is missing, or no COCO JSON, or two categories or two images have the same id.
+        UserError: if the file is missing, or no COCO JSON, or two categories or two images have the same id.
     """
     collector = _Collector()
     try:
@@ -150,7 +150,7 @@ def listed_categories(path: Path) -> list[Category] | None:
     """The categories of a file without its annotations, of which there may be half a gigabyte; None if that fails.
 
     Raises:
-        UserError: two categories have the same id, or one has none.
+        UserError: if two categories have the same id, or one has none.
     """
     key = b'"categories"'
     try:

@@ -13,10 +13,10 @@ class PartConfig(StrictModel):
     """A split, or a part of one; paths are relative to ``root``.
 
     Attributes:
-        images: a folder of pictures (with subfolders), or a text file that lists pictures.
+        images: a folder of images (with subfolders), or a text file that lists images.
         annotations: the file with the labels of all images (coco, cvat, ...), or the folder of the label files of each
             (voc, yolo, labelme, kitti): by default ``labels`` for ``images``, else beside the images.
-        list: a text file with the names of the pictures that belong to the split; by default all do.
+        list: a text file with the names of the images that belong to the split; by default all do.
     """
 
     images: str

@@ -15,7 +15,7 @@ def read_cells(path: Path) -> Iterator[list[str]]:
     """The rows of a file that are not empty.
 
     Raises:
-        UserError: it is missing, too large, or no table.
+        UserError: if it is missing, too large, or no table.
     """
     try:
         text = read_bounded(path, MAX_TEXT_BYTES).decode("utf-8-sig")

@@ -27,7 +27,7 @@ def frames_of(
         read: an object from a track's label and a shape; None if it is none.
 
     Raises:
-        UserError: there are more than ``MAX_FRAMES``.
+        UserError: if there are more than ``MAX_FRAMES``.
     """
     tracks = [list(_entries(track, read)) for track in root.iterfind("track")]
     numbers = [frame for track in tracks for frame, _ in track]

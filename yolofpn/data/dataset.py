@@ -1,4 +1,4 @@
-"""One data set, whatever its format was: pictures with their boxes, in flat arrays that worker processes share."""
+"""One data set, whatever its format was: images with their boxes, in flat arrays that worker processes share."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ class FlatStrings(Sequence[str]):
 
 @dataclass(frozen=True, eq=False)
 class Proposals:
-    """Where any object may be in the pictures of a data set, as another detector found it.
+    """Where any object may be in the images of a data set, as another detector found it.
 
     Attributes:
-        offsets: [N + 1] int64; those of picture i are rows ``offsets[i] : offsets[i + 1]``.
+        offsets: [N + 1] int64; those of image i are rows ``offsets[i] : offsets[i + 1]``.
         boxes: [P, 4] float32 xyxy in pixels, with a positive area.
     """
 
@@ -80,7 +80,7 @@ class SourceIds:
 
 @dataclass(frozen=True, eq=False)
 class DetectionDataset(Dataset[tuple[Tensor, Target]]):
-    """Pictures and their ground truth: ``dataset[i]`` gives ([3, H, W] uint8 RGB, Target in the picture's pixels).
+    """Images and their ground truth: ``dataset[i]`` gives ([3, H, W] uint8 RGB, Target in the image's pixels).
 
     All arrays are flat, so 118,000 images cost a few dozen megabytes and workers share them. The boxes of image i are
     rows ``offsets[i] : offsets[i + 1]``.
@@ -88,12 +88,12 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
     Attributes:
         names: class names by label.
         category_ids: the data set's id of each label; the labels themselves where it has none.
-        paths: the pictures.
-        sizes: [N, 2] int32, (height, width) as annotated or read from the picture's header.
+        paths: the images.
+        sizes: [N, 2] int32, (height, width) as annotated or read from the image's header.
         image_ids: [N] int64, each once.
-        labelled: [N] bool; False where no label file or annotation exists: such a picture is background.
+        labelled: [N] bool; False where no label file or annotation exists: such an image is background.
         offsets: [N + 1] int64.
-        boxes: [T, 4] float32 xyxy in pixels, clipped to the picture, with a positive area.
+        boxes: [T, 4] float32 xyxy in pixels, clipped to the image, with a positive area.
         labels: [T] int32.
         ignore: [T] bool, COCO's crowds and VOC's difficult objects.
         areas: [T] float32, as annotated.
@@ -128,26 +128,26 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         """Image and target number ``index``.
 
         Raises:
-            InputError: the picture cannot be read.
+            InputError: if the image cannot be read.
         """
         image = self.image(index)
         pixels = np.ascontiguousarray(image[:, :, ::-1].transpose(2, 0, 1))  # BGR [H, W, 3] -> RGB [3, H, W]
         return torch.from_numpy(pixels), self.target(index, (image.shape[0], image.shape[1]))
 
     def image(self, index: int) -> Image:
-        """Picture number ``index``, [H, W, 3] uint8 BGR.
+        """Image number ``index``, [H, W, 3] uint8 BGR.
 
         Raises:
-            InputError: it cannot be read.
+            InputError: if it cannot be read.
         """
         return read_image(Path(self.paths[index]), depth=self.depth)
 
     def target(self, index: int, image_size: tuple[int, int] | None = None) -> Target:
-        """The ground truth of image ``index``, without opening the picture.
+        """The ground truth of image ``index``, without opening the image.
 
         Args:
             index: which image.
-            image_size: (height, width) of the decoded picture. Where it is not what was annotated, the image was
+            image_size: (height, width) of the decoded image. Where it is not what was annotated, the image was
                 resized afterwards: the boxes are scaled with it. Where height and width have changed places it was
                 turned, nobody says how: the boxes are clipped to it as they are.
         """
@@ -238,7 +238,7 @@ def _chosen_rows(offsets: NDArray[np.int64], chosen: NDArray[np.int64]) -> tuple
 def _clipped(
     boxes: NDArray[np.float32], image_size: tuple[int, int] | None
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Boxes cut to a picture of (height, width), if it is given, and which of them are in it."""
+    """Boxes cut to an image of (height, width), if it is given, and which of them are in it."""
     if image_size is None:
         return boxes, np.ones(len(boxes), dtype=np.bool_)
     height, width = image_size
@@ -252,7 +252,7 @@ def concatenate(datasets: Sequence[DetectionDataset]) -> DetectionDataset:
     Image ids stay as they are if no two images share one and all are 64-bit integers, else they become 0, 1, 2, ...
 
     Raises:
-        ValueError: the class names differ, or there is no data set.
+        ValueError: if the class names differ, or there is no data set.
     """
     first = datasets[0]
     if len(datasets) == 1:

@@ -21,19 +21,19 @@ logger = logging.getLogger(__name__)
 _warned: set[str] = set()
 
 
-def is_deep_colour(picture: PIL.Image.Image) -> bool:
+def is_deep_colour(pil_image: PIL.Image.Image) -> bool:
     """Whether an image that is not loaded yet has colours of 16 bits, of which Pillow keeps the high byte."""
-    return picture.mode in ("RGB", "RGBA") and any(";16" in str(tile[3]) for tile in getattr(picture, "tile", ()))
+    return pil_image.mode in ("RGB", "RGBA") and any(";16" in str(tile[3]) for tile in getattr(pil_image, "tile", ()))
 
 
-def deep_colour(picture: PIL.Image.Image, depth: Depth) -> PIL.Image.Image | None:
+def deep_colour(pil_image: PIL.Image.Image, depth: Depth) -> PIL.Image.Image | None:
     """A PNG or TIFF of 16-bit colours as RGB or RGBA; None if OpenCV cannot read it.
 
     Args:
-        picture: not loaded yet.
+        pil_image: not loaded yet.
         depth: of its values, ``auto`` means 16.
     """
-    stream: IO[bytes] | None = getattr(picture, "fp", None)
+    stream: IO[bytes] | None = getattr(pil_image, "fp", None)
     if stream is None:
         return None
     position = stream.tell()
@@ -50,21 +50,21 @@ def deep_colour(picture: PIL.Image.Image, depth: Depth) -> PIL.Image.Image | Non
     return PIL.Image.fromarray(np.ascontiguousarray(colours))
 
 
-def deep_grey(picture: PIL.Image.Image, depth: Depth) -> NDArray[np.uint8]:
-    """[H, W] grey values of a loaded picture of mode I;16 and its variants, I or F.
+def deep_grey(pil_image: PIL.Image.Image, depth: Depth) -> NDArray[np.uint8]:
+    """[H, W] grey values of a loaded image of mode I;16 and its variants, I or F.
 
     Args:
-        picture: its format and tags may say what white is.
+        pil_image: a loaded image; its format and tags may state the depth.
         depth: which value is white: 4095, 65535, or the largest one there is, where the smallest is black.
     """
-    values = np.asarray(picture)
+    values = np.asarray(pil_image)
     if depth == "auto":
-        depth = _stated_depth(picture)
+        depth = _stated_depth(pil_image)
     # Pillow stretches 16-bit PGM to all of 0..65535, whatever is white in the file.
-    if picture.format == "PPM" and depth != "minmax":
+    if pil_image.format == "PPM" and depth != "minmax":
         depth = "16"
     grey = _scaled(values, depth)
-    if (transparent := picture.info.get("transparency")) is not None and picture.mode != "F":
+    if (transparent := pil_image.info.get("transparency")) is not None and pil_image.mode != "F":
         grey = np.where(values == transparent, np.uint8(255), grey)
     return grey
 
@@ -91,8 +91,8 @@ def warn_if_flat(grey: NDArray[np.uint8], largest: float | None, name: str, dept
     )
 
 
-def _stated_depth(picture: PIL.Image.Image) -> Depth:
-    tags = getattr(picture, "tag_v2", {})
+def _stated_depth(pil_image: PIL.Image.Image) -> Depth:
+    tags = getattr(pil_image, "tag_v2", {})
     bits, white = (tags.get(tag) for tag in (_BITS_PER_SAMPLE, _MAX_SAMPLE_VALUE))
     return "12" if bits in (12, (12,)) or white in (4095, (4095,)) else "auto"
 

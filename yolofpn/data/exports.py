@@ -23,7 +23,7 @@ def layout_of_yaml(path: Path, root: Path | None = None) -> Layout:
         root: the data set's folder, instead of the one that the file names.
 
     Raises:
-        UserError: the file is neither, or what it names does not exist.
+        UserError: if the file is neither, or what it names does not exist.
     """
     tree = read_yaml(path)
     if "format" in tree or "splits" in tree:
@@ -122,7 +122,7 @@ def layout_of_darknet_data(path: Path, root: Path | None = None) -> Layout:
         root: a folder to look in first.
 
     Raises:
-        UserError: the file cannot be read, names no list of pictures, or a list that does not exist.
+        UserError: if the file cannot be read, names no list of images, or a list that does not exist.
     """
     pairs = (line.partition("=") for line in read_lines(path) if not line.startswith("#"))
     options = {key.strip(): value.strip() for key, _, value in pairs if value.strip()}

@@ -1,4 +1,4 @@
-"""Where the pictures and label files of a data set lie."""
+"""Where the images and label files of a data set lie."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Part:
     """Where one part of a split lies, usually all of it.
 
     Attributes:
-        images: a folder of pictures, with its subfolders, or a text file that lists pictures.
+        images: a folder of images, with its subfolders, or a text file that lists images.
         annotations: the file with the labels of all images, or the folder of the label files of each; by default
             ``labels`` where the image's path says ``images``, else the image's own folder.
-        list: a text file with the names of the pictures that belong to the split, of those in ``images``.
-        bases: folders that the lines of a list of pictures may be relative to, besides the list's own.
+        list: a text file with the names of the images that belong to the split, of those in ``images``.
+        bases: folders that the lines of a list of images may be relative to, besides the list's own.
     """
 
     images: Path
@@ -89,11 +89,11 @@ def image_folders(folder: Path, subset: str) -> Iterator[Path]:
     yield folder / "images"
 
 
-def list_pictures(folder: Path) -> list[Path]:
-    """All images of a folder and its subfolders, in a fixed order; hidden files and folders are left out.
+def list_images(folder: Path) -> list[Path]:
+    """All images of a folder and its subfolders, in a fixed order; hidden files and folders are omitted.
 
     Raises:
-        UserError: folders are nested deeper than ``MAX_FOLDER_DEPTH``.
+        UserError: if folders are nested deeper than ``MAX_FOLDER_DEPTH``.
     """
     suffixes = readable_suffixes()
     return [path for path in list_files(folder) if path.suffix.lower() in suffixes]
@@ -103,7 +103,7 @@ def describe_unread_files(folders: Iterable[Path], *, videos: bool = False) -> s
     """What lies in folders of images and is neither image nor label, in one line; None where there is nothing.
 
     Args:
-        folders: with their subfolders; what is none is passed over.
+        folders: with their subfolders; what is none is skipped.
         videos: whether videos are read, too.
     """
     suffixes = readable_suffixes() | (VIDEO_SUFFIXES if videos else frozenset())
@@ -119,14 +119,14 @@ def describe_unread_files(folders: Iterable[Path], *, videos: bool = False) -> s
 
 
 def list_files(folder: Path, *, skip_deep: bool = False) -> list[Path]:
-    """All files of a folder and its subfolders, in a fixed order; hidden ones are left out.
+    """All files of a folder and its subfolders, in a fixed order; hidden ones are omitted.
 
     Args:
         folder: the uppermost one; a link back up is not followed twice.
         skip_deep: leave out what lies deeper than ``MAX_FOLDER_DEPTH``, instead of an error.
 
     Raises:
-        UserError: folders are nested deeper than that.
+        UserError: if folders are nested deeper than that.
     """
     found: list[Path] = []
     visited: set[tuple[int, int]] = set()  # a link may lead back up
@@ -172,7 +172,7 @@ class FileIndex:
     """Finds images by what a file calls them, in whatever Unicode form and below whatever folders of its writer."""
 
     def __init__(self, folder: Path) -> None:
-        paths = list_pictures(folder)
+        paths = list_images(folder)
         prefix = len(str(folder / "x")) - 1
         self._by_path = {composed(str(path)[prefix:].replace(os.sep, "/")): path for path in paths}
         counts = Counter(composed(path.name) for path in paths)
@@ -222,7 +222,7 @@ def read_lines(path: Path) -> list[str]:
     """The lines of a text file that are not blank, stripped; names that are not UTF-8 come as the system gives them.
 
     Raises:
-        UserError: it is missing or no text.
+        UserError: if it is missing or no text.
     """
     try:
         text = read_text(path)
@@ -269,15 +269,15 @@ def _forms(written: str) -> Iterator[str]:
         yield "/".join(inside[1:])  # CVAT's lists begin with a folder that is not in its archive
 
 
-def pictures_of(part: Part, problems: list[Problem]) -> list[Path]:
-    """The pictures of a part; those that are listed but missing become problems.
+def images_of(part: Part, problems: list[Problem]) -> list[Path]:
+    """The images of a part; those that are listed but missing become problems.
 
     Raises:
-        UserError: the folder or list does not exist.
+        UserError: if the folder or list does not exist.
     """
     if part.images.is_dir():
-        pictures = list_pictures(part.images)
-        return pictures if part.list is None else _listed(part.list, pictures, problems)
+        images = list_images(part.images)
+        return images if part.list is None else _listed(part.list, images, problems)
     if not part.images.exists():
         raise UserError(
             f"{part.images}: no such folder or list of images\n"
@@ -290,16 +290,16 @@ def pictures_of(part: Part, problems: list[Problem]) -> list[Path]:
         if path is None:
             _report_missing(line, part.images, problems)
         elif path.is_dir():
-            found += list_pictures(path)
+            found += list_images(path)
         else:
             found.append(path)
     return list(dict.fromkeys(found))
 
 
-def _listed(names: Path, pictures: Iterable[Path], problems: list[Problem]) -> list[Path]:
-    """Those of ``pictures`` that a list names, by path, file name or stem, in the order of the list."""
+def _listed(names: Path, images: Iterable[Path], problems: list[Problem]) -> list[Path]:
+    """Those of ``images`` that a list names, by path, file name or stem, in the order of the list."""
     known: dict[str, Path] = {}
-    for path in pictures:
+    for path in images:
         known.setdefault(composed(path.name), path)
         known.setdefault(composed(path.stem), path)
         known[composed(str(path))] = path
@@ -320,20 +320,20 @@ def composed(text: str) -> str:
 
 
 def _report_missing(line: str, names: Path, problems: list[Problem]) -> None:
-    problems.append(Problem(ProblemKind.MISSING_PICTURE, line, f"listed in {names} but not on disk: skipped"))
+    problems.append(Problem(ProblemKind.MISSING_IMAGE, line, f"listed in {names} but not on disk: skipped"))
 
 
-def label_candidates(picture: Path, part: Part, suffix: str) -> list[Path]:
-    """Where the label file of a picture may be, the likeliest place first."""
+def label_candidates(image: Path, part: Part, suffix: str) -> list[Path]:
+    """Where the label file of an image may be, the likeliest place first."""
     if part.annotations is not None:
-        places = [part.annotations / f"{picture.stem}{suffix}"]
-        if part.images.is_dir() and picture.parent != part.images:
-            places.insert(0, part.annotations / picture.relative_to(part.images).with_suffix(suffix))
+        places = [part.annotations / f"{image.stem}{suffix}"]
+        if part.images.is_dir() and image.parent != part.images:
+            places.insert(0, part.annotations / image.relative_to(part.images).with_suffix(suffix))
         return places
-    places = [picture.with_suffix(suffix)]
-    for place in range(len(picture.parts) - 2, -1, -1):
-        if picture.parts[place] in ("images", "JPEGImages"):
-            twin = Path(*picture.parts[:place], "labels", *picture.parts[place + 1 :])
+    places = [image.with_suffix(suffix)]
+    for place in range(len(image.parts) - 2, -1, -1):
+        if image.parts[place] in ("images", "JPEGImages"):
+            twin = Path(*image.parts[:place], "labels", *image.parts[place + 1 :])
             places.insert(0, twin.with_suffix(suffix))
             break
     return places

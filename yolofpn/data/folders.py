@@ -16,7 +16,7 @@ from yolofpn.data.files import (
     composed,
     image_folders,
     list_files,
-    list_pictures,
+    list_images,
     split_folders_in,
     split_name,
 )
@@ -28,7 +28,7 @@ def layout_of_folder(folder: Path) -> Layout:
     """What the data set in ``folder`` is.
 
     Raises:
-        UserError: it is none of the known exports.
+        UserError: if it is none of the known exports.
     """
     for layout in _readings(folder):
         if layout is not None:
@@ -95,7 +95,7 @@ def _format_beside(place: Path) -> type[LabelFormat] | None:
     folders = [part.annotations or place]
     if place.parent.name == "images":
         folders.append(place.parent.parent / "labels" / place.name)
-    stems = {composed(path.stem) for path in list_pictures(part.images)}
+    stems = {composed(path.stem) for path in list_images(part.images)}
     beside = [path for parent in folders for path in list_files(parent)]
     for label_format in formats.FORMATS:
         files = (path for path in beside if path.suffix == label_format.suffixes[0])

@@ -31,7 +31,7 @@ def given_data(source: str, values: dict[str, Any]) -> GivenData:
     """The data set ``source`` with what ``data.KEY=VALUE`` words say of it.
 
     Raises:
-        UserError: a value is none that the key may have.
+        UserError: if a value is none that the key may have.
     """
     section = validate(DataSection, {"source": source, **values}, "data")
     return GivenData(section.source, None if section.root is None else Path(section.root), section.voc_corners)

@@ -57,7 +57,7 @@ def read_header(data: bytes) -> ImageHeader | None:
         None for other formats, whose size Pillow states before anything is decoded, and where a header is incomplete.
 
     Raises:
-        ValueError: a file has more than ``MAX_CHUNKS`` chunks or ``MAX_ICONS`` icons, or too many boxes.
+        ValueError: if a file has more than ``MAX_CHUNKS`` chunks or ``MAX_ICONS`` icons, or too many boxes.
     """
     readers = {b"GIF8": _read_gif, _PNG[:4]: _read_png, b"RIFF": _read_webp, b"\0\0\1\0": _read_icon}
     reader = readers.get(data[:4])

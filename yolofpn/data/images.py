@@ -1,15 +1,15 @@
-"""Reading pictures: any format that Pillow opens, upright and whole, as BGR uint8 [H, W, 3].
+"""Reading images: any format that Pillow opens, upright and whole, as BGR uint8 [H, W, 3].
 
 What becomes of the unusual kinds:
     16 bits per channel: the high byte is kept (``value >> 8``), as Pillow does for colour and libpng when asked for
-        8 bits. The scale never depends on the content, so a dark picture stays dark.
+        8 bits. The scale never depends on the content, so a dark image stays dark.
     32-bit integers: the high byte of the narrowest of 8, 16 and 32 bits that holds every value.
     floats: 0..1, 0..255 or 0..65535, the narrowest that holds every value, up to twice as large; clipped.
     Another ``depth`` takes 4095 ('12'), 65535 ('16') or the largest value ('minmax') for white, whatever they are.
     transparency: laid over white, so the colour hidden in transparent pixels is never seen.
     CMYK: inverted where the JPEG is Adobe's, then converted without a colour profile.
     several pages or frames: the first (``read_frames`` gives all frames of an animation).
-Pixels are those of the upright picture: EXIF orientation, or what the format has in its place, is applied.
+Pixels are those of the upright image: EXIF orientation, or what the format has in its place, is applied.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ VIDEO_SUFFIXES = frozenset({
     ".ogv", ".asf", ".vob", ".mjpeg", ".h264", ".hevc",
 })
 # fmt: on
-MAX_PIXELS = 178_956_970  # where Pillow takes a picture for a decompression bomb, by default
+MAX_PIXELS = 178_956_970  # where Pillow takes an image for a decompression bomb, by default
 MAX_FRAME_PIXELS = 8192 * 4608  # of a frame of an animation or video, many of which are in memory at once: 8K
 
 _UPRIGHT = {
@@ -79,7 +79,7 @@ def readable_suffixes() -> frozenset[str]:
 
 
 def read_image(source: str | Path | bytes, *, name: str | None = None, depth: Depth = "auto") -> Image:
-    """The picture in a file, or in the bytes of one, upright.
+    """The image in a file, or in the bytes of one, upright.
 
     Args:
         source: path of the file, or its content.
@@ -90,11 +90,11 @@ def read_image(source: str | Path | bytes, *, name: str | None = None, depth: De
         [H, W, 3] uint8, BGR.
 
     Raises:
-        InputError: missing, unreadable, not a picture, damaged, cut off, or larger than ``MAX_PIXELS``.
+        InputError: if missing, unreadable, not an image, damaged, cut off, or larger than ``MAX_PIXELS``.
     """
     name = name or _name_of(source)
-    with open_picture(source, name=name) as picture:
-        return _to_bgr(picture, name, depth)
+    with open_image(source, name=name) as pil_image:
+        return _to_bgr(pil_image, name, depth)
 
 
 def read_frames(
@@ -115,8 +115,8 @@ def read_frames(
     name = name or _name_of(source)
     time = 0.0  # of the frame, in milliseconds
     end = 0.0  # of the frame by the file's own account
-    with open_picture(source, name=name, max_pixels=max_pixels) as picture:
-        for frame in ImageSequence.Iterator(picture):
+    with open_image(source, name=name, max_pixels=max_pixels) as pil_image:
+        for frame in ImageSequence.Iterator(pil_image):
             # A frame may enlarge the canvas; should the headers have been read otherwise than here, it ends here.
             _check_pixels(frame.width * frame.height, name, max_pixels)
             image = _to_bgr(frame, name)
@@ -136,42 +136,42 @@ def image_size(source: str | Path | bytes, *, name: str | None = None) -> tuple[
         name: what error messages call it; by default the path.
 
     Raises:
-        InputError: the file cannot be opened as a picture. That it is cut off further on goes unnoticed.
+        InputError: if the file cannot be opened as an image. That it is cut off further on goes unnoticed.
     """
-    with open_picture(source, name=name) as picture:
-        width, height = picture.size
+    with open_image(source, name=name) as pil_image:
+        width, height = pil_image.size
         # Pillow gives a TIFF's upright size from the start.
-        if picture.format != "TIFF" and _orientation_before_loading(picture) in _SIDEWAYS:
+        if pil_image.format != "TIFF" and _orientation_before_loading(pil_image) in _SIDEWAYS:
             return width, height
         return height, width
 
 
 def is_animated(source: str | Path | bytes) -> bool:
-    """Whether a file is a picture of several frames shown in turn; pages and stereo pairs are not.
+    """Whether a file is an image of several frames shown in turn; pages and stereo pairs are not.
 
     Raises:
-        InputError: the file cannot be opened as a picture.
+        InputError: if the file cannot be opened as an image.
     """
-    with open_picture(source) as picture:
-        return picture.format in ("GIF", "WEBP", "PNG", "AVIF") and bool(getattr(picture, "is_animated", False))
+    with open_image(source) as pil_image:
+        return pil_image.format in ("GIF", "WEBP", "PNG", "AVIF") and bool(getattr(pil_image, "is_animated", False))
 
 
-def to_bgr(picture: PIL.Image.Image) -> Image:
-    """A Pillow picture of any mode, upright, as [H, W, 3] uint8 BGR.
+def to_bgr(pil_image: PIL.Image.Image) -> Image:
+    """A Pillow image of any mode, upright, as [H, W, 3] uint8 BGR.
 
     Raises:
-        InputError: it has no pixels, or the file that it is lazily read from is damaged.
+        InputError: if it has no pixels, or the file that it is lazily read from is damaged.
     """
-    name = str(getattr(picture, "filename", "")) or "PIL image"
+    name = str(getattr(pil_image, "filename", "")) or "PIL image"
     with _explained(name):
-        return _to_bgr(picture, name)
+        return _to_bgr(pil_image, name)
 
 
 @contextmanager
-def open_picture(
+def open_image(
     source: str | Path | bytes, *, name: str | None = None, max_pixels: int = MAX_PIXELS
 ) -> Iterator[PIL.Image.Image]:
-    """A Pillow picture whose pixels are not read yet; whatever goes wrong in the ``with`` is an InputError.
+    """A Pillow image whose pixels are not read yet; whatever goes wrong in the ``with`` is an InputError.
 
     Args:
         source: path of the file, or its content.
@@ -189,9 +189,9 @@ def open_picture(
         readable_suffixes()  # registers HEIF in this process
         _check_pixels(_pixels_by_header(stream), name, max_pixels)
         with _without_warnings():
-            picture = PIL.Image.open(stream)
-        _check_pixels(picture.width * picture.height, name, max_pixels)
-        yield picture
+            pil_image = PIL.Image.open(stream)
+        _check_pixels(pil_image.width * pil_image.height, name, max_pixels)
+        yield pil_image
 
 
 def _check_pixels(pixels: int, name: str, max_pixels: int) -> None:
@@ -262,21 +262,21 @@ def _without_warnings() -> Iterator[None]:
         yield
 
 
-def _to_bgr(picture: PIL.Image.Image, name: str, depth: Depth = "auto") -> Image:
-    opened, deep_colours = picture, is_deep_colour(picture)
+def _to_bgr(pil_image: PIL.Image.Image, name: str, depth: Depth = "auto") -> Image:
+    opened, deep_colours = pil_image, is_deep_colour(pil_image)
     if deep_colours and depth in ("12", "minmax"):
-        picture = deep_colour(picture, depth) or picture
-    picture.load()
-    if 0 in picture.size:
-        raise InputError(f"{name}: has no pixels ({picture.width}x{picture.height}); check where it comes from")
-    if picture.mode in ("LAB", "La"):
-        raise InputError(f"{name}: Pillow cannot convert its colour mode {picture.mode}; save it as RGB first")
+        pil_image = deep_colour(pil_image, depth) or pil_image
+    pil_image.load()
+    if 0 in pil_image.size:
+        raise InputError(f"{name}: has no pixels ({pil_image.width}x{pil_image.height}); check where it comes from")
+    if pil_image.mode in ("LAB", "La"):
+        raise InputError(f"{name}: Pillow cannot convert its colour mode {pil_image.mode}; save it as RGB first")
     turn = _UPRIGHT.get(exif_orientation(opened))
-    if picture.mode.startswith("I") or picture.mode == "F":
-        grey, largest = deep_grey(picture, depth), float(np.asarray(picture).max())
+    if pil_image.mode.startswith("I") or pil_image.mode == "F":
+        grey, largest = deep_grey(pil_image, depth), float(np.asarray(pil_image).max())
         warn_if_flat(grey, largest, name, depth)
-        picture = PIL.Image.fromarray(grey)
-    rgb = _over_white(picture) if picture.has_transparency_data else picture.convert("RGB")
+        pil_image = PIL.Image.fromarray(grey)
+    rgb = _over_white(pil_image) if pil_image.has_transparency_data else pil_image.convert("RGB")
     if deep_colours:
         warn_if_flat(np.asarray(rgb), None, name, depth)
     if turn is not None:
@@ -285,28 +285,32 @@ def _to_bgr(picture: PIL.Image.Image, name: str, depth: Depth = "auto") -> Image
     return image
 
 
-def _over_white(picture: PIL.Image.Image) -> PIL.Image.Image:
-    rgba = picture.convert("RGBA")
-    white = PIL.Image.new("RGB", picture.size, "white")
+def _over_white(pil_image: PIL.Image.Image) -> PIL.Image.Image:
+    rgba = pil_image.convert("RGBA")
+    white = PIL.Image.new("RGB", pil_image.size, "white")
     white.paste(rgba, mask=rgba.getchannel("A"))
     return white
 
 
-def exif_orientation(picture: PIL.Image.Image) -> int:
-    """EXIF orientation 1..8; 1 where the EXIF data cannot be read, since the picture still can."""
+def exif_orientation(pil_image: PIL.Image.Image) -> int:
+    """EXIF orientation 1..8; 1 where the EXIF data cannot be read, since the image still can."""
     with _without_warnings():
         try:
-            return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
+            return int(pil_image.getexif().get(ExifTags.Base.Orientation, 1))
         except Exception:  # as in _explained
             return 1
 
 
-def _orientation_before_loading(picture: PIL.Image.Image) -> int:
+def _orientation_before_loading(pil_image: PIL.Image.Image) -> int:
     # Where a PNG has none before its pixels, Pillow decodes them all to look behind them; the chunk headers tell too.
-    early = picture.info.keys() & {"exif", "Raw profile type exif", "XML:com.adobe.xmp"}
-    if isinstance(picture, PngImageFile) and not early and not (picture.fp and _png_has_late_metadata(picture.fp)):
+    early = pil_image.info.keys() & {"exif", "Raw profile type exif", "XML:com.adobe.xmp"}
+    if (
+        isinstance(pil_image, PngImageFile)
+        and not early
+        and not (pil_image.fp and _png_has_late_metadata(pil_image.fp))
+    ):
         return 1
-    return exif_orientation(picture)
+    return exif_orientation(pil_image)
 
 
 def _png_has_late_metadata(stream: IO[bytes]) -> bool:

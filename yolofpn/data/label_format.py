@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 from yolofpn.data.dataset import DetectionDataset, Problem
-from yolofpn.data.files import Layout, NameFinder, Part, label_candidates, pictures_of
+from yolofpn.data.files import Layout, NameFinder, Part, images_of, label_candidates
 from yolofpn.errors import UserError
 from yolofpn.regular_files import open_regular_file
 
@@ -40,7 +40,7 @@ class DataFiles:
         """The one file with the labels of a part.
 
         Raises:
-            UserError: the layout names none.
+            UserError: if the layout names none.
         """
         if part.annotations is None:
             raise UserError(f"{part.images}: a data set of this format needs 'annotations', its file")
@@ -50,7 +50,7 @@ class DataFiles:
         """The images of a part.
 
         Raises:
-            UserError: their folder or list does not exist.
+            UserError: if their folder or list does not exist.
         """
         return self._listed(part)[0]
 
@@ -83,7 +83,7 @@ class DataFiles:
     def _listed(self, part: Part) -> tuple[list[Path], list[Problem]]:
         if part not in self._images:
             missing: list[Problem] = []
-            self._images[part] = pictures_of(part, missing), missing
+            self._images[part] = images_of(part, missing), missing
         return self._images[part]
 
     def _existing(self, candidates: list[Path]) -> Path:
@@ -137,7 +137,7 @@ class LabelFormat(Protocol):
         """The classes of all parts by label, where the layout does not name them.
 
         Raises:
-            UserError: a file that has to name them cannot be read.
+            UserError: if a file that has to name them cannot be read.
         """
         ...
 
@@ -149,7 +149,7 @@ class LabelFormat(Protocol):
             names: the classes by label: those that the layout names, else ``class_names()``.
 
         Raises:
-            UserError: its files are missing or of another format.
+            UserError: if its files are missing or of another format.
         """
         ...
 

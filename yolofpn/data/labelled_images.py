@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from yolofpn.data.assemble import BoxRows, Pictures, assemble, image_size_that_fits
+from yolofpn.data.assemble import BoxRows, ImageList, assemble, image_size_that_fits
 from yolofpn.data.dataset import DetectionDataset, Problem, ProblemKind
 from yolofpn.data.files import FileIndex, Layout, Part
 from yolofpn.data.images import image_size
@@ -68,7 +68,7 @@ class _Assembly:
     names: Sequence[str]
     item: str
     problems: list[Problem] = field(default_factory=list)
-    images: Pictures = field(default_factory=Pictures)
+    images: ImageList = field(default_factory=ImageList)
     files: list[str] = field(default_factory=list)
     _rows: BoxRows = field(default_factory=BoxRows)
 
@@ -125,7 +125,7 @@ class _Assembly:
                 return height, width
             return image_size_that_fits((height, width), np.array(boxes, dtype=np.float64).reshape(-1, 4), path)
         except (ParseError, InputError) as error:
-            self.problems.append(Problem(ProblemKind.UNREADABLE_PICTURE, str(path), f"{error}: skipped"))
+            self.problems.append(Problem(ProblemKind.UNREADABLE_IMAGE, str(path), f"{error}: skipped"))
             return None
 
 
@@ -146,7 +146,7 @@ def read_listed(
         item: what reports call an object.
 
     Raises:
-        UserError: none of the images exists.
+        UserError: if none of the images exists.
     """
     assembly, index, count = _Assembly(names, item), FileIndex(folder), 0
     for name, labels in listed:
@@ -154,7 +154,7 @@ def read_listed(
         path = index.find(name)
         if path is None:
             reason = f"listed in {file.name} but not on disk: skipped"
-            assembly.problems.append(Problem(ProblemKind.MISSING_PICTURE, str(folder / name), reason))
+            assembly.problems.append(Problem(ProblemKind.MISSING_IMAGE, str(folder / name), reason))
         else:
             assembly.add(path, labels, file, f"{name}: ")
     if not assembly.images.paths:
@@ -222,7 +222,7 @@ class ListedFormat(ABC):
         """The images that a file lists, as it calls them, with their labels; None for one that nobody has labelled.
 
         Raises:
-            UserError: it cannot be read or is of another format.
+            UserError: if it cannot be read or is of another format.
         """
 
     def class_names(self) -> tuple[str, ...]:
@@ -251,7 +251,7 @@ def read_json(path: Path, expected: str) -> Any:  # noqa: ANN401
         expected: what it should be, for messages.
 
     Raises:
-        UserError: it is missing, too large or no JSON.
+        UserError: if it is missing, too large or no JSON.
     """
     try:
         return parse_json(read_bounded(path, MAX_TEXT_BYTES))

@@ -37,7 +37,7 @@ def recognise(data: str | Path, root: Path | None = None) -> Layout:
         root: the data set's folder, instead of the one that a file names.
 
     Raises:
-        UserError: it does not exist, or is nothing known.
+        UserError: if it does not exist, or is nothing known.
     """
     path = find_config(data)
     if path.is_dir():
@@ -61,7 +61,7 @@ class DataSource:
 
     Attributes:
         layout: what it was taken for.
-        notes: lines to print: what it was taken for, what was held out, which pictures have no label, what was wrong.
+        notes: lines to print: what it was taken for, what was held out, which images have no label, what was wrong.
     """
 
     layout: Layout
@@ -79,12 +79,12 @@ class DataSource:
         return "val" not in self.layout.splits and "train" in self.layout.splits
 
     def load(self, split: str) -> DetectionDataset:
-        """The pictures and boxes of a split; ``all`` is train without holding anything out.
+        """The images and boxes of a split; ``all`` is train without holding anything out.
 
         All splits that one source gives have the same classes in the same order, whichever is loaded first.
 
         Raises:
-            UserError: there is no such split, its files are missing, or none of its pictures has a label.
+            UserError: if there is no such split, its files are missing, or none of its images has a label.
         """
         stored = "train" if split == "all" or (split == "val" and self.holds_out) else split
         if stored not in self.layout.splits:
@@ -150,8 +150,8 @@ class DataSource:
                 f"the first: {first.file}: {first.reason}"
             )
         part = self.layout.splits[stored][0]
-        pictures = [Path(path) for path in dataset.paths[:2]]
-        looked = [place for picture in pictures for place in label_candidates(picture, part, self._format.suffixes[0])]
+        images = [Path(path) for path in dataset.paths[:2]]
+        looked = [place for image in images for place in label_candidates(image, part, self._format.suffixes[0])]
         return (
             f"{self.layout.origin}: none of the {len(dataset)} images of {stored!r} has a label file\n"
             f"looked for {' and '.join(str(place) for place in looked[:2])}"
@@ -167,7 +167,7 @@ def open_data(data: str | Path, root: Path | None = None, voc_corners: VocCorner
         voc_corners: how the corners in VOC's XML are read, instead of how the data set says or they look.
 
     Raises:
-        UserError: it does not exist, or is nothing known.
+        UserError: if it does not exist, or is nothing known.
     """
     layout = recognise(data, root)
     return DataSource(layout if voc_corners is None else replace(layout, voc_corners=voc_corners))
@@ -199,9 +199,9 @@ def _other_size(dataset: DetectionDataset, index: int) -> tuple[int, int] | None
 
 
 def held_out_mask(dataset: DetectionDataset) -> NDArray[np.bool_]:
-    """[N] True for the tenth of the pictures that serves as validation split, at least one if there are two.
+    """[N] True for the tenth of the images that serves as validation split, at least one if there are two.
 
-    A picture's hash decides, so adding others never moves it. Copies that Roboflow made of one picture
+    An image's hash decides, so adding others never moves it. Copies that Roboflow made of one image
     (``NAME.rf.HASH.jpg``) stay together.
     """
     shares = np.array([_hash_share(path) for path in dataset.paths])

@@ -52,10 +52,10 @@ class Batch:
     Attributes:
         images: [B, 3, H, W] RGB, uint8 or float32 of the range 0..255.
         targets: of each image, in pixels of the network's input.
-        indices: of each image the numbers of the pictures it is made of, its own first.
-        failures: why pictures could not be read, by their number in the data set.
-        originals: evaluation only: of each image the ground truth in the picture's own pixels.
-        placements: evaluation only: where each picture lies in the network's input.
+        indices: of each image the numbers of the images it is made of, its own first.
+        failures: why images could not be read, by their number in the data set.
+        originals: evaluation only: of each image the ground truth in the image's own pixels.
+        placements: evaluation only: where each image lies in the network's input.
     """
 
     images: Tensor
@@ -70,7 +70,7 @@ class Batch:
 
     @property
     def readable(self) -> list[bool]:
-        """Of each image of an evaluation batch, whether it shows the picture and not gray in its place."""
+        """Of each image of an evaluation batch, whether it shows the image and not gray in its place."""
         return [indices[0] not in self.failures for indices in self.indices]
 
     def pin_memory(self) -> Batch:
@@ -103,13 +103,13 @@ def collate(samples: Sequence[Sample], padding: Padding = Padding()) -> Batch:
 
 
 class Loader(Generic[SamplerT]):
-    """Iterates over the batches of a sampler; every unreadable picture is reported once and never ends the run.
+    """Iterates over the batches of a sampler; every unreadable image is reported once and never ends the run.
 
     Attributes:
         samples: makes a sample from a key.
         workers: processes that make samples.
         sampler: says which batches come; ``sampler.start_epoch(...)`` before iterating over a training loader.
-        failures: why pictures could not be read, by their number in the data set.
+        failures: why images could not be read, by their number in the data set.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class Loader(Generic[SamplerT]):
             pin_memory: whether images come in page-locked memory, for copies to CUDA devices.
             padding: of images that are smaller than their batch.
             start_method: how processes start: fork, forkserver or spawn; None: as the system prefers.
-            report: called with one line per unreadable picture; by default it is printed to stderr.
+            report: called with one line per unreadable image; by default it is printed to stderr.
         """
         self.samples = samples
         self.workers = workers
@@ -160,7 +160,7 @@ class Loader(Generic[SamplerT]):
         """The sampler's batches.
 
         Raises:
-            UserError: nothing can be read at all.
+            UserError: if nothing can be read at all.
         """
         try:
             with _without_advice(), _kept_garbage():

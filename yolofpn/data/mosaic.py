@@ -1,4 +1,4 @@
-"""Pictures made of several.
+"""Images made of several.
 
 Mosaic: YOLOv4 (arXiv 2004.10934, section 3.4). Mixup for detection: Bag of Freebies (arXiv 1902.04103, section 3.1).
 """
@@ -19,65 +19,65 @@ from yolofpn.data.visibility import cut_target
 from yolofpn.ops.resize import LETTERBOX_FILL
 from yolofpn.structures import Image, Target
 
-CENTRE_RANGE = (0.25, 0.75)  # where the four pictures meet, as part of the width and of the height
+CENTRE_RANGE = (0.25, 0.75)  # where the four images meet, as part of the width and of the height
 
 
 class LabelledImage(NamedTuple):
-    """A picture, [H, W, 3] uint8, and the ground truth in its pixels."""
+    """An image, [H, W, 3] uint8, and the ground truth in its pixels."""
 
     image: Image
     target: Target
 
 
 def make_mosaic(
-    pictures: Sequence[LabelledImage],
+    labelled_images: Sequence[LabelledImage],
     size: tuple[int, int],
     rng: np.random.Generator,
     *,
     zoom: tuple[float, float] = (0.5, 1.5),
     min_visibility: float = 0.25,
 ) -> LabelledImage:
-    """Four pictures around a random centre.
+    """Four images around a random centre.
 
     Each is scaled by its own factor. Where it is then larger than its quadrant, a random part of it is shown; where
     it is smaller, it touches the centre and the rest is gray.
 
     Args:
-        pictures: four; which of them comes where is random. The result has the first one's id.
+        labelled_images: four; which of them comes where is random. The result has the first one's id.
         size: (height, width) of the result in pixels.
         rng: draws the centre, the places, the scales and the parts.
-        zoom: range of the factor; 1 is the scale at which the whole picture just fits into ``size``.
+        zoom: range of the factor; 1 is the scale at which the whole image just fits into ``size``.
         min_visibility: see ``yolofpn.data.visibility``.
 
     Raises:
-        ValueError: there are not four pictures.
+        ValueError: if there are not four images.
     """
-    if len(pictures) != 4:
-        raise ValueError(f"a mosaic is made of 4 images, got {len(pictures)}")
+    if len(labelled_images) != 4:
+        raise ValueError(f"a mosaic is made of 4 images, got {len(labelled_images)}")
     height, width = size
     centre_x = round(width * rng.uniform(*CENTRE_RANGE))
     centre_y = round(height * rng.uniform(*CENTRE_RANGE))
     canvas = np.full((height, width, 3), LETTERBOX_FILL, dtype=np.uint8)
     targets = []
-    for quadrant, picture in zip(rng.permutation(4).tolist(), pictures, strict=True):
-        scale = rng.uniform(*zoom) * min(height / picture.image.shape[0], width / picture.image.shape[1])
-        left, right, offset_x = _span(picture.image.shape[1] * scale, centre_x, width, quadrant % 2 == 1, rng)
-        top, bottom, offset_y = _span(picture.image.shape[0] * scale, centre_y, height, quadrant >= 2, rng)
+    for quadrant, labelled in zip(rng.permutation(4).tolist(), labelled_images, strict=True):
+        scale = rng.uniform(*zoom) * min(height / labelled.image.shape[0], width / labelled.image.shape[1])
+        left, right, offset_x = _span(labelled.image.shape[1] * scale, centre_x, width, quadrant % 2 == 1, rng)
+        top, bottom, offset_y = _span(labelled.image.shape[0] * scale, centre_y, height, quadrant >= 2, rng)
         canvas[top:bottom, left:right] = _scaled_part(
-            picture.image, scale, (left - offset_x, top - offset_y), (bottom - top, right - left)
+            labelled.image, scale, (left - offset_x, top - offset_y), (bottom - top, right - left)
         )
         move = partial(_moved, scale=scale, offset=(offset_x, offset_y))
-        targets.append(cut_target(picture.target, move, (left, top, right, bottom), min_visibility=min_visibility))
+        targets.append(cut_target(labelled.target, move, (left, top, right, bottom), min_visibility=min_visibility))
     return LabelledImage(canvas, join_targets(targets))
 
 
 def mixup(first: LabelledImage, second: LabelledImage) -> LabelledImage:
-    """The mean of two pictures of equal size, with the objects of both; the result has the first one's id.
+    """The mean of two images of equal size, with the objects of both; the result has the first one's id.
 
     Both count in full, since either is visible at half its contrast.
 
     Raises:
-        ValueError: the sizes differ.
+        ValueError: if the sizes differ.
     """
     if first.image.shape != second.image.shape:
         raise ValueError(f"images of {first.image.shape} and {second.image.shape} cannot be mixed")
@@ -103,18 +103,18 @@ def _moved(boxes: Tensor, scale: float, offset: tuple[int, int]) -> Tensor:
 
 
 def _span(extent: float, centre: int, length: int, after: bool, rng: np.random.Generator) -> tuple[int, int, int]:
-    """Where a picture of ``extent`` scaled pixels lies along one axis of the canvas.
+    """Where an image of ``extent`` scaled pixels lies along one axis of the canvas.
 
     Args:
-        extent: of the whole scaled picture.
-        centre: where the pictures meet.
+        extent: of the whole scaled image.
+        centre: where the images meet.
         length: of the canvas.
         after: whether it lies behind the centre or before it.
         rng: draws which part is shown.
 
     Returns:
-        First and end of the pixels that show it, and the position of the picture's own edge (whole pixels, so that
-        nothing is shown twice or left out where two pictures meet).
+        First and end of the pixels that show it, and the position of the image's own edge (whole pixels, so that
+        nothing is shown twice or left out where two images meet).
     """
     room = length - centre if after else centre
     pixels = max(int(extent), 1)

@@ -108,7 +108,7 @@ def match_classes(
         data_ids: the category id of each label, or empty.
 
     Raises:
-        ValueError: ids and names differ in number.
+        ValueError: if ids and names differ in number.
     """
     for names, ids in ((weights_names, weights_ids), (data_names, data_ids)):
         if ids and len(ids) != len(names):
@@ -159,7 +159,7 @@ def read_names(path: str | Path) -> tuple[str, ...]:
     """Class names by label from a ``.names`` or ``classes.txt`` (one per line), a data.yaml or a Darknet ``.data``.
 
     Raises:
-        UserError: the file is missing, unreadable or holds no names.
+        UserError: if the file is missing, unreadable or holds no names.
     """
     path = Path(path)
     match path.suffix.lower():
@@ -181,7 +181,7 @@ def numbered_names(count: int, origin: object) -> tuple[str, ...]:
         origin: where that is written, to name in errors.
 
     Raises:
-        UserError: they are more than the limit.
+        UserError: if they are more than the limit.
     """
     check_class_count(count, origin)
     return tuple(map(str, range(count)))

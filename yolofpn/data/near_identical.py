@@ -1,4 +1,4 @@
-"""Finding pictures that are nearly the same, as neighbouring frames or copies in another size or quality are."""
+"""Finding images that are nearly the same, as neighbouring frames or copies in another size or quality are."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from yolofpn.structures import Image
 
 HASH_BYTES = 32
-# Of 256 bits: on photographs, re-encoding, halving or brightening changed up to 32 bits of all but one picture in a
-# hundred, while different pictures of Pascal VOC differed by 55 at least, different microscope fields by 82.
+# Of 256 bits: on photographs, re-encoding, halving or brightening changed up to 32 bits of all but one image in a
+# hundred, while different images of Pascal VOC differed by 55 at least, different microscope fields by 82.
 MAX_DISTANCE = 32
 _SIDE = 16
 _CHUNK = 64
@@ -31,7 +31,7 @@ def nearest(hashes: NDArray[np.uint8], others: NDArray[np.uint8]) -> tuple[NDArr
     """The one of ``others`` [M, 32] that differs least from each of ``hashes`` [N, 32], and by how many bits.
 
     Raises:
-        ValueError: there are no others.
+        ValueError: if there are no others.
     """
     if not len(others):
         raise ValueError("there is nothing to compare with")

@@ -9,11 +9,11 @@ from enum import StrEnum
 class ProblemKind(StrEnum):
     """What can be wrong with a data set."""
 
-    MISSING_PICTURE = "missing image"
-    UNREADABLE_PICTURE = "unreadable image"
+    MISSING_IMAGE = "missing image"
+    UNREADABLE_IMAGE = "unreadable image"
     MALFORMED = "malformed annotation"
     UNKNOWN_CLASS = "unknown class"
-    UNKNOWN_PICTURE = "annotation of an unknown image"
+    UNKNOWN_IMAGE = "annotation of an unknown image"
     ZERO_AREA = "zero-area box"
     OUTSIDE = "box outside the image"
     DUPLICATE = "duplicate box"

@@ -18,7 +18,7 @@ from yolofpn.reading import ParseError, parse_json, short
 from yolofpn.regular_files import read_whole
 from yolofpn.text import command
 
-_TOLERANCE = 1.0  # pixels that a box may reach out of its picture, for those who count from another corner
+_TOLERANCE = 1.0  # pixels that a box may reach out of its image, for those who count from another corner
 
 
 def how_to_write(split: str) -> str:
@@ -27,10 +27,10 @@ def how_to_write(split: str) -> str:
 
 
 def with_proposals(dataset: DetectionDataset, path: Path, split: str) -> tuple[DetectionDataset, str]:
-    """The same pictures with the proposals of a file; also a line to print.
+    """The same images with the proposals of a file; also a line to print.
 
-    The file is a COCO results list: each item has ``bbox`` [x, y, width, height] and the picture's ``image_id`` or
-    ``file_name``. Scores and categories are passed over. Pictures that the data set lacks are no error, as it may be a
+    The file is a COCO results list: each item has ``bbox`` [x, y, width, height] and the image's ``image_id`` or
+    ``file_name``. Scores and categories are skipped. Images that the data set lacks are no error, as it may be a
     part of what the proposals were made of.
 
     Args:
@@ -39,7 +39,7 @@ def with_proposals(dataset: DetectionDataset, path: Path, split: str) -> tuple[D
         split: what the data set is called, for people.
 
     Raises:
-        UserError: the file is missing or malformed, lacks a picture, or is of other pictures.
+        UserError: if the file is missing or malformed, lacks an image, or is of other images.
     """
     rows, strangers = _read(path, dataset, split)
     index, boxes = rows[:, 0].astype(np.int64), rows[:, 1:]
@@ -65,12 +65,12 @@ class _Collector:
     strangers: set[int | str] = field(default_factory=set)
 
     def __call__(self, node: dict[str, Any]) -> dict[str, Any] | None:
-        box, picture = node.get("bbox"), node.get("image_id", node.get("file_name"))
-        if not isinstance(box, list) or len(box) != 4 or not isinstance(picture, int | str):
+        box, image = node.get("bbox"), node.get("image_id", node.get("file_name"))
+        if not isinstance(box, list) or len(box) != 4 or not isinstance(image, int | str):
             return node
-        index = self.index_of.get(picture)
+        index = self.index_of.get(image)
         if index is None:
-            self.strangers.add(picture)
+            self.strangers.add(image)
             return None
         try:
             self.values.extend((index, *box))
@@ -80,9 +80,9 @@ class _Collector:
 
 
 def _read(path: Path, dataset: DetectionDataset, split: str) -> tuple[NDArray[np.float32], set[int | str]]:
-    """[P, 5] picture's index, x, y, width, height; and what the file calls pictures that the data set lacks."""
+    """[P, 5] image's index, x, y, width, height; and what the file calls images that the data set lacks."""
     names = [PurePath(name).name for name in dataset.paths]
-    shared = {name for name, count in Counter(names).items() if count > 1}  # by several folders: it names no picture
+    shared = {name for name, count in Counter(names).items() if count > 1}  # by several folders: it names no image
     index_of: dict[int | str, int] = {name: index for index, name in enumerate(names) if name not in shared}
     source = dataset.source_ids
     ids = dataset.image_ids.tolist() if source is None else source.images
@@ -118,25 +118,25 @@ def _malformed(path: Path, number: int, item: object) -> UserError:
 def _check_extent(
     dataset: DetectionDataset, path: Path, index: NDArray[np.int64], corners: NDArray[np.float32]
 ) -> None:
-    """Running numbers of pictures exist in every split: that the boxes lie in the pictures tells them apart."""
+    """Running numbers of images exist in every split: that the boxes lie in the images tells them apart."""
     limits = np.tile(dataset.sizes[:, ::-1], 2)[index]
     outside = (corners < -_TOLERANCE) | (corners > limits + _TOLERANCE)
     for row in _first_of_each(index, np.flatnonzero(outside.any(axis=1))):
-        picture = int(index[row])
+        image = int(index[row])
         try:
-            height, width, _ = dataset.image(picture).shape  # what is annotated may be wrong
+            height, width, _ = dataset.image(image).shape  # what is annotated may be wrong
         except InputError:
             continue
         box = corners[row].tolist()
         if min(box) < -_TOLERANCE or max(box[0::2]) > width + _TOLERANCE or max(box[1::2]) > height + _TOLERANCE:
             raise UserError(
-                f"{path}: the box {[round(side) for side in box]} reaches out of {dataset.paths[picture]}, which has "
+                f"{path}: the box {[round(side) for side in box]} reaches out of {dataset.paths[image]}, which has "
                 f"{width}x{height} pixels: are these the proposals of other images?"
             )
 
 
 def _first_of_each(index: NDArray[np.int64], rows: NDArray[np.int64]) -> Sequence[int]:
-    """One of ``rows`` for each picture that has any."""
+    """One of ``rows`` for each image that has any."""
     _, first = np.unique(index[rows], return_index=True)
     chosen: list[int] = rows[first].tolist()
     return chosen
@@ -145,7 +145,7 @@ def _first_of_each(index: NDArray[np.int64], rows: NDArray[np.int64]) -> Sequenc
 def _check_complete(
     dataset: DetectionDataset, path: Path, split: str, counts: NDArray[np.int64], strangers: set[int | str]
 ) -> None:
-    """Of a picture that cannot be read there are no proposals, and none are missed."""
+    """Of an image that cannot be read there are no proposals, and none are missed."""
     missing = (counts == 0).nonzero()[0].tolist()
     for index in missing:
         try:

@@ -36,7 +36,7 @@ class Reader:
         """The images and boxes of a part.
 
         Raises:
-            UserError: its files are missing or of another format.
+            UserError: if its files are missing or of another format.
         """
         dataset = self._format.read(part, self.names)
         if self._format.one_file:
@@ -48,7 +48,7 @@ class Reader:
         """The classes by label: those that the layout names, else those of the annotations.
 
         Raises:
-            UserError: an annotation file that has to name them is not readable.
+            UserError: if an annotation file that has to name them is not readable.
         """
         if self.layout.names is not None:
             return self.layout.names

@@ -1,6 +1,6 @@
-"""Showing pictures of rare classes more often: repeat factor sampling (LVIS, arXiv 1908.03195, appendix B.2).
+"""Showing images of rare classes more often: repeat factor sampling (LVIS, arXiv 1908.03195, appendix B.2).
 
-A class that the share f of the pictures holds has the factor max(1, sqrt(t / f)), with a threshold t; a picture has the
+A class that the share f of the images holds has the factor max(1, sqrt(t / f)), with a threshold t; an image has the
 largest factor of its classes, and an epoch shows it so many times on average.
 """
 
@@ -21,37 +21,37 @@ class RepeatFactors:
     """How often an epoch shows what, on average.
 
     Attributes:
-        classes: [C] float64, 1 or more; 1 for a class that no picture holds.
-        pictures: [N] float64, 1 or more; 1 for a picture without an object.
+        classes: [C] float64, 1 or more; 1 for a class that no image holds.
+        images: [N] float64, 1 or more; 1 for an image without an object.
     """
 
     classes: NDArray[np.float64]
-    pictures: NDArray[np.float64]
+    images: NDArray[np.float64]
 
     @property
     def samples_per_epoch(self) -> int:
         """What an epoch shows in all, the same in every epoch."""
-        return samples_of(self.pictures)
+        return samples_of(self.images)
 
 
 def repeat_factors(dataset: DetectionDataset, thresh: float) -> RepeatFactors:
-    """The factors of a data set's classes and pictures; a region to ignore is no object of its class.
+    """The factors of a data set's classes and images; a ignore region is no object of its class.
 
     Args:
-        dataset: of at least one picture.
-        thresh: share of the pictures, in [0, 1], below which a class is rare; 0: none is.
+        dataset: of at least one image.
+        thresh: share of the images, in [0, 1], below which a class is rare; 0: none is.
     """
     objects = ~dataset.ignore
-    picture_of, label_of = dataset.image_index[objects], dataset.labels[objects].astype(np.int64)
+    image_of, label_of = dataset.image_index[objects], dataset.labels[objects].astype(np.int64)
     num_classes = len(dataset.names)
-    pairs = np.unique(picture_of * num_classes + label_of)
+    pairs = np.unique(image_of * num_classes + label_of)
     share = np.bincount(pairs % num_classes, minlength=num_classes) / len(dataset)
     present = share > 0
     classes = np.ones(num_classes)
     classes[present] = np.maximum(1, np.sqrt(thresh / share[present]))
-    pictures = np.ones(len(dataset))
-    np.maximum.at(pictures, picture_of, classes[label_of])
-    return RepeatFactors(classes, pictures)
+    images = np.ones(len(dataset))
+    np.maximum.at(images, image_of, classes[label_of])
+    return RepeatFactors(classes, images)
 
 
 def samples_of(factors: NDArray[np.float64]) -> int:
@@ -61,7 +61,7 @@ def samples_of(factors: NDArray[np.float64]) -> int:
 
 
 def draw_counts(factors: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """Factors [N], 1 or more -> [N] how often each picture is shown: its factor rounded down or up at random.
+    """Factors [N], 1 or more -> [N] how often each image is shown: its factor rounded down or up at random.
 
     By systematic sampling the counts always add up to ``samples_of(factors)``. What it takes to round that sum, less
     than one sample of an epoch, is shared out among the probabilities.
@@ -72,7 +72,7 @@ def draw_counts(factors: NDArray[np.float64], rng: np.random.Generator) -> NDArr
     extra = _rounded_sum(parts)
     if extra == 0:
         return counts
-    # In a new order each time, so that no two pictures are always rounded alike.
+    # In a new order each time, so that no two images are always rounded alike.
     order = rng.permutation(np.flatnonzero(parts))
     reached = np.floor(np.cumsum(_adding_up_to(extra, parts[order])) + rng.random())
     reached = np.minimum(reached, extra)

@@ -22,10 +22,10 @@ class SampleKey:
     """What a worker must know to make one sample.
 
     Attributes:
-        index: number of the picture in the data set.
+        index: number of the image in the data set.
         epoch: epoch that the sample belongs to, from 0.
         size: (height, width) of the network's input in pixels.
-        repeat: how often the epoch has shown the picture before; each time it is varied anew.
+        repeat: how often the epoch has shown the image before; each time it is varied anew.
         combine: whether mosaic and mixup may put it together with others.
     """
 
@@ -60,7 +60,7 @@ def multi_scale_sizes(lowest: int = 320, highest: int = 608, step: int = 32) -> 
     """Square network sizes for multi-scale training (YOLOv2, arXiv 1612.08242, section 2: 320, 352, ... 608).
 
     Raises:
-        ValueError: the step is not positive or there is no size between the limits.
+        ValueError: if the step is not positive or there is no size between the limits.
     """
     if step < 1 or not 0 < lowest <= highest:
         raise ValueError(f"no sizes from {lowest} to {highest} in steps of {step}")
@@ -71,14 +71,14 @@ class TrainBatchSampler(Sampler[list[SampleKey]]):
     """Shuffled batches of equal length, the same number of them on every rank.
 
     The ranks share out one global batch after the other: rank r has its r-th part. An epoch's last global batch is
-    filled up with the first samples of that epoch's order, so each picture is seen at least once per epoch.
+    filled up with the first samples of that epoch's order, so each image is seen at least once per epoch.
 
     Attributes:
-        samples_per_epoch: pictures of an epoch with their repeats, before its last batch is filled up.
+        samples_per_epoch: images of an epoch with their repeats, before its last batch is filled up.
         epoch: the epoch that iteration gives; set with ``start_epoch``.
         start_batch: the first batch that it gives.
         combine_epochs: epochs from this one on do without mosaic and mixup; None: all epochs have them.
-        most_batches: an epoch is at most so many, of pictures drawn anew each time; None: every picture.
+        most_batches: an epoch is at most so many, of images drawn anew each time; None: every image.
     """
 
     def __init__(
@@ -97,18 +97,18 @@ class TrainBatchSampler(Sampler[list[SampleKey]]):
         """A sampler at the start of epoch 0.
 
         Args:
-            num_samples: pictures in the data set.
+            num_samples: images in the data set.
             batch_size: samples per batch and rank.
             sizes: (height, width) in pixels; each batch has one of them, drawn anew.
             seed: of order and sizes, not negative.
             rank: of this process, in 0 .. world_size - 1.
             world_size: number of processes.
-            repeat_factors: [N] how often an epoch shows each picture on average, 1 or more; None: once.
+            repeat_factors: [N] how often an epoch shows each image on average, 1 or more; None: once.
             combine_epochs: epochs from this one on do without mosaic and mixup; None: all epochs have them.
-            most_batches: an epoch is at most so many; None: every picture.
+            most_batches: an epoch is at most so many; None: every image.
 
         Raises:
-            ValueError: there are no samples or sizes, or a number is out of its range.
+            ValueError: if there are no samples or sizes, or a number is out of its range.
         """
         _check(num_samples, batch_size, rank, world_size)
         if num_samples == 0 or not sizes:
@@ -135,14 +135,14 @@ class TrainBatchSampler(Sampler[list[SampleKey]]):
 
     @property
     def _all_batches(self) -> int:
-        """Batches that show every picture."""
+        """Batches that show every image."""
         return -(-self.samples_per_epoch // (self.batch_size * self.world_size))
 
     def start_epoch(self, epoch: int, start_batch: int = 0) -> None:
         """The next iteration gives the batches of ``epoch`` from ``start_batch`` on.
 
         Raises:
-            ValueError: the epoch is negative or has no such batch; its end is allowed, and gives nothing.
+            ValueError: if the epoch is negative or has no such batch; its end is allowed, and gives nothing.
         """
         if epoch < 0 or not 0 <= start_batch <= self.batches_per_epoch:
             raise ValueError(f"no batch {start_batch} in epoch {epoch}: an epoch has {self.batches_per_epoch}")
@@ -163,7 +163,7 @@ class TrainBatchSampler(Sampler[list[SampleKey]]):
         for batch in range(self.start_batch, self.batches_per_epoch):
             size, own = self.size_of(epoch, batch), order[batch, self.rank]
             drawn = zip(index[own].tolist(), repeat[own].tolist(), strict=True)
-            yield [SampleKey(picture, epoch, size, number, combine) for picture, number in drawn]
+            yield [SampleKey(image, epoch, size, number, combine) for image, number in drawn]
 
     def size_of(self, epoch: int, batch: int) -> tuple[int, int]:
         """(height, width) of one batch, the same on all ranks."""
@@ -171,22 +171,22 @@ class TrainBatchSampler(Sampler[list[SampleKey]]):
 
 
 class EvalBatchSampler(Sampler[list[SampleKey]]):
-    """Every picture exactly once over all ranks, in order; the last batch may be shorter, a rank may have fewer."""
+    """Every image exactly once over all ranks, in order; the last batch may be shorter, a rank may have fewer."""
 
     def __init__(
         self, num_samples: int, batch_size: int, size: tuple[int, int], *, rank: int = 0, world_size: int = 1
     ) -> None:
-        """Rank r has the pictures r, r + world_size, r + 2 world_size, ...
+        """Rank r has the images r, r + world_size, r + 2 world_size, ...
 
         Args:
-            num_samples: pictures in the data set.
+            num_samples: images in the data set.
             batch_size: samples per batch and rank.
             size: (height, width) of the network's input in pixels.
             rank: of this process, in 0 .. world_size - 1.
             world_size: number of processes.
 
         Raises:
-            ValueError: a number is out of its range.
+            ValueError: if a number is out of its range.
         """
         _check(num_samples, batch_size, rank, world_size)
         self.indices = range(rank, num_samples, world_size)

@@ -1,4 +1,4 @@
-"""One sample of training or evaluation: a picture of the network's size, with its ground truth, from a SampleKey."""
+"""One sample of training or evaluation: an image of the network's size, with its ground truth, from a SampleKey."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Sample:
     Attributes:
         image: [3, h, w] RGB, uint8 or float32 of the range 0..255.
         target: in pixels of ``image``.
-        indices: the pictures it is made of, the key's own first.
-        failures: why pictures could not be read, by their number in the data set.
-        original: evaluation only: the ground truth in the picture's own pixels.
-        placement: evaluation only: where the picture lies in ``image``.
+        indices: the images it is made of, the key's own first.
+        failures: why images could not be read, by their number in the data set.
+        original: evaluation only: the ground truth in the image's own pixels.
+        placement: evaluation only: where the image lies in ``image``.
     """
 
     image: Tensor
@@ -39,9 +39,9 @@ class Sample:
 
 
 class EvaluationSamples(Dataset[Sample]):
-    """Pictures resized as for detection.
+    """Images resized as for detection.
 
-    A picture that cannot be read is listed in ``failures`` and replaced by a gray one without network target. Its
+    An image that cannot be read is listed in ``failures`` and replaced by a gray one without network target. Its
     ``original`` is the annotated ground truth all the same: what cannot be read counts as not found, so that damaged
     files never raise a score.
     """
@@ -75,13 +75,13 @@ class EvaluationSamples(Dataset[Sample]):
 
 
 def place_target(target: Target, placement: Placement) -> Target:
-    """A target in pixels of a picture -> in pixels of the network's input; every box stays."""
+    """A target in pixels of an image -> in pixels of the network's input; every box stays."""
     areas = target.areas * (placement.scale_x * placement.scale_y)
     return replace(target.map_boxes(placement.to_network), areas=areas)
 
 
 def no_objects(target: Target) -> Target:
-    """What is left of a target where its picture shows nothing."""
+    """What is left of a target where its image shows nothing."""
     return target[:0].map_boxes(lambda boxes: boxes[:0])
 
 

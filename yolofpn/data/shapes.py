@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 Box = tuple[float, float, float, float]
 NO_BOX: Box = (math.nan,) * 4
-_LONGEST_RUNS = 10_000_000  # of one mask: more than one run for every pixel of a large picture is no mask
+_LONGEST_RUNS = 10_000_000  # of one mask: more than one run for every pixel of a large image is no mask
 
 
 def turned_box(

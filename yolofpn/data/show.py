@@ -1,4 +1,4 @@
-"""A page of a data set's pictures with their boxes: the quickest way to see that labels are right."""
+"""A page of a data set's images with their boxes: the quickest way to see that labels are right."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ def save_page(
     count: int = 12,
     seed: int = 0,
 ) -> list[str]:
-    """Write a page of pictures of a split with their boxes; returns lines to print.
+    """Write a page of images of a split with their boxes; returns lines to print.
 
     Args:
         data: as ``open_data`` takes it.
-        output: the picture to write, .png or .jpg.
+        output: the image to write, .png or .jpg.
         voc_corners: how VOC's corners are read, instead of how they look.
         depth: which value is white in images of more than 8 bits.
         root: the data set's folder, instead of the one that a file names.
         split: which split.
-        count: how many pictures, chosen at random among those with boxes, then those without.
+        count: how many images, chosen at random among those with boxes, then those without.
         seed: of the choice.
 
     Raises:
-        UserError: the data set cannot be read, none of the chosen pictures can, or the page cannot be written.
+        UserError: if the data set cannot be read, none of the chosen images can, or the page cannot be written.
     """
     source = open_data(data, root, voc_corners)
     dataset = replace(source.load(split), depth=depth)
@@ -72,10 +72,10 @@ def choose_images(dataset: DetectionDataset, count: int, seed: int) -> list[int]
 
 
 def labelled_image(dataset: DetectionDataset, index: int) -> Image:
-    """Picture ``index``, at most ``CELL`` pixels a side, with its boxes and class names drawn on it.
+    """Image ``index``, at most ``CELL`` pixels a side, with its boxes and class names drawn on it.
 
     Raises:
-        InputError: the picture cannot be read.
+        InputError: if the image cannot be read.
     """
     image = dataset.image(index)
     height, width = image.shape[:2]
@@ -106,10 +106,10 @@ def draw_target(image: Image, target: Target, names: Sequence[str], scale: tuple
 
 
 def page(images: Sequence[Image]) -> Image:
-    """Pictures of at most ``CELL`` pixels a side, in the cells of one picture that is about as wide as high.
+    """Images of at most ``CELL`` pixels a side, in the cells of one image that is about as wide as high.
 
     Raises:
-        ValueError: there is none, or one is larger than a cell.
+        ValueError: if there is none, or one is larger than a cell.
     """
     if not images:
         raise ValueError("a page needs an image")

@@ -6,8 +6,8 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from yolofpn.data.dataset import DetectionDataset
+from yolofpn.data.image_cache import ImageCache, Reading
 from yolofpn.data.mosaic import LabelledImage, make_mosaic, mixup
-from yolofpn.data.picture_cache import PictureCache, Reading
 from yolofpn.data.sampler import Draw, SampleKey, random_generator
 from yolofpn.data.samples import Sample, place_target, to_tensor
 from yolofpn.data.transforms import Augmentation, RandomView, random_safe_crop, to_rgb
@@ -18,9 +18,9 @@ CACHE_BYTES = 256 * 2**20
 
 
 class TrainingSamples(Dataset[Sample]):
-    """Randomly varied pictures; each sample is a pure function of the seed and its key.
+    """Randomly varied images; each sample is a pure function of the seed and its key.
 
-    In place of a picture that cannot be read the next one that can is taken, and the failure is noted.
+    In place of an image that cannot be read the next one that can is taken, and the failure is noted.
     """
 
     def __init__(
@@ -35,17 +35,17 @@ class TrainingSamples(Dataset[Sample]):
         """Sets up the transforms.
 
         Args:
-            dataset: pictures and ground truth.
-            augmentation: ranges and probabilities; None for pictures that are only resized.
+            dataset: images and ground truth.
+            augmentation: ranges and probabilities; None for images that are only resized.
             seed: of all that is random, not negative.
-            resize: how single pictures are brought to the network's size.
-            cache_bytes: how much memory every process may use to keep decoded pictures.
+            resize: how single images are brought to the network's size.
+            cache_bytes: how much memory every process may use to keep decoded images.
         """
         self._dataset = dataset
         self._augmentation = augmentation
         self._seed = seed
         self._resize: ResizeMode = resize
-        self._cache = PictureCache(dataset, cache_bytes)
+        self._cache = ImageCache(dataset, cache_bytes)
         if augmentation is not None:
             self._view_of_single = RandomView(augmentation, move=True)
             self._view_of_mosaic = RandomView(augmentation, move=False)
@@ -57,46 +57,46 @@ class TrainingSamples(Dataset[Sample]):
         """The sample of a key.
 
         Raises:
-            UserError: too many pictures in a row cannot be read.
+            UserError: if too many images in a row cannot be read.
         """
         reading = Reading(self._cache)
         if self._augmentation is None:
-            picture = to_rgb(self._resized(reading.picture(key.index), key.size))
+            labelled = to_rgb(self._resized(reading.labelled_image(key.index), key.size))
         else:
             # A first showing has the stream that it has where nothing is repeated.
             repeat = (key.repeat,) if key.repeat else ()
             rng = random_generator(self._seed, Draw.SAMPLE, key.epoch, key.index, *repeat)
-            picture = self._varied(self._augmentation, key, reading, rng)
-        return Sample(to_tensor(picture.image), picture.target, tuple(reading.indices), reading.failures)
+            labelled = self._varied(self._augmentation, key, reading, rng)
+        return Sample(to_tensor(labelled.image), labelled.target, tuple(reading.indices), reading.failures)
 
     def _varied(
         self, augmentation: Augmentation, key: SampleKey, reading: Reading, rng: np.random.Generator
     ) -> LabelledImage:
         if key.combine and rng.random() < augmentation.mosaic:
-            picture = self._mosaic(augmentation, key, reading, rng)
+            labelled = self._mosaic(augmentation, key, reading, rng)
         else:
-            picture = self._single(augmentation, reading.picture(key.index), key.size, rng)
+            labelled = self._single(augmentation, reading.labelled_image(key.index), key.size, rng)
         if key.combine and rng.random() < augmentation.mixup:
-            other = reading.picture(int(rng.integers(len(self))))
-            picture = mixup(picture, self._single(augmentation, other, key.size, rng))
-        return picture
+            other = reading.labelled_image(int(rng.integers(len(self))))
+            labelled = mixup(labelled, self._single(augmentation, other, key.size, rng))
+        return labelled
 
     def _mosaic(
         self, augmentation: Augmentation, key: SampleKey, reading: Reading, rng: np.random.Generator
     ) -> LabelledImage:
         partners = rng.integers(len(self), size=3).tolist()
-        pictures = [reading.picture(index) for index in (key.index, *partners)]
+        labelled_images = [reading.labelled_image(index) for index in (key.index, *partners)]
         zoom, min_visibility = augmentation.mosaic_zoom, augmentation.min_visibility
-        mosaic = make_mosaic(pictures, key.size, rng, zoom=zoom, min_visibility=min_visibility)
+        mosaic = make_mosaic(labelled_images, key.size, rng, zoom=zoom, min_visibility=min_visibility)
         return self._view_of_mosaic(to_rgb(mosaic), rng)
 
     def _single(
-        self, augmentation: Augmentation, picture: LabelledImage, size: tuple[int, int], rng: np.random.Generator
+        self, augmentation: Augmentation, labelled: LabelledImage, size: tuple[int, int], rng: np.random.Generator
     ) -> LabelledImage:
         if rng.random() < augmentation.crop:
-            picture = random_safe_crop(picture, rng, crop_scale=augmentation.crop_scale)
-        return self._view_of_single(to_rgb(self._resized(picture, size)), rng)
+            labelled = random_safe_crop(labelled, rng, crop_scale=augmentation.crop_scale)
+        return self._view_of_single(to_rgb(self._resized(labelled, size)), rng)
 
-    def _resized(self, picture: LabelledImage, size: tuple[int, int]) -> LabelledImage:
-        image, placement = resize_image(picture.image, size, self._resize)
-        return LabelledImage(image, place_target(picture.target, placement))
+    def _resized(self, labelled: LabelledImage, size: tuple[int, int]) -> LabelledImage:
+        image, placement = resize_image(labelled.image, size, self._resize)
+        return LabelledImage(image, place_target(labelled.target, placement))

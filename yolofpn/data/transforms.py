@@ -1,6 +1,6 @@
-"""Random changes to training pictures: crop, scale and translate, flips and colours.
+"""Random changes to training images: crop, scale and translate, flips and colours.
 
-The pictures and boxes of flips, scale and translate, and colours are albumentations' work; every step draws from the
+The images and boxes of flips, scale and translate, and colours are albumentations' work; every step draws from the
 generator that it is handed, so what a sample looks like depends on nothing else. What a cut does to boxes is said in
 ``yolofpn.data.visibility``.
 """
@@ -26,21 +26,21 @@ import albumentations as A  # type: ignore[import-untyped]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How training pictures are varied; zeros switch a variation off.
+    """How training images are varied; zeros switch a variation off.
 
     Attributes:
         flip: probability of mirroring left and right.
-        vertical_flip: probability of mirroring top and bottom; for pictures without an up, as from a microscope.
+        vertical_flip: probability of mirroring top and bottom; for images without an up, as from a microscope.
         hue: largest shift of the hue, as part of the colour circle, in [0, 0.5].
         saturation: largest relative change of the saturation, in [0, 1].
         brightness: largest relative change of the brightness, in [0, 1].
-        scale: range of the factor by which a single picture shrinks or grows about its middle.
-        translate: largest shift of a single picture, as part of its width and height, in [0, 1].
-        crop: probability that a single picture is cropped around its objects.
-        crop_scale: smallest width and height of a crop, as parts of the picture's.
-        mosaic: probability of a mosaic instead of a single picture.
-        mosaic_zoom: range of the factor by which a mosaic's pictures shrink or grow; 1 is the size of a single one.
-        mixup: probability that a second picture shines through.
+        scale: range of the factor by which a single image shrinks or grows about its middle.
+        translate: largest shift of a single image, as part of its width and height, in [0, 1].
+        crop: probability that a single image is cropped around its objects.
+        crop_scale: smallest width and height of a crop, as parts of the image's.
+        mosaic: probability of a mosaic instead of a single image.
+        mosaic_zoom: range of the factor by which a mosaic's images shrink or grow; 1 is the size of a single one.
+        mixup: probability that a second image shines through.
         min_visibility: part of an object's box, in [0, 1], that must be visible after a cut for it to stay an object;
             what is visible of less is ignored.
     """
@@ -61,7 +61,7 @@ class Augmentation:
 
 
 class RandomView:
-    """Scales and translates (if asked to), flips and recolours a picture that has the network's size."""
+    """Scales and translates (if asked to), flips and recolours an image that has the network's size."""
 
     def __init__(self, augmentation: Augmentation, *, move: bool) -> None:
         """Sets up albumentations.
@@ -85,19 +85,19 @@ class RandomView:
         self._compose = A.Compose(steps, bbox_params=boxes, save_applied_params=True)
         self._min_visibility = a.min_visibility
 
-    def __call__(self, picture: LabelledImage, rng: np.random.Generator) -> LabelledImage:
-        """A changed copy of ``picture`` (RGB).
+    def __call__(self, labelled: LabelledImage, rng: np.random.Generator) -> LabelledImage:
+        """A changed copy of ``labelled`` (RGB).
 
         Args:
-            picture: [H, W, 3] uint8 RGB with its target.
+            labelled: [H, W, 3] uint8 RGB with its target.
             rng: everything random is drawn from it.
         """
         # Neither albumentations' ``seed=`` nor ``set_random_seed``: they give every step a generator of its own from
         # one and the same seed, so that all draw the same numbers. Here all draw in turn from two shared ones.
         self._compose.set_random_state(rng, random.Random(int(rng.integers(2**63))))
-        target = picture.target
+        target = labelled.target
         boxes = target.boxes if target.proposals is None else torch.cat([target.boxes, target.proposals])
-        result = self._compose(image=picture.image, bboxes=boxes.numpy(), rows=np.arange(len(boxes)))
+        result = self._compose(image=labelled.image, bboxes=boxes.numpy(), rows=np.arange(len(boxes)))
         scale = 1.0
         for name, params in result["applied_transforms"]:
             if name == "Affine":
@@ -115,28 +115,28 @@ class RandomView:
         )
 
 
-def random_safe_crop(picture: LabelledImage, rng: np.random.Generator, *, crop_scale: float = 0.5) -> LabelledImage:
-    """A random part of a picture that holds all its objects whole; ignore regions may be cut.
+def random_safe_crop(labelled: LabelledImage, rng: np.random.Generator, *, crop_scale: float = 0.5) -> LabelledImage:
+    """A random part of an image that holds all its objects whole; ignore regions may be cut.
 
     Args:
-        picture: any size; the result shares its pixels.
+        labelled: any size; the result shares its pixels.
         rng: draws the part.
-        crop_scale: smallest width and height of the part, as parts of the picture's, in (0, 1].
+        crop_scale: smallest width and height of the part, as parts of the image's, in (0, 1].
     """
-    height, width = picture.image.shape[:2]
-    target = picture.target
+    height, width = labelled.image.shape[:2]
+    target = labelled.target
     objects = target.boxes[~target.ignore].numpy()
     left, right = _span_around(objects[:, [0, 2]], width, crop_scale, rng)
     top, bottom = _span_around(objects[:, [1, 3]], height, crop_scale, rng)
     corner = torch.tensor([left, top, left, top], dtype=torch.float32)
     window = (0, 0, right - left, bottom - top)
     cut = cut_target(target, lambda boxes: boxes - corner, window, min_visibility=1.0, min_side=0)
-    return LabelledImage(picture.image[top:bottom, left:right], cut)
+    return LabelledImage(labelled.image[top:bottom, left:right], cut)
 
 
-def to_rgb(picture: LabelledImage) -> LabelledImage:
-    """The same picture with its channels reversed, from BGR."""
-    return LabelledImage(np.asarray(cv2.cvtColor(picture.image, cv2.COLOR_BGR2RGB), dtype=np.uint8), picture.target)
+def to_rgb(labelled: LabelledImage) -> LabelledImage:
+    """The same image with its channels reversed, from BGR."""
+    return LabelledImage(np.asarray(cv2.cvtColor(labelled.image, cv2.COLOR_BGR2RGB), dtype=np.uint8), labelled.target)
 
 
 def _span_around(

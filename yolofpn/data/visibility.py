@@ -1,7 +1,7 @@
-"""What becomes of a target when its picture is moved, scaled and cut.
+"""What becomes of a target when its image is moved, scaled and cut.
 
 The rule, the same for every cut (crop, scale and translate, mosaic): a box is first clipped to what is still visible
-of its picture, and goes if less than ``MIN_SIDE`` pixels of either side are left. An object stays one if at least
+of its image, and goes if less than ``MIN_SIDE`` pixels of either side are left. An object stays one if at least
 ``min_visibility`` of its box is left. Where less is left, that becomes an ignore region: too little to learn the object
 from, yet no background, as it may show a whole face. An ignore region stays one, however small a part of it is left.
 The annotated area shrinks and grows with the box: an object whose mask fills half of its box is taken to fill half of
@@ -9,7 +9,7 @@ what remains of the box.
 
 A proposal is clipped and kept as an ignore region is, and has no area of its own.
 
-All that an ignore region takes away is background; an object that lies in it is learnt as anywhere else.
+All that an ignore region takes away is background; an object that lies in it is learned as anywhere else.
 """
 
 from __future__ import annotations

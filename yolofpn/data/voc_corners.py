@@ -195,7 +195,7 @@ def _convention(writer: Writer, found: _Evidence) -> Convention:
             return Convention.ZERO
         case Writer.DEVKIT:
             return Convention.INCLUSIVE
-        case Writer.UNKNOWN:  # VOC's own pictures may have been shrunk, boxes and all
+        case Writer.UNKNOWN:  # VOC's own images may have been shrunk, boxes and all
             if found.has(found.points) and found.others:
                 return Convention.ZERO
             return found.folders.most_common(1)[0][0] if len(found.folders) == 1 else Convention.INCLUSIVE

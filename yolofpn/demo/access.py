@@ -1,4 +1,4 @@
-"""Who may use the page: a password where one is set, and no other web site in the user's browser."""
+"""Access control: password login, and protection against cross-site requests and DNS rebinding."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ async def _read(request: Request, most_bytes: int) -> bytes | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or address always leads to the computer that asks."""
+    """Return whether a host name or address is the local host."""
     if host == "localhost":
         return True
     try:

@@ -1,4 +1,4 @@
-"""What the page gets for a picture: the picture with its boxes as JPEG, and what was found as plain values."""
+"""Responses for an image: the annotated image as JPEG, and its detections as JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 85]
 
 
 def detect(predictor: Predictor, image: Image) -> tuple[Detections, float]:
-    """What is in a picture, and the seconds that it took; to be called when it is a client's turn."""
+    """Detect in an image; return detections and seconds. Call it when it is the client's turn."""
     start = time.perf_counter()
     found = predictor.predict([image])[0]
     return found, time.perf_counter() - start
@@ -50,11 +50,11 @@ def drawn_jpeg(image: Image, found: Detections, most_side: int) -> bytes:
 
 
 def pack(head: dict[str, Any], jpeg: bytes = b"") -> bytes:
-    """One message to the page: the length of the JSON text (4 bytes, the highest first), the text, the picture."""
+    """Pack a message: length of the JSON text (4 bytes, big-endian), the text, the image."""
     text = json.dumps(head).encode()
     return struct.pack(">I", len(text)) + text + jpeg
 
 
 def as_data_url(jpeg: bytes) -> str:
-    """A picture that fits into JSON."""
+    """An image that fits into JSON."""
     return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()

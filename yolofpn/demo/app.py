@@ -148,7 +148,7 @@ class Page:
     async def _answer(self, request: Request, path: Path, name: str, settings: Settings) -> Response:
         predictor = await self._workers.run(self._shelf.predictor, settings)
         upload = await self._workers.run(check_upload, path, name, self._limits.upload)
-        if upload.kind == "picture":
+        if upload.kind == "image":
             return JSONResponse(await self._look(request, predictor, upload))
         job = self._videos.start(request.scope["client_id"], upload, path.parent, predictor)
         return JSONResponse({"video": job.status()})
@@ -196,7 +196,7 @@ class Page:
 
 
 class _Places:
-    """Counts what is under way, of a browser, of its address and in all."""
+    """Counts requests in progress per browser, per address and in total."""
 
     def __init__(self, what: str, per_client: int, per_address: int, in_all: int) -> None:
         self._what = what
@@ -208,7 +208,7 @@ class _Places:
         """Hold one meanwhile.
 
         Raises:
-            InputError: there is none left.
+            InputError: if there is none left.
         """
         keys = f"client {scope['client_id']}", f"address {scope['address']}", "all"
         whose = "you have", "users of your network address have", "all users together have"

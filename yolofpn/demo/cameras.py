@@ -40,7 +40,7 @@ class Camera:
 
     @contextmanager
     def watch(self) -> Iterator[None]:
-        """Keep it running meanwhile."""
+        """Keep the camera running within this context."""
         with self._changed:
             self._viewers += 1
             if self._thread is None:
@@ -59,7 +59,7 @@ class Camera:
         Its ``dropped`` are those between the two; ``number`` is 0 for whoever has seen none.
 
         Raises:
-            InputError: the source failed.
+            InputError: if the source failed.
         """
         with self._changed:
             if self._frame is not None and self._number > number:
@@ -94,7 +94,7 @@ class Camera:
             self._failure = message
 
     def _wanted(self) -> bool:
-        """Whether someone watches; if not, the thread is about to end and the next one to watch starts another."""
+        """Whether there are viewers; without viewers the thread ends, and the next viewer starts a new one."""
         with self._changed:
             if self._viewers == 0:
                 self._thread = None
@@ -103,10 +103,10 @@ class Camera:
 
 
 def open_cameras(specs: Sequence[str], most: int = WorkLimits.cameras) -> list[Camera]:
-    """One camera for each source that ``specs`` name.
+    """Create a camera for each source of ``specs``.
 
     Raises:
-        UserError: one of them is not there, or there are more than ``most``.
+        UserError: if one of them is not there, or there are more than ``most``.
     """
     if not specs:
         return []

@@ -1,4 +1,4 @@
-"""Connections, before anybody has logged in: how many, of whom, how long they may be idle, and what is logged of it."""
+"""Limits on connections before login: their number, idle time and log messages."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class BoundedListener(socket.socket):
         """The next connection within the limits.
 
         Raises:
-            BlockingIOError: there is none now.
+            BlockingIOError: if there is none now.
         """
         for _ in range(_ACCEPTED_AT_ONCE):
             connection, address = super().accept()
@@ -80,7 +80,7 @@ class BoundedListener(socket.socket):
 
 
 def is_proxy(host: str, proxies: Sequence[Network]) -> bool:
-    """Whether an address is that of a trusted proxy."""
+    """Return whether an address is that of a trusted proxy."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
@@ -101,14 +101,14 @@ class EventLoop(asyncio.SelectorEventLoop):
         self._limits = limits
 
     async def create_server(self, *arguments: Any, **options: Any) -> asyncio.Server:  # noqa: ANN401
-        """As everywhere, but a TLS handshake has to be done in time."""
+        """Accept connections as usual, with a timeout of the TLS handshake."""
         if options.get("ssl") is not None:
             options["ssl_handshake_timeout"] = self._limits.head_seconds
         return await super().create_server(*arguments, **options)
 
 
 class _Stalled:
-    """Ends a connection whose client takes nothing of what is sent to it."""
+    """Closes a connection whose client does not read the response."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, transport: asyncio.Transport, seconds: float) -> None:
         self._loop = loop
@@ -151,7 +151,7 @@ class HttpProtocol(H11Protocol):
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is waited for any more."""
+        """Cancel the timeout."""
         self._unwatch()
         if self._stalled is not None:
             self._stalled.stop()
@@ -174,14 +174,14 @@ class HttpProtocol(H11Protocol):
             self._stalled.progress = True
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
-        """From now on another protocol has the connection."""
+        """Hand the connection over to another protocol."""
         self._unwatch()
         if self._stalled is not None:
             self._stalled.stop()
         super().handle_websocket_upgrade(event)
 
     def _watch(self) -> None:
-        """Wait for a head, or for the rest of a body that nobody wants any more, and not for ever."""
+        """Start the timeout for a request head, or for the rest of a rejected body."""
         unwanted = self.conn.our_state is h11.DONE and self.conn.their_state is h11.SEND_BODY
         if self.conn.their_state is not h11.IDLE and not unwanted:
             self._unwatch()
@@ -208,12 +208,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._stalled: _Stalled | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to look whether answers are taken."""
+        """Start to check that the client reads responses."""
         super().connection_made(transport)
         self._stalled = _Stalled(self.loop, self.transport, self._limits.stall_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is waited for any more."""
+        """Cancel the timeout."""
         if self._stalled is not None:
             self._stalled.stop()
         super().connection_lost(exc)
@@ -239,7 +239,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
 
 class FewLines(logging.Filter):
-    """Of faults that clients can cause one line a minute, without the way through the program.
+    """Limits log messages about errors that clients can cause to one per minute, without traceback.
 
     Args:
         clock: seconds.
@@ -260,7 +260,7 @@ class FewLines(logging.Filter):
         self._told: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to log it."""
+        """Return whether to log the record."""
         if record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError):
             return False  # the server ends; one line says how many requests did not
         fault = next((text for text in self.FAULTS if str(record.msg).startswith(text)), None)

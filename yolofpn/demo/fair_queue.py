@@ -1,4 +1,4 @@
-"""One detector for everyone: clients take turns, however much one of them asks for."""
+"""Shares one detector between clients, in turn."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class FairQueue:
         self._thread = Thread(target=self._run, name="detector", daemon=True)
 
     def submit(self, client: str, job: Callable[[], T]) -> Future[T]:
-        """The future result of ``job``, done when it is ``client``'s turn; a future cancelled before that is left out.
+        """The future result of ``job``, done when it is ``client``'s turn; a future cancelled before that is omitted.
 
         Raises:
-            RuntimeError: the queue is closed.
+            RuntimeError: if the queue is closed.
         """
         future: Future[T] = Future()
         with self._changed:
@@ -63,7 +63,7 @@ class FairQueue:
                 future.set_result(job())
             except BaseException as error:  # belongs to whoever waits for the result
                 future.set_exception(error)
-            del future, job, taken  # else the last picture stays in memory until the next one comes
+            del future, job, taken  # else the last image stays in memory until the next one comes
 
     def _next(self) -> _Job | None:
         with self._changed:

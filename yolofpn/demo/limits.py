@@ -1,4 +1,4 @@
-"""All that bounds what browsers may ask of the server, in one place; docs/demo.md explains the numbers."""
+"""All limits of the demo server; docs/demo.md explains them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ class UploadLimits:
     """The largest upload that is taken.
 
     Attributes:
-        picture_bytes: of an image's file.
+        image_bytes: of an image's file.
         video_bytes: of a video's file.
-        picture_pixels: of an image.
+        image_pixels: of an image.
         video_pixels: of one frame, and of the canvas of all frames of an animation.
         video_seconds: of a video.
         video_frames: of a video or animation.
@@ -22,9 +22,9 @@ class UploadLimits:
         seconds: that sending a file may take.
     """
 
-    picture_bytes: int = 32 * MIB
+    image_bytes: int = 32 * MIB
     video_bytes: int = 256 * MIB
-    picture_pixels: int = 40_000_000
+    image_pixels: int = 40_000_000
     video_pixels: int = 4096 * 2304
     video_seconds: float = 120.0
     video_frames: int = 7200
@@ -34,7 +34,7 @@ class UploadLimits:
 
 @dataclass(frozen=True)
 class SettingLimits:
-    """What a user may choose.
+    """Limits on the settings of a user.
 
     Attributes:
         score_thresh: lowest; below it the time and memory of NMS grow without bound.
@@ -55,7 +55,7 @@ class SettingLimits:
 
 @dataclass(frozen=True)
 class WorkLimits:
-    """What is done at the same time, for one user and in all.
+    """Limits on concurrent work, per user and in total.
 
     Attributes:
         threads: that decode, draw and encode, whoever asks.
@@ -140,7 +140,7 @@ class ConnectionLimits:
 
 @dataclass(frozen=True)
 class SessionLimits:
-    """How long a browser stays logged in, and how fast passwords can be guessed.
+    """Lifetime of logins, and rate limit of password attempts.
 
     Attributes:
         sessions: at once; beyond them the one that was used longest ago ends.

@@ -1,9 +1,9 @@
-"""Moving pictures: the page sends one request at a time and gets one answer, so nothing ever piles up.
+"""Moving images: the page sends one request at a time and gets one answer, so nothing ever piles up.
 
 Messages of the page:
     text: its settings, as JSON; no answer unless they are impossible.
-    bytes: a picture of the user's own webcam, or nothing for the next picture of the server's camera.
-Answers are what ``answers.pack`` makes: the detections and the picture with its boxes, or ``{"error": ...}``.
+    bytes: an image of the user's own webcam, or nothing for the next image of the server's camera.
+Answers are what ``answers.pack`` makes: the detections and the image with its boxes, or ``{"error": ...}``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _FORMATS = frozenset({"JPEG", "PNG", "WEBP"})
 
 
 class Viewer:
-    """One open page with a moving picture.
+    """A WebSocket connection of a live view.
 
     Args:
         client: whose turn it takes.
@@ -58,7 +58,7 @@ class Viewer:
         self._camera = camera
         self._limits = limits
         self._settings = Settings()
-        self._index = 0  # of the next picture of the webcam, or the last one of the camera
+        self._index = 0  # of the next image of the webcam, or the last one of the camera
 
     async def serve(self, websocket: WebSocket) -> None:
         """Answer until the page goes away, asks for nothing for long, or its session ends."""

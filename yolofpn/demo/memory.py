@@ -1,4 +1,4 @@
-"""Memory of a server that runs for weeks: what is not needed any more goes back to the system."""
+"""Returns freed memory to the system, for servers that run for weeks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One run of ``demo.py``: weights, cameras, an open port, and the page behind it."""
+"""Runs ``demo.py``: loads weights, opens cameras and the port, and serves the page."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from yolofpn.errors import UserError
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What ``demo.py --help`` explains."""
+    """Options of ``demo.py``, see its --help."""
 
     source: tuple[str, ...] = ()
     weights: tuple[str, ...] = ()
@@ -46,7 +46,7 @@ def serve(options: DemoOptions) -> int:
     """Show the page until Ctrl-C; the exit code.
 
     Raises:
-        UserError: the weights are missing, a source is not there, the password is too short, the port is taken.
+        UserError: if the weights are missing, a source is not there, the password is too short, the port is taken.
     """
     limits = Limits()
     least = limits.session.password_chars
@@ -88,7 +88,7 @@ def server_config(
     proxies: Sequence[Network] = (),
     limits: Limits | None = None,
 ) -> uvicorn.Config:
-    """How the page is served: quietly, and with bounds to what a browser may send."""
+    """Return the server configuration: few log messages, and limits on requests."""
     limits = limits or Limits()
     config = uvicorn.Config(
         app,
@@ -118,7 +118,7 @@ def listen(host: str, port: int, *, proxies: Sequence[Network] = (), limits: Lim
     """An open port.
 
     Raises:
-        UserError: it is taken, or there is no such address here.
+        UserError: if it is taken, or there is no such address here.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]

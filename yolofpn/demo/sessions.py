@@ -1,4 +1,4 @@
-"""Which browsers have logged in, and until when."""
+"""Login sessions and their expiry."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Sessions:
         return key
 
     def use(self, key: str) -> bool:
-        """Whether ``key`` is that of a session; it counts as used now."""
+        """Return whether ``key`` is a valid session key, and renew it."""
         session = self._sessions.get(key)
         if session is None:
             return False
@@ -88,7 +88,7 @@ def read_cookie(headers: Iterable[str], name: str, most_chars: int) -> str:
 
 
 def address_key(host: str) -> str:
-    """By which the requests of one client are counted: an IPv4 address, or the /64 network of an IPv6 one."""
+    """Return the key that a client is counted by: its IPv4 address, or the /64 network of its IPv6 address."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a user of the page may choose, as it comes from the browser: read once, and bounded as it is read."""
+"""Settings sent by the browser, which are validated once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from yolofpn.reading import ParseError, parse_json
 
 @dataclass(frozen=True)
 class Settings:
-    """One user's choices; None is what the weights say.
+    """The settings of a user; None: the value stored in the weights.
 
     Attributes:
         weights: key of one of the weights on offer.
@@ -28,7 +28,7 @@ class Settings:
 
 
 def parse_settings(values: Mapping[str, object], limits: SettingLimits | None = None) -> Settings:
-    """From the query of an address, or from the message of a page; empty and unknown values are ignored.
+    """Parse settings from a query string or message; empty and unknown values are ignored.
 
     Classes are separated by line feeds, since their names may hold anything else.
 
@@ -37,7 +37,7 @@ def parse_settings(values: Mapping[str, object], limits: SettingLimits | None = 
         limits: of what may be chosen.
 
     Raises:
-        InputError: a value is impossible.
+        InputError: if a value is impossible.
     """
     limits = limits or SettingLimits()
     given = {key: _text(values.get(key), limits.text) for key in ("weights", "size", "score", "nms", "classes")}
@@ -56,10 +56,10 @@ def parse_settings(values: Mapping[str, object], limits: SettingLimits | None = 
 
 
 def read_settings(text: str, limits: SettingLimits | None = None) -> Settings:
-    """From a message of a page: a JSON object.
+    """Parse settings from a message, a JSON object.
 
     Raises:
-        InputError: it is none, longer than settings can be, or a value is impossible.
+        InputError: if it is none, longer than settings can be, or a value is impossible.
     """
     limits = limits or SettingLimits()
     try:

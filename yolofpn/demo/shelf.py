@@ -39,7 +39,7 @@ class Shelf:
         limits: of what stays in memory.
 
     Raises:
-        UserError: no weights are given, and there is no default.
+        UserError: if no weights are given, and there is no default.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Shelf:
                 self._offer(spec, Path(spec).name or spec)
 
     def choices(self) -> list[Choice]:
-        """All weights on offer now; a choice keeps its key as long as the program runs."""
+        """Return all available weights; their keys stay the same as long as the server runs."""
         with self._lock:
             known = {choice.spec for choice in self._choices.values()}
             for path in sorted(self._runs.glob(f"*/{RUN_WEIGHTS}")):
@@ -78,7 +78,7 @@ class Shelf:
         """A detector with these settings; the network behind it is shared with everyone who chose the same weights.
 
         Raises:
-            UserError: the weights are missing or damaged, or a setting does not fit them.
+            UserError: if the weights are missing or damaged, or a setting does not fit them.
         """
         with self._lock:
             choice = self._choices.get(settings.weights)

@@ -1,4 +1,4 @@
-"""Files from strangers: how large they may be, and what they really are, whatever they are called."""
+"""Checks uploaded files: size limits, and their type by content."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import av
 import PIL
 
 from yolofpn.data.image_headers import read_header
-from yolofpn.data.images import open_picture, read_frames, read_image
+from yolofpn.data.images import open_image, read_frames, read_image
 from yolofpn.demo.limits import UploadLimits
 from yolofpn.errors import InputError
 from yolofpn.fields import Depth
@@ -20,10 +20,8 @@ from yolofpn.structures import Frame
 from yolofpn.video.frame_pixels import square_width
 from yolofpn.video.reader import probe_video, read_video
 
-# Formats that Pillow decodes by itself: others start programs (EPS) or hold no pictures.
-PICTURE_FORMATS = frozenset(
-    {"JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "PPM", "ICO", "JPEG2000"}
-)
+# Formats that Pillow decodes by itself: others start programs (EPS) or hold no images.
+IMAGE_FORMATS = frozenset({"JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "PPM", "ICO", "JPEG2000"})
 _TILE_WIDTH, _TILE_LENGTH = 322, 323  # TIFF tags
 _ANIMATED = frozenset({"GIF", "WEBP", "PNG", "AVIF"})
 # How files of these formats begin: only they are looked at as images where they are larger than an image may be.
@@ -50,19 +48,19 @@ class Upload:
 
     path: Path
     name: str
-    kind: Literal["picture", "animation", "video"]
+    kind: Literal["image", "animation", "video"]
     pixels: int
     frame_count: int | None = None
     fps: float | None = None
 
     def frame(self, depth: Depth = "auto") -> Frame:
-        """The picture.
+        """The image.
 
         Args:
             depth: which value is white in images of more than 8 bits.
 
         Raises:
-            InputError: it is damaged.
+            InputError: if it is damaged.
         """
         return Frame(read_image(self.path, name=self.name, depth=depth), self.name)
 
@@ -70,7 +68,7 @@ class Upload:
         """The frames of a video or animation.
 
         Raises:
-            InputError: it is damaged, or larger than it said, perhaps after some frames.
+            InputError: if it is damaged, or larger than it said, perhaps after some frames.
         """
         if self.kind == "video":
             frames: Iterator[Frame] = read_video(self.path, self.name, max_pixels=limits.video_pixels, threads=1)
@@ -90,7 +88,7 @@ async def receive(chunks: AsyncIterator[bytes], path: Path, most_bytes: int) -> 
     """Write what arrives to ``path``.
 
     Raises:
-        InputError: it is larger than ``most_bytes``, or empty; or the disk is full.
+        InputError: if it is larger than ``most_bytes``, or empty; or the disk is full.
     """
     total = 0
     try:
@@ -110,7 +108,7 @@ def check_upload(path: Path, name: str, limits: UploadLimits) -> Upload:
     """See what a file is, and that it is not too large, from its headers; no image is decoded for that.
 
     Raises:
-        InputError: it is neither image nor video, damaged, or too large.
+        InputError: if it is neither image nor video, damaged, or too large.
     """
     image = _check_image(path, name, limits)
     if image is not None:
@@ -141,7 +139,7 @@ def check_image(data: bytes, name: str, most_pixels: int) -> tuple[str, tuple[in
         None if it is no image of a known kind.
 
     Raises:
-        InputError: it is damaged or too large.
+        InputError: if it is damaged or too large.
     """
     try:
         header = read_header(data)
@@ -152,12 +150,12 @@ def check_image(data: bytes, name: str, most_pixels: int) -> tuple[str, tuple[in
         if header.format == "ICO":  # Pillow decodes icons as it opens them
             return header.format, (header.height, header.width), 1
     try:
-        with open_picture(data, name=name) as picture:
-            form, (width, height), frames = picture.format or "", picture.size, 1
+        with open_image(data, name=name) as pil_image:
+            form, (width, height), frames = pil_image.format or "", pil_image.size, 1
             if form == "AVIF":
-                frames = getattr(picture, "n_frames", 1)
+                frames = getattr(pil_image, "n_frames", 1)
             elif form == "TIFF":  # each tile is decoded whole
-                tags = getattr(picture, "tag_v2", {})
+                tags = getattr(pil_image, "tag_v2", {})
                 width, height = max(width, int(tags.get(_TILE_WIDTH, 0))), max(height, int(tags.get(_TILE_LENGTH, 0)))
     except InputError as error:
         if isinstance(error.__context__, PIL.UnidentifiedImageError):
@@ -171,7 +169,7 @@ def check_image(data: bytes, name: str, most_pixels: int) -> tuple[str, tuple[in
 
 
 def too_large(most_bytes: int) -> str:
-    """What is said of a file with more bytes."""
+    """Return the error message for a file with more bytes."""
     return f"the file is larger than {most_bytes / 2**20:.0f} MiB; send a smaller one"
 
 
@@ -183,22 +181,22 @@ def clean_name(name: str) -> str:
 
 
 def _check_image(path: Path, name: str, limits: UploadLimits) -> Upload | None:
-    """None if the file is no image of a known format."""
-    if path.stat().st_size > limits.picture_bytes:
+    """Check an image file by its headers; return None if it is not an image."""
+    if path.stat().st_size > limits.image_bytes:
         with path.open("rb") as file:
             start = file.read(16)
         if start.startswith(_IMAGE_STARTS) or start[8:12] == b"WEBP" or start[4:12] in _BOXES:
-            raise InputError(f"{name}: {too_large(limits.picture_bytes)}")
+            raise InputError(f"{name}: {too_large(limits.image_bytes)}")
         return None
-    found = check_image(path.read_bytes(), name, max(limits.picture_pixels, limits.video_pixels))
-    if found is None or found[0] not in PICTURE_FORMATS:
+    found = check_image(path.read_bytes(), name, max(limits.image_pixels, limits.video_pixels))
+    if found is None or found[0] not in IMAGE_FORMATS:
         return None
     form, size, frames = found
     animated = form in _ANIMATED and frames > 1
-    _check_pixels(size, limits.video_pixels if animated else limits.picture_pixels, name)
+    _check_pixels(size, limits.video_pixels if animated else limits.image_pixels, name)
     if animated and frames > limits.video_frames:
         raise InputError(f"{name}: {_too_long(limits)}; cut it first")
-    return Upload(path, name, "animation" if animated else "picture", size[0] * size[1])
+    return Upload(path, name, "animation" if animated else "image", size[0] * size[1])
 
 
 def _check_container(path: Path, limits: UploadLimits) -> tuple[tuple[int, int], float]:

@@ -170,7 +170,7 @@ class _Results:
         """Write one frame.
 
         Raises:
-            InputError: the annotated video is too large.
+            InputError: if the annotated video is too large.
         """
         if self._writer is None:
             upload = self._job.upload
@@ -214,7 +214,7 @@ class VideoJobs:
         """Begin with a video, as soon as there is room; the client's video before it is dropped.
 
         Raises:
-            InputError: too many videos are waiting.
+            InputError: if too many videos are waiting.
         """
         self._drop(lambda job: job.client == client)
         self.drop_forgotten()
@@ -231,7 +231,7 @@ class VideoJobs:
         """The job of this client.
 
         Raises:
-            InputError: there is none.
+            InputError: if there is none.
         """
         job = self._jobs.get(key)
         if job is None or job.client != client:

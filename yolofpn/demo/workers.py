@@ -33,7 +33,7 @@ class Workers:
 
     @asynccontextmanager
     async def room(self, pixels: int) -> AsyncIterator[None]:
-        """Hold so many pixels in memory; whoever came first gets room first."""
+        """Reserve memory for this many pixels, in order of request."""
         pixels = min(pixels, self._most)
         if self._waiting or self._used + pixels > self._most:
             turn = asyncio.get_running_loop().create_future()
@@ -54,7 +54,7 @@ class Workers:
             self._let_in()
 
     def close(self) -> None:
-        """Wait for what runs; what has not begun is cancelled."""
+        """Wait for running tasks and cancel pending ones."""
         self._pool.shutdown(cancel_futures=True)
 
     def _let_in(self) -> None:

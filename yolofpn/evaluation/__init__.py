@@ -1,1 +1,1 @@
-"""How good detections are."""
+"""Evaluation of detectors: COCO and VOC metrics, counts, plots."""

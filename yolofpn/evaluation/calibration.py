@@ -1,4 +1,4 @@
-"""Pictures from which int8 takes its ranges, and what it costs in AP on them."""
+"""Calibration images for int8, and its loss of AP on them."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from yolofpn.inference.export import Calibration
 from yolofpn.inference.predictor import Predictor
 from yolofpn.ops.resize import resize_image
 
-MOST_PICTURES = 128
+MOST_IMAGES = 128
 
 
 def open_calibration(data: str, metadata: Metadata) -> Calibration:
-    """The first pictures of a data set: training pictures, where it has any.
+    """Return the first images of a data set, of its training split if it has one.
 
     Raises:
-        UserError: the data set cannot be read, none of its pictures can, or it shares no class with the detector.
+        UserError: if the data set cannot be read, none of its images can, or it shares no class with the detector.
     """
     source = open_data(data)
     dataset = source.load("all" if "train" in source.layout.splits else "val")
@@ -36,10 +36,10 @@ def open_calibration(data: str, metadata: Metadata) -> Calibration:
     match = match_classes(metadata.names, metadata.category_ids, dataset.names, dataset.category_ids)
     if match.how is None:
         raise UserError(f"{data}: has no class in common with the weights, so AP cannot be measured on it")
-    readable = list(islice(_readable(dataset), MOST_PICTURES))
+    readable = list(islice(_readable(dataset), MOST_IMAGES))
     if not readable:
         raise UserError(f"{data}: none of its images can be read")
-    pictures = [_as_network_sees(dataset, index, metadata) for index in readable]
+    images = [_as_network_sees(dataset, index, metadata) for index in readable]
 
     def average_precision(detector: Detector) -> float:
         predictor = Predictor(
@@ -59,7 +59,7 @@ def open_calibration(data: str, metadata: Metadata) -> Calibration:
             metrics.add(relabelled(found, match.mapping), dataset.target(index, (image.shape[0], image.shape[1])))
         return metrics.compute().values["AP"]
 
-    return Calibration(pictures, average_precision)
+    return Calibration(images, average_precision)
 
 
 def _readable(dataset: DetectionDataset) -> Iterator[int]:

@@ -1,4 +1,4 @@
-"""COCO's average precision and recall, as pycocotools defines them.
+"""COCO's average precision and recall, as defined by pycocotools.
 
 pycocotools itself needs a minute for 5,000 images with 100 detections each. This gives the same numbers in two seconds
 (faster-coco-eval, in C++, in six) by matching all images at once, one detection of every image and class in a round;
@@ -22,22 +22,22 @@ from yolofpn.evaluation.table import Bools, EvaluationTable, Floats, Ints
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALL_LEVELS = np.linspace(0.0, 1.0, 101)
 AREA_RANGES = np.array([[0, 1e10], [0, 32**2], [32**2, 96**2], [96**2, 1e10]])  # all, small, medium, large
-NO_OBJECTS = -1.0  # what pycocotools says where there is nothing to find
+NO_OBJECTS = -1.0  # pycocotools' value if there are no objects
 
 
 @dataclass(frozen=True)
 class Matches:
-    """Which detections found an object, for each area range and IoU threshold.
+    """Matches of detections and objects, for each area range and IoU threshold.
 
-    A detection without a row found nothing anywhere.
+    Detections without a row are unmatched.
 
     Attributes:
         ranks: [D] place of each detection among those of its image and class, from 0.
         out_of_range: [D, A] the detection's own area lies outside the range.
         rows: [Q] the detections that overlap any object.
-        matched: [Q, A, T] it found one.
-        ignored: [Q, A, T] what it found is a crowd or outside the range: it counts neither way.
-        positives: [C, A] how many objects there are to find.
+        matched: [Q, A, T] the detection is matched.
+        ignored: [Q, A, T] it is matched with a crowd or an object outside the range, and is ignored.
+        positives: [C, A] number of ground-truth objects.
     """
 
     ranks: Ints
@@ -49,11 +49,11 @@ class Matches:
 
 
 def match_coco(table: EvaluationTable, max_detections: int = 100) -> Matches:
-    """Match greedily: the best detection of each image and class first, each to the best object still free.
+    """Match greedily: detections by descending score, each with the best unmatched object of its image and class.
 
     Args:
         table: detections and objects.
-        max_detections: those of an image and class beyond the best so many find nothing.
+        max_detections: maximum detections per image and class.
     """
     ranks = _ranks(table.detection_groups)
     overlaps = find_overlaps(table, float(IOU_THRESHOLDS[0]), crowd_rule=True)
@@ -97,7 +97,7 @@ def _match_by_rounds(table: EvaluationTable, overlaps: Overlaps, object_ignored:
 
 
 def _choose(eligible: Bools, ignored: Bools, starts: Ints) -> tuple[Ints, Bools]:
-    """Of each detection's run of pairs the last eligible one, ignored objects only if there is no other.
+    """Choose the last eligible pair of each detection; ignored objects only if there is no other.
 
     Args:
         eligible: [P, A, T].
@@ -146,7 +146,7 @@ def precision_at_recall(table: EvaluationTable, matches: Matches, max_detections
 
 
 def _outcomes(matches: Matches, detections: Ints, rows: Ints) -> tuple[Bools, Bools]:
-    """Of some detections [N], and their rows in ``matches`` (-1: none): true and false positive, each [N, A, T]."""
+    """Return true and false positives, each [N, A, T], of detections [N] and their rows in ``matches`` (-1: none)."""
     shape = (len(detections), len(AREA_RANGES), len(IOU_THRESHOLDS))
     true = np.zeros(shape, dtype=bool)
     false = np.repeat(~matches.out_of_range[detections][:, :, None], shape[2], axis=2)
@@ -161,9 +161,9 @@ def interpolated_precision(true: Bools, false: Bools, positives: int) -> Floats:
     """Precision [R] at each recall level, each the highest at that recall or a higher one; 0 where not reached.
 
     Args:
-        true: [N] true positives, by falling score.
+        true: [N] true positives, by descending score.
         false: [N] false positives, likewise.
-        positives: how many objects there are to find, at least 1.
+        positives: number of ground-truth objects, at least 1.
     """
     found = np.cumsum(true, dtype=np.float64)
     precision = found / (np.cumsum(false) + found + np.spacing(1))
@@ -173,7 +173,7 @@ def interpolated_precision(true: Bools, false: Bools, positives: int) -> Floats:
 
 
 def mean_of_valid(values: Floats) -> float:
-    """The mean over what has objects; -1 where nothing has."""
+    """Return the mean of the values that are not -1; -1 if there are none."""
     valid = values[values > NO_OBJECTS]
     return float(valid.mean()) if valid.size else NO_OBJECTS
 

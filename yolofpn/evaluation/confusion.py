@@ -1,4 +1,4 @@
-"""Where the mistakes are: which classes are taken for which, and which images fare worst.
+"""Confusion matrix and the images with the most errors.
 
 Shapes: C classes.
 """
@@ -16,7 +16,7 @@ from yolofpn.evaluation.table import EvaluationTable, Floats, Ints
 
 @dataclass(frozen=True)
 class ImageMistakes:
-    """What went wrong in one image: objects missed, and detections where there is no (or another) object."""
+    """False negatives and false positives of one image."""
 
     image_id: int
     missed: int
@@ -24,7 +24,7 @@ class ImageMistakes:
 
 
 def confusion_matrix(table: EvaluationTable, score_thresh: float | Floats) -> Ints:
-    """How often each class was taken for which: [C + 1, C + 1], row = true class, column = detected class.
+    """Return the confusion matrix [C + 1, C + 1], row = true class, column = detected class.
 
     The last row holds detections where there is no object, the last column objects that were missed. The diagonal
     holds the true positives of ``operating_point``; of the other detections, the best first, each that overlaps a
@@ -49,7 +49,7 @@ def confusion_matrix(table: EvaluationTable, score_thresh: float | Floats) -> In
 
 
 def worst_images(table: EvaluationTable, score_thresh: float | Floats, count: int = 16) -> list[ImageMistakes]:
-    """Up to ``count`` images with the most mistakes, the worst first; images without any are never among them."""
+    """Return up to ``count`` images with the most errors, descending; images without errors are excluded."""
     table = table.above(score_thresh)
     outcomes = match_darknet(table)
     images = len(table.image_ids)
@@ -65,7 +65,7 @@ def worst_images(table: EvaluationTable, score_thresh: float | Floats, count: in
 
 
 def _confused_labels(table: EvaluationTable, outcomes: Outcomes) -> tuple[Ints, Ints]:
-    """Pairs of a missed object and a false positive of another class on it -> true labels, detected labels."""
+    """Match missed objects with false positives of other classes; return their true and detected labels."""
     found = table.detections.take(outcomes.false).best_first()
     objects = table.objects.take(outcomes.missed)
     overlaps = find_overlaps(

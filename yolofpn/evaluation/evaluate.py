@@ -1,4 +1,4 @@
-"""Run a detector over a data set and measure what it finds: the one way in which AP is computed here."""
+"""Runs a detector on a data set and collects its detections for the metrics."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ def collect(
     on_dense: Callable[[RawMaps, Batch], None] | None = None,
     run: Callable[[Tensor], RawMaps] | None = None,
 ) -> None:
-    """Detect on every batch and hand the results to ``metrics``, in pixels of the pictures.
+    """Detect on every batch and add the detections to ``metrics``, in image pixels.
 
     Args:
-        detector: is set to evaluation mode for the while.
-        batches: of an evaluation loader.
-        metrics: receives (detections, target) of each picture.
+        detector: set to evaluation mode during the call.
+        batches: batches of an evaluation loader.
+        metrics: receives (detections, target) of each image.
         device: where the detector lies.
-        dtype: of the network's arithmetic.
-        limits: low enough a threshold for whole precision-recall curves.
-        relabel: by label of the detector, the data set's, or None for classes that it does not have.
-        on_dense: called with the maps that the network makes of each batch.
-        run: makes the maps in place of the detector itself, in its own precision.
+        dtype: data type of the forward pass.
+        limits: thresholds; the score threshold should be low, for complete precision-recall curves.
+        relabel: label of the data set for each label of the detector; None if the data set lacks the class.
+        on_dense: called with the raw outputs of each batch.
+        run: replaces the forward pass of the detector.
     """
     network = detector if isinstance(detector, nn.Module) else nn.Module()  # a graph has no modes
     was_training = network.training
@@ -66,18 +66,18 @@ def collect(
 def detect_batch(
     detector: Detector, images: Tensor, batch: Batch, dtype: torch.dtype, limits: Limits
 ) -> list[Detections]:
-    """The detections of an evaluation batch in pixels of its pictures."""
+    """Return the detections of an evaluation batch in image pixels."""
     return place_detections(detector, run_dense(detector, images, dtype), batch, limits)
 
 
 def run_dense(detector: Detector, images: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
-    """The maps of a batch [B, 3, H, W], computed in ``dtype``."""
+    """Return the raw outputs of a batch [B, 3, H, W], computed in ``dtype``."""
     with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
         return detector.dense(images)
 
 
 def place_detections(detector: Detector, dense: RawMaps, batch: Batch, limits: Limits) -> list[Detections]:
-    """The maps of an evaluation batch -> detections in pixels of its pictures."""
+    """Convert the raw outputs of an evaluation batch to detections in image pixels."""
     if isinstance(detector, FastRCNN):
         sizes = [placement.network_size for placement in batch.placements]
         found = detector.detect(dense, batch.targets, sizes, limits)
@@ -88,7 +88,7 @@ def place_detections(detector: Detector, dense: RawMaps, batch: Batch, limits: L
 
 
 def relabelled(detections: Detections, mapping: Sequence[int | None] | None) -> Detections:
-    """With the data set's labels: ``mapping`` gives it for each of the detector's, None where it has none."""
+    """Return the detections with labels mapped by ``mapping``; those mapped to None are dropped."""
     if mapping is None:
         return detections
     table = np.array([-1 if label is None else label for label in mapping], np.int64)

@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: numbers, detections, curves and the worst images."""
+"""Writes the results of an evaluation: metrics, detections, plots and the images with the most errors."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ JPEG_QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 90]
 
 
 def prepare_output(output: Path | None, data: str) -> Path:
-    """Make the output folder; without one named, the first free ``runs/evaluate/DATA-N``.
+    """Create the output folder; by default the first free ``runs/evaluate/DATA-N``.
 
     Raises:
-        UserError: it cannot be made.
+        UserError: if it cannot be made.
     """
     if output is None:
         return next_output_dir(OUTPUT_BASE, Path(data).absolute().as_posix())
@@ -48,10 +48,10 @@ def prepare_output(output: Path | None, data: str) -> Path:
 
 
 def write_json(path: Path, tree: Mapping[str, Any]) -> None:
-    """Write plain numbers as indented JSON.
+    """Write metrics as indented JSON.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: if the file cannot be written.
     """
     text = json.dumps(tree, indent=2, ensure_ascii=False, default=str) + "\n"
     # File names that are not UTF-8 become escapes that JSON readers turn back into what the system gave.
@@ -60,7 +60,7 @@ def write_json(path: Path, tree: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class WrittenIds:
-    """The ids that files call images and classes by: those of the annotation file, whatever they are.
+    """The ids of images and categories in the annotation file.
 
     Attributes:
         images: by image id of the data set.
@@ -72,7 +72,7 @@ class WrittenIds:
 
     @classmethod
     def of(cls, dataset: DetectionDataset) -> WrittenIds:
-        """Those of a data set."""
+        """Return the ids of a data set."""
         numbers: list[int] = dataset.image_ids.tolist()
         source = dataset.source_ids
         images = dict(zip(numbers, numbers if source is None else source.images, strict=True))
@@ -86,10 +86,10 @@ def write_detections(path: Path, found: Mapping[int, Detections], ids: WrittenId
         path: the JSON file.
         found: by image id of the data set, with its labels.
         ids: what the file calls them.
-        exact: write every digit, as a comparison needs; else as many as say something.
+        exact: write all digits, for an exact comparison.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: if the file cannot be written.
     """
 
     def results() -> Iterator[dict[str, Any]]:
@@ -102,10 +102,10 @@ def write_detections(path: Path, found: Mapping[int, Detections], ids: WrittenId
 
 
 def write_images(path: Path, dataset: DetectionDataset, ids: WrittenIds) -> None:
-    """Write which image each id is: a JSON list of id, file_name, width and height.
+    """Write the images by id: a JSON list of id, file_name, width and height.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: if the file cannot be written.
     """
     _write_list(path, _image_entries(dataset, ids))
 
@@ -120,7 +120,7 @@ def write_truth(path: Path, dataset: DetectionDataset, targets: Iterable[Target]
         ids: what the file calls them.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: if the file cannot be written.
     """
     annotations: list[dict[str, Any]] = []
     for target in targets:
@@ -165,7 +165,7 @@ def write_plots(folder: Path, metrics: Metrics, table: EvaluationTable) -> None:
     Without matplotlib nothing is drawn.
 
     Raises:
-        UserError: a file cannot be written.
+        UserError: if a file cannot be written.
     """
     if not is_installed("matplotlib"):
         return
@@ -188,18 +188,18 @@ def write_worst_images(
     score_thresh: float,
     unreadable: Collection[int],
 ) -> None:
-    """Write the pictures with the most mistakes, the worst first: ground truth at the left, detections at the right.
+    """Write the images with the most mistakes, the worst first: ground truth at the left, detections at the right.
 
     Args:
         folder: gets ``01_STEM_MISSED_missed_FALSE_false.jpg`` and so on.
-        dataset: whose pictures they are.
+        dataset: whose images they are.
         found: by image id.
         table: all detections and objects.
         score_thresh: detections with a score above it count and are drawn.
-        unreadable: numbers of the pictures that cannot be shown.
+        unreadable: numbers of the images that cannot be shown.
 
     Raises:
-        UserError: a file cannot be written.
+        UserError: if a file cannot be written.
     """
     index_of = {image_id: index for index, image_id in enumerate(dataset.image_ids.tolist())}
     worst = worst_images(table, score_thresh, WORST_IMAGES + len(unreadable))
@@ -212,12 +212,12 @@ def write_worst_images(
             image = dataset.image(index)
             target = dataset.target(index, (image.shape[0], image.shape[1]))
             detections = found[mistakes.image_id]
-            picture = side_by_side(image, target, detections[detections.scores > score_thresh], dataset.names)
-            write_atomically(folder / name, cv2.imencode(".jpg", picture, JPEG_QUALITY)[1].tobytes())
+            pair = side_by_side(image, target, detections[detections.scores > score_thresh], dataset.names)
+            write_atomically(folder / name, cv2.imencode(".jpg", pair, JPEG_QUALITY)[1].tobytes())
 
 
 def side_by_side(image: Image, target: Target, detections: Detections, names: tuple[str, ...]) -> Image:
-    """``image`` twice in one picture: with what there is, and with what was found."""
+    """Draw ground truth and detections on two copies of ``image``, side by side."""
     truth, result = draw_target(image, target, names), detections.draw(image)
     gap = np.full((image.shape[0], GAP, 3), 255, dtype=np.uint8)
     return np.concatenate([truth, gap, result], axis=1)

@@ -1,4 +1,4 @@
-"""Collect the detections and the ground truth of a data set and measure them.
+"""Collects detections and ground truth of a data set and computes all metrics.
 
 Every metric comes from the same collected boxes, so training and evaluation print the same numbers, whatever the batch
 size, the order of the images and the number of processes.
@@ -36,9 +36,9 @@ class ClassMetrics:
 
     Attributes:
         name: of the class.
-        objects: how many there are, ignored ones not counted.
+        objects: number of objects, without ignored ones.
         values: AP, AP50, AP75, APs, APm, APl and AR100.
-        counts: true and false positives and misses at the report threshold.
+        counts: TP, FP and FN at the report threshold.
     """
 
     name: str
@@ -47,21 +47,21 @@ class ClassMetrics:
     counts: Counts
 
     def to_json(self) -> dict[str, Any]:
-        """One entry of ``per_class``."""
+        """Return an entry of ``per_class``."""
         return {"name": self.name, "objects": self.objects, **self.values, **_counts_to_json(self.counts)}
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """How good the detections of a data set are.
+    """The metrics of a data set.
 
     Attributes:
         values: AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm and ARl as pycocotools prints them, and where
             asked for AR1000, voc07_mAP and voc10_mAP; -1 where there are no objects to find.
         per_class: by label.
         report_thresh: the score above which detections enter the counts.
-        images: how many were evaluated.
-        seconds: what computing the metrics took.
+        images: number of evaluated images.
+        seconds: time to compute the metrics.
         precision: [C, 101] at IoU 0.5 and recall 0, 0.01 ... 1; -1 for classes without objects.
         proposal_recall: class-agnostic AR100, AR100s, AR100m, AR100l, AR1000 ... AR1000l where asked for.
     """
@@ -76,11 +76,11 @@ class Metrics:
 
     @property
     def counts(self) -> Counts:
-        """True and false positives and misses of all classes at the report threshold."""
+        """TP, FP and FN of all classes at the report threshold."""
         return total(each.counts for each in self.per_class)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain numbers under the names that ``evaluate.py --json`` writes."""
+        """Return the values that ``evaluate.py --json`` writes."""
         return {
             **self.values,
             "per_class": [each.to_json() for each in self.per_class],
@@ -90,7 +90,7 @@ class Metrics:
 
 
 class DetectionMetrics:
-    """Collects (detections, target) of each image, in pixels of the picture, and measures them.
+    """Collects (detections, target) of each image, in image pixels, and computes the metrics.
 
     Args:
         names: of the classes, by label.
@@ -101,17 +101,17 @@ class DetectionMetrics:
         self._images: dict[int, tuple[Detections, Target]] = {}
 
     def __len__(self) -> int:
-        """How many images were added."""
+        """Return the number of added images."""
         return len(self._images)
 
     def add(self, detections: Detections, target: Target) -> None:
         """Add one image.
 
         Raises:
-            ValueError: a label is not that of a class, or another image has the same id. One that comes twice is no
+            ValueError: if a label is not that of a class, or another image has the same id. One that comes twice is no
                 exception: which of two results counts would be chance.
         """
-        # without what else detections carry: their pictures would stay in memory
+        # without what else detections carry: their images would stay in memory
         detections = Detections(detections.boxes, detections.scores, detections.labels)
         target = target.to("cpu")
         for labels in (detections.labels, target.labels):
@@ -126,7 +126,7 @@ class DetectionMetrics:
         return ((image_id, *image) for image_id, image in self._images.items())
 
     def state(self) -> dict[str, Tensor]:
-        """What was collected as plain tensors, to be sent to another process and given to ``merge`` there."""
+        """Return the collected data as tensors, for ``merge`` in another process."""
         found = [detections for detections, _ in self._images.values()]
         targets = [target for _, target in self._images.values()]
         none, nothing = Detections.empty(), _no_objects()
@@ -139,10 +139,10 @@ class DetectionMetrics:
         }
 
     def merge(self, state: dict[str, Tensor]) -> None:
-        """Add what another process collected of other images, given its ``state``.
+        """Add the ``state`` of another process, with other images.
 
         Raises:
-            ValueError: both have an image of the same id.
+            ValueError: if both have an image of the same id.
         """
         sizes = state["detection_counts"].tolist(), state["object_counts"].tolist()
         boxes, scores, labels = (torch.split(state[f"detection_{name}"], sizes[0]) for name in DETECTION_FIELDS)
@@ -152,16 +152,16 @@ class DetectionMetrics:
             self.add(Detections(boxes[row], scores[row], labels[row]), target)
 
     def table(self) -> EvaluationTable:
-        """What was collected, for the functions of this package that look deeper."""
+        """Return the collected data as a table."""
         return build_table(self.images(), len(self.names))
 
     def compute(self, report_thresh: float = 0.25, *, voc: bool = False, proposals: bool = False) -> Metrics:
-        """Measure what was collected so far.
+        """Compute the metrics of the collected images.
 
         Args:
             report_thresh: the score above which detections enter true and false positives, precision, recall and F1.
-            voc: measure VOC's mean average precisions too.
-            proposals: measure the class-agnostic recall of up to 100 and 1000 boxes of each image too.
+            voc: also compute VOC's mean average precisions.
+            proposals: also compute the class-agnostic recall of up to 100 and 1000 boxes per image.
         """
         start = time.perf_counter()
         table = self.table()
@@ -203,7 +203,7 @@ class DetectionMetrics:
 
 
 def class_agnostic_recall(table: EvaluationTable) -> dict[str, float]:
-    """Average recall of the best 100 and 1000 boxes of each image, whatever their class: pycocotools' useCats = 0.
+    """Return the class-agnostic average recall of 100 and 1000 boxes per image: pycocotools' useCats = 0.
 
     Returns:
         AR100, AR100s, AR100m, AR100l, AR1000, AR1000s, AR1000m, AR1000l.
@@ -219,12 +219,12 @@ def class_agnostic_recall(table: EvaluationTable) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class CrowdedImages:
-    """Images with more objects than the limits of detections leave room for.
+    """Images with more objects than the maximum number of detections.
 
     Attributes:
-        of_a_class: how many hold more objects of one class than COCO's AP counts detections.
+        of_a_class: number of images with more objects of one class than COCO's limit of detections.
         most_of_a_class: the most objects of one class in an image.
-        in_all: how many hold more objects than detections were asked for.
+        in_all: number of images with more objects than ``max_detections``.
         most_in_all: the most objects in an image.
         values: AP to APl with as many detections of an image and class as were asked for; empty where none is needed.
     """
@@ -237,7 +237,7 @@ class CrowdedImages:
 
 
 def crowded_images(table: EvaluationTable, max_detections: int) -> CrowdedImages | None:
-    """Where the limits of detections cap recall; None where they do not.
+    """Return the images whose recall is capped by the limits of detections; None if there are none.
 
     Args:
         table: all detections and objects.

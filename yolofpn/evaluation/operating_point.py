@@ -22,7 +22,7 @@ MIN_IOU = 0.5
 
 @dataclass(frozen=True)
 class Counts:
-    """How many objects were found, how many detections found none, how many objects were missed."""
+    """Numbers of true positives, false positives and false negatives."""
 
     true_positives: int
     false_positives: int
@@ -30,22 +30,22 @@ class Counts:
 
     @property
     def precision(self) -> float:
-        """Share of the detections that are right; 0 where there are none."""
+        """TP / (TP + FP); 0 if there are no detections."""
         return _ratio(self.true_positives, self.true_positives + self.false_positives)
 
     @property
     def recall(self) -> float:
-        """Share of the objects that were found; 0 where there are none."""
+        """TP / (TP + FN); 0 if there are no objects."""
         return _ratio(self.true_positives, self.true_positives + self.false_negatives)
 
     @property
     def f1(self) -> float:
-        """Harmonic mean of precision and recall; 0 where nothing was found."""
+        """Harmonic mean of precision and recall; 0 without true positives."""
         return _ratio(2 * self.true_positives, 2 * self.true_positives + self.false_positives + self.false_negatives)
 
 
 def total(counts: Iterable[Counts]) -> Counts:
-    """The counts of several classes together."""
+    """Return the sum of the counts."""
     counts = list(counts)
     return Counts(
         sum(each.true_positives for each in counts),
@@ -56,14 +56,14 @@ def total(counts: Iterable[Counts]) -> Counts:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What became of every detection, whatever its score; those above a threshold keep their outcome.
+    """The outcome of every detection, which does not depend on the score threshold.
 
     Attributes:
         scores: [D].
         labels: [D].
-        true: [D] it found an object first.
-        false: [D] it found nothing new; where neither is true, it found an ignored object.
-        missed: [M] objects to find that no detection found.
+        true: [D] true positives.
+        false: [D] false positives; a detection that is neither is matched with an ignored object.
+        missed: [M] false negatives.
         positives: [C] how many objects there are to find.
     """
 
@@ -76,7 +76,7 @@ class Outcomes:
 
 
 def match_darknet(table: EvaluationTable) -> Outcomes:
-    """Decide for every detection whether it is a true or a false positive, or neither."""
+    """Match detections and objects by Darknet's rule."""
     overlaps = find_overlaps(table, MIN_IOU, crowd_rule=True)
     overlaps = overlaps.where(overlaps.ious > MIN_IOU)
     on_ignored = table.objects.ignore[overlaps.objects]

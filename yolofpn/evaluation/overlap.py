@@ -1,4 +1,4 @@
-"""Which detections overlap which objects, over a whole data set at once.
+"""IoU of all pairs of detections and objects of a data set.
 
 Shapes: D detections and M objects of all images together, P pairs that overlap enough.
 """
@@ -32,12 +32,12 @@ class Overlaps:
         return len(self.ious)
 
     def where(self, keep: Bools) -> Overlaps:
-        """Only the pairs for which ``keep`` [P] is true."""
+        """Return the pairs for which ``keep`` [P] is true."""
         return Overlaps(self.detections[keep], self.objects[keep], self.ious[keep])
 
 
 def find_overlaps(table: EvaluationTable, min_iou: float, *, crowd_rule: bool) -> Overlaps:
-    """The pairs of one image and class with an IoU of at least ``min_iou`` (> 0).
+    """Find the pairs of the same image and class with an IoU of at least ``min_iou`` (> 0).
 
     Args:
         table: detections and objects.
@@ -64,7 +64,7 @@ def find_overlaps(table: EvaluationTable, min_iou: float, *, crowd_rule: bool) -
 
 
 def best_pairs(overlaps: Overlaps) -> Overlaps:
-    """Of each detection's pairs the one of highest IoU; of equal ones the object that comes first."""
+    """Return the pair of highest IoU of each detection; the first object in case of ties."""
     order = np.lexsort((overlaps.objects, -overlaps.ious, overlaps.detections))
     _, first = np.unique(overlaps.detections[order], return_index=True)
     best = order[first]
@@ -72,7 +72,7 @@ def best_pairs(overlaps: Overlaps) -> Overlaps:
 
 
 def first_claims(objects: Ints) -> Bools:
-    """[P] true where an object occurs for the first time: with the rows by falling score, its best detection."""
+    """Return [P]: whether an object occurs for the first time; with pairs by descending score, its best detection."""
     claims = np.zeros(len(objects), dtype=bool)
     claims[np.unique(objects, return_index=True)[1]] = True
     return claims

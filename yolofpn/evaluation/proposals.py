@@ -1,4 +1,4 @@
-"""The proposals of a data set: where a detector sees any object, measured by recall and written to a file."""
+"""Class-agnostic proposals of a data set: their recall, and their file."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ NAMES = ("object",)
 
 @runtime_checkable
 class Proposer(Protocol):
-    """A detector that can also say where any object is."""
+    """A detector with class-agnostic proposals."""
 
     def propose(self, dense: dict[str, Tensor], image_sizes: list[tuple[int, int]]) -> list[tuple[Tensor, Tensor]]:
-        """Each image's boxes [P, 4] in network pixels and their scores [P], the best first."""
+        """Return boxes [P, 4] in network pixels and scores [P], descending, of each image."""
         ...
 
 
 class ProposalCollector:
-    """Takes the proposals from the maps that a detector makes of each batch.
+    """Collects the proposals of each batch from the raw outputs of a detector.
 
     Args:
-        detector: whose proposals they are.
+        detector: computes the proposals.
 
     Attributes:
-        metrics: proposals and ground truth of every picture, of one class that is everything.
+        metrics: proposals and ground truth of every image, of one class that is everything.
 
     Raises:
-        UserError: the detector makes no proposals.
+        UserError: if the detector makes no proposals.
     """
 
     def __init__(self, detector: Detector) -> None:
@@ -58,7 +58,7 @@ class ProposalCollector:
         self.metrics = DetectionMetrics(NAMES)
 
     def add(self, dense: RawMaps, batch: Batch) -> None:
-        """Add the proposals of an evaluation batch; of a picture that could not be read there are none."""
+        """Add the proposals of an evaluation batch; unreadable images have none."""
         proposals = self._detector.propose(dense, [placement.network_size for placement in batch.placements])
         placed = zip(proposals, batch.placements, batch.originals, batch.readable, strict=True)
         for (boxes, scores), placement, original, readable in placed:
@@ -70,16 +70,16 @@ class ProposalCollector:
 
 
 def write_proposals(path: Path, metrics: DetectionMetrics, ids: WrittenIds) -> None:
-    """Write a COCO results list: image_id, category_id, bbox [x, y, width, height], score, each picture's best first.
+    """Write a COCO results list: image_id, category_id, bbox [x, y, width, height], score, each image's best first.
 
     Args:
-        path: the JSON file; of 5,000 pictures it takes about 500 MB.
+        path: the JSON file; of 5,000 images it takes about 500 MB.
         metrics: of a ``ProposalCollector``.
         ids: what the file calls the images, and one of the data set's categories, the first: pycocotools leaves out
             all others even where it ignores classes.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: if the file cannot be written.
     """
     with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Metrics as tables to print."""
+"""Formats metrics as tables."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ COUNT_COLUMNS = ("TP", "FP", "FN", "precision", "recall", "F1")
 
 
 def format_metrics(metrics: Metrics) -> str:
-    """COCO's twelve numbers, VOC's and the proposals' where they were measured, and a line for each class.
+    """Format COCO's twelve metrics, those of VOC and proposals if computed, and a line per class.
 
-    Classes without objects and without detections above the report threshold are left out.
+    Classes without objects and without detections above the report threshold are omitted.
     """
     values = metrics.values
     lines = [
@@ -35,12 +35,12 @@ def format_metrics(metrics: Metrics) -> str:
 
 
 def format_proposals(recall: dict[str, float]) -> str:
-    """The columns of the FPN paper's table 1 (arXiv 1612.03144), with 1000 proposals of a picture also by size."""
+    """The columns of the FPN paper's table 1 (arXiv 1612.03144), with 1000 proposals of an image also by size."""
     return "proposals:\n" + _columns(["AR100", "AR1000", "AR1000s", "AR1000m", "AR1000l"], recall)
 
 
 def format_crowded(crowded: CrowdedImages, max_detections: int) -> list[str]:
-    """What the limits of detections cost, in lines."""
+    """Format the effect of the limits on detections."""
     lines = []
     if crowded.of_a_class:
         lines.append(

@@ -1,4 +1,4 @@
-"""One run of ``evaluate.py``: a data set and weights -> numbers, printed and in files."""
+"""Runs ``evaluate.py``: evaluates weights on a data set, prints metrics and writes files."""
 
 from __future__ import annotations
 
@@ -70,10 +70,10 @@ class EvaluateOptions(PredictorOptions):
 
 
 def evaluate(options: EvaluateOptions) -> int:
-    """Measure, print, write; the exit code: 0 done, 1 some pictures are missing or unreadable, or --verify differs.
+    """Evaluate; return exit code 0, or 1 if images are missing or unreadable, or --verify differs.
 
     Raises:
-        UserError: nothing can be measured: bad weights, data or options, no class in common, no place to write to.
+        UserError: if weights, data or options are bad, no class is in common, or the output cannot be written.
     """
     if options.save_thresholds is not None and options.save_thresholds.suffix != SUFFIX:
         raise UserError(f"{options.save_thresholds}: the file must end in {SUFFIX}: other formats hold no thresholds")
@@ -87,10 +87,10 @@ def evaluate(options: EvaluateOptions) -> int:
 def measure(
     options: EvaluateOptions, predictor: Predictor, dataset: DetectionDataset, match: ClassMatch, output: Path
 ) -> int:
-    """Detect, compute, print, and write into ``output``; the exit code.
+    """Detect, compute and print metrics, and write them to ``output``; return the exit code.
 
     Raises:
-        UserError: no image can be read, or a file cannot be written.
+        UserError: if no image can be read, or a file cannot be written.
     """
     start = time.perf_counter()
     collects = options.save_proposals is not None or predictor.detector.class_agnostic
@@ -128,7 +128,7 @@ def _verify(output: Path, metrics: Metrics) -> bool:
 
 
 def open_predictor(options: EvaluateOptions) -> Predictor:
-    """The detector that the options name, set up as for detection; the choices made are printed."""
+    """Open the predictor for the options and print the choices made."""
     loaded = load_for_inference(options.weights, darknet_cfg=options.darknet_cfg, names=options.names)
     for note in loaded.notes:
         print(note)
@@ -141,10 +141,10 @@ def open_predictor(options: EvaluateOptions) -> Predictor:
 
 
 def open_split(options: EvaluateOptions, predictor: Predictor) -> tuple[DetectionDataset, ClassMatch]:
-    """The pictures to evaluate on, and which of its classes the detector's are; both are printed.
+    """Open the split, match its classes with the detector's, and print both.
 
     Raises:
-        UserError: the data set cannot be read, or has no class of the detector's.
+        UserError: if the data set cannot be read, or has no class of the detector's.
     """
     source = open_data(options.data, options.root, options.voc_corners)
     dataset = replace(source.load(options.split), depth=predictor.depth)
@@ -184,10 +184,10 @@ def write_files(
     metrics: Metrics,
     numbers: Mapping[str, Any],
 ) -> None:
-    """Write everything into ``output``, and numbers and proposals where ``--json`` and ``--save-proposals`` say.
+    """Write all files to ``output``, and metrics and proposals to ``--json`` and ``--save-proposals``.
 
     Raises:
-        UserError: a file cannot be written.
+        UserError: if a file cannot be written.
     """
     ids = WrittenIds.of(dataset)
     write_json(output / "results.json", {**numbers, "settings": asdict(options)})
@@ -207,7 +207,7 @@ def write_files(
 
 
 def _exit_code(dataset: DetectionDataset, found: Found) -> int:
-    missing = [problem for problem in dataset.problems if problem.kind is ProblemKind.MISSING_PICTURE]
+    missing = [problem for problem in dataset.problems if problem.kind is ProblemKind.MISSING_IMAGE]
     if missing:
         count = f"{len(missing)} images are" if len(missing) > 1 else "1 image is"
         print(f"failed: {count} missing and not evaluated, such as {missing[0].file}", file=sys.stderr)

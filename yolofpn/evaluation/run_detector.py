@@ -1,4 +1,4 @@
-"""The detector over all pictures of a data set, at one size or at each size of an image pyramid."""
+"""Runs a detector on all images of a data set, at one size or at each size of an image pyramid."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal that a bar could be d
 
 @dataclass(frozen=True)
 class RunSettings:
-    """How the pictures go through the network.
+    """Settings of a run.
 
     Attributes:
-        batch_size: pictures that go through it together.
-        workers: processes that load pictures; None: as fits the machine.
-        score_thresh: lowest score of a detection.
+        batch_size: images per batch.
+        workers: data loading processes; None: chosen for the machine.
+        score_thresh: score threshold.
         with_proposals: whether proposals are collected too.
     """
 
@@ -48,12 +48,12 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class Found:
-    """What a detector found in a data set.
+    """The detections of a data set.
 
     Attributes:
-        metrics: detections and ground truth of every picture.
-        proposals: the same of the proposals, where they were asked for.
-        failures: why pictures could not be read, by their number in the data set.
+        metrics: detections and ground truth of every image.
+        proposals: proposals and ground truth of every image, if requested.
+        failures: why images could not be read, by their number in the data set.
     """
 
     metrics: DetectionMetrics
@@ -61,15 +61,15 @@ class Found:
     failures: dict[int, str]
 
     def detections(self, dataset: DetectionDataset) -> dict[int, Detections]:
-        """By image id, with the data set's names."""
+        """Return the detections by image id, with the data set's class names."""
         return {image_id: replace(detections, names=dataset.names) for image_id, detections, _ in self.metrics.images()}
 
 
 def run_detector(predictor: Predictor, dataset: DetectionDataset, match: ClassMatch, settings: RunSettings) -> Found:
-    """Detect on every picture, in each of the predictor's sizes.
+    """Detect on every image at each of the predictor's sizes.
 
     Raises:
-        UserError: the memory does not suffice, the network's output is not a number, or it makes no proposals.
+        UserError: if out of memory, the network's output is NaN, or it makes no proposals.
     """
     reports = [_print_failure, *[_say_nothing] * (len(predictor.sizes) - 1)]
     found = [
@@ -94,7 +94,7 @@ def _run_at(
     *,
     report: Callable[[str], None],
 ) -> Found:
-    # Pictures of different sizes would be padded to the largest of their batch, which changes what is found.
+    # Images of different sizes would be padded to the largest of their batch, which changes the detections.
     varying = predictor.resize == "shortest-edge"
     alone = varying and not predictor.pad_batches
     batch_size = 1 if alone else settings.batch_size
@@ -126,7 +126,7 @@ def _run_at(
 
 
 def _merged(at_each_size: Sequence[DetectionMetrics], limits: Limits) -> DetectionMetrics:
-    """What was collected at each size, made one for each picture."""
+    """Merge the detections of all sizes for each image."""
     if len(at_each_size) == 1:
         return at_each_size[0]
     merged = DetectionMetrics(at_each_size[0].names)
@@ -136,7 +136,7 @@ def _merged(at_each_size: Sequence[DetectionMetrics], limits: Limits) -> Detecti
 
 
 def _limits(predictor: Predictor, match: ClassMatch, score_thresh: float) -> Limits:
-    """Classes that the data set lacks are left out before the best detections of a picture are counted."""
+    """Classes that the data set lacks are omitted before the best detections of an image are counted."""
     if None not in match.mapping:
         return replace(predictor.limits, score_thresh=score_thresh)
     thresholds = tuple(1.0 if label is None else score_thresh for label in match.mapping)
@@ -144,7 +144,7 @@ def _limits(predictor: Predictor, match: ClassMatch, score_thresh: float) -> Lim
 
 
 def _with_progress(loader: Iterable[Batch], total: int) -> Iterator[Batch]:
-    """The loader's batches, with a bar on a terminal, else with a line from time to time."""
+    """Yield the loader's batches, with a progress bar on a terminal, else with a line from time to time."""
     stream = bar_stream(sys.stderr)
     with tqdm(total=total, unit="image", disable=not stream.isatty(), leave=False, file=stream) as bar:
         done, last_line = 0, time.perf_counter()
@@ -163,4 +163,4 @@ def _print_failure(line: str) -> None:
 
 
 def _say_nothing(_line: str) -> None:
-    """At a further size the same pictures cannot be read."""
+    """Report nothing: the same images are unreadable at every size."""

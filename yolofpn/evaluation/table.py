@@ -22,7 +22,7 @@ Bools: TypeAlias = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class DetectionTable:
-    """Detections sorted by image, then label, then falling score; equal scores keep the order they came in.
+    """Detections sorted by image, label and descending score; the sort is stable.
 
     Attributes:
         boxes: [D, 4] xyxy pixels.
@@ -40,11 +40,11 @@ class DetectionTable:
         return len(self.scores)
 
     def take(self, rows: Ints | Bools) -> DetectionTable:
-        """Some of the rows, in the order given."""
+        """Return the given rows, in that order."""
         return DetectionTable(self.boxes[rows], self.scores[rows], self.labels[rows], self.images[rows])
 
     def best_first(self) -> DetectionTable:
-        """Sorted by image, then falling score, whatever the label."""
+        """Return the rows sorted by image and descending score."""
         return self.take(np.lexsort((-self.scores, self.images)))
 
 
@@ -70,13 +70,13 @@ class ObjectTable:
         return len(self.labels)
 
     def take(self, rows: Ints | Bools) -> ObjectTable:
-        """Some of the rows, in the order given."""
+        """Return the given rows, in that order."""
         return ObjectTable(self.boxes[rows], self.labels[rows], self.ignore[rows], self.areas[rows], self.images[rows])
 
 
 @dataclass(frozen=True)
 class EvaluationTable:
-    """What was found and what there is, over all images.
+    """Detections and ground truth of all images.
 
     Attributes:
         image_ids: [I] ascending.
@@ -101,12 +101,12 @@ class EvaluationTable:
         return self.objects.images * self.num_classes + self.objects.labels
 
     def above(self, score_thresh: float | Floats) -> EvaluationTable:
-        """The same with only the detections whose score exceeds ``score_thresh``, one value or one per class [C]."""
+        """Return a table of the detections above ``score_thresh``, one value or one per class [C]."""
         limit = np.broadcast_to(score_thresh, self.num_classes)[self.detections.labels]
         return replace(self, detections=self.detections.take(self.detections.scores > limit))
 
     def class_agnostic(self) -> EvaluationTable:
-        """The same boxes as if there were one class: the detections of each image by falling score."""
+        """Return the same boxes with a single class."""
         found, objects = self.detections.best_first(), self.objects
         return EvaluationTable(
             image_ids=self.image_ids,
@@ -117,7 +117,7 @@ class EvaluationTable:
 
 
 def build_table(images: Iterable[tuple[int, Detections, Target]], num_classes: int) -> EvaluationTable:
-    """Lay out (image id, detections, target) of each image as flat arrays.
+    """Build the table from (image id, detections, target) of each image.
 
     The result does not depend on the order of ``images``. Ids must be distinct.
     """

@@ -1,4 +1,4 @@
-"""Score thresholds of best F1, chosen on a data set and stored in the weights, where detection finds them."""
+"""Chooses the best-F1 score thresholds on a data set and stores them in the weights."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 from torch import nn
-
 from yolofpn.config import Metadata
 from yolofpn.data.names import ClassMatch
 from yolofpn.errors import UserError
@@ -23,7 +22,7 @@ SUFFIX = ".safetensors"
 def save_thresholds(
     path: Path, predictor: Predictor, match: ClassMatch, table: EvaluationTable, report_thresh: float
 ) -> str:
-    """Write the detector's weights with the best score threshold of each class; the line to print.
+    """Write the weights with the best-F1 score threshold of each class; return a message.
 
     The thresholds are those of the NMS that the weights themselves ask for, as detection will use both together.
 
@@ -35,10 +34,10 @@ def save_thresholds(
         report_thresh: what the thresholds are compared with, and what they are where nothing was found.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: if the file cannot be written.
     """
     if predictor.detector.is_graph:
-        raise UserError("--save-thresholds stores them with weights: give those that the graph was made from")
+        raise UserError("--save-thresholds needs weights, not an exported graph: give the weights it was exported from")
     metadata = predictor.metadata
     outcomes = match_darknet(suppress(table, metadata.postprocess.nms_thresh))
     best = best_score_thresholds(outcomes, default=report_thresh)
@@ -54,14 +53,14 @@ def save_thresholds(
 
 
 def mean_f1(outcomes: Outcomes, score_thresh: float | Floats) -> float:
-    """The mean over the classes that have objects, with one threshold or one per class; 0 without objects."""
+    """Return the mean F1 of the classes with objects, for one threshold or one per class; 0 without objects."""
     counts = count_above(outcomes, score_thresh)
     f1 = [each.f1 for each, positives in zip(counts, outcomes.positives, strict=True) if positives]
     return float(np.mean(f1)) if f1 else 0.0
 
 
 def suppress(table: EvaluationTable, nms_thresh: float) -> EvaluationTable:
-    """The detections that a stricter NMS leaves of those that passed a milder one.
+    """Apply a stricter NMS to detections that already passed a milder one.
 
     That is what it would leave of all boxes, but for one that was hidden by a box that now is hidden itself.
     """
@@ -71,7 +70,7 @@ def suppress(table: EvaluationTable, nms_thresh: float) -> EvaluationTable:
 
 
 def by_weights_label(thresholds: tuple[float, ...], match: ClassMatch, metadata: Metadata) -> tuple[float, ...]:
-    """Thresholds by label of the data set -> by label of the weights; classes it lacks keep what the weights said."""
+    """Map thresholds from data set labels to labels of the weights; other classes keep the stored thresholds."""
     stored = metadata.postprocess.score_thresh
     known = stored if isinstance(stored, tuple) else (stored,) * len(metadata.names)
     return tuple(own if label is None else thresholds[label] for label, own in zip(match.mapping, known, strict=True))

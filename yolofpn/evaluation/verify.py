@@ -1,4 +1,4 @@
-"""``evaluate.py --verify``: pycocotools computes COCO's twelve numbers from the files that the evaluation wrote."""
+"""``evaluate.py --verify``: compares the metrics with pycocotools on the written files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TOLERANCE = 1e-6  # both are means of the same thousands of numbers, added in an
 
 
 def verify(truth: Path, detections: Path, values: Mapping[str, float]) -> tuple[bool, str]:
-    """Whether pycocotools gives the same twelve numbers, and a line that says so.
+    """Compare with pycocotools; return whether all twelve metrics agree, and a message.
 
     Args:
         truth: the ground truth, a COCO data set.
@@ -34,7 +34,7 @@ def verify(truth: Path, detections: Path, values: Mapping[str, float]) -> tuple[
 
 
 def pycocotools_values(truth: Path, detections: Path) -> dict[str, float]:
-    """COCO's twelve numbers as pycocotools computes them from two files."""
+    """Compute COCO's twelve metrics with pycocotools from two files."""
     from pycocotools.coco import COCO  # type: ignore[import-untyped,unused-ignore]
     from pycocotools.cocoeval import COCOeval  # type: ignore[import-untyped,unused-ignore]
 

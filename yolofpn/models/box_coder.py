@@ -52,11 +52,11 @@ def xyxy_to_yolo_targets(
     *,
     linear_xy: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """What the network should give for ``boxes`` [..., 4]: the inverse of ``yolo_box_to_xyxy``.
+    """Compute the training targets of ``boxes`` [..., 4] xyxy: the inverse of ``yolo_box_to_xyxy``.
 
     Returns:
-        [..., 2] the value wanted of sigmoid(t_x), sigmoid(t_y), in [0, 1] if the cell can reach the centre (with
-        ``linear_xy``: of t_x, t_y themselves), and [..., 2] the t_w, t_h wanted.
+        [..., 2] targets of sigmoid(t_x), sigmoid(t_y), in [0, 1] if the cell can reach the centre (with
+        ``linear_xy``: of t_x, t_y), and [..., 2] targets of t_w, t_h.
     """
     centre, size = xyxy_to_cxcywh(boxes).chunk(2, dim=-1)
     offset = centre / stride - cells

@@ -1,4 +1,4 @@
-"""From the config to a detector: the only place in ``models`` that knows both."""
+"""Builds detectors from configs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ NativeDetector: TypeAlias = YOLO | FasterRCNN | FastRCNN | ProposalNetwork
 def build_model(
     model: ModelConfig, num_classes: int, input: InputConfig, postprocess: PostprocessConfig
 ) -> NativeDetector:
-    """The network of ``model`` with fresh weights."""
+    """Build the network that ``model`` describes, with newly initialised weights."""
     normalize = Normalize(input.mean, input.std)
     backbone = build_backbone(model)
     conv5 = Conv5Body(backbone) if model.has_conv5_head else None
@@ -73,10 +73,10 @@ def build_model(
 
 
 def build_yolo(model: ModelConfig, num_classes: int, input: InputConfig, postprocess: PostprocessConfig) -> YOLO:
-    """The network of ``model``, which is one-stage.
+    """Build the one-stage network that ``model`` describes.
 
     Raises:
-        ValueError: it is two-stage.
+        ValueError: if ``model`` is two-stage.
     """
     detector = build_model(model, num_classes, input, postprocess)
     if not isinstance(detector, YOLO):
@@ -85,20 +85,20 @@ def build_yolo(model: ModelConfig, num_classes: int, input: InputConfig, postpro
 
 
 def set_leaky_slope(network: nn.Module, slope: float) -> None:
-    """The slope of every LeakyReLU below zero, which is 0.1 in Darknet and 0.01 in most other backbones."""
+    """Set the negative slope of every LeakyReLU, which is 0.1 in Darknet and 0.01 in most other backbones."""
     for module in network.modules():
         if isinstance(module, nn.LeakyReLU):
             module.negative_slope = slope
 
 
 def build_backbone(model: ModelConfig) -> Backbone:
-    """Images -> {"c2" ... "c5"}; without the top-down way it ends at the coarsest level that is needed."""
+    """Build the backbone; without the top-down pathway it ends at the coarsest level that is needed."""
     whole = model.neck.top_down or model.has_conv5_head
     return model.backbone.build(model.norm_eps, TOP_LEVEL if whole else model.neck.levels[-1])
 
 
 def build_neck(model: ModelConfig, feature_info: Mapping[str, FeatureInfo]) -> ConcatFPN | AddFPN | TinyFPN | NoNeck:
-    """{"c2" ... "c5"} -> {"p3" ...}."""
+    """Build the neck from {"c2" ... "c5"} to {"p3" ...}."""
     neck = model.neck
     switches = {"top_down": neck.top_down, "lateral": neck.lateral}
     match neck:
@@ -128,12 +128,12 @@ def build_neck(model: ModelConfig, feature_info: Mapping[str, FeatureInfo]) -> C
 
 
 def build_limits(postprocess: PostprocessConfig) -> Limits:
-    """The same values, as the detector takes them."""
+    """Convert the section ``postprocess`` to the detector's ``Limits``."""
     return Limits(postprocess.score_thresh, postprocess.nms_thresh, postprocess.detections_per_img)
 
 
 def build_yolo_loss(loss: YOLOLossConfig, specs: Mapping[str, MapSpec]) -> YOLOLoss:
-    """What the one-stage detector learns from."""
+    """Build the loss of the one-stage detector."""
     assigner: BestAnchorAssigner | SimOTAAssigner
     match loss.assigner:
         case BestAnchorConfig(ignore_iou_thresh=ignore, positive_iou_thresh=positive):

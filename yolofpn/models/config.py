@@ -1,4 +1,4 @@
-"""The sections that describe a detector: network, input, thresholds."""
+"""YAML sections of a detector: network, input and postprocessing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ AnchorSize = tuple[PositiveFloat, PositiveFloat]  # width, height in network pix
 
 
 class NeckSwitches(StrictModel):
-    """What both fusions share: the switches of the FPN paper's ablations (arXiv 1612.03144, section 5)."""
+    """Settings shared by both kinds of fusion: the ablations of the FPN paper (arXiv 1612.03144, section 5)."""
 
     levels: tuple[Level, ...] = (3, 4, 5)
     top_down: bool = True
@@ -46,7 +46,7 @@ class ConcatNeckConfig(NeckSwitches):
     """YOLOv3's fusion: reduce, upsample, concatenate, five convolutions.
 
     Attributes:
-        channels: output channels of each level that is built, from the finest to the coarsest (with the top-down way
+        channels: output channels of each built level, from the finest to the coarsest (with the top-down pathway
             p5, whatever ``levels`` says); by default half of the backbone's.
         rank: of the 3x3 kernels, as a share of their input channels; null leaves them whole.
     """
@@ -68,7 +68,7 @@ class AddNeckConfig(NeckSwitches):
 
     Attributes:
         channels: of every level, the paper's d.
-        smooth: each level has a smoothing convolution of its own, as in the paper, or all share one.
+        smooth: one smoothing convolution per level, as in the paper, or one shared by all levels.
     """
 
     type: Literal["add"]
@@ -77,7 +77,7 @@ class AddNeckConfig(NeckSwitches):
 
 
 class TinyNeckConfig(StrictModel):
-    """The fusion of yolov3-tiny.cfg: 1x1 convolutions alone, and finer levels beside their own backbone map.
+    """The neck of yolov3-tiny.cfg: 1x1 convolutions, upsampling and concatenation with the backbone's feature map.
 
     Attributes:
         levels: consecutive ones up to 5.
@@ -92,12 +92,12 @@ class TinyNeckConfig(StrictModel):
 
     @property
     def top_down(self) -> bool:
-        """Every level but p5 sees the one above."""
+        """Always true: each level but p5 uses the next coarser one."""
         return True
 
     @property
     def lateral(self) -> bool:
-        """Every level but p5 sees its backbone map."""
+        """Always true: each level but p5 uses its feature map of the backbone."""
         return True
 
     @model_validator(mode="after")
@@ -110,19 +110,19 @@ class TinyNeckConfig(StrictModel):
 
 
 class NoNeckConfig(StrictModel):
-    """The backbone's own maps c<k> under the names p<k>, with nothing in between: the paper's single maps."""
+    """No neck: the backbone's feature maps c<k> are renamed to p<k> (the paper's single maps)."""
 
     type: Literal["none"]
     levels: tuple[Level, ...]
 
     @property
     def top_down(self) -> bool:
-        """There is no way down."""
+        """Always false: there is no top-down pathway."""
         return False
 
     @property
     def lateral(self) -> bool:
-        """Every level is its backbone map."""
+        """Always true: each level is its feature map of the backbone."""
         return True
 
     @model_validator(mode="after")
@@ -135,7 +135,7 @@ NeckConfig = Annotated[ConcatNeckConfig | AddNeckConfig | TinyNeckConfig | NoNec
 
 
 class BestAnchorConfig(StrictModel):
-    """YOLOv3's rule; with both thresholds (.3 and .7), the dual ones of its section 4."""
+    """Best-anchor assignment of YOLOv3; both thresholds (.3 and .7) give the dual thresholds of its section 4."""
 
     type: Literal["best_anchor"]
     ignore_iou_thresh: UnitFloat = 0.5
@@ -168,10 +168,10 @@ class YOLOHeadConfig(StrictModel):
     Attributes:
         anchors: one set of (width, height) per level of the neck, the finest level first, in network pixels.
         scale_x_y: above 1, a cell can place a box's centre beyond its own border.
-        xy: 'linear' does without the sigmoid of x and y (YOLOv3, section 4).
-        classes: 'softmax' makes them exclude each other (YOLOv3, section 2.2).
-        channels: of the 3x3 convolution of each level, the finest level first; by default twice the neck's.
-        ranks: of the same convolutions' kernels, each split in two by a number; null leaves one whole.
+        xy: 'linear' omits the sigmoid of x and y (YOLOv3, section 4).
+        classes: 'softmax' for mutually exclusive classes (YOLOv3, section 2.2).
+        channels: channels of each level's 3x3 convolution, the finest level first; by default twice the neck's.
+        ranks: ranks of these convolutions' kernels; null: full rank.
     """
 
     type: Literal["yolo"]
@@ -186,10 +186,10 @@ class YOLOHeadConfig(StrictModel):
     loss: YOLOLossConfig = YOLOLossConfig()
 
     def check_levels(self, levels: Sequence[int]) -> None:
-        """See that the anchors fit a neck of ``levels``.
+        """Check that the anchors match a neck of ``levels``.
 
         Raises:
-            ValueError: they do not.
+            ValueError: if they do not.
         """
         if len(self.anchors) != len(levels):
             raise ValueError(
@@ -214,8 +214,8 @@ class ModelConfig(StrictModel):
     """The network. Its number of classes comes from the data.
 
     Attributes:
-        norm_eps: of batch norm.
-        leaky_slope: of every LeakyReLU below zero.
+        norm_eps: epsilon of batch norm.
+        leaky_slope: negative slope of every LeakyReLU.
     """
 
     backbone: Annotated[BackboneConfig, OneOf(lambda: backbones.BACKBONES)]
@@ -235,12 +235,12 @@ class ModelConfig(StrictModel):
 
     @property
     def has_conv5_head(self) -> bool:
-        """Whether the backbone's last stage runs on each region, in place of running on the picture."""
+        """Whether the backbone's last stage is the second stage's head, applied to each region."""
         return isinstance(self.head, RCNNHeadConfig | FastRCNNHeadConfig) and self.head.roi.type == "conv5"
 
 
 class InputConfig(StrictModel):
-    """What the network is fed with; mean and std are of values in 0..1, RGB.
+    """Network input; mean and std refer to RGB values in 0..1.
 
     Attributes:
         size: (height, width) of the network's input in pixels.
@@ -255,7 +255,7 @@ class InputConfig(StrictModel):
 
 
 class PostprocessConfig(StrictModel):
-    """Which predictions become detections; ``score_thresh`` may hold one value per class."""
+    """Thresholds of detections; ``score_thresh`` may have one value per class."""
 
     score_thresh: UnitFloat | tuple[UnitFloat, ...] = 0.25
     nms_thresh: UnitFloat = 0.45

@@ -1,4 +1,4 @@
-"""The pieces that backbones, necks and heads are made of."""
+"""Layers shared by backbones, necks and heads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 class Normalize(nn.Module):
     """The first step of every detector: ``(x / 255 - mean) / std`` per channel, RGB.
 
-    The two constants belong to the config, not to the state dict.
+    Mean and std are part of the config, not of the state dict.
     """
 
     mean: Tensor
@@ -47,12 +47,12 @@ class ConvBNAct(nn.Module):
 
 
 class LowRankConvBNAct(ConvBNAct):
-    """A ``ConvBNAct`` whose kernel has a low rank: ``rank`` filters of its size, and a 1x1 convolution that mixes them.
+    """A ``ConvBNAct`` with a low-rank kernel: a convolution with ``rank`` filters, followed by a 1x1 convolution.
 
-    What a wide convolution answers to images lies close to a space of far fewer dimensions (arXiv 1505.06798).
+    Responses of wide convolutions lie close to a low-dimensional subspace (arXiv 1505.06798).
 
     Args:
-        rank: filters of the first convolution, which has a bias as Darknet's have where no batch norm follows.
+        rank: filters of the first convolution, which has a bias, as in Darknet without batch norm.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class LowRankConvBNAct(ConvBNAct):
 def conv_bn_act(
     in_channels: int, out_channels: int, kernel_size: int, norm_eps: float, rank: int | None = None
 ) -> ConvBNAct:
-    """A ``ConvBNAct`` of stride 1, of low rank if ``rank`` says so."""
+    """Return a ``ConvBNAct`` of stride 1, with a low-rank kernel if ``rank`` is given."""
     if rank is None:
         return ConvBNAct(in_channels, out_channels, kernel_size, norm_eps=norm_eps)
     return LowRankConvBNAct(in_channels, out_channels, kernel_size, rank, norm_eps)
@@ -84,8 +84,8 @@ class FrozenBatchNorm2d(nn.Module):
     """Batch norm as a fixed scale and shift per channel: neither statistics nor weights ever change.
 
     Args:
-        channels: of the input.
-        eps: is added to the variance.
+        channels: number of input channels.
+        eps: added to the variance.
     """
 
     weight: Tensor
@@ -107,7 +107,7 @@ class FrozenBatchNorm2d(nn.Module):
 
 
 def upsample_to(x: Tensor, reference: Tensor, mode: str) -> Tensor:
-    """Enlarge ``x`` to height and width of ``reference`` ('nearest' or 'bilinear'), so that odd sizes fit too."""
+    """Upsample ``x`` to the height and width of ``reference`` ('nearest' or 'bilinear'), which may be odd."""
     size = reference.shape[-2:]
     if mode == "nearest":
         return F.interpolate(x, size=size, mode="nearest")

@@ -17,7 +17,7 @@ def pick_on_device(
     """``postprocess.pick_above`` for a tensor [B, A, 5 + C, H, W] on any device; the results are on the CPU.
 
     Raises:
-        NaNOutputError: the map holds NaN.
+        NaNOutputError: if the map holds NaN.
     """
     if bool(raw.isnan().any()):
         raise NaNOutputError

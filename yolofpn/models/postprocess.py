@@ -31,9 +31,9 @@ MAX_LOG_SIZE = 10.0
 
 @dataclass(frozen=True)
 class MapSpec:
-    """How one raw map [B, A * (5 + C), H, W] is read: per anchor x, y, w, h, objectness and the classes.
+    """How one raw output [B, A * (5 + C), H, W] is decoded: per anchor x, y, w, h, objectness and the classes.
 
-    The maps of one network agree on all but stride, anchors, scale_x_y and gaussian.
+    The outputs of one network may differ in stride, anchors, scale_x_y and gaussian only.
 
     Attributes:
         stride: pixels per cell.
@@ -44,8 +44,8 @@ class MapSpec:
         new_coords: see ``yolo_box_to_xyxy``; objectness and classes, too, are in 0..1 already.
         gaussian: x, y, w and h are each followed by their uncertainty, so A * (9 + C) channels (arXiv 1904.04620).
         nms_exponent: ``distance_exponent`` of ``batched_nms``.
-        divides: the stride divides the input; else a cell has the size of the input over that of the map.
-        anchors_in_cells: the anchors are those of cells of ``stride`` pixels, and as much larger as the cells are.
+        divides: whether the stride divides the input size; else the cell size is the input size over the map size.
+        anchors_in_cells: whether anchors scale with the cell size, relative to cells of ``stride`` pixels.
     """
 
     stride: int
@@ -61,11 +61,11 @@ class MapSpec:
 
     @property
     def box_values(self) -> int:
-        """How many values of a prediction come before the classes."""
+        """Number of values of a prediction before the classes."""
         return 9 if self.gaussian else 5
 
     def cell_size(self, cells: tuple[int, int], input_size: tuple[int, int]) -> tuple[float, float]:
-        """(width, height) in pixels of each of ``cells`` (rows, columns) of an input of (height, width)."""
+        """Return the cell (width, height) in pixels for ``cells`` (rows, columns) and an input of (height, width)."""
         if self.divides:
             return self.stride, self.stride
         return input_size[1] / cells[1], input_size[0] / cells[0]
@@ -73,7 +73,7 @@ class MapSpec:
 
 @dataclass(frozen=True)
 class Picked:
-    """Predictions whose objectness alone is above the threshold, not decoded yet: K of them."""
+    """The K predictions with an objectness above the threshold, not decoded yet."""
 
     images: Indices  # [K], index into the batch
     raw: Floats  # [K, 5 + C]
@@ -96,16 +96,16 @@ def postprocess_maps(
     classes (YOLOv3, section 2.2). The result of an image does not depend on the others of its batch.
 
     Args:
-        dense: the maps [B, A * (5 + C), H, W].
-        specs: how each is read.
+        dense: raw outputs [B, A * (5 + C), H, W].
+        specs: how each of them is decoded.
         num_classes: C.
         image_sizes: each image's (height, width) in network pixels.
         limits: which predictions become detections.
-        regions: (height, width) in network pixels of what each image shows without its padding: Darknet measures
-            distances in parts of these. By default ``image_sizes``.
+        regions: (height, width) in network pixels of each image without its padding: Darknet's NMS measures
+            distances relative to these. By default ``image_sizes``.
 
     Raises:
-        NaNOutputError: a map holds NaN.
+        NaNOutputError: if a map holds NaN.
         ValueError: a map does not have A * (5 + C) channels, the thresholds are not one or C, or the maps differ where
             they have to agree.
     """
@@ -137,23 +137,23 @@ def postprocess_maps(
 def postprocess_placed(
     detector: Detector, dense: RawMaps, placements: Sequence[Placement], limits: Limits
 ) -> list[Detections]:
-    """``detector.postprocess`` of images that lie in the network's input as ``placements`` say."""
+    """Call ``detector.postprocess`` for images placed in the network input as in ``placements``."""
     sizes = [placement.network_size for placement in placements]
     if nms_exponent(detector) is None:
         return detector.postprocess(dense, sizes, limits)
     regions = [placement.region_size for placement in placements]
-    # Only networks from a Darknet cfg have such maps, and take regions.
+    # Only networks built from a Darknet cfg need regions.
     return detector.postprocess(dense, sizes, limits, regions)  # type: ignore[call-arg]
 
 
 def nms_exponent(detector: object) -> float | None:
-    """``distance_exponent`` of the NMS of ``detector``."""
+    """Return the ``distance_exponent`` of the NMS of ``detector``; None: plain IoU."""
     specs: Mapping[str, MapSpec] = getattr(detector, "specs", {})
     return next((spec.nms_exponent for spec in specs.values()), None)
 
 
 def divides_inputs(detector: object) -> bool:
-    """Whether each map of ``detector`` has the size of its input over its stride."""
+    """Return whether the size of each output of ``detector`` is the input size divided by its stride."""
     specs: Mapping[str, MapSpec] = getattr(detector, "specs", {})
     return all(spec.divides for spec in specs.values())
 
@@ -164,8 +164,8 @@ def pick_from_maps(
     """The predictions of all maps whose objectness is above ``lowest``: many small steps cost more than one large one.
 
     Raises:
-        NaNOutputError: a map holds NaN.
-        ValueError: a map does not have A * (5 + C) channels.
+        NaNOutputError: if a map holds NaN.
+        ValueError: if a map does not have A * (5 + C) channels.
     """
     parts = [_pick(dense[name], spec, num_classes, lowest, input_size) for name, spec in specs.items()]
     columns = zip(*((part.images, part.raw, part.cells, part.layout, part.certainty) for part in parts), strict=True)
@@ -175,7 +175,7 @@ def pick_from_maps(
 def _pick(raw: Floats | Tensor, spec: MapSpec, num_classes: int, lowest: float, input_size: tuple[int, int]) -> Picked:
     """From one map [B, A * (5 + C), H, W].
 
-    Objectness bounds the score from above, so most predictions are dropped before any other value is touched.
+    Objectness is an upper bound of the score, so most predictions are dropped before other values are read.
     """
     batch, channels, height, width = raw.shape
     num_anchors, values = len(spec.anchors), spec.box_values
@@ -213,7 +213,7 @@ def pick_above(
         Image, anchor, row and column of each [K], and its values [K, 5 + C].
 
     Raises:
-        NaNOutputError: a value of the map, of whatever prediction, is NaN.
+        NaNOutputError: if a value of the map, of whatever prediction, is NaN.
     """
     if np.isnan(raw.min()):  # a minimum is NaN if any value is, and takes no memory
         raise NaNOutputError
@@ -223,7 +223,7 @@ def pick_above(
 
 
 def class_scores(picked: Picked, spec: MapSpec) -> Floats:
-    """[K, C]: objectness x class score, and in the Gaussian form x certainty."""
+    """Return the scores [K, C]: objectness x class score, and x certainty for Gaussian outputs."""
     objectness, classes = picked.raw[:, 4:5], picked.raw[:, 5:]
     if not spec.new_coords:
         objectness = sigmoid(objectness)
@@ -259,10 +259,10 @@ def _softmax(values: Floats) -> Floats:
 
 
 def class_thresholds(score_thresh: float | tuple[float, ...], num_classes: int) -> tuple[float, ...]:
-    """One threshold for each class, or one for all.
+    """Return one score threshold per class.
 
     Raises:
-        ValueError: there are neither one nor C of them.
+        ValueError: if there are neither one nor C thresholds.
     """
     if not isinstance(score_thresh, tuple):
         return (score_thresh,)

@@ -1,4 +1,4 @@
-"""The layer table of a network, in the columns of the papers' tables."""
+"""Layer table of a network."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class LayerRow:
     """One line of the table.
 
     Attributes:
-        name: where the layer lies in the model.
-        type: as the papers call it.
+        name: module name.
+        type: kind of layer, such as Convolutional.
         filters: output channels.
         size: kernel height x width / stride, empty where there is no kernel.
         output: height x width x channels.
-        parameters: stored numbers in Darknet's count: kernels, biases and all four of batch norm; 0 where a layer comes
-            again.
-        gflop: billions of operations of one image; a multiplication and an addition count as two.
+        parameters: number of stored values as in Darknet: kernels, biases and all four of batch norm; 0 if a shared
+            layer is repeated.
+        gflop: billions of operations per image; a multiply-add counts as two.
     """
 
     name: str
@@ -45,11 +45,11 @@ class LayerRow:
 
 
 def layer_rows(network: nn.Module, run: Callable[[Tensor], object], size: tuple[int, int]) -> list[LayerRow]:
-    """The layers of ``network`` in the order in which ``run`` passes them.
+    """List the layers of ``network`` in the order in which ``run`` calls them.
 
     Args:
-        network: which is back in its mode, training or evaluation, afterwards.
-        run: what is called with an input [1, 3, H, W], such as the ``dense`` of a detector.
+        network: its training or evaluation mode is restored afterwards.
+        run: called with an input [1, 3, H, W], such as ``dense`` of a detector.
         size: (height, width) of that input.
     """
     rows: list[LayerRow] = []
@@ -77,14 +77,14 @@ def layer_rows(network: nn.Module, run: Callable[[Tensor], object], size: tuple[
 
 
 def stored_numbers(module: nn.Module) -> int:
-    """How many numbers a Darknet file of ``module`` holds: parameters, running means and variances."""
+    """Return the number of values in a Darknet file of ``module``: parameters, running means and variances."""
     kinds = ("running_mean", "running_var", "weight", "bias")  # the last two where batch norm is frozen
     buffers = (buffer for name, buffer in module.named_buffers() if name.endswith(kinds))
     return sum(parameter.numel() for parameter in module.parameters()) + sum(buffer.numel() for buffer in buffers)
 
 
 def format_rows(rows: Sequence[LayerRow]) -> str:
-    """The table as aligned text, with the totals in the last line."""
+    """Format the table as aligned text, with the totals in the last line."""
     header = ("name", "type", "filters", "size/stride", "output", "parameters", "GFLOP")
     cells = [
         (row.name, row.type, str(row.filters), row.size, row.output, f"{row.parameters:,}", f"{row.gflop:.3f}")
@@ -107,7 +107,7 @@ def format_rows(rows: Sequence[LayerRow]) -> str:
 
 
 def _row_type(module: nn.Module) -> str:
-    """What the table calls it: a layer, or a block that says so itself (``row_type``); empty if it gets no row."""
+    """Return the type of a layer, or of a block with ``row_type``; empty if the module has no row."""
     return _TYPES.get(type(module)) or str(getattr(module, "row_type", ""))
 
 
@@ -128,7 +128,7 @@ def _describe(module: nn.Module, name: str, norm: nn.Module | None, x: Tensor, o
 
 
 def _batch_norm_of_each_conv(model: nn.Module) -> dict[nn.Module, nn.Module]:
-    """Of each convolution that batch norm follows within the same module."""
+    """Map each convolution to the batch norm that follows it in the same module."""
     return {
         conv: norm
         for module in model.modules()

@@ -23,10 +23,10 @@ class YOLO(nn.Module):
         backbone: images -> {"c2" ... "c5"}.
         neck: {"c2" ... "c5"} -> {"p3" ...}.
         head: {"p3" ...} -> raw maps of the same names.
-        specs: how each raw map is read.
+        specs: how each raw output is decoded.
         num_classes: C.
-        limits: which predictions become detections.
-        loss: what it learns from.
+        limits: thresholds and maximum number of detections.
+        loss: computes the training losses.
     """
 
     needs_proposals = False
@@ -66,15 +66,15 @@ class YOLO(nn.Module):
     def postprocess(
         self, dense: RawMaps, image_sizes: list[tuple[int, int]], limits: Limits | None = None
     ) -> list[Detections]:
-        """Raw maps -> detections in network pixels, clipped to each image's (height, width)."""
+        """Convert raw outputs to detections in network pixels, clipped to each image's (height, width)."""
         return postprocess_maps(dense, self.specs, self.num_classes, image_sizes, limits or self.limits)
 
     def propose(self, dense: dict[str, Tensor], image_sizes: list[tuple[int, int]]) -> list[Proposals]:
-        """Raw maps -> where any object is, in network pixels."""
+        """Convert raw outputs to class-agnostic proposals in network pixels."""
         return propose_from_maps(dense, self.specs, self.num_classes, image_sizes)
 
     def forward(self, images: Tensor, targets: list[Target] | None = None) -> dict[str, Tensor] | list[Detections]:
-        """Losses by name if ``targets`` (in network pixels) are given, else detections in network pixels."""
+        """Return losses by name if ``targets`` (in network pixels) are given, else detections in network pixels."""
         dense = self.dense(images)
         size = (images.shape[-2], images.shape[-1])
         if targets is not None:

@@ -28,7 +28,7 @@ def xyxy_to_xywh(boxes: Tensor) -> Tensor:
 
 
 def clip_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """[..., 4] boxes cut to a picture of ``size`` (height, width); one that lies outside becomes empty."""
+    """[..., 4] boxes cut to an image of ``size`` (height, width); one that lies outside becomes empty."""
     height, width = size
     x1, y1, x2, y2 = boxes.unbind(-1)
     return torch.stack((x1.clamp(0, width), y1.clamp(0, height), x2.clamp(0, width), y2.clamp(0, height)), dim=-1)
@@ -61,7 +61,7 @@ def elementwise_iou(boxes1: Tensor, boxes2: Tensor, kind: IoUKind = "iou") -> Te
         [...], at most 1; at least 0 (iou), -1 (giou, diou), -1.5 (ciou).
 
     Raises:
-        ValueError: there is no such kind.
+        ValueError: if there is no such kind.
     """
     boxes1, boxes2 = _at_least_float32(boxes1), _at_least_float32(boxes2)
     intersection, union = _intersection_and_union(boxes1, boxes2)

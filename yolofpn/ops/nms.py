@@ -49,8 +49,8 @@ def nms(boxes: Arrays, scores: Arrays, nms_thresh: float) -> Indices:
         Indices of the boxes kept, int64, by descending score, equal scores by ascending index.
 
     Raises:
-        NaNOutputError: a box or a score is NaN.
-        ValueError: shapes do not match, or the threshold is out of range.
+        NaNOutputError: if a box or a score is NaN.
+        ValueError: if shapes do not match, or the threshold is out of range.
     """
     scores = to_array(scores)
     return batched_nms(boxes, scores, np.zeros(scores.shape, np.int64), nms_thresh)
@@ -77,8 +77,8 @@ def batched_nms(
         Indices of the boxes kept, int64, by descending score, equal scores by ascending index.
 
     Raises:
-        NaNOutputError: a box or a score is NaN.
-        ValueError: shapes do not match, or the threshold is out of range.
+        NaNOutputError: if a box or a score is NaN.
+        ValueError: if shapes do not match, or the threshold is out of range.
     """
     boxes, scores, labels = to_array(boxes), to_array(scores), to_array(labels)
     count = len(boxes)
@@ -110,7 +110,7 @@ def _table(boxes: Floats) -> Floats:
 
 
 def _keep(table: Floats, labels: Indices, rule: _Rule) -> Mask:
-    """Which of N boxes are kept -> [N]; the table and ``labels`` [N] are sorted by label, then by descending score."""
+    """Return [N]: whether each box is kept; boxes and ``labels`` [N] are sorted by label, then by descending score."""
     nobody = len(labels)  # the table's empty box
     kept = np.zeros(nobody + 1, dtype=bool)
     waiting = np.arange(nobody)
@@ -174,7 +174,7 @@ def _packed(front: Indices, nobody: int) -> Indices:
 
 
 def _overlap_front(table: Floats, waiting: Indices, segment: Indices, front: Indices, rule: _Rule) -> Mask:
-    """Which ``waiting`` boxes [W] overlap one of their segment's column of ``front`` [K, S] -> [W]."""
+    """Return [W]: whether each ``waiting`` box [W] overlaps a box of its segment's column of ``front`` [K, S]."""
     overlapping = np.empty(len(waiting), dtype=bool)
     step = max(PAIRS_AT_ONCE // len(front), 1)
     front_boxes = table[:, front]  # [5, K, S]

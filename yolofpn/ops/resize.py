@@ -1,4 +1,4 @@
-"""Bringing a picture to the network's size, and boxes there and back."""
+"""Bringing an image to the network's size, and boxes there and back."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ NetworkImage: TypeAlias = NDArray[np.uint8] | NDArray[np.float32]  # [H, W, 3] o
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a picture lies in the network's input: ``network = picture * scale + offset`` along each axis.
+    """Where an image lies in the network's input: ``network = image * scale + offset`` along each axis.
 
     Attributes:
-        scale_x: width after resizing / width of the picture, as really applied (sizes are whole pixels).
+        scale_x: width after resizing / width of the image, as really applied (sizes are whole pixels).
         scale_y: the same of the heights.
-        offset_x: columns of padding left of the picture.
+        offset_x: columns of padding left of the image.
         offset_y: rows of padding above it.
-        image_size: (height, width) of the picture.
+        image_size: (height, width) of the image.
         network_size: (height, width) of the network's input, padding included.
     """
 
@@ -47,7 +47,7 @@ class Placement:
         return round(self.image_size[0] * self.scale_y), round(self.image_size[1] * self.scale_x)
 
     def to_network(self, boxes: Tensor) -> Tensor:
-        """[..., 4] float xyxy in pixels of the picture -> in pixels of the network's input."""
+        """[..., 4] float xyxy in pixels of the image -> in pixels of the network's input."""
         scale, offset = (self.scale_x, self.scale_y) * 2, (self.offset_x, self.offset_y) * 2
         return boxes * boxes.new_tensor(scale) + boxes.new_tensor(offset)
 
@@ -59,7 +59,7 @@ class Placement:
 
 
 def resize_image(image: Image, size: tuple[int, int], mode: ResizeMode) -> tuple[Image, Placement]:
-    """Resize a picture for the network, bilinearly as OpenCV does.
+    """Resize an image for the network, bilinearly as OpenCV does.
 
     Args:
         image: [H, W, 3] uint8, BGR.
@@ -68,10 +68,10 @@ def resize_image(image: Image, size: tuple[int, int], mode: ResizeMode) -> tuple
             does not keep them; ``shortest-edge`` keeps them and pads nothing, so its result varies in size.
 
     Returns:
-        [h, w, 3] uint8, BGR, and where the picture lies in it.
+        [h, w, 3] uint8, BGR, and where the image lies in it.
 
     Raises:
-        ValueError: the picture is empty or no uint8 [H, W, 3], the size is not positive, or there is no such mode.
+        ValueError: if the image is empty or no uint8 [H, W, 3], the size is not positive, or there is no such mode.
     """
     _check(image, size)
     height, width = image.shape[:2]
@@ -91,7 +91,7 @@ def resize_for_detection(image: Image, size: tuple[int, int], mode: ResizeMode) 
     """``resize_image``, but ``shortest-edge`` rounds no value: weights of that mode come from networks that do not.
 
     Returns:
-        [h, w, 3] BGR, uint8 or, for ``shortest-edge``, float32 of the same range, and where the picture lies in it.
+        [h, w, 3] BGR, uint8 or, for ``shortest-edge``, float32 of the same range, and where the image lies in it.
 
     Raises:
         ValueError: as ``resize_image``.
@@ -113,7 +113,7 @@ def resize_for_detection(image: Image, size: tuple[int, int], mode: ResizeMode) 
 
 
 def letterbox_size(image_size: tuple[int, int], network_size: tuple[int, int]) -> tuple[int, int]:
-    """The largest (height, width) of the picture's proportions that fits, rounded down as in Darknet."""
+    """The largest (height, width) of the image's proportions that fits, rounded down as in Darknet."""
     height, width = image_size
     network_height, network_width = network_size
     if network_width * height < network_height * width:
@@ -122,10 +122,10 @@ def letterbox_size(image_size: tuple[int, int], network_size: tuple[int, int]) -
 
 
 def shortest_edge_size(image_size: tuple[int, int], shorter: int, longer: int) -> tuple[int, int]:
-    """(height, width) of the picture's proportions: the shorter side reaches ``shorter`` unless the longer forbids.
+    """(height, width) of the image's proportions: the shorter side reaches ``shorter`` unless the longer forbids.
 
     Args:
-        image_size: (height, width) of the picture.
+        image_size: (height, width) of the image.
         shorter: wanted length of the shorter side.
         longer: limit of the longer side (Faster R-CNN's 600 and 1000: arXiv 1506.01497, section 3.3).
     """

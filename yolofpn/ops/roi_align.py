@@ -45,7 +45,7 @@ def roi_align(
         [R, C, *output_size] of the feature map's type.
 
     Raises:
-        ValueError: the shapes do not fit each other.
+        ValueError: if the shapes do not fit each other.
     """
     _check_shapes(feature, boxes, batch_indices)
     height, width = feature.shape[2:]
@@ -83,7 +83,7 @@ def roi_max_pool(
         [R, C, *output_size]; a bin that lies outside the map is 0. Of equal maxima the first one gets the gradient.
 
     Raises:
-        ValueError: the shapes do not fit each other.
+        ValueError: if the shapes do not fit each other.
     """
     _check_shapes(feature, boxes, batch_indices)
     height, width = feature.shape[2:]
@@ -117,7 +117,7 @@ def _cells_in_rows(feature: Tensor) -> Tensor:
 
 
 def _row_of_each_cell(batch_indices: Tensor, ys: Tensor, xs: Tensor, height: int, width: int) -> Tensor:
-    """Every y of a bin with every x of it: [R], [R, h, a], [R, w, b] -> [R * h * w, a * b] rows of all cells."""
+    """Combine every y of a bin with every x: [R], [R, h, a], [R, w, b] -> [R * h * w, a * b] cell indices."""
     rows = batch_indices[:, None, None] * height + ys
     return (rows[:, :, None, :, None] * width + xs[:, None, :, None, :]).flatten(3).flatten(0, 2)
 
@@ -167,7 +167,7 @@ def _taps(start: Tensor, size: Tensor, bins: int, samples: int, length: int) -> 
 
 
 def _round_half_away(values: Tensor) -> Tensor:
-    """As C's round(); torch.round takes halves to the even neighbour."""
+    """Round like C's round(); torch.round rounds half to even."""
     whole = values.trunc()
     return whole + (values - whole).mul(2).trunc()
 

@@ -1,4 +1,4 @@
-"""NMS of tensors, wherever they live: that of arrays, with the result where they are."""
+"""NMS of tensors on any device, computed by the NMS of arrays."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from yolofpn.ops.array_boxes import box_iou
 from yolofpn.ops.resize import resize_image
 from yolofpn.runtimes.backend import Backend
 from yolofpn.runtimes.second_stage import prepare_postprocess
-from yolofpn.shipped import sample_pictures
+from yolofpn.shipped import sample_images
 from yolofpn.structures import Detections, Limits
 from yolofpn.types import RawMaps, to_array
 
@@ -118,7 +118,7 @@ def check_pictures(size: tuple[int, int]) -> list[Tensor]:
         uint8 [1, 3, H, W] each, RGB.
     """
     try:
-        images = [read_image(path) for path in sample_pictures()[:_MOST_PICTURES]]
+        images = [read_image(path) for path in sample_images()[:_MOST_PICTURES]]
     except (InputError, UserError):
         images = []
     if not images:

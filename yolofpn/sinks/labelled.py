@@ -84,12 +84,12 @@ class DatasetSink:
 
 def _is_plain(path: Path) -> bool:
     """Whether any tool reads this file as detection did: an 8-bit JPEG or PNG that needs no turning."""
-    from yolofpn.data.images import exif_orientation, open_picture
+    from yolofpn.data.images import exif_orientation, open_image
 
     if path.suffix.lower() not in (".jpg", ".jpeg", ".png"):
         return False
     try:
-        with open_picture(path) as picture:
+        with open_image(path) as picture:
             return exif_orientation(picture) == 1 and picture.format in ("JPEG", "PNG") and picture.mode in ("RGB", "L")
     except InputError:
         return False

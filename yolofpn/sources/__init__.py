@@ -1,1 +1,1 @@
-"""From what a user types to frames: files, folders, addresses, cameras, streams."""
+"""Sources of frames: files, folders, URLs, cameras, streams."""

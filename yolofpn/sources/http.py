@@ -24,19 +24,19 @@ class Deadline:
         self._end = time.monotonic() + seconds
 
     def extend(self, seconds: float) -> None:
-        """So many seconds more from now on."""
+        """Extend the deadline to this many seconds from now."""
         self._end = time.monotonic() + seconds
 
     @property
     def over(self) -> bool:
-        """Whether no time is left."""
+        """Return whether the deadline has passed."""
         return time.monotonic() >= self._end
 
     def left(self) -> float:
-        """Seconds that the next read may take.
+        """Return the timeout of the next read in seconds.
 
         Raises:
-            TimeoutError: it is over.
+            TimeoutError: if it is over.
         """
         left = self._end - time.monotonic()
         if left <= 0:
@@ -89,7 +89,7 @@ def _limited(connection: http.client.HTTPConnection, deadline: Deadline) -> http
 
 
 class _Reader(io.RawIOBase):
-    """Reads from a socket; a read may last no longer than what is left."""
+    """Reads from a socket, with the remaining time as timeout."""
 
     def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
         self._sock = sock

@@ -1,4 +1,4 @@
-"""A source of each kind: a picture, an animation, a video, an address, a camera, or one that only fails."""
+"""A source of each kind: an image, an animation, a video, an address, a camera, or one that only fails."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ANIMATED_SUFFIXES = frozenset({".gif", ".webp", ".png", ".apng", ".avif"})
 
 @dataclass(frozen=True)
 class Source:
-    """One picture, video, or stream.
+    """A source of frames: an image, a video or a stream.
 
     Attributes:
         name: as shown to people and written to files: never with a password.
@@ -56,23 +56,23 @@ class Source:
             changed: see ``LiveCapture``.
 
         Raises:
-            ValueError: it is no stream.
+            ValueError: if it is no stream.
         """
         if self.capture is None:
             raise ValueError(f"{self.name} is not a live source")
         return self.capture(changed=changed)
 
     def frames(self) -> Iterator[Frame]:
-        """Its pictures one after the other; of a stream the newest each time, until the generator is closed.
+        """Yield the frames; a stream yields its newest frame each time, until the generator is closed.
 
         Raises:
-            InputError: it is missing or damaged, perhaps after some frames.
+            InputError: if it is missing or damaged, perhaps after some frames.
         """
         return self.read()
 
 
 def file_source(path: Path, relative_path: Path, vid_stride: int = 1, depth: Depth = "auto") -> Source:
-    """A picture, an animation or a video: by suffix where that is enough, else by what the file holds."""
+    """An image, an animation or a video: by suffix where that is enough, else by what the file holds."""
     name = str(path)
     if kind := special_kind(path):  # opening it might wait for ever
         kind += " (cameras: by number)" if kind == "a device" else ""
@@ -82,16 +82,16 @@ def file_source(path: Path, relative_path: Path, vid_stride: int = 1, depth: Dep
             return _video_source(path, name, relative_path, vid_stride)
         case "animation":
             return Source(name, "video", relative_path, partial(_read_animation, path, name, vid_stride), path)
-        case "picture":
-            return Source(name, "image", relative_path, partial(_read_picture, path, name, depth), path, 1)
+        case "image":
+            return Source(name, "image", relative_path, partial(_read_image, path, name, depth), path, 1)
 
 
 def url_source(url: str, vid_stride: int = 1, depth: Depth = "auto") -> Source:
-    """A stream, or the picture or video at an http address, which is asked at once.
+    """A stream, or the image or video at an http address, which is asked at once.
 
     Raises:
-        UserError: no program here speaks that kind of address.
-        InputError: an http address gives no answer, an error, or a web page.
+        UserError: if no program here speaks that kind of address.
+        InputError: if an http address gives no answer, an error, or a web page.
     """
     name = shown_url(url)
     relative_path = _path_of_url(name)
@@ -115,7 +115,7 @@ def url_source(url: str, vid_stride: int = 1, depth: Depth = "auto") -> Source:
         case "image" if _is_animated(remote.data):
             return Source(name, "video", relative_path, partial(_read_animation, remote.data, name, vid_stride))
         case "image":
-            return Source(name, "image", relative_path, partial(_read_picture, remote.data, name, depth), frame_count=1)
+            return Source(name, "image", relative_path, partial(_read_image, remote.data, name, depth), frame_count=1)
 
 
 def camera_source(number: int, vid_stride: int = 1) -> Source:
@@ -125,7 +125,7 @@ def camera_source(number: int, vid_stride: int = 1) -> Source:
 
 
 def failed_source(name: str, message: str) -> Source:
-    """In the place of a source that cannot be had: its ``frames`` raise InputError with ``message``."""
+    """A source that cannot be opened: its ``frames`` raise InputError with ``message``."""
 
     def read() -> Iterator[Frame]:
         raise InputError(message)
@@ -153,16 +153,16 @@ def _video_source(target: Path | str, name: str, relative_path: Path, vid_stride
     return Source(name, "video", relative_path, read, path, count and -(-count // vid_stride), fps)
 
 
-def _content_of(path: Path) -> Literal["picture", "animation", "video"]:
+def _content_of(path: Path) -> Literal["image", "animation", "video"]:
     suffix = path.suffix.lower()
     if suffix in VIDEO_SUFFIXES:
         return "video"
     if suffix in readable_suffixes() - _ANIMATED_SUFFIXES:
-        return "picture"
+        return "image"
     try:
-        return "animation" if is_animated(path) else "picture"
+        return "animation" if is_animated(path) else "image"
     except InputError:
-        return "video" if suffix not in readable_suffixes() and is_video(path) else "picture"
+        return "video" if suffix not in readable_suffixes() and is_video(path) else "image"
 
 
 def _is_animated(data: bytes) -> bool:
@@ -172,7 +172,7 @@ def _is_animated(data: bytes) -> bool:
         return False
 
 
-def _read_picture(source: Path | bytes, name: str, depth: Depth) -> Iterator[Frame]:
+def _read_image(source: Path | bytes, name: str, depth: Depth) -> Iterator[Frame]:
     yield Frame(read_image(source, name=name, depth=depth), name)
 
 

@@ -47,7 +47,7 @@ def _matching(folder: str, parts: Sequence[str], too_deep: list[str]) -> Iterato
 
 
 def _folders(folder: str, above: frozenset[tuple[int, int]], too_deep: list[str]) -> Iterator[str]:
-    """``folder`` and all below it; ``above`` are those on the way down, against circles of links."""
+    """``folder`` and all below it; ``above`` are those on the top-down pathway, against circles of links."""
     try:
         status = os.stat(folder or os.curdir)  # noqa: PTH116 many of them
     except (OSError, ValueError):

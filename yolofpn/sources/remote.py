@@ -1,4 +1,4 @@
-"""Addresses: what they lead to, how they are shown without secrets, and pictures fetched from them."""
+"""Addresses: what they lead to, how they are shown without secrets, and images fetched from them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from yolofpn.errors import InputError
 from yolofpn.sources.http import Deadline, handlers
 
 HEAD_SECONDS = 15.0  # for the head of an answer, redirects included
-MAX_BYTES = 64 * 2**20  # of a picture
-MAX_SECONDS = 120.0  # for a whole picture
+MAX_BYTES = 64 * 2**20  # of an image
+MAX_SECONDS = 120.0  # for a whole image
 STREAM_SCHEMES = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "tcp", "srt", "mms", "mmsh"})
 _PLAYLIST_TYPES = frozenset(
     {
@@ -36,19 +36,19 @@ _SECRET_VALUE = re.compile(r"(?i)([\w-]*(?:user|usr|login|pass|pwd|token|auth|ke
 
 @dataclass(frozen=True)
 class Remote:
-    """What an http address leads to: a picture with its bytes, a video with an end, or a stream."""
+    """Detects what an http URL leads to: an image, a video file or a stream."""
 
     kind: Literal["image", "video", "stream"]
     data: bytes = b""
 
 
 def is_url(spec: str) -> bool:
-    """Whether ``spec`` is written like an address."""
+    """Return whether ``spec`` is a URL."""
     return _URL.match(spec) is not None
 
 
 def looks_live(url: str) -> bool:
-    """Whether an address is written like those of live streams."""
+    """Return whether a URL has the scheme or suffix of a live stream."""
     return _suffix(url) in _LIVE_SUFFIXES
 
 
@@ -65,10 +65,10 @@ def shown_url(url: str) -> str:
 
 
 def fetch(url: str) -> Remote:
-    """Ask an http address what it is, by content type and then by suffix; a picture is read at once.
+    """Ask an http address what it is, by content type and then by suffix; an image is read at once.
 
     Raises:
-        InputError: no answer, an error, a web page, or a picture of more than ``MAX_BYTES``.
+        InputError: if no answer, an error, a web page, or an image of more than ``MAX_BYTES``.
     """
     name = shown_url(url)
     deadline = Deadline(HEAD_SECONDS)
@@ -99,7 +99,7 @@ def open_address(url: str, deadline: Deadline) -> http.client.HTTPResponse:
 
 
 def password_hint(url: str) -> str:
-    """What to try if an address with such a user and password does not work; empty if they are no reason."""
+    """Return a hint for URLs with special characters in user or password; empty if there are none."""
     user_and_password, at, _ = url.partition("://")[2].rpartition("@")
     user, colon, password = user_and_password.partition(":")
     # What looks like a port and a path, as in host:8080/a@2x.jpg, is no password.

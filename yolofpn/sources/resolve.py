@@ -1,4 +1,4 @@
-"""Where pictures come from: files, folders, patterns, lists, addresses and cameras, all as one kind of Source."""
+"""Resolves files, folders, patterns, lists, URLs and cameras to sources."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ __all__ = ["Source", "resolve_sources"]
 
 
 def resolve_sources(specs: Sequence[str], *, vid_stride: int = 1, depth: Depth = "auto") -> Iterator[Source]:
-    """What ``specs`` name, in their order; files are looked at only when their turn comes.
+    """Yield the sources of ``specs`` in order; files are opened lazily.
 
-    A spec is a picture, a video, a folder (all pictures and videos in and below it, sorted, hidden ones left out), a
-    pattern such as ``day*/**/*.jpg``, the number of a camera, an address (rtsp://, http://, ... of a stream, a picture
+    A spec is an image, a video, a folder (all images and videos in and below it, sorted, hidden ones left out), a
+    pattern such as ``day*/**/*.jpg``, the number of a camera, an address (rtsp://, http://, ... of a stream, an image
     or a video), a ``.txt`` file with one of these per line, or ``-`` for such a list on standard input. Lines that
     start with ``#`` are comments; relative paths in a list are tried as written, then from where the list lies.
 
@@ -41,7 +41,7 @@ def resolve_sources(specs: Sequence[str], *, vid_stride: int = 1, depth: Depth =
         depth: which value is white in images of more than 8 bits.
 
     Raises:
-        UserError: nothing is given, or the only spec names nothing. With several specs (and in lists) one that names
+        UserError: if nothing is given, or the only spec names nothing. With several specs (and in lists) one that names
             nothing becomes a Source whose ``frames`` raise that error, so that the others go on.
     """
     if vid_stride < 1:
@@ -63,7 +63,7 @@ class _Reading:
 
 
 def _with_own_paths(sources: Iterable[Source]) -> Iterator[Source]:
-    """Numbers the paths (``dog-2.jpg``) that an earlier source has, whatever their suffix or case."""
+    """Appends numbers to paths (``dog-2.jpg``) that equal an earlier one up to suffix and case."""
     taken: set[str] = set()
     repeats: Counter[str] = Counter()
     for source in sources:
@@ -126,7 +126,7 @@ def _from_folder(folder: Path, reading: _Reading) -> Iterator[Source]:
 
 
 def _walk(folder: Path, root: Path, reading: _Reading, above: frozenset[tuple[int, int]]) -> Iterator[Source]:
-    """Pictures and videos sorted by path; ``above`` are the folders on the way down, against circles of links."""
+    """Images and videos sorted by path; ``above`` are the folders on the top-down pathway, against circles of links."""
     try:
         status = folder.stat()
         real = status.st_dev, status.st_ino
@@ -162,7 +162,7 @@ def _has_known_suffix(path: Path) -> bool:
 
 
 def _from_pattern(pattern: str, reading: _Reading) -> Iterator[Source]:
-    """The pictures and videos that match; where none does, the folders, or the files of other names."""
+    """The images and videos that match; where none does, the folders, or the files of other names."""
     too_deep: list[str] = []
     matches = [Path(match) for match in sorted(set(matching_paths(pattern, too_deep)))]
     if not matches:

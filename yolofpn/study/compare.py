@@ -1,4 +1,4 @@
-"""The results of a study as tables beside the paper's."""
+"""Tables of the results of a study, compared with the paper's."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def compare(output: Path) -> int:
     """Print and write the tables of the results that are there, and draw them; the exit code.
 
     Raises:
-        UserError: the folder holds no study or no result yet, or cannot be written.
+        UserError: if the folder holds no study or no result yet, or cannot be written.
     """
     settings = read_settings(output)
     study = load_study(Path(str(settings["study"])))
@@ -49,10 +49,10 @@ def compare(output: Path) -> int:
 
 
 def read_results(folder: Path) -> dict[int, dict[str, Any]]:
-    """What was measured of a row, by seed.
+    """The metrics of a row, by seed.
 
     Raises:
-        UserError: a file is damaged.
+        UserError: if a file is damaged.
     """
     results = {}
     for path in sorted(folder.glob(f"seed-*/{RESULTS}")):

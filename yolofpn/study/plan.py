@@ -23,7 +23,7 @@ TableName = Literal["rpn", "fast_rcnn", "faster_rcnn"]
 
 
 class Row(StrictModel):
-    """One system: a model that is trained, or another row's model, looked at in another way.
+    """One row: a model to train, or another row's model evaluated differently.
 
     Attributes:
         title: as printed in the tables.
@@ -60,7 +60,7 @@ class Row(StrictModel):
 
 
 class Study(StrictModel):
-    """One YAML file that lists systems.
+    """A study: a YAML file that lists rows.
 
     Attributes:
         title: of the whole.
@@ -100,16 +100,16 @@ class Study(StrictModel):
 
 @dataclass(frozen=True)
 class Size:
-    """What the user chooses of a study, the same for every row; None is what the rows' YAMLs say.
+    """Settings that override every row's; None: the values of the rows' YAMLs.
 
     Attributes:
         data: the data set.
         weights: what every training starts from, such as a backbone that was trained on ImageNet.
         epochs: of each training.
-        batch_size: pictures that go through the network together.
+        batch_size: images that go through the network together.
         img_size: (height, width) of the network's input.
         device: as ``--device`` names it.
-        workers: processes that load pictures.
+        workers: processes that load images.
         overrides: changes to the cfg of every row, after those of the study itself.
     """
 
@@ -127,7 +127,7 @@ def load_study(path: Path) -> Study:
     """Read a study.
 
     Raises:
-        UserError: it is missing or no YAML, or keys or values are wrong.
+        UserError: if it is missing or no YAML, or keys or values are wrong.
     """
     return validate(Study, read_yaml(path), str(path))
 
@@ -136,7 +136,7 @@ def choose_rows(study: Study, names: tuple[str, ...] | None) -> list[str]:
     """The rows asked for and those that they need, which come first; all where none is named.
 
     Raises:
-        UserError: there is no such row.
+        UserError: if there is no such row.
     """
     wanted = set(study.rows if names is None else names)
     for name in sorted(wanted):
@@ -149,7 +149,7 @@ def choose_rows(study: Study, names: tuple[str, ...] | None) -> list[str]:
 
 
 def _generation(study: Study, name: str) -> int:
-    """How many rows have to come before it, one after the other."""
+    """Return the number of rows that must run before it."""
     return max((1 + _generation(study, other) for other in study.rows[name].needs), default=0)
 
 
@@ -175,7 +175,7 @@ def recipes_of(study: Study, folder: Path) -> dict[str, str]:
 
 
 def keep_settings(output: Path, study: Path, size: Size, recipes: Mapping[str, str]) -> None:
-    """Note in the output folder what it is about, or see that it is about the same.
+    """Write the settings of the study to the output folder, or check that they are unchanged.
 
     Args:
         output: the folder.
@@ -184,7 +184,7 @@ def keep_settings(output: Path, study: Path, size: Size, recipes: Mapping[str, s
         recipes: digests by row; they may be of more rows than before.
 
     Raises:
-        UserError: the folder holds a study of another size or with other recipes, or cannot be written.
+        UserError: if the folder holds a study of another size or with other recipes, or cannot be written.
     """
     settings = {"study": str(study.resolve()), **json.loads(json.dumps(asdict(size)))}
     path = output / SETTINGS
@@ -218,10 +218,10 @@ def _as_text(settings: Mapping[str, object]) -> str:
 
 
 def read_settings(output: Path) -> dict[str, object]:
-    """What ``keep_settings`` wrote.
+    """Read what ``keep_settings`` wrote.
 
     Raises:
-        UserError: the folder holds no study, or its note is damaged.
+        UserError: if the folder holds no study, or its note is damaged.
     """
     path = output / SETTINGS
     try:

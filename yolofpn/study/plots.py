@@ -1,4 +1,4 @@
-"""The tables of a study as one picture of bars."""
+"""The tables of a study as one image of bars."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BAR = 0.4
 
 
 def plot_tables(path: Path, title: str, tables: Sequence[tuple[PaperTable, Sequence[ComparedRow]]]) -> None:
-    """Draw AR1000 or AP of every system beside the paper's; thin lines show the spread over the seeds.
+    """Plot AR1000 or AP of every row and the paper's; thin lines show the standard deviation over the seeds.
 
     Args:
         path: the PNG to write.

@@ -1,4 +1,4 @@
-"""A row of a study's table: measured figures beside the paper's."""
+"""Rows of a study's table: measured figures and the paper's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Measured:
-    """One number over all seeds, in per cent.
+    """Mean and standard deviation of a metric over all seeds, in per cent.
 
     Attributes:
         mean: of them.

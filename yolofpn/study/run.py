@@ -1,4 +1,4 @@
-"""Training and evaluation of every row of a study; what is done is never done again."""
+"""Trains and evaluates every row of a study; finished rows are skipped."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STRIDE = 32  # sizes of an image pyramid are multiples of it
 
 @dataclass(frozen=True)
 class StudyOptions:
-    """What ``study run --help`` explains."""
+    """Options of ``study run``, see its --help."""
 
     study: Path
     output: Path
@@ -39,7 +39,7 @@ class StudyOptions:
 
 @dataclass(frozen=True)
 class Job:
-    """One row with one seed.
+    """A run: one row with one seed.
 
     Attributes:
         name: of the row.
@@ -64,17 +64,17 @@ class Job:
 
     @property
     def is_done(self) -> bool:
-        """Whether it was measured, and has all that others take from it."""
+        """Return whether the run was evaluated and has the files that other rows need."""
         return (self.folder / RESULTS).exists() and (not self.is_source or _has_proposals(self.folder))
 
 
 def run_study(options: StudyOptions) -> int:
-    """Train and evaluate what is not done yet; the exit code: 0 done, 1 some runs failed.
+    """Train and evaluate unfinished rows; return exit code 0, or 1 if some failed.
 
     The first seed of all rows comes first, so that there is a whole table early on.
 
     Raises:
-        UserError: the study cannot be read, or the output folder holds another one.
+        UserError: if the study cannot be read, or the output folder holds another one.
     """
     study = load_study(options.study)
     names = choose_rows(study, options.rows)
@@ -96,7 +96,7 @@ def run_study(options: StudyOptions) -> int:
 
 
 def make_job(study: Study, name: str, seed: int, output: Path) -> Job:
-    """Where a row with a seed has its files."""
+    """Return the folder of a row with a seed."""
     row = study.rows[name]
     trained = row.weights_of or name
     source = study.rows[trained].proposals_of
@@ -109,7 +109,7 @@ def _run(job: Job, study: Study, options: StudyOptions) -> None:
     """Train if need be, then evaluate.
 
     Raises:
-        UserError: one of them failed.
+        UserError: if one of them failed.
     """
     start = time.perf_counter()
     if job.proposals is not None and not _has_proposals(job.proposals):
@@ -134,7 +134,7 @@ def training_command(job: Job, study: Study, options: StudyOptions) -> list[str]
     """Words for ``python -m yolofpn``: begin or go on; None if there is nothing left to train.
 
     Raises:
-        UserError: the row takes its weights from one that has none yet.
+        UserError: if the row takes its weights from one that has none yet.
     """
     if job.row.cfg is None:
         if not _is_trained(job.weights):
@@ -163,7 +163,7 @@ def evaluation_command(job: Job, size: Size) -> list[str]:
     """Words for ``python -m yolofpn``: measure detections and proposals as the training's data set has them.
 
     Raises:
-        UserError: the training left nothing readable behind.
+        UserError: if the training left nothing readable behind.
     """
     config = load_config(job.weights / "config.yaml")
     words = _evaluate(job, size, config)
@@ -178,10 +178,10 @@ def evaluation_command(job: Job, size: Size) -> list[str]:
 
 
 def proposals_command(job: Job, size: Size) -> list[str]:
-    """Words for ``python -m yolofpn``: write the proposals of the pictures that it was trained on.
+    """Words for ``python -m yolofpn``: write the proposals of the images that it was trained on.
 
     Raises:
-        UserError: the training left nothing readable behind.
+        UserError: if the training left nothing readable behind.
     """
     words = _evaluate(job, size, load_config(job.weights / "config.yaml"))
     files = {"--save-proposals": job.folder / PROPOSALS["train"], "--output": job.folder / "evaluation-train"}
@@ -229,7 +229,7 @@ def _flags(values: Mapping[str, object]) -> list[str]:
 
 
 def _pyramid(scales: Sequence[float], config: Config) -> str:
-    """As ``--pyramid`` takes it: multiples of the network's input, in whole strides."""
+    """Return the value of ``--pyramid``: multiples of the input size, rounded to the stride."""
     sizes = [[max(round(side * scale / STRIDE), 1) * STRIDE for side in config.input.size] for scale in scales]
     return ",".join(f"{height}x{width}" for height, width in sizes)
 
@@ -238,8 +238,8 @@ def _call(folder: Path, words: Sequence[str]) -> None:
     """Run ``python -m yolofpn WORDS``, with what it prints in the folder's log.
 
     Raises:
-        UserError: it failed.
-        KeyboardInterrupt: it, or the study, was interrupted.
+        UserError: if it failed.
+        KeyboardInterrupt: if it, or the study, was interrupted.
     """
     log = folder / LOG
     with write_errors(log):

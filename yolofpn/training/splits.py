@@ -142,7 +142,7 @@ def training_loader(
         seed=config.train.seed,
         rank=ranks.rank,
         world_size=ranks.world_size,
-        repeat_factors=repeat_factors(dataset, config.train.repeat_thresh).pictures,
+        repeat_factors=repeat_factors(dataset, config.train.repeat_thresh).images,
         combine_epochs=max(0, config.train.epochs - config.augment.close_epochs),
         most_batches=config.train.epoch_batches,
     )

@@ -1,4 +1,4 @@
-"""Decoded frames of a video or stream at their times, whatever its clock does, and what was damaged on the way."""
+"""Decodes frames with monotonic timestamps, and records damage."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class VideoDecoder:
         self.end = 0.0
 
     def frames(self) -> Iterator[TimedFrame]:
-        """Every frame that is whole, progressive, at times that only grow."""
+        """Yield complete, progressive frames with increasing timestamps."""
         for item in deinterlaced(self._timed()):
             self.good += 1
             yield item
@@ -66,12 +66,12 @@ class VideoDecoder:
         return self._stream.sample_aspect_ratio
 
     def ended_early(self) -> bool:
-        """Whether the frames ended clearly before the end that the file states."""
+        """Return whether decoding ended well before the duration stated in the file."""
         stated = self.stated_seconds()
         return stated is not None and stated - self.end > max(_CUT_SECONDS, _CUT_PART * stated)
 
     def stated_seconds(self) -> float | None:
-        """How long the video lasts by its own account; None for a live stream, or where its clock jumped."""
+        """Return the duration stated in the file; None for a live stream, or if timestamps jumped."""
         return None if self._timeline.jumps else stated_seconds(self._container, self._stream, self._start)
 
     def _timed(self) -> Iterator[TimedFrame]:
@@ -102,7 +102,7 @@ class VideoDecoder:
             yield from frames
 
     def _packets(self) -> Iterator[VideoPacket]:
-        """What can be read of the stream; at last None or an empty packet, for the frames still in the decoder.
+        """Yield the packets of the stream; finally None or an empty packet, which flushes the decoder.
 
         FFmpeg marks a packet as damaged where the count of a transport stream's packets has a gap. Where a keyframe
         follows at once, another recording was joined there, and the packet is whole; elsewhere it is not.
@@ -153,7 +153,7 @@ class VideoDecoder:
 
 
 def stated_seconds(container: InputContainer, stream: VideoStream, start: float | None = None) -> float | None:
-    """How long the video lasts by the file's own account.
+    """Return the duration stated in the file.
 
     Args:
         container: the file.
@@ -176,7 +176,7 @@ def stated_seconds(container: InputContainer, stream: VideoStream, start: float 
 
 
 def reason_of(error: Exception) -> str:
-    """What went wrong, without the address that PyAV's messages repeat: it may hold a password."""
+    """Return the error message without the URL that PyAV repeats, which may contain a password."""
     if type(error).__name__ == "ExitError" or isinstance(error, TimeoutError):
         return "timed out"
     if isinstance(error, InputError):

@@ -1,4 +1,4 @@
-"""The picture that a decoded frame stands for: upright, of square pixels, in SDR colours."""
+"""The image that a decoded frame stands for: upright, of square pixels, in SDR colours."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def square_width(size: tuple[int, int], pixel_aspect: Fraction | None) -> int:
 
 
 def _upright(image: Image, frame: VideoFrame) -> Image:
-    """As the display matrix [a b u; c d v; x y w] asks: x' = ax + cy, y' = bx + dy."""
+    """Apply the display matrix [a b u; c d v; x y w]: x' = ax + cy, y' = bx + dy."""
     matrix = _display_matrix(frame)
     if matrix is None:
         return image
@@ -82,7 +82,7 @@ def _without_unnamed(frame: VideoFrame) -> VideoFrame:
 
 
 def _converter() -> VideoReformatter:
-    """That of this thread: a frame's own would start threads, which live until the garbage is collected."""
+    """Return the reformatter of this thread; one per frame would start threads that live until garbage collection."""
     if not hasattr(_of_thread, "converter"):
         _of_thread.converter = VideoReformatter()
     converter: VideoReformatter = _of_thread.converter

@@ -32,7 +32,7 @@ _WIDE = (ColorPrimaries.BT2020, ColorPrimaries.SMPTE432)
 
 
 def needs_conversion(frame: VideoFrame) -> bool:
-    """Whether a frame's colours are other ones than those of SDR video."""
+    """Return whether a frame has HDR or wide-gamut colours."""
     return frame.color_trc in _HDR or frame.color_primaries in _WIDE
 
 

@@ -89,7 +89,7 @@ def probe_video(
         max_pixels: larger frames are not decoded to learn them.
 
     Raises:
-        InputError: it cannot be opened.
+        InputError: if it cannot be opened.
     """
     with _open(target, name, max_pixels) as (container, stream):
         rate = stream.average_rate or stream.guessed_rate
@@ -99,7 +99,7 @@ def probe_video(
 
 
 def is_video(path: Path) -> bool:
-    """Whether the content of a file is a video of a kind that can be decoded."""
+    """Return whether a file is a video that can be decoded, by its content."""
     try:
         with _open(path, str(path)):
             return True
@@ -138,7 +138,7 @@ def limit_pixels(stream: VideoStream, name: str, max_pixels: int = MAX_FRAME_PIX
     """Let the decoder refuse larger frames before it allocates them.
 
     Raises:
-        InputError: the stream says at once that it has such frames.
+        InputError: if the stream says at once that it has such frames.
     """
     width, height = stream.codec_context.width, stream.codec_context.height
     if width * height > max_pixels:
@@ -147,7 +147,7 @@ def limit_pixels(stream: VideoStream, name: str, max_pixels: int = MAX_FRAME_PIX
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a Matroska, WebM or AVI file is as long as its head says; False for other formats.
+    """Return whether a Matroska, WebM or AVI file has the length stated in its header; False for other formats.
 
     They state no duration of the last frame, so a pause at the end looks like a cut.
     """

@@ -20,7 +20,7 @@ from yolofpn.files import NO_ROOM, part_path
 from yolofpn.video.timeline import Timeline, may_jump, start_seconds
 
 BROWSER_AUDIO = {"aac", "mp3", "opus", "flac"}  # codecs that browsers play from an mp4
-PRIMING = 0.1  # seconds: sound before the first picture goes, but not what a decoder needs to get going
+PRIMING = 0.1  # seconds: sound before the first image goes, but not what a decoder needs to get going
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def remux(path: Path, *, sound: Path | None) -> None:
     read the video stays silent, which is logged.
 
     Raises:
-        OSError: the new file cannot be written; the old one is as it was.
+        OSError: if the new file cannot be written; the old one is as it was.
     """
     part = part_path(path)
     try:
@@ -49,7 +49,7 @@ def remux(path: Path, *, sound: Path | None) -> None:
 
 
 def file_url(path: Path) -> str:
-    """What FFmpeg opens: without the prefix it takes a colon in a path for the end of a protocol."""
+    """Return the URL for FFmpeg; without the prefix it would read a colon in a path as a protocol."""
     return f"file:{path}"
 
 
@@ -96,7 +96,7 @@ def _join(path: Path, part: Path, sound: Path | None) -> None:
 
 
 def _duration(path: Path) -> float:
-    """Seconds until the last frame of a video has been shown."""
+    """Return the end time of the last frame in seconds."""
     with av.open(file_url(path)) as container:
         ends = [_seconds(packet) + float((packet.duration or 0) * packet.time_base) for packet in _demux(container)]
     return max(ends, default=0.0)
@@ -122,7 +122,7 @@ def _audio_packets(source: InputContainer, output: OutputContainer, end: float) 
     """The first audio stream of ``source`` that can be decoded until ``end``, in seconds from the start of its video.
 
     Raises:
-        ValueError: none can be decoded.
+        ValueError: if none can be decoded.
     """
     stream = next((each for each in source.streams.audio if each.codec_context is not None), None)
     if stream is None:

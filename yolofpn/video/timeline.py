@@ -18,7 +18,7 @@ _SIMULTANEOUS = 0.15  # seconds; a codec's priming lets sound start this much be
 
 @dataclass(frozen=True)
 class Jump:
-    """From this packet on times are shifted.
+    """A shift of all timestamps from this packet on.
 
     Attributes:
         position: of the packet in the file, in bytes.
@@ -62,7 +62,7 @@ class Timeline:
         packet.pts = None if packet.pts is None else packet.pts + shift
 
     def _look(self, packet: Packet[Any], seconds: float) -> None:
-        """Whether the clock jumped before this packet, which is decoded at ``seconds``."""
+        """Return whether the timestamps jumped before this packet, which is decoded at ``seconds``."""
         if self._begun and self._jumped(seconds + self._shift):
             position = packet.pos or 0
             self._shift = self._shift_at(position, self._next - seconds)
@@ -75,7 +75,7 @@ class Timeline:
         return seconds < self._last - _BACKWARDS or (self._may_leap and abs(seconds - self._next) > _LONGEST_GAP)
 
     def _shift_at(self, position: int, own: float) -> float:
-        """Of the other stream's jumps the one nearest in the file: the streams of a joined part restart together."""
+        """Return the jump of the other stream that is nearest in the file; concatenated parts restart all streams."""
         if not self._given:
             return own
         index = bisect_left([jump.position for jump in self._given], position)
@@ -84,12 +84,12 @@ class Timeline:
 
 
 def may_jump(container: InputContainer) -> bool:
-    """Whether the clocks of this format may restart or jump: transport and program streams, HLS, Ogg."""
+    """Return whether timestamps of this format may restart or jump: transport and program streams, HLS, Ogg."""
     return bool(int(container.format.flags) & _TIMESTAMPS_MAY_JUMP)
 
 
 def start_seconds(container: InputContainer, stream: Stream, first: float | None) -> float:
-    """What the clock shows where players show 0:00: when the first of the file's streams starts.
+    """Return the timestamp that players show as 0:00: the start of the earliest stream.
 
     Args:
         container: the file.

@@ -82,7 +82,7 @@ class VideoWriter:
             duration: seconds for which it is shown if no other frame follows; by default those of one frame.
 
         Raises:
-            UserError: the file cannot be written; or that was so with an earlier frame.
+            UserError: if the file cannot be written; or that was so with an earlier frame.
         """
         pts = max(round(time / TIME_BASE), self._last_pts + 1)
         self._last_pts = pts
@@ -101,7 +101,7 @@ class VideoWriter:
         """Finish the file.
 
         Raises:
-            UserError: it cannot be written; the frames written so far stay playable.
+            UserError: if it cannot be written; the frames written so far stay playable.
         """
         if self._container is None:
             return

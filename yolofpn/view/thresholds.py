@@ -1,4 +1,4 @@
-"""The thresholds of what a window shows, which keys move, beside those of the run, which stay."""
+"""Score thresholds of the window, which keys change, independent of those of the run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def above(detections: Detections, score_thresh: float | tuple[float, ...]) -> De
 
 
 class ShownThresholds:
-    """Those of a run, moved up or down all together.
+    """The thresholds of a run with a common offset.
 
     Args:
         limits: of the run.
@@ -41,13 +41,13 @@ class ShownThresholds:
         self._steps = 0
 
     def move(self, steps: int) -> None:
-        """By so many steps of ``STEP``, as far as that changes anything."""
+        """Move the thresholds by this many steps of ``STEP``, within their range."""
         before = self._moved(self._steps)
         if self._moved(self._steps + steps) != before:
             self._steps += steps
 
     def filter(self, detections: Detections) -> Detections:
-        """What is above them."""
+        """Return the detections above the thresholds."""
         return above(detections, self._moved(self._steps))
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""What ``--show`` shows: every result in a window, in time, with the keys that people expect."""
+"""The viewer of ``--show``: shows results in a window at their time, and handles keys."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RATE_SECONDS = 2.0  # over which frames per second are counted
 class Viewer:
     """Shows results until the user has seen enough; a context manager, which takes its windows off the screen.
 
-    A picture stays until a key is pressed, a video plays at its own speed where the network is fast enough, a stream
+    An image stays until a key is pressed, a video plays at its own speed where the network is fast enough, a stream
     is shown as it comes, each stream in a window of its own. Keys: q or Escape quits, space stops and goes on, s saves
     what is seen, + and - move the thresholds of what is seen.
 
@@ -79,7 +79,7 @@ class Viewer:
         return self._obey(self._key())
 
     def idle(self) -> bool:
-        """Look after the windows for a moment while there is nothing new to show; False if the user wants no more."""
+        """Process window events while there is no new result; return False if the user has quit."""
         if not self._windows:
             time.sleep(IDLE)
             return True
@@ -109,7 +109,7 @@ class Viewer:
         return True
 
     def _adjust(self, key: str, *, paused: bool = False) -> bool:
-        """Whether the key was one that changes or saves what is seen."""
+        """Handle a key that changes or saves the shown image; return whether it was one."""
         if key == "s":
             self._save()
         elif key in ("+", "=", "-", "_"):
@@ -121,7 +121,7 @@ class Viewer:
         return True
 
     def _hold(self, *, paused: bool = False) -> bool:
-        """Until the user goes on (with space, or from a picture with any key), or quits: False."""
+        """Wait until the user resumes (space, or any key for an image); return False if the user quits."""
         if paused:
             self._draw(self._latest, paused=True)
         while True:
@@ -162,7 +162,7 @@ class Viewer:
         path = self.snapshots / f"{max(numbers, default=0) + 1}.png"
         try:
             write_atomically(path, encode_image(self._annotated(self._shown[self._latest]), ".png")[0])
-        except UserError as error:  # a full disk, or a picture too large: the run goes on
+        except UserError as error:  # a full disk, or an image too large: the run goes on
             self._say(f"no snapshot: {error}")
         else:
             self._say(f"snapshot: {path}")
@@ -190,7 +190,7 @@ def draw_caption(image: Image, text: str, *, alarm: bool = False) -> None:
 
     Args:
         image: is changed.
-        text: Latin letters; it gets smaller where the picture is narrower than it.
+        text: Latin letters; it gets smaller where the image is narrower than it.
         alarm: white on red.
     """
     height, width = image.shape[:2]

@@ -22,7 +22,7 @@ _PROBE_SECONDS = 30
 
 
 class Window:
-    """Shows pictures as they come and tells which keys are pressed. It opens with the first picture.
+    """Shows images in a window, which opens with the first image, and returns pressed keys.
 
     Call ``check_display`` before the first one. All windows belong to the main thread, and to ``close`` together.
     """
@@ -54,7 +54,7 @@ class Window:
                 return ""
 
     def was_closed(self) -> bool:
-        """Whether the user closed it, since the last look at the keyboard."""
+        """Return whether the user closed the window."""
         try:
             return cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) < 1
         except cv2.error:  # Qt answers nothing once its last window is gone
@@ -69,7 +69,7 @@ class Window:
 
 
 def close_windows() -> None:
-    """Take all windows off the screen."""
+    """Close all windows."""
     cv2.destroyAllWindows()
 
 
@@ -77,7 +77,7 @@ def check_display() -> None:
     """OpenCV aborts the whole process where it finds no display, so a process of its own tries first.
 
     Raises:
-        UserError: there is no display, or OpenCV was built without windows.
+        UserError: if there is no display, or OpenCV was built without windows.
     """
     if not any("GUI:" in line and "NONE" not in line for line in cv2.getBuildInformation().splitlines()):
         raise UserError(f"--show: this OpenCV has no windows (opencv-python has them): {_hint()}")

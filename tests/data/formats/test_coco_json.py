@@ -78,16 +78,16 @@ def test_what_does_not_fit_together_is_reported_and_left_out(tmp_path: Path) -> 
     assert dataset.target(0).boxes.tolist() == [[1, 1, 6, 6]]
     reasons = {problem.kind: problem.reason for problem in dataset.problems}
     assert reasons[ProblemKind.UNKNOWN_CLASS] == "annotation 2: category_id 9 is not among the classes: dropped"
-    assert reasons[ProblemKind.UNKNOWN_PICTURE].startswith("annotation 900100200300: image_id 7 is not")
+    assert reasons[ProblemKind.UNKNOWN_IMAGE].startswith("annotation 900100200300: image_id 7 is not")
     kinds = [problem.kind for problem in dataset.problems]
     assert sorted(kinds) == sorted(
         [
             ProblemKind.MALFORMED,
             ProblemKind.MALFORMED,
             ProblemKind.MALFORMED,
-            ProblemKind.MISSING_PICTURE,
+            ProblemKind.MISSING_IMAGE,
             ProblemKind.UNKNOWN_CLASS,
-            ProblemKind.UNKNOWN_PICTURE,
+            ProblemKind.UNKNOWN_IMAGE,
         ]
     )
 

@@ -96,7 +96,7 @@ def test_an_unreadable_picture_is_left_out(tmp_path: Path) -> None:
     picture = write(tmp_path / "a.jpg", "no image")
     dataset = read_voc([picture], [tmp_path / "a.xml"], ["dog"])
     assert len(dataset) == 0
-    assert [(p.kind, p.file) for p in dataset.problems] == [(ProblemKind.UNREADABLE_PICTURE, str(picture))]
+    assert [(p.kind, p.file) for p in dataset.problems] == [(ProblemKind.UNREADABLE_IMAGE, str(picture))]
 
 
 def test_class_names_are_collected_once_each(tmp_path: Path) -> None:

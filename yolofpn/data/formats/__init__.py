@@ -37,6 +37,6 @@ def format_named(key: str) -> type[LabelFormat]:
     """The label format that a data YAML calls ``key``.
 
     Raises:
-        KeyError: there is none.
+        KeyError: if there is none.
     """
     return {known.key: known for known in FORMATS}[key]

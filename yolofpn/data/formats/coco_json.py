@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from yolofpn.data.assemble import BoxRows, Pictures, assemble, image_size_that_fits
+from yolofpn.data.assemble import BoxRows, ImageList, assemble, image_size_that_fits
 from yolofpn.data.coco_file import Category, CocoFile, Id, canonical_id, listed_categories, parse_coco
 from yolofpn.data.dataset import DetectionDataset, Problem, ProblemKind, SourceIds
 from yolofpn.data.files import FileIndex, Layout, Part, image_folders, split_folders_in, split_name
@@ -111,22 +111,22 @@ def read_coco(
         siblings: annotation files of the other splits; one of them may use a category that this one does not.
 
     Raises:
-        UserError: the file is missing or no COCO JSON, two images or categories have one id, it has no class that is
-            wanted, or none of its pictures exists.
+        UserError: if the file is missing or no COCO JSON, two images or categories have one id, it has no class that is
+            wanted, or none of its images exists.
     """
     coco = parse_coco(annotations)
     problems: list[Problem] = []
     categories = _wanted(_classes(coco, siblings), names, annotations, problems)
-    pictures, ids = _find_pictures(coco, images, problems)
+    image_list, ids = _find_images(coco, images, problems)
     crowds, note = coco.crowds()
-    rows = _box_rows(coco, pictures, ids, [category.id for category in categories], crowds, problems)
-    category_ids, source_ids = _written_ids(pictures, ids, categories)
+    rows = _box_rows(coco, image_list, ids, [category.id for category in categories], crowds, problems)
+    category_ids, source_ids = _written_ids(image_list, ids, categories)
     dataset = assemble(
         [category.name for category in categories],
-        pictures,
+        image_list,
         rows,
         problems,
-        file_of=lambda image: str(pictures.paths[image]),
+        file_of=lambda image: str(image_list.paths[image]),
         item="annotation",
         category_ids=category_ids,
         number_text=lambda row: _text(coco.annotation_ids[row]),
@@ -188,9 +188,9 @@ def _wanted(
     return wanted
 
 
-def _find_pictures(coco: CocoFile, folder: Path, problems: list[Problem]) -> tuple[Pictures, list[Id]]:
+def _find_images(coco: CocoFile, folder: Path, problems: list[Problem]) -> tuple[ImageList, list[Id]]:
     """The images on disk, and the id of each as the file writes it."""
-    pictures, ids = Pictures(), list[Id]()
+    image_list, ids = ImageList(), list[Id]()
     index = FileIndex(folder)
     for image in coco.images:
         name, number = image.get("file_name"), canonical_id(image.get("id"))
@@ -201,30 +201,30 @@ def _find_pictures(coco: CocoFile, folder: Path, problems: list[Problem]) -> tup
         found = index.find(name)
         if found is None:
             reason = f"listed in {coco.path.name} but not on disk: skipped"
-            problems.append(Problem(ProblemKind.MISSING_PICTURE, str(folder / name), reason))
-        elif _add_picture(pictures, found, image, number in coco.image_places, problems):
+            problems.append(Problem(ProblemKind.MISSING_IMAGE, str(folder / name), reason))
+        elif _add_image(image_list, found, image, number in coco.image_places, problems):
             ids.append(image["id"])
-    if coco.images and not pictures.paths:
+    if coco.images and not image_list.paths:
         raise UserError(
             f"{folder}: has none of the {len(coco.images)} images that {coco.path.name} lists, such as "
             f"{coco.images[0].get('file_name')}\nput the images there, or name their folder in the data YAML"
         )
-    return pictures, ids
+    return image_list, ids
 
 
-def _add_picture(
-    pictures: Pictures, path: Path, image: dict[str, Any], annotated: bool, problems: list[Problem]
+def _add_image(
+    image_list: ImageList, path: Path, image: dict[str, Any], annotated: bool, problems: list[Problem]
 ) -> bool:
     try:
         height, width = _side(image.get("height")), _side(image.get("width"))
         if not height or not width:
             height, width = image_size(path, name=path.name)
     except (ParseError, InputError) as error:
-        problems.append(Problem(ProblemKind.UNREADABLE_PICTURE, str(path), f"{error}: skipped"))
+        problems.append(Problem(ProblemKind.UNREADABLE_IMAGE, str(path), f"{error}: skipped"))
         return False
-    pictures.paths.append(path)
-    pictures.sizes.append((height, width))
-    pictures.labelled.append(annotated)
+    image_list.paths.append(path)
+    image_list.sizes.append((height, width))
+    image_list.labelled.append(annotated)
     return True
 
 
@@ -239,7 +239,7 @@ def _side(value: object) -> int:
 
 
 def _written_ids(
-    pictures: Pictures, ids: Sequence[Id], categories: Sequence[Category]
+    image_list: ImageList, ids: Sequence[Id], categories: Sequence[Category]
 ) -> tuple[list[int], SourceIds | None]:
     """Sets the images' ids and gives those of the labels: the file's if they are integers, else running numbers."""
     written = [category.written_id for category in categories]
@@ -248,7 +248,7 @@ def _written_ids(
     )
     numbers = [canonical_id(number) for number in ids]
     fits = [number for number in numbers if isinstance(number, int) and number in _INT64]
-    pictures.image_ids = fits if len(fits) == len(ids) else list(range(len(ids)))
+    image_list.image_ids = fits if len(fits) == len(ids) else list(range(len(ids)))
     labels = [category.id for category in categories if isinstance(category.id, int)]
     category_ids = labels if len(labels) == len(categories) else list(range(1, len(categories) + 1))
     return category_ids, None if plain else SourceIds(tuple(ids), tuple(written))
@@ -256,29 +256,29 @@ def _written_ids(
 
 def _box_rows(
     coco: CocoFile,
-    pictures: Pictures,
+    image_list: ImageList,
     ids: Sequence[Id],
     category_ids: Sequence[Id],
     crowds: NDArray[np.bool_],
     problems: list[Problem],
 ) -> BoxRows:
-    """The annotations of known pictures and classes, as xyxy; the others are reported."""
+    """The annotations of known images and classes, as xyxy; the others are reported."""
     table = coco.annotations
     listed = [canonical_id(image.get("id")) for image in coco.images]
     known = _places(listed, coco.image_places)[table[:, 0].astype(np.int64)] >= 0
     index = _places([canonical_id(number) for number in ids], coco.image_places)[table[:, 0].astype(np.int64)]
     label = _places(category_ids, coco.category_places)[table[:, 1].astype(np.int64)]
-    _report(coco, ~known, coco.image_places, 0, (ProblemKind.UNKNOWN_PICTURE, "image_id", "'images'"), problems)
+    _report(coco, ~known, coco.image_places, 0, (ProblemKind.UNKNOWN_IMAGE, "image_id", "'images'"), problems)
     unknown = known & (label < 0)
     _report(coco, unknown, coco.category_places, 1, (ProblemKind.UNKNOWN_CLASS, "category_id", "the classes"), problems)
     rows = np.flatnonzero((index >= 0) & (label >= 0))
     table, index, label = table[rows], index[rows], label[rows]
     with np.errstate(over="ignore"):  # what becomes infinite is dropped as no finite number
         corners = np.column_stack([table[:, 2:4], table[:, 2:4] + table[:, 4:6]])
-    _correct_sizes(pictures, index, corners)
+    _correct_sizes(image_list, index, corners)
     placed = corners.copy()
     for row in np.flatnonzero((table[:, 9] != 0) & np.isfinite(corners).all(axis=1)):
-        placed[row] = turned_box(corners[row].tolist(), float(table[row, 9]), pictures.sizes[int(index[row])])
+        placed[row] = turned_box(corners[row].tolist(), float(table[row, 9]), image_list.sizes[int(index[row])])
     found = BoxRows()
     found.add_table(np.column_stack([index, rows, label, corners, table[:, 6], crowds[rows], placed]))
     return found
@@ -312,12 +312,12 @@ def _report(
         problems.append(Problem(kind, str(coco.path), reason))
 
 
-def _correct_sizes(pictures: Pictures, index: NDArray[np.int64], corners: NDArray[np.float64]) -> None:
+def _correct_sizes(image_list: ImageList, index: NDArray[np.int64], corners: NDArray[np.float64]) -> None:
     """Sizes that the boxes belie are those of the images themselves."""
-    limits = np.array(pictures.sizes, dtype=np.float64).reshape(-1, 2)[index][:, ::-1]
+    limits = np.array(image_list.sizes, dtype=np.float64).reshape(-1, 2)[index][:, ::-1]
     for image in np.unique(index[(corners[:, 2:] > limits + 1.5).any(axis=1)]).tolist():
         own = corners[index == image]
-        pictures.sizes[image] = image_size_that_fits(pictures.sizes[image], own, pictures.paths[image])
+        image_list.sizes[image] = image_size_that_fits(image_list.sizes[image], own, image_list.paths[image])
 
 
 def _text(number: object) -> str:

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from yolofpn.config import VocCorners
-from yolofpn.data.assemble import BoxRows, Pictures, assemble, image_size_that_fits
+from yolofpn.data.assemble import BoxRows, ImageList, assemble, image_size_that_fits
 from yolofpn.data.dataset import DetectionDataset, Problem, ProblemKind
 from yolofpn.data.files import Layout, Part, composed, split_name
 from yolofpn.data.images import image_size
@@ -126,31 +126,31 @@ def survey_voc(annotations: Iterable[Path], setting: VocCorners = "auto") -> Voc
 
 
 def read_voc(
-    pictures: Sequence[Path], annotations: Sequence[Path], names: Sequence[str], corners: Corners | None = None
+    images: Sequence[Path], annotations: Sequence[Path], names: Sequence[str], corners: Corners | None = None
 ) -> DetectionDataset:
     """The data set of these images. Objects marked difficult become ignore regions.
 
     Args:
-        pictures: the image files.
+        images: the image files.
         annotations: the XML file of each, whether it exists or not.
         names: class names by label; case, spaces and COCO's and VOC's spellings are equal.
         corners: what the corners mean; by default what these files say.
     """
     label_of = {normalise_name(name): label for label, name in enumerate(names)}
-    kept, files, rows, problems = Pictures(), [], BoxRows(), list[Problem]()
+    kept, files, rows, problems = ImageList(), [], BoxRows(), list[Problem]()
     roots = [_parse(annotation, problems) for annotation in annotations]
     if corners is None:
         known = zip(roots, annotations, strict=True)
         corners = survey_corners((root, path) for root, path in known if root is not None)
-    for picture, annotation, root in zip(pictures, annotations, roots, strict=True):
+    for image_path, annotation, root in zip(images, annotations, roots, strict=True):
         objects = [] if root is None else list(_read_objects(root, annotation, label_of, corners, problems))
-        size = _size(root, annotation, objects, picture, problems)
+        size = _size(root, annotation, objects, image_path, problems)
         if size is None:
             continue
         for entry in objects:
             box = turned_box(entry.box, entry.rotation, size) if entry.rotation else entry.box
             rows.add(len(kept.paths), entry.number, entry.label, entry.stored, ignore=entry.difficult, placed=box)
-        kept.paths.append(picture)
+        kept.paths.append(image_path)
         kept.sizes.append(size)
         kept.labelled.append(root is not None)
         files.append(annotation)
@@ -184,7 +184,7 @@ def _size(
     root: ElementTree.Element | None,
     annotation: Path,
     objects: Sequence[_Object],
-    picture: Path,
+    image_path: Path,
     problems: list[Problem],
 ) -> tuple[int, int] | None:
     """(height, width) as annotated, else of the image; None if that cannot be read."""
@@ -196,11 +196,11 @@ def _size(
             height = width = 0
         if width and height:
             boxes = np.array([entry.box for entry in objects], dtype=np.float64).reshape(-1, 4)
-            return image_size_that_fits((height, width), boxes, picture)
+            return image_size_that_fits((height, width), boxes, image_path)
     try:
-        return image_size(picture, name=picture.name)
+        return image_size(image_path, name=image_path.name)
     except InputError as error:
-        problems.append(Problem(ProblemKind.UNREADABLE_PICTURE, str(picture), f"{error}: skipped"))
+        problems.append(Problem(ProblemKind.UNREADABLE_IMAGE, str(image_path), f"{error}: skipped"))
         return None
 
 

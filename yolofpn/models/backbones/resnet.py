@@ -103,7 +103,7 @@ def _shortcut(
 
 
 def resnet_stage(depth: ResNetDepth, level: int, norm: NormKind = "live", norm_eps: float = 1e-5) -> nn.Sequential:
-    """The blocks between c<level - 1> (or for level 2 the max-pooling) and c<level>: conv2_x to conv5_x of table 1."""
+    """Build the blocks from c<level - 1> (level 2: from the max-pooling) to c<level>: conv2_x to conv5_x of table 1."""
     block = Bottleneck if depth >= _BOTTLENECKS_FROM else BasicBlock
     width = _WIDTHS[level - 2]
     in_channels, stride = (64, 1) if level == 2 else (_WIDTHS[level - 3] * block.expansion, 2)
@@ -118,9 +118,9 @@ class ResNet(Backbone):
 
     Args:
         depth: 18 and 34 have basic blocks, 50, 101 and 152 bottlenecks.
-        norm: 'frozen' is for weights that come from elsewhere: batch norm stays as it is there.
-        norm_eps: of batch norm.
-        top_level: the stages after c<top_level> are left out.
+        norm: 'frozen' keeps the batch norm of pretrained weights fixed, 'live' trains it.
+        norm_eps: epsilon of batch norm.
+        top_level: the stages after c<top_level> are omitted.
 
     Attributes:
         feature_info: channels and stride of c2, c3 ... c<top_level>.
@@ -151,7 +151,7 @@ class ResNet(Backbone):
 
 
 def depth_of(given: Mapping[str, Tensor]) -> ResNetDepth | None:
-    """Which ResNet has tensors of these names and shapes."""
+    """Return the depth of the ResNet with tensors of these names and shapes; None if there is none."""
     for depth in RESNET_DEPTHS:
         with torch.device("meta"):
             own = ResNet(depth).state_dict()

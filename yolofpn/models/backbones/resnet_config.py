@@ -29,7 +29,7 @@ class ResNetConfig(BackboneConfig):
 
     Attributes:
         depth: 18 and 34 have basic blocks, 50, 101 and 152 bottlenecks.
-        norm: 'frozen' keeps batch norm as the starting weights have it, 'live' trains it.
+        norm: 'frozen' keeps batch norm as the initial weights have it, 'live' trains it.
     """
 
     type: Literal["resnet"]

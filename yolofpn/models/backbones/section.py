@@ -52,10 +52,10 @@ class BackboneConfig(StrictModel):
 
     @abstractmethod
     def build(self, norm_eps: float, top_level: int) -> Backbone:
-        """The network with fresh weights.
+        """The network with newly initialised weights.
 
         Args:
-            norm_eps: of batch norm.
+            norm_eps: epsilon of batch norm.
             top_level: the coarsest level that is needed, 2 to 5; what only the coarser ones need is omitted.
         """
 
@@ -73,7 +73,7 @@ class BackboneConfig(StrictModel):
         """The installed file of pretrained weights called ``name``; None if this kind has none of that name.
 
         Raises:
-            UserError: it is not installed.
+            UserError: if it is not installed.
         """
         return None
 
@@ -86,6 +86,6 @@ class BackboneConfig(StrictModel):
             origin: the file, as shown to people.
 
         Raises:
-            UserError: it is of this kind, but of no variant that can be built.
+            UserError: if it is of this kind, but of no variant that can be built.
         """
         return None

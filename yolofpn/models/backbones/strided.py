@@ -1,4 +1,4 @@
-"""The smallest bottom-up way: one convolution of stride 2 per level."""
+"""A minimal backbone for tests and small studies: one convolution of stride 2 per level."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class StridedBackbone(Backbone):
 
     Args:
         width: channels of the first block; c5 has 16 times as many.
-        norm_eps: of batch norm.
-        top_level: the blocks after c<top_level> are left out.
+        norm_eps: epsilon of batch norm.
+        top_level: the blocks after c<top_level> are omitted.
 
     Attributes:
         feature_info: channels and stride of c2, c3 ... c<top_level>.

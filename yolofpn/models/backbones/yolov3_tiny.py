@@ -19,9 +19,9 @@ class TinyDarknet(Backbone):
     """Seven 3x3 convolutions with max-pooling in between; the last pooling has stride 1 and keeps the size.
 
     Args:
-        norm_eps: of batch norm.
-        top_level: the stages after c<top_level> are left out.
-        rank: of the last convolution's kernel (see ``LowRankConvBNAct``); by default as any kernel's.
+        norm_eps: epsilon of batch norm.
+        top_level: the stages after c<top_level> are omitted.
+        rank: rank of the last convolution's kernel (see ``LowRankConvBNAct``); None: full rank.
 
     Attributes:
         feature_info: channels and stride of c2, c3 ... c<top_level>; 64, 128, 256 and 1024 channels.
@@ -56,7 +56,7 @@ class TinyDarknet(Backbone):
 
 
 class PoolInPlace(nn.Module):
-    """Darknet's max-pooling of size 2 and stride 1: each cell and its neighbours to the right and below."""
+    """Darknet's max-pooling of size 2 and stride 1, which pads at the right and bottom to keep the size."""
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> the same shape."""

@@ -1,4 +1,4 @@
-"""Which predictions of an image learn which ground-truth box."""
+"""Assigns predictions of an image to ground-truth boxes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from yolofpn.structures import Target
 
 @dataclass(frozen=True)
 class Assignment:
-    """What the N predictions of an image should learn.
+    """The assignment of the N predictions of an image.
 
     Attributes:
-        positive: [P] int64, predictions that learn a box; each at most once.
-        matched: [P] int64, the ground-truth box of each.
-        ignored: [N] bool, predictions that learn neither object nor background.
+        positive: [P] int64, indices of the predictions assigned to a box; each at most once.
+        matched: [P] int64, index of the ground-truth box of each.
+        ignored: [N] bool, predictions without objectness loss.
     """
 
     positive: Tensor
@@ -29,11 +29,11 @@ class Assignment:
 
 
 class BestAnchorAssigner:
-    """YOLOv3's rule (section 2.1, arXiv 1804.02767): the anchor whose shape fits a box best, in the box's own cell.
+    """Best-anchor assignment (YOLOv3, arXiv 1804.02767, section 2.1): the anchor of the best shape in the box's cell.
 
     Args:
-        ignore_iou_thresh: predictions that overlap any box by more are not taught to be background.
-        positive_iou_thresh: if given, predictions that overlap a box by more learn it too (section 4, dual thresholds:
+        ignore_iou_thresh: predictions with a larger IoU with any box are ignored instead of being background.
+        positive_iou_thresh: if given, predictions with a larger IoU with a box are assigned to it too (section 4:
             0.3 and 0.7).
     """
 
@@ -43,7 +43,7 @@ class BestAnchorAssigner:
 
     @torch.no_grad()
     def __call__(self, raw: Tensor, grid: Grid, target: Target) -> Assignment:
-        """``raw`` [N, 5 + C] and the boxes of one image in network pixels."""
+        """Assign the predictions ``raw`` [N, 5 + C] of one image to the boxes of ``target`` in network pixels."""
         boxes = target.boxes[~target.ignore]
         predicted = grid.decode(raw[:, :4])
         overlap = box_iou(predicted, boxes)  # [N, M]
@@ -51,7 +51,7 @@ class BestAnchorAssigner:
         ignored = best_iou > self.ignore_iou_thresh
         ignored |= covered_by_ignore_regions(predicted, target)
         matched = torch.full((len(raw),), -1, device=raw.device)
-        # Of two boxes that want the same prediction the later one gets it, as in Darknet.
+        # If two boxes are assigned to the same prediction the later one wins, as in Darknet.
         order = torch.arange(len(boxes), device=raw.device)
         matched.scatter_reduce_(0, best_anchor_of_each_box(boxes, grid), order, "amax")
         if self.positive_iou_thresh is not None and len(boxes):
@@ -64,13 +64,13 @@ class BestAnchorAssigner:
 class SimOTAAssigner:
     """Dynamic assignment by cost (YOLOX, arXiv 2107.08430, section 2.1), on anchors.
 
-    Candidates of a box are the predictions whose cell can place a box's centre where it is. Each box takes as many of
-    the cheapest as its best ``top_candidates`` overlaps add up to, at least one; a prediction that several boxes want
-    goes to the one that it is cheapest for.
+    Candidates of a box are the predictions whose cell can reach its centre. Each box takes as many of
+    the candidates of lowest cost as its best ``top_candidates`` IoUs add up to, at least one; a prediction selected by
+    several boxes is assigned to the one with the lowest cost.
 
     Args:
-        top_candidates: overlaps that are added up.
-        iou_weight: of -log IoU in the cost, beside the classification loss.
+        top_candidates: number of IoUs that are added up.
+        iou_weight: weight of -log IoU in the cost; the classification cost has weight 1.
     """
 
     def __init__(self, top_candidates: int = 10, iou_weight: float = 3.0) -> None:
@@ -79,7 +79,7 @@ class SimOTAAssigner:
 
     @torch.no_grad()
     def __call__(self, raw: Tensor, grid: Grid, target: Target) -> Assignment:
-        """``raw`` [N, 5 + C] and the boxes of one image in network pixels."""
+        """Assign the predictions ``raw`` [N, 5 + C] of one image to the boxes of ``target`` in network pixels."""
         boxes, labels = target.boxes[~target.ignore], target.labels[~target.ignore]
         ignored = raw.new_zeros(len(raw), dtype=torch.bool)
         if target.ignore.any():
@@ -103,9 +103,9 @@ class SimOTAAssigner:
 
 
 def best_anchor_of_each_box(boxes: Tensor, grid: Grid) -> Tensor:
-    """Boxes [M, 4] -> [M] int64: the prediction in each box's cell whose anchor has the most similar shape.
+    """Return [M] int64: the prediction in each box's cell with the anchor of the most similar shape.
 
-    Shapes are compared by IoU with the centres laid on each other.
+    Shapes are compared by the IoU of boxes with the same centre.
     """
     centre, size = xyxy_to_cxcywh(boxes).chunk(2, dim=1)
     centred = torch.cat([-size, size], dim=1) / 2
@@ -113,13 +113,13 @@ def best_anchor_of_each_box(boxes: Tensor, grid: Grid) -> Tensor:
     shape = box_iou(centred, anchors).argmax(dim=1) if len(boxes) else boxes.new_zeros(0, dtype=torch.int64)
     start, last_cell = grid.shape_starts[shape], grid.shape_maps[shape] - 1
     cell = (centre / grid.strides[start]).floor().long()
-    # The last row and column also hold the centres that lie on the picture's very border.
+    # Centres on the right and bottom border of the image belong to the last column and row.
     column, row = torch.minimum(cell.clamp(min=0), last_cell).unbind(dim=1)
     return start + row * grid.shape_maps[shape, 0] + column
 
 
 def cells_that_reach(boxes: Tensor, grid: Grid) -> Tensor:
-    """Boxes [M, 4] -> [M, N] bool: the sigmoid of that cell, stretched by ``scale_x_y``, covers the box's centre."""
+    """Return [M, N] bool: whether each cell can reach the centre of each of ``boxes`` [M, 4] with its ``scale_x_y``."""
     centre = xyxy_to_cxcywh(boxes)[:, None, :2]
     distance = (centre / grid.strides - (grid.cells + 0.5)).abs().amax(dim=2)  # [M, N]
     # A centre exactly between two cells belongs to both.
@@ -127,7 +127,7 @@ def cells_that_reach(boxes: Tensor, grid: Grid) -> Tensor:
 
 
 def classification_cost(raw: Tensor, labels: Tensor, *, softmax: bool = False) -> Tensor:
-    """[K, 5 + C] and labels [M] -> [M, K]: cross-entropy of sqrt(objectness x class score) against each label."""
+    """Return [M, K]: cross-entropy of sqrt(objectness x class score) of ``raw`` [K, 5 + C] with ``labels`` [M]."""
     log_classes = F.log_softmax(raw[:, 5:], dim=1) if softmax else F.logsigmoid(raw[:, 5:])
     score = (F.logsigmoid(raw[:, 4:5]) + log_classes) / 2  # [K, C], log of the score
     against = -torch.log1p(-score.exp().clamp(max=1 - 1e-7))
@@ -135,9 +135,9 @@ def classification_cost(raw: Tensor, labels: Tensor, *, softmax: bool = False) -
 
 
 def covered_by_ignore_regions(predicted: Tensor, target: Target) -> Tensor:
-    """Boxes [N, 4] -> [N] bool: more than half of the box lies in a region to ignore.
+    """Boxes [N, 4] -> [N] bool: more than half of the box lies in a ignore region.
 
-    Such are a crowd, a difficult object, and the little that a cut has left of an object.
+    Ignore regions are crowds, difficult objects, and cropped objects of which too little is visible.
     """
     regions = target.boxes[target.ignore]
     if not len(regions):

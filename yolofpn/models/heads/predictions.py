@@ -1,4 +1,4 @@
-"""The raw maps of all levels as one list of predictions, and where each of them stands."""
+"""Flattens the raw outputs of all levels into one list of predictions with their grid cells and anchors."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from yolofpn.models.postprocess import MapSpec
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the N predictions of an image stand.
+    """Grid cells and anchors of the N predictions of an image.
 
     Attributes:
-        cells: [N, 2] column and row.
+        cells: [N, 2] column and row of each prediction's cell.
         anchors: [N, 2] width and height in pixels.
         strides: [N, 1] pixels per cell.
-        shapes: [S, 2] the S = levels x A anchors of the model, level after level.
-        shape_starts: [S] int64, the first of the predictions of each; the others follow row by row.
-        shape_maps: [S, 2] int64, how many columns and rows of cells each has.
+        shapes: [S, 2] width and height of the S = levels x A anchors of the model, by level.
+        shape_starts: [S] int64, index of the first prediction of each anchor; the others follow row by row.
+        shape_maps: [S, 2] int64, columns and rows of each anchor's feature map.
         scale_x_y: see ``yolo_box_to_xyxy``.
         linear_xy: see ``yolo_box_to_xyxy``.
         softmax: see ``MapSpec``.
@@ -39,7 +39,7 @@ class Grid:
     softmax: bool
 
     def decode(self, deltas: Tensor, index: Tensor | slice = slice(None)) -> Tensor:
-        """Deltas [..., 4] of the predictions ``index`` -> boxes [..., 4] xyxy in pixels."""
+        """Decode ``deltas`` [..., 4] of the predictions ``index`` to boxes [..., 4] xyxy in pixels."""
         return yolo_box_to_xyxy(
             deltas,
             self.anchors[index],
@@ -51,9 +51,9 @@ class Grid:
 
 
 def flatten_maps(dense: Mapping[str, Tensor], specs: Mapping[str, MapSpec]) -> tuple[Tensor, Grid]:
-    """Maps [B, A * (5 + C), H, W] of every level -> float32 [B, N, 5 + C], and the grid of the N predictions.
+    """Flatten raw outputs [B, A * (5 + C), H, W] of all levels to float32 [B, N, 5 + C]; also return their grid.
 
-    N counts level by level, and within a level by anchor, row, column.
+    Predictions are ordered by level, anchor, row and column.
     """
     raws = []
     for name, spec in specs.items():
@@ -65,7 +65,7 @@ def flatten_maps(dense: Mapping[str, Tensor], specs: Mapping[str, MapSpec]) -> t
 
 
 def make_grid(specs: Sequence[MapSpec], sizes: Sequence[tuple[int, int]], device: torch.device | str = "cpu") -> Grid:
-    """The grid of maps of ``sizes`` (height, width) in cells; all maps of a model are decoded alike."""
+    """Create the grid of feature maps of ``sizes`` (height, width) in cells."""
     cells, anchors, strides, maps = [], [], [], []
     for spec, (height, width) in zip(specs, sizes, strict=True):
         rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")

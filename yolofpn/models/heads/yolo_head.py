@@ -16,12 +16,12 @@ class YOLOHead(nn.Module):
     """Raw predictions of every level: per anchor x, y, w, h, objectness and one value per class.
 
     Args:
-        feature_info: of the neck.
-        num_anchors: A, per cell.
+        feature_info: channels and stride of each level of the neck.
+        num_anchors: A, anchors per cell.
         num_classes: C.
-        norm_eps: of batch norm.
-        channels: of the 3x3 convolution of each level; by default twice the neck's.
-        ranks: of the same convolutions' kernels (see ``LowRankConvBNAct``); None is any.
+        norm_eps: epsilon of batch norm.
+        channels: channels of each level's 3x3 convolution; by default twice the neck's.
+        ranks: ranks of these convolutions' kernels (see ``LowRankConvBNAct``); None: full rank.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class YOLOHead(nn.Module):
         return {name: self.get_submodule(name)(feature) for name, feature in pyramid.items()}
 
     def _start_with_few_objects(self, prior: float = 0.01) -> None:
-        """Scores start at ``prior``, else empty cells outweigh the first steps (arXiv 1708.02002, section 4.1)."""
+        """Initialise biases so that scores start at ``prior`` (arXiv 1708.02002, section 4.1)."""
         for name in self._modules:
             predict = self.get_submodule(f"{name}.predict")
             assert isinstance(predict, nn.Conv2d) and predict.bias is not None

@@ -1,4 +1,4 @@
-"""What a one-stage detector learns from: box, objectness and class losses of its raw maps."""
+"""Box, objectness and class losses of the one-stage detector."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BoxLoss = Literal["squared", "bce", "iou", "giou", "diou", "ciou"]
 
 
 class Assigner(Protocol):
-    """Decides which predictions of an image learn which box."""
+    """Assigns predictions of an image to ground-truth boxes."""
 
     def __call__(self, raw: Tensor, grid: Grid, target: Target) -> Assignment:
         """``raw`` [N, 5 + C] and the boxes of one image in network pixels."""
@@ -31,7 +31,7 @@ class Assigner(Protocol):
 
 @dataclass(frozen=True)
 class Positives:
-    """The P predictions of a batch that learn a box, with what they learn."""
+    """The P predictions of a batch that are assigned to a box, with their targets."""
 
     raw: Tensor  # [P, 5 + C]
     index: Tensor  # [P] int64, which of the N predictions
@@ -40,15 +40,15 @@ class Positives:
 
 
 class YOLOLoss:
-    """Losses of a batch, each summed over predictions and divided by the number of positives on all processes.
+    """Computes the losses of a batch, summed over predictions and divided by the number of positives on all processes.
 
     Args:
         specs: how each raw map is read.
-        assigner: which predictions learn which box.
-        box: 'squared' or 'bce' on sigmoid(t_x) with squared error on t_w (YOLOv3, section 2.1), or 1 - IoU and its kin.
-        iou_aware_classes: the class wanted is the IoU reached, not 1 (arXiv 2107.08430, section 2.1); softmax classes,
-            which share one certainty, always learn 1.
-        focal_gamma: above 0 objectness learns by focal loss (arXiv 1708.02002), alpha 0.25.
+        assigner: assigns predictions to boxes.
+        box: 'squared' or 'bce' on sigmoid(t_x) with squared error on t_w (YOLOv3, section 2.1), or an IoU loss.
+        iou_aware_classes: the class target is the IoU instead of 1 (arXiv 2107.08430, section 2.1); softmax
+            classes always have target 1.
+        focal_gamma: gamma of the focal loss (arXiv 1708.02002) of objectness, with alpha 0.25; 0: none.
         box_weight: factor of the box loss.
         objectness_weight: factor of the objectness loss.
         class_weight: factor of the class loss.
@@ -74,11 +74,11 @@ class YOLOLoss:
         self.weights = {"loss_box": box_weight, "loss_objectness": objectness_weight, "loss_class": class_weight}
 
     def __call__(self, dense: Mapping[str, Tensor], targets: list[Target], size: tuple[int, int]) -> Losses:
-        """Raw maps and the boxes of each image in network pixels -> {"loss_box", "loss_objectness", "loss_class"}.
+        """Compute {"loss_box", "loss_objectness", "loss_class"} of raw outputs and targets.
 
         Args:
-            dense: maps [B, A * (5 + C), H, W].
-            targets: of the B images.
+            dense: raw outputs [B, A * (5 + C), H, W] of each level.
+            targets: ground truth of the B images in network pixels.
             size: (height, width) of the network's input.
         """
         raw, grid = flatten_maps(dense, self.specs)
@@ -115,7 +115,7 @@ class YOLOLoss:
         else:
             loss_xy = (deltas[:, :2].sigmoid() - xy).square() / 2
         loss_wh = (deltas[:, 2:] - wh).square() / 2
-        # Small boxes count up to twice as much, as in Darknet: a pixel matters more to them.
+        # Small boxes have up to twice the weight, as in Darknet.
         share = (positives.boxes[:, 2:] - positives.boxes[:, :2]).prod(dim=1) / (size[0] * size[1])
         return ((2 - share)[:, None] * (loss_xy + loss_wh)).sum()
 
@@ -143,7 +143,7 @@ class YOLOLoss:
 
 
 def gather_positives(raw: Tensor, assignments: list[Assignment], targets: list[Target]) -> Positives:
-    """Of ``raw`` [B, N, 5 + C], what learns a box."""
+    """Gather the positive predictions of ``raw`` [B, N, 5 + C] with their targets."""
     kept = [~target.ignore for target in targets]
     return Positives(
         torch.cat([raw[i, a.positive] for i, a in enumerate(assignments)]),
@@ -154,7 +154,7 @@ def gather_positives(raw: Tensor, assignments: list[Assignment], targets: list[T
 
 
 def focal_factor(logits: Tensor, wanted: Tensor, gamma: float, alpha: float = 0.25) -> Tensor:
-    """alpha_t (1 - p_t)^gamma, which makes easy predictions count less (arXiv 1708.02002, equation 5).
+    """Return alpha_t (1 - p_t)^gamma, the factor of the focal loss (arXiv 1708.02002, equation 5).
 
     ``wanted`` is 0 or 1.
     """

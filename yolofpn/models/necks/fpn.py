@@ -1,6 +1,6 @@
 """The feature pyramid: backbone maps c<k> in, pyramid maps p<k> of the same stride out.
 
-Both fusions share the top-down way and its switches. ``levels`` are the maps that come out; the way down always
+Both fusions share the top-down pathway and its settings. ``levels`` are the output levels; the top-down pathway always
 starts at c5, so ``levels=(2,)`` is the finest map of a whole pyramid. Modules are keyed by level: the state dict
 of a three-level neck is part of that of a four-level one.
 """
@@ -29,7 +29,7 @@ def five_convs(in_channels: int, out_channels: int, norm_eps: float, rank: float
 
 
 class ConcatLevel(nn.Module):
-    """One level of the ``concat`` fusion; 0 channels of either input: it uses the other one alone."""
+    """One level of the ``concat`` fusion; an input with 0 channels is not used."""
 
     def __init__(
         self,
@@ -60,17 +60,17 @@ class ConcatFPN(nn.Module):
     """YOLOv3's fusion: reduce the coarser map 1x1, upsample, concatenate with the backbone's map, five convolutions.
 
     Args:
-        feature_info: of the backbone.
-        levels: the maps that come out, in ascending order.
+        feature_info: channels and stride of each level of the backbone.
+        levels: output levels, in ascending order.
         channels: of each built level, from the finest to p5; by default half of the backbone's.
-        top_down: off: every level sees its own backbone map only.
-        lateral: off: every level but p5 sees the coarser level only.
+        top_down: if False, each level uses its feature map of the backbone only.
+        lateral: if False, each level but p5 uses the coarser level only.
         upsample: 'nearest' or 'bilinear'.
-        norm_eps: of batch norm.
+        norm_eps: epsilon of batch norm.
         rank: of the 3x3 kernels, as a share of their input channels (see ``LowRankConvBNAct``); by default any.
 
     Raises:
-        ValueError: the switches contradict each other.
+        ValueError: if the settings are inconsistent.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class ConcatFPN(nn.Module):
 
 
 class AddLevel(nn.Module):
-    """One level of the ``add`` fusion: the 1x1 lateral unless it has 0 channels, a 3x3 smoothing if it has its own."""
+    """One level of the ``add`` fusion: a 1x1 lateral unless it has 0 channels, and 3x3 smoothing if ``smooth``."""
 
     def __init__(self, lateral_channels: int, channels: int, *, smooth: bool) -> None:
         super().__init__()
@@ -134,7 +134,7 @@ class AddLevel(nn.Module):
 
 
 def _linear_conv(in_channels: int, out_channels: int, kernel_size: int) -> nn.Conv2d:
-    """A convolution with bias that no non-linearity follows."""
+    """Return a convolution with bias and without non-linearity."""
     conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
     nn.init.kaiming_uniform_(conv.weight, a=1)
     nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
@@ -145,16 +145,16 @@ class AddFPN(nn.Module):
     """The FPN paper's fusion (arXiv 1612.03144, section 3): lateral + upsampled, no non-linearity, one width.
 
     Args:
-        feature_info: of the backbone.
-        levels: the maps that come out, in ascending order.
-        channels: of every map, the paper's d.
-        top_down: off: every level sees its own backbone map only.
-        lateral: off: every level but p5 sees the coarser level only.
-        upsample: 'nearest' or 'bilinear'; to the lateral's own size, so odd sizes fit.
-        shared_smooth: all maps go through one smoothing convolution; in the paper each has its own.
+        feature_info: channels and stride of each level of the backbone.
+        levels: output levels, in ascending order.
+        channels: channels of all levels, the paper's d.
+        top_down: if False, each level uses its feature map of the backbone only.
+        lateral: if False, each level but p5 uses the coarser level only.
+        upsample: 'nearest' or 'bilinear', to the size of the lateral feature map.
+        shared_smooth: all levels share one smoothing convolution; in the paper each has its own.
 
     Raises:
-        ValueError: the switches contradict each other.
+        ValueError: if the settings are inconsistent.
     """
 
     def __init__(
@@ -194,11 +194,11 @@ class AddFPN(nn.Module):
 
 
 class NoNeck(nn.Module):
-    """Backbone maps c<k> as they are, under the names p<k>.
+    """Returns the feature maps c<k> of the backbone unchanged, named p<k>.
 
     Args:
-        feature_info: of the backbone.
-        levels: the maps that come out, in ascending order.
+        feature_info: channels and stride of each level of the backbone.
+        levels: output levels, in ascending order.
     """
 
     def __init__(self, feature_info: Mapping[str, FeatureInfo], levels: Sequence[int]) -> None:

@@ -14,11 +14,11 @@ class TinyFPN(nn.Module):
     """YOLOv3-tiny's fusion: c5 reduced once; finer levels get it reduced again, upsampled, beside their own map.
 
     Args:
-        feature_info: of the backbone.
+        feature_info: channels and stride of each level of the backbone.
         levels: the feature maps that come out, in ascending order, without a gap, up to 5.
         channels: of each level's 1x1 convolution, the finest level first, or those of p5; each finer level then has
             half of the channels of the level above.
-        norm_eps: of batch norm.
+        norm_eps: epsilon of batch norm.
         upsample: 'nearest' or 'bilinear'.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""The boxes that a region proposal network starts from (arXiv 1506.01497, section 3.1.1; arXiv 1612.03144, 4.1)."""
+"""Anchors of the region proposal network (arXiv 1506.01497, section 3.1.1; arXiv 1612.03144, section 4.1)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor
 
 
 def base_anchors(sizes: Sequence[float], ratios: Sequence[float]) -> Tensor:
-    """The anchors of one position, about the origin: ratio after ratio, and within a ratio by size.
+    """Return the anchors of one cell, centred at the origin, ordered by ratio, then by size.
 
     Args:
         sizes: square roots of the areas, in pixels.
-        ratios: of height to width.
+        ratios: aspect ratios, height / width.
 
     Returns:
         [A, 4] xyxy in pixels, rounded to whole ones as in torchvision.
@@ -25,13 +25,13 @@ def base_anchors(sizes: Sequence[float], ratios: Sequence[float]) -> Tensor:
 
 
 def place_anchors(base: Tensor, map_size: tuple[int, int], input_size: tuple[int, int]) -> Tensor:
-    """The anchors of every cell of a map, row by row; those that stick out of the image are among them.
+    """Return the anchors of every cell of a feature map, row by row, including those that exceed the image.
 
     Cells are a whole number of pixels apart: the input's size divided by the map's, rounded down. Where the coarsest
     map is a rounded half of the one before, that is less than its nominal stride, as in torchvision.
 
     Args:
-        base: [A, 4], those of the cell at the origin.
+        base: [A, 4], the anchors of the cell at the origin.
         map_size: (height, width) in cells.
         input_size: (height, width) of the network's input in pixels.
 
@@ -50,11 +50,11 @@ class AnchorGenerator:
     """The anchors of all levels.
 
     Args:
-        sizes: of each level, from the finest to the coarsest, the square roots of the areas in pixels.
-        ratios: of height to width, on every level.
+        sizes: square roots of the areas in pixels, for each level from the finest to the coarsest.
+        ratios: aspect ratios, height / width, for every level.
 
     Raises:
-        ValueError: the levels differ in their number of anchors, which share one set of convolutions.
+        ValueError: if the levels differ in their number of anchors.
     """
 
     def __init__(self, sizes: Sequence[Sequence[float]], ratios: Sequence[float]) -> None:
@@ -64,5 +64,5 @@ class AnchorGenerator:
         self.num_anchors = len(self.base[0])
 
     def __call__(self, map_sizes: Sequence[tuple[int, int]], input_size: tuple[int, int]) -> list[Tensor]:
-        """(height, width) of each level's map, and of the input -> of each level [H * W * A, 4] xyxy in pixels."""
+        """Return the anchors [H * W * A, 4] of each level, for (height, width) of each feature map and of the input."""
         return [place_anchors(base, size, input_size) for base, size in zip(self.base, map_sizes, strict=True)]

@@ -1,4 +1,4 @@
-"""The second stage's network: what each region shows, and where exactly."""
+"""The network of the second stage: class scores and box deltas of each region."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class TwoFCBody(nn.Module):
     """Two fully connected layers, in place of conv5 (arXiv 1612.03144, section 4.2).
 
     Args:
-        in_channels: of a pooled map.
+        in_channels: channels of a pooled feature map.
         size: its height and width.
-        width: outputs of each layer.
+        width: output features of each layer.
     """
 
     def __init__(self, in_channels: int, size: int, width: int = 1024) -> None:
@@ -30,12 +30,12 @@ class TwoFCBody(nn.Module):
 
 
 class BoxHead(nn.Module):
-    """Classes, of which 0 is the background, and for each class a box of its own (arXiv 1504.08083, section 2.1).
+    """Predicts class logits, with background as class 0, and class-specific boxes (arXiv 1504.08083, section 2.1).
 
     Args:
         body: pooled maps [R, C, size, size] -> features [R, in_features].
         in_features: of the body's output.
-        outputs: K = 1 + C, the background and the classes, or more: what is behind them is never detected.
+        outputs: K = 1 + C for background and classes, or more; further outputs are never detected.
     """
 
     def __init__(self, body: nn.Module, in_features: int, outputs: int) -> None:
@@ -49,7 +49,7 @@ class BoxHead(nn.Module):
 
     def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
         """[R, C, size, size] -> class logits [R, K] and deltas [R, K, 4], both float32."""
-        # What was computed in low precision is finished in it, wherever the maps come from.
+        # Low precision is kept up to here, whichever backend computed the feature maps.
         low = pooled.dtype in (torch.bfloat16, torch.float16)
         with torch.autocast(pooled.device.type, pooled.dtype) if low else nullcontext():
             features = self.body(pooled)

@@ -1,4 +1,4 @@
-"""From the config to the second kind of head: proposals and regions instead of one look."""
+"""Builds the heads of two-stage detectors from configs."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ SECOND_STAGE_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # of its deltas: they are normali
 def build_two_stage_head(
     head: RCNNHeadConfig, feature_info: Mapping[str, FeatureInfo], num_classes: int, conv5: Conv5Body | None = None
 ) -> tuple[TwoStageHead, TwoStageRules]:
-    """The parts with weights and those without, on a neck of ``feature_info``.
+    """Build the modules and the parameter-free operations of a two-stage head.
 
     Args:
         head: its description.
-        feature_info: of the neck.
+        feature_info: channels and stride of each level of the neck.
         num_classes: C.
-        conv5: the backbone's last stage, where it is the second stage's.
+        conv5: the backbone's last stage, if it is used as the second stage.
     """
     anchors = AnchorGenerator(head.anchors.sizes, head.anchors.ratios)
     project, box = _build_box_head(head.channels, head.roi, feature_info, num_classes, conv5)
@@ -44,7 +44,7 @@ def build_two_stage_head(
 def build_proposal_head(
     head: RPNHeadConfig, feature_info: Mapping[str, FeatureInfo]
 ) -> tuple[ProposalHead, FirstStage]:
-    """The first stage alone."""
+    """Build the first stage only."""
     anchors = AnchorGenerator(head.anchors.sizes, head.anchors.ratios)
     widths = {info.channels for info in feature_info.values()}
     channels = widths.pop() if len(widths) == 1 else head.channels
@@ -55,26 +55,26 @@ def build_proposal_head(
 def build_region_head(
     head: FastRCNNHeadConfig, feature_info: Mapping[str, FeatureInfo], num_classes: int, conv5: Conv5Body | None = None
 ) -> tuple[RegionHead, RoIHeads]:
-    """The second stage alone; see ``build_two_stage_head``."""
+    """Build the second stage only; see ``build_two_stage_head``."""
     project, box = _build_box_head(head.channels, head.roi, feature_info, num_classes, conv5)
     return RegionHead(project, box), build_roi_heads(head.roi, project.feature_info, num_classes)
 
 
 def build_first_stage(anchors: AnchorGenerator, rpn: RPNConfig) -> FirstStage:
-    """What the proposal network does without weights of its own."""
+    """Build the parameter-free operations of the RPN."""
     coder = DeltaCoder()
     train_limits, test_limits = _limits(rpn)
     return FirstStage(anchors, ProposalSelector(coder), build_rpn_loss(rpn, coder), train_limits, test_limits)
 
 
 def build_rpn_loss(rpn: RPNConfig, coder: DeltaCoder) -> RPNLoss:
-    """What the proposal network learns from."""
+    """Build the loss of the RPN."""
     matcher = Matcher(rpn.positive_iou_thresh, rpn.negative_iou_thresh, keep_best=True)
     return RPNLoss(matcher, BalancedSampler(rpn.batch_size_per_img, rpn.positive_fraction), coder)
 
 
 def build_roi_heads(roi: RoIHeadsConfig, feature_info: Mapping[str, FeatureInfo], num_classes: int) -> RoIHeads:
-    """What the second stage does without weights of its own."""
+    """Build the parameter-free operations of the second stage."""
     pooler = RoIPooler(feature_info, roi.size, kind=roi.pool, sampling_ratio=roi.sampling_ratio, aligned=roi.aligned)
     matcher = Matcher(roi.iou_thresh, roi.iou_thresh)
     sampler = BalancedSampler(roi.batch_size_per_img, roi.positive_fraction)

@@ -19,11 +19,11 @@ from yolofpn.fields import (
 
 
 class AnchorGridConfig(StrictModel):
-    """The boxes that the proposal network starts from; every combination of a size and a ratio.
+    """Anchors of the RPN: all combinations of sizes and ratios.
 
     Attributes:
-        sizes: square roots of the areas in pixels: one list per level of the neck, and one more if the proposal network
-            is to have the level above as well (p6, which has half of p5's rows and columns).
+        sizes: square roots of the areas in pixels: one list per level of the neck, and one more if the RPN
+            uses an additional coarser level (p6, with half of the rows and columns of p5).
         ratios: of height to width.
     """
 
@@ -43,11 +43,11 @@ class RPNConfig(StrictModel):
     Attributes:
         positive_iou_thresh: anchors that overlap a box by as much learn it, and so does the best anchor of each box.
         negative_iou_thresh: anchors that overlap every box by less are background.
-        batch_size_per_img: anchors that a step looks at.
-        positive_fraction: at most this part of them learn a box.
-        pre_nms_top_n: best anchors of each level that become proposals, in training and else.
-        post_nms_top_n: the most proposals of an image, in training and else.
-        nms_thresh: IoU above which the weaker of two proposals of one level is dropped.
+        batch_size_per_img: sampled anchors per image.
+        positive_fraction: maximum fraction of positives among them.
+        pre_nms_top_n: best anchors of each level kept before NMS, in training and in evaluation.
+        post_nms_top_n: maximum proposals per image after NMS, in training and in evaluation.
+        nms_thresh: IoU above which the lower-scoring of two proposals of one level is dropped.
     """
 
     positive_iou_thresh: UnitFloat = 0.7
@@ -72,12 +72,12 @@ class RoIHeadsConfig(StrictModel):
         type: what each pooled map goes through: two fully connected layers, or the backbone's last stage and a global
             average, as in ResNet's own detectors (arXiv 1512.03385, appendix A).
         iou_thresh: proposals that overlap a box by as much learn it, the others are background.
-        batch_size_per_img: proposals that a step looks at.
-        positive_fraction: at most this part of them learn a box.
-        pool: RoIAlign, or Fast R-CNN's maxima of whole cells.
+        batch_size_per_img: sampled proposals per image.
+        positive_fraction: maximum fraction of positives among them.
+        pool: RoIAlign, or RoI max pooling as in Fast R-CNN.
         size: height and width of a pooled map, of which conv5 leaves half.
         sampling_ratio: samples per bin and direction; 0: as many as the box has cells there.
-        aligned: whether RoIAlign counts from the centres of cells.
+        aligned: whether RoIAlign shifts coordinates by half a cell, as in torchvision.
         width: of the two fully connected layers; conv5 has none.
         unused_outputs: of the class layer, behind those of the background and the classes: they take their share of the
             probability and are nothing else. Weights that were made for more classes than their data has need them.
@@ -118,10 +118,10 @@ class RCNNHeadConfig(StrictModel):
     roi: RoIHeadsConfig = RoIHeadsConfig()
 
     def check_levels(self, levels: Sequence[int]) -> None:
-        """See that the anchors fit a neck of ``levels``.
+        """Check that the anchors match a neck of ``levels``.
 
         Raises:
-            ValueError: they do not.
+            ValueError: if they do not.
         """
         check_consecutive(self.type, levels)
         check_anchor_levels(self.anchors, levels)
@@ -142,17 +142,17 @@ class RPNHeadConfig(StrictModel):
     rpn: RPNConfig = RPNConfig()
 
     def check_levels(self, levels: Sequence[int]) -> None:
-        """See that the anchors fit a neck of ``levels``.
+        """Check that the anchors match a neck of ``levels``.
 
         Raises:
-            ValueError: they do not.
+            ValueError: if they do not.
         """
         check_consecutive(self.type, levels)
         check_anchor_levels(self.anchors, levels)
 
 
 class FastRCNNHeadConfig(StrictModel):
-    """Faster R-CNN's second stage alone, which looks at proposals from a file.
+    """Faster R-CNN's second stage alone, on proposals from a file.
 
     Attributes:
         channels: of the maps that it sees; as with ``RCNNHeadConfig``.
@@ -165,29 +165,29 @@ class FastRCNNHeadConfig(StrictModel):
     roi: RoIHeadsConfig = RoIHeadsConfig()
 
     def check_levels(self, levels: Sequence[int]) -> None:
-        """See that regions can be shared out over ``levels``.
+        """Check that regions can be assigned to ``levels``.
 
         Raises:
-            ValueError: they cannot.
+            ValueError: if they cannot.
         """
         check_consecutive(self.type, levels)
 
 
 def check_consecutive(head: str, levels: Sequence[int]) -> None:
-    """See that no level is left out between two others.
+    """See that no level is omitted between two others.
 
     Raises:
-        ValueError: one is.
+        ValueError: if one is.
     """
     if list(levels) != list(range(levels[0], levels[-1] + 1)):
         raise ValueError(f"neck.levels {list(levels)}: a head of type {head} needs consecutive levels")
 
 
 def check_anchor_levels(anchors: AnchorGridConfig, levels: Sequence[int]) -> None:
-    """See that every level of the neck has its anchors.
+    """Check that every level of the neck has anchors.
 
     Raises:
-        ValueError: it does not.
+        ValueError: if it does not.
     """
     sets = len(anchors.sizes)
     if sets not in (len(levels), len(levels) + 1):

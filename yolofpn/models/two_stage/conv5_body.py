@@ -1,4 +1,4 @@
-"""The backbone's last stage as the network of the second stage, in place of running on the whole picture."""
+"""The backbone's last stage as the head of the second stage, applied to each region."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class Conv5Body(nn.Module):
     """conv5_x on each region, then a global average (arXiv 1512.03385, appendix A; row (a) of arXiv 1612.03144).
 
     Args:
-        backbone: up to c5; ends with c4 afterwards.
+        backbone: a backbone up to c5; its last stage is moved here, so it ends with c4 afterwards.
 
     Attributes:
-        taken_from: where the stage was in the backbone, as in ``backbone.layer4``.
+        taken_from: former name of the stage, such as ``backbone.layer4``.
     """
 
     def __init__(self, backbone: Backbone) -> None:
@@ -36,7 +36,7 @@ class Conv5Body(nn.Module):
 
 
 def with_conv5_in_head(state: Mapping[str, Tensor], body: Conv5Body) -> dict[str, Tensor]:
-    """A state dict whose backbone has a last stage -> the same with this stage where ``body`` is in a detector."""
+    """Move the last stage of the backbone in a state dict to the place of ``body`` in the detector."""
     before = f"{body.taken_from}."
     return {
         f"head.box.body.stage.{name.removeprefix(before)}" if name.startswith(before) else name: tensor

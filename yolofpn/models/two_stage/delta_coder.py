@@ -1,4 +1,4 @@
-"""The box parametrisation of R-CNN: deltas move and scale a box that is there already (arXiv 1311.2524, appendix C)."""
+"""The box parametrisation of R-CNN: deltas relative to a reference box (arXiv 1311.2524, appendix C)."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ class DeltaCoder:
     """t_x = w_x (x - x_a) / width_a, t_w = w_w log(width / width_a), and likewise y, h (arXiv 1506.01497, equation 2).
 
     Attributes:
-        weights: w of x, y, width and height; those of the second stage bring its small deltas to about 1.
+        weights: w of x, y, width and height; those of the second stage normalise its deltas to about 1.
     """
 
     weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
 
     def encode(self, boxes: Tensor, references: Tensor) -> Tensor:
-        """The deltas [..., 4] that lead from ``references`` to ``boxes``, both [..., 4] xyxy of positive size."""
+        """Encode ``boxes`` as deltas [..., 4] relative to ``references``; both are [..., 4] xyxy of positive size."""
         centre, size = xyxy_to_cxcywh(boxes).chunk(2, dim=-1)
         reference_centre, reference_size = xyxy_to_cxcywh(references).chunk(2, dim=-1)
         deltas = torch.cat([(centre - reference_centre) / reference_size, (size / reference_size).log()], dim=-1)
         return deltas * deltas.new_tensor(self.weights)
 
     def decode(self, deltas: Tensor, references: Tensor) -> Tensor:
-        """Where ``deltas`` [..., 4] lead from ``references`` [..., 4] xyxy -> [..., 4] xyxy."""
+        """Apply ``deltas`` [..., 4] to ``references`` [..., 4] xyxy; return boxes [..., 4] xyxy."""
         shift, log_scale = (deltas / deltas.new_tensor(self.weights)).chunk(2, dim=-1)
         centre, size = xyxy_to_cxcywh(references).chunk(2, dim=-1)
         centre = centre + shift * size

@@ -1,4 +1,4 @@
-"""The second stage of a two-stage detector as a detector of its own, on proposals that it is given."""
+"""Fast R-CNN: the second stage of a two-stage detector, on given proposals."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from yolofpn.text import command
 
 
 class RegionHead(nn.Module):
-    """All of the detector that has weights of its own."""
+    """The modules of the detector head."""
 
     def __init__(self, project: Projection, box: BoxHead) -> None:
         super().__init__()
@@ -31,8 +31,8 @@ class RegionHead(nn.Module):
 class FastRCNN(nn.Module):
     """Fast R-CNN on a feature pyramid (arXiv 1504.08083; arXiv 1612.03144, section 5.2.1).
 
-    A ``Detector`` as far as one can be that cannot find proposals in a picture: targets bring them, both to learn
-    from and to detect in.
+    A ``Detector`` without proposal network: proposals come with the targets, both in training
+    and in evaluation.
 
     Args:
         normalize: the first step of the network.
@@ -87,10 +87,10 @@ class FastRCNN(nn.Module):
         image_sizes: list[tuple[int, int]],
         limits: Limits | None = None,
     ) -> list[Detections]:
-        """Detections in network pixels among the proposals of ``targets``, cut to each image's (height, width).
+        """Classify the proposals of ``targets``; return detections in network pixels, clipped to each (height, width).
 
         Raises:
-            ValueError: the network's output is NaN, or a target has no proposals.
+            ValueError: if the network's output is NaN, or a target has no proposals.
         """
         device = next(iter(dense.values())).device
         proposals = [boxes.to(device) for boxes in _proposals_of(targets)]
@@ -99,7 +99,7 @@ class FastRCNN(nn.Module):
     def postprocess(
         self, dense: dict[str, Tensor], image_sizes: list[tuple[int, int]], limits: Limits | None = None
     ) -> NoReturn:
-        """Nothing can be found where no proposals are.
+        """Raise an error, as there are no proposals.
 
         Raises:
             UserError: always.
@@ -110,11 +110,11 @@ class FastRCNN(nn.Module):
         )
 
     def forward(self, images: Tensor, targets: list[Target] | None = None) -> dict[str, Tensor]:
-        """Losses by name; ``targets`` are in network pixels, with their proposals.
+        """Return losses by name; ``targets`` are in network pixels and have proposals.
 
         Raises:
-            UserError: no targets are given.
-            ValueError: a target has no proposals.
+            UserError: if no targets are given.
+            ValueError: if a target has no proposals.
         """
         dense = self.dense(images)
         if targets is None:
@@ -122,7 +122,7 @@ class FastRCNN(nn.Module):
         return self.losses(dense, targets)
 
     def losses(self, dense: dict[str, Tensor], targets: Sequence[Target]) -> Losses:
-        """``loss_class`` and ``loss_box``; the boxes of the ground truth are proposals too."""
+        """Return ``loss_class`` and ``loss_box``; ground-truth boxes are used as additional proposals."""
         losses = self.roi_heads.losses(self.head.box, dense, _proposals_of(targets), targets)
         # Several processes wait for the gradients of all levels, and no proposal may have gone to some.
         unused = torch.stack([feature.flatten()[0].float() for feature in dense.values()]).sum() * 0

@@ -18,11 +18,11 @@ from yolofpn.structures import Detections, FeatureInfo, Limits, Target
 
 
 class Projection(nn.Module):
-    """1x1 convolutions that bring the levels of a neck to one width, for both stages share weights over the levels.
+    """1x1 convolutions that give all levels the same number of channels, as the heads are shared by all levels.
 
     Args:
-        feature_info: of the neck.
-        channels: of every map that comes out; where all have as many already there are no convolutions.
+        feature_info: channels and stride of each level of the neck.
+        channels: output channels of every level; without convolutions if all levels already have them.
     """
 
     def __init__(self, feature_info: Mapping[str, FeatureInfo], channels: int) -> None:
@@ -44,7 +44,7 @@ class Projection(nn.Module):
 
 
 class TwoStageHead(nn.Module):
-    """All of the detector that has weights of its own: the projection, the proposal network, the box head."""
+    """The modules of the detector head: projection, RPN and box head."""
 
     def __init__(self, project: Projection, rpn: RPNHead, box: BoxHead) -> None:
         super().__init__()
@@ -55,11 +55,11 @@ class TwoStageHead(nn.Module):
 
 @dataclass(frozen=True)
 class TwoStageRules:
-    """All of the detector that has no weights.
+    """The parameter-free operations of a two-stage detector.
 
     Attributes:
-        first: the proposal network's maps -> losses or proposals.
-        roi_heads: proposals -> losses or detections.
+        first: computes losses or proposals from the outputs of the RPN.
+        roi_heads: computes losses or detections from proposals.
     """
 
     first: FirstStage
@@ -69,8 +69,8 @@ class TwoStageRules:
 class FasterRCNN(nn.Module):
     """Faster R-CNN on a feature pyramid (arXiv 1506.01497, arXiv 1612.03144); a ``Detector``.
 
-    ``dense`` is all that has maps of static shape: the pyramid and the maps of the proposal network. What follows
-    depends on how many proposals there are, and runs in torch.
+    ``dense`` returns everything of static shape: the pyramid and the outputs of the RPN. The following steps
+    depend on the number of proposals and run in PyTorch.
 
     Args:
         normalize: the first step of the network.
@@ -123,16 +123,16 @@ class FasterRCNN(nn.Module):
         return maps | self.rules.first.maps(self.head.rpn, maps)
 
     def propose(self, dense: dict[str, Tensor], image_sizes: list[tuple[int, int]]) -> list[tuple[Tensor, Tensor]]:
-        """The first stage alone: of each image boxes [P, 4] in network pixels and scores [P], the best first."""
+        """Run the first stage: return boxes [P, 4] in network pixels and scores [P], descending, of each image."""
         return self.rules.first.propose(self._rpn_output(dense), image_sizes)
 
     def postprocess(
         self, dense: dict[str, Tensor], image_sizes: list[tuple[int, int]], limits: Limits | None = None
     ) -> list[Detections]:
-        """Both stages -> detections in network pixels, cut to each image's (height, width).
+        """Return detections in network pixels, clipped to each image's (height, width).
 
         Raises:
-            ValueError: the network's output is NaN, or ``image_sizes`` are not of as many images.
+            ValueError: if the network's output is NaN, or ``image_sizes`` are not of as many images.
         """
         proposals = [boxes for boxes, _ in self.propose(dense, image_sizes)]
         return self.rules.roi_heads.detect(
@@ -148,7 +148,7 @@ class FasterRCNN(nn.Module):
         return self.losses(dense, targets)
 
     def losses(self, dense: dict[str, Tensor], targets: Sequence[Target]) -> Losses:
-        """Of both stages; the second learns from what the first proposes now, the first not from the second."""
+        """Return the losses of both stages; no gradients flow from the second stage through the proposals."""
         first, output, whole = self.rules.first, self._rpn_output(dense), self._input_size(dense)
         image_sizes = [target.image_size or whole for target in targets]
         proposals = [boxes for boxes, _ in first.select(output, image_sizes, first.train_limits)]

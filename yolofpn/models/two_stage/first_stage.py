@@ -1,4 +1,4 @@
-"""The first stage of a two-stage detector on a pyramid, without its weights: maps -> proposals or losses."""
+"""Parameter-free operations of the first stage: anchors, proposals and losses."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from yolofpn.models.two_stage.rpn import (
 
 @dataclass(frozen=True)
 class FirstStage:
-    """All of the proposal network that has no weights.
+    """The parameter-free operations of the RPN.
 
     Attributes:
         anchors: one set per level of the neck, and one more for the level above, if there is one.
-        select: anchors -> proposals.
-        loss: what the network learns from.
-        train_limits: which anchors become proposals to learn from.
-        test_limits: which anchors become proposals to detect from.
+        select: selects proposals from anchors.
+        loss: computes the training losses.
+        train_limits: limits of proposals in training.
+        test_limits: limits of proposals in evaluation.
     """
 
     anchors: AnchorGenerator
@@ -53,11 +53,11 @@ class FirstStage:
         return levels
 
     def read(self, dense: Mapping[str, Tensor], input_size: tuple[int, int]) -> RPNOutput:
-        """What the ``maps`` among others in ``dense`` say, of a network input of (height, width)."""
+        """Flatten the RPN outputs in ``dense`` for a network input of (height, width)."""
         objectness = [map for name, map in dense.items() if name.startswith("objectness_")]
         deltas = [map for name, map in dense.items() if name.startswith("deltas_")]
         return flatten_rpn_maps(objectness, deltas, self.anchors, input_size)
 
     def propose(self, output: RPNOutput, image_sizes: Sequence[tuple[int, int]]) -> list[tuple[Tensor, Tensor]]:
-        """Of each image boxes [P, 4] in network pixels to detect from, and scores [P], the best first."""
+        """Return boxes [P, 4] in network pixels and scores [P], descending, of each image."""
         return self.select(output, image_sizes, self.test_limits)

@@ -1,4 +1,4 @@
-"""Which anchors or proposals learn which ground-truth box, and which of them a step looks at."""
+"""Matching of anchors or proposals with ground-truth boxes, and their sampling."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ SMALLEST_SIDE = 1e-3  # pixels; a box without width or height has no logarithm t
 
 @dataclass(frozen=True)
 class Matcher:
-    """By IoU with the best box (arXiv 1506.01497, section 3.1.2).
+    """Matches candidates by their IoU with the best box (arXiv 1506.01497, section 3.1.2).
 
     Attributes:
-        positive_iou_thresh: from here on a candidate learns the box.
-        negative_iou_thresh: below, it is background; in between it learns nothing.
-        keep_best: the candidates that overlap a box most learn even where they overlap it little.
+        positive_iou_thresh: candidates with at least this IoU are matched.
+        negative_iou_thresh: candidates with a lower IoU are background; those in between are ignored.
+        keep_best: match the best candidates of each box even if their IoU is low.
     """
 
     positive_iou_thresh: float
@@ -31,7 +31,7 @@ class Matcher:
 
     @torch.no_grad()
     def __call__(self, candidates: Tensor, target: Target) -> Tensor:
-        """Candidates [N, 4] and a target of objects and regions to ignore -> [N] int64.
+        """Candidates [N, 4] and a target of objects and ignore regions -> [N] int64.
 
         Each is the index of a box of ``target``, ``BACKGROUND`` or ``IGNORED``.
         """
@@ -51,25 +51,25 @@ class Matcher:
 
 
 def usable_objects(target: Target) -> Tensor:
-    """[K] int64: the boxes of ``target`` that can be learnt, neither regions to ignore nor without area."""
+    """Return [K] int64: indices of the boxes of ``target`` that are not ignore regions and have an area."""
     sides = target.boxes[:, 2:] - target.boxes[:, :2]
     return ((sides >= SMALLEST_SIDE).all(dim=1) & ~target.ignore).nonzero().squeeze(1)
 
 
 @dataclass(frozen=True)
 class BalancedSampler:
-    """A random part of the candidates, so that background does not drown the rest (arXiv 1504.08083, section 2.3).
+    """Samples candidates at random with a limited share of background (arXiv 1504.08083, section 2.3).
 
     Attributes:
-        batch_size_per_img: candidates of an image that are looked at.
-        positive_fraction: at most this part of them learn a box; background fills up the rest.
+        batch_size_per_img: sampled candidates per image.
+        positive_fraction: maximum fraction of positives; the rest is background.
     """
 
     batch_size_per_img: int
     positive_fraction: float
 
     def __call__(self, matched: Tensor) -> tuple[Tensor, Tensor]:
-        """Matches [N] of a ``Matcher`` -> indices of positive and of background candidates, drawn by torch."""
+        """Sample from matches [N] of a ``Matcher``; return indices of positive and of background candidates."""
         positive = (matched >= 0).nonzero().squeeze(1)
         background = (matched == BACKGROUND).nonzero().squeeze(1)
         positive = _draw(positive, int(self.batch_size_per_img * self.positive_fraction))

@@ -1,4 +1,4 @@
-"""The first stage of a two-stage detector as a detector of its own: where any object may be."""
+"""The region proposal network as a class-agnostic detector."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from yolofpn.structures import Detections, Limits, Target
 
 
 class ProposalHead(nn.Module):
-    """All of the detector that has weights of its own."""
+    """The modules of the detector head."""
 
     def __init__(self, project: Projection, rpn: RPNHead) -> None:
         super().__init__()
@@ -28,8 +28,8 @@ class ProposalHead(nn.Module):
 class ProposalNetwork(nn.Module):
     """A region proposal network on a feature pyramid (arXiv 1506.01497, section 3.1); a ``Detector`` of one class.
 
-    Its proposals are its detections: NMS is that of the proposals, within each level, and ``limits.nms_thresh`` takes
-    no part.
+    Its proposals are its detections: NMS is applied within each level, and ``limits.nms_thresh`` is
+    not used.
 
     Args:
         normalize: the first step of the network.
@@ -71,16 +71,16 @@ class ProposalNetwork(nn.Module):
         return self.first.maps(self.head.rpn, self.head.project(self.neck(self.backbone(self.normalize(images)))))
 
     def propose(self, dense: dict[str, Tensor], image_sizes: list[tuple[int, int]]) -> list[tuple[Tensor, Tensor]]:
-        """Of each image boxes [P, 4] in network pixels and scores [P], the best first."""
+        """Return boxes [P, 4] in network pixels and scores [P], descending, of each image."""
         return self.first.propose(self._read(dense), image_sizes)
 
     def postprocess(
         self, dense: dict[str, Tensor], image_sizes: list[tuple[int, int]], limits: Limits | None = None
     ) -> list[Detections]:
-        """The proposals above the threshold, at most as many as ``limits`` says, in network pixels.
+        """Return the proposals above the score threshold as detections in network pixels.
 
         Raises:
-            ValueError: the network's output is NaN, or the thresholds are not one.
+            ValueError: if the network's output is NaN, or the thresholds are not one.
         """
         limits = limits or self.limits
         (threshold,) = class_thresholds(limits.score_thresh, self.num_classes)
@@ -98,7 +98,7 @@ class ProposalNetwork(nn.Module):
         return self.losses(dense, targets)
 
     def losses(self, dense: dict[str, Tensor], targets: Sequence[Target]) -> Losses:
-        """``loss_objectness`` and ``loss_rpn_box``, whatever the classes of the objects are."""
+        """Return ``loss_objectness`` and ``loss_rpn_box``, ignoring the classes of objects."""
         return self.first.loss(self._read(dense), targets)
 
     def _read(self, dense: dict[str, Tensor]) -> RPNOutput:

@@ -1,4 +1,4 @@
-"""Proposals of a one-stage detector: where any object is, whatever its class, the counterpart of an RPN's."""
+"""Class-agnostic proposals of a one-stage detector, comparable to those of an RPN."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from yolofpn.ops.nms import nms
 from yolofpn.structures import Limits
 
 PROPOSAL_LIMITS = Limits(score_thresh=0.0, nms_thresh=0.7, detections_per_img=1000)  # an RPN's (arXiv 1506.01497, 3.3)
-BEFORE_NMS = 6000  # the best of an image that NMS looks at, in the same section
+BEFORE_NMS = 6000  # best boxes per image before NMS, in the same section
 
 Proposals = tuple[Tensor, Tensor]  # boxes [P, 4] and their scores [P], descending
 
@@ -26,7 +26,7 @@ def propose_from_maps(
     num_classes: int,
     image_sizes: Sequence[tuple[int, int]],
 ) -> list[Proposals]:
-    """Each prediction once, by objectness times its best class score, after NMS over all classes together.
+    """Return proposals scored by objectness times the best class score, after class-agnostic NMS.
 
     Args:
         dense: {"p3": [B, A * (5 + C), H/8, W/8], ...}.

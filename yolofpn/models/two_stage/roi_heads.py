@@ -1,4 +1,4 @@
-"""The second stage: samples proposals to learn from, and turns its network's outputs into detections."""
+"""Parameter-free operations of the second stage: sampling, losses and detections."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from yolofpn.ops.nms import batched_nms
 from yolofpn.structures import Detections, Limits, Target
 
 SMALLEST_DETECTION = 1e-2  # pixels of a side
-# Numbers in pooled maps that are in memory together when nothing is learnt. Processors are faster with little, whose
-# memory is used again and again (300 ms with 16 MB where 256 MB took 350), other devices with much.
+# Values of pooled feature maps per chunk in inference. CPUs are faster with small chunks, whose
+# memory is reused (300 ms with 16 MB, 350 ms with 256 MB); other devices are faster with large ones.
 _POOLED_AT_ONCE = {"cpu": 2**22}
 _POOLED_AT_ONCE_ELSE = 2**26
 
 
 class RoIHeads:
-    """Fast R-CNN on proposals (arXiv 1504.08083, section 2), from the level that suits each (arXiv 1612.03144, 4.2).
+    """Fast R-CNN (arXiv 1504.08083, section 2), pooling each proposal from its level (arXiv 1612.03144, section 4.2).
 
     Args:
-        pooler: boxes -> maps of one size.
-        matcher: which proposals learn which box.
-        sampler: which of them are looked at.
-        coder: of the deltas.
+        pooler: pools feature maps of fixed size for boxes.
+        matcher: matches proposals with boxes.
+        sampler: samples proposals for training.
+        coder: encodes and decodes the deltas.
         num_classes: C, without the background.
     """
 
@@ -50,10 +50,10 @@ class RoIHeads:
     def losses(
         self, head: BoxHead, pyramid: Mapping[str, Tensor], proposals: Sequence[Tensor], targets: Sequence[Target]
     ) -> Losses:
-        """``loss_class`` and ``loss_box`` of a sample of the proposals [P, 4] of each image.
+        """Return ``loss_class`` and ``loss_box`` of a sample of the proposals [P, 4] of each image.
 
-        Both are divided by the number of proposals looked at (arXiv 1504.08083, equation 1). The boxes of the ground
-        truth are proposals too, so that there are always some to learn.
+        Both are divided by the number of sampled proposals (arXiv 1504.08083, equation 1). Ground-truth boxes
+        are added to the proposals, so that there are always positives.
         """
         boxes, labels, wanted = [], [], []
         for own, target in zip(proposals, targets, strict=True):
@@ -82,13 +82,13 @@ class RoIHeads:
         image_sizes: Sequence[tuple[int, int]],
         limits: Limits,
     ) -> list[Detections]:
-        """Detections of each image, cut to its (height, width).
+        """Return detections of each image, clipped to its (height, width).
 
         A proposal is a detection of every class whose probability is above its threshold, each with its own box.
 
         Raises:
-            NaNOutputError: the network's output is NaN.
-            ValueError: the thresholds are not one or C.
+            NaNOutputError: if the network's output is NaN.
+            ValueError: if the thresholds are not one or C.
         """
         logits, deltas = self._predict(head, pyramid, proposals)
         if bool(logits.isnan().any() | deltas.isnan().any()):
@@ -110,7 +110,7 @@ class RoIHeads:
     def _predict(
         self, head: BoxHead, pyramid: Mapping[str, Tensor], proposals: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """The head on all proposals, some thousand at a time."""
+        """Run the head on all proposals, in chunks of some thousand."""
         channels = next(iter(pyramid.values())).shape[1]
         height, width = self.pooler.size
         rois, images = torch.cat(list(proposals)), image_of_each(proposals)

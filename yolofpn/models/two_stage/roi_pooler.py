@@ -1,4 +1,4 @@
-"""From boxes of any size to feature maps of one size, each from the pyramid level that suits it."""
+"""Pools fixed-size feature maps for boxes from the pyramid level assigned to each box."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from yolofpn.ops.boxes import box_area
 from yolofpn.ops.roi_align import roi_align, roi_max_pool
 from yolofpn.structures import FeatureInfo
 
-CANONICAL_SIZE, CANONICAL_LEVEL = 224, 4  # an ImageNet picture's box belongs to p4
+CANONICAL_SIZE, CANONICAL_LEVEL = 224, 4  # an ImageNet image's box belongs to p4
 _NEARLY_WHOLE = 1e-6  # a logarithm that rounds to just below a whole number is that number
 
 
 def assign_levels(boxes: Tensor, lowest: int, highest: int) -> Tensor:
-    """The level of each box: floor(k0 + log2(sqrt(width height) / 224)), clamped (arXiv 1612.03144, equation 1).
+    """Return the level of each box: floor(k0 + log2(sqrt(width height) / 224)), clamped (arXiv 1612.03144, equation 1).
 
     Boxes [R, 4] xyxy in pixels -> [R] int64; a box without area belongs to the finest level.
     """
@@ -26,21 +26,21 @@ def assign_levels(boxes: Tensor, lowest: int, highest: int) -> Tensor:
 
 
 def image_of_each(boxes: Sequence[Tensor]) -> Tensor:
-    """Of each image boxes [R_b, 4] -> [R] int64, the number of the image of each."""
+    """Return [R] int64: the image index of each box, for boxes [R_b, 4] of each image."""
     device = boxes[0].device
     counts = torch.tensor([len(each) for each in boxes], device=device)
     return torch.arange(len(boxes), device=device).repeat_interleave(counts)
 
 
 class RoIPooler:
-    """Pools every box from its level.
+    """Pools every box from its pyramid level.
 
     Args:
         feature_info: of the pyramid; consecutive levels p<k>.
-        size: height and width of a pooled map.
-        kind: 'align', or 'max' for Fast R-CNN's pooling of whole cells.
-        sampling_ratio: of ``roi_align``.
-        aligned: of ``roi_align``.
+        size: height and width of a pooled feature map.
+        kind: 'align', or 'max' for RoI max pooling as in Fast R-CNN.
+        sampling_ratio: see ``roi_align``.
+        aligned: see ``roi_align``.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The region proposal network: what may be an object, and about where (arXiv 1506.01497, section 3.1)."""
+"""The region proposal network (arXiv 1506.01497, section 3.1)."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class RPNHead(nn.Module):
     """A 3x3 convolution and two 1x1 siblings, shared by all levels (arXiv 1612.03144, section 4.1).
 
     Args:
-        in_channels: of every map.
-        channels: between the convolutions.
+        in_channels: channels of every feature map.
+        channels: hidden channels.
         num_anchors: A, per cell.
     """
 
@@ -47,13 +47,13 @@ class RPNHead(nn.Module):
 
 @dataclass(frozen=True)
 class RPNOutput:
-    """What the network says of the N anchors of all levels.
+    """Outputs of the RPN for the N anchors of all levels.
 
     Attributes:
         objectness: [B, N] logits.
         deltas: [B, N, 4].
         anchors: [N, 4] xyxy in pixels.
-        counts: how many of the N each level has.
+        counts: number of anchors of each level.
     """
 
     objectness: Tensor
@@ -64,12 +64,12 @@ class RPNOutput:
 
 @dataclass(frozen=True)
 class ProposalLimits:
-    """Which anchors become proposals.
+    """Limits on the number and overlap of proposals.
 
     Attributes:
-        pre_nms_top_n: the best of each level that are looked at.
+        pre_nms_top_n: best anchors of each level kept before NMS.
         post_nms_top_n: the most proposals of an image, over all levels.
-        nms_thresh: IoU above which the weaker of two boxes of one level is dropped.
+        nms_thresh: IoU threshold of NMS within each level.
     """
 
     pre_nms_top_n: int
@@ -80,7 +80,7 @@ class ProposalLimits:
 def flatten_rpn_maps(
     objectness: Sequence[Tensor], deltas: Sequence[Tensor], generator: AnchorGenerator, input_size: tuple[int, int]
 ) -> RPNOutput:
-    """The maps of every level, [B, A, H, W] and [B, 4 A, H, W], in the order of the anchors: by level, row, column."""
+    """Flatten the outputs [B, A, H, W] and [B, 4 A, H, W] of all levels, ordered by level, row and column."""
     sizes = [(scores.shape[2], scores.shape[3]) for scores in objectness]
     anchors = [level.to(objectness[0].device) for level in generator(sizes, input_size)]
     return RPNOutput(
@@ -92,10 +92,10 @@ def flatten_rpn_maps(
 
 
 class ProposalSelector:
-    """From anchors to proposals: the best of each level, decoded, cut to the image, NMS within each level.
+    """Selects proposals: the best anchors of each level, decoded, clipped to the image, after NMS within each level.
 
     Args:
-        coder: of the deltas.
+        coder: encodes and decodes the deltas.
     """
 
     def __init__(self, coder: DeltaCoder) -> None:
@@ -105,18 +105,18 @@ class ProposalSelector:
     def __call__(
         self, output: RPNOutput, image_sizes: Sequence[tuple[int, int]], limits: ProposalLimits
     ) -> list[tuple[Tensor, Tensor]]:
-        """Of each image boxes [P, 4] cut to its (height, width) and scores [P] in 0..1, descending.
+        """Return boxes [P, 4] clipped to (height, width) and scores [P] in 0..1, descending, of each image.
 
         An image's proposals do not depend on the others of its batch.
 
         Raises:
-            ValueError: a score or a box is NaN.
+            ValueError: if a score or a box is NaN.
         """
         best, level = self._best_of_each_level(output.objectness, output.counts, limits.pre_nms_top_n)
         found = []
         for scores, deltas, chosen, size in zip(output.objectness, output.deltas, best, image_sizes, strict=True):
             boxes = clip_boxes(self.coder.decode(deltas[chosen], output.anchors[chosen]), size)
-            # A box that holds NaN is not smaller than anything: NMS finds it out.
+            # Boxes with NaN pass this comparison and are detected by NMS.
             keep = (~(boxes[:, 2:] - boxes[:, :2] < SMALLEST_PROPOSAL).any(dim=1)).nonzero().squeeze(1)
             boxes, probabilities = boxes[keep], scores[chosen][keep].sigmoid()
             kept = batched_nms(boxes, probabilities, level[keep], limits.nms_thresh)[: limits.post_nms_top_n]
@@ -125,7 +125,7 @@ class ProposalSelector:
 
     @staticmethod
     def _best_of_each_level(objectness: Tensor, counts: Sequence[int], top_n: int) -> tuple[Tensor, Tensor]:
-        """Logits [B, N] -> [B, K] indices of the best ``top_n`` anchors of each level, and the level of each, [K]."""
+        """Return [B, K] indices of the best ``top_n`` anchors of each level, and the level [K] of each."""
         best, levels, start = [], [], 0
         for number, logits in enumerate(torch.split(objectness, list(counts), dim=1)):
             count = min(top_n, logits.shape[1])
@@ -136,12 +136,12 @@ class ProposalSelector:
 
 
 class RPNLoss:
-    """Objectness and boxes of a sample of anchors (arXiv 1506.01497, equation 1).
+    """Objectness and box losses of a sample of anchors (arXiv 1506.01497, equation 1).
 
     Args:
-        matcher: which anchors learn which box.
-        sampler: which of them are looked at.
-        coder: of the deltas.
+        matcher: matches anchors with boxes.
+        sampler: samples anchors.
+        coder: encodes and decodes the deltas.
     """
 
     def __init__(self, matcher: Matcher, sampler: BalancedSampler, coder: DeltaCoder) -> None:
@@ -150,7 +150,7 @@ class RPNLoss:
         self.coder = coder
 
     def __call__(self, output: RPNOutput, targets: Sequence[Target]) -> Losses:
-        """``loss_objectness`` and ``loss_rpn_box``, each divided by the number of anchors looked at."""
+        """Return ``loss_objectness`` and ``loss_rpn_box``, each divided by the number of sampled anchors."""
         logits, wanted, predicted, deltas = [], [], [], []
         for scores, shifts, target in zip(output.objectness, output.deltas, targets, strict=True):
             matched = self.matcher(output.anchors, target)

@@ -23,7 +23,7 @@ def connect_camera(number: int, name: str, patience: Patience) -> Iterator[Shot]
         patience: its time-outs, as far as the system's camera driver heeds any.
 
     Raises:
-        InputError: there is no such camera, another program uses it, or it stops delivering.
+        InputError: if there is no such camera, another program uses it, or it stops delivering.
     """
     # OpenCV would print warnings of its own for a number that does not exist.
     if sys.platform == "linux" and not Path(f"/dev/video{number}").exists():

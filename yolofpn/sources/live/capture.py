@@ -1,4 +1,4 @@
-"""The newest picture of a camera or stream, whatever happens to it.
+"""Captures the newest frame of a camera or stream, and reconnects when it is lost.
 
 A thread of its own receives and decodes, and keeps the newest frame only: whoever takes frames slowly gets fewer of
 them, never older ones. A source that is lost is opened again, after pauses that grow; meanwhile its last frame is
@@ -20,12 +20,12 @@ from yolofpn.structures import Frame, Image
 
 JOIN_SECONDS = 1.0  # that closing waits for a thread; one that is stuck in a read ends by itself after its time-out
 
-Shot: TypeAlias = Callable[[], Image]  # gives the picture of a received frame; called for frames that are wanted only
+Shot: TypeAlias = Callable[[], Image]  # gives the image of a received frame; called for frames that are wanted only
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a live source may take, in seconds.
+    """Timeouts and retry pauses of a live source, in seconds.
 
     Attributes:
         open_timeout: for its first answer.
@@ -46,7 +46,7 @@ class Patience:
     stale_every: float = 1.0
 
     def pause(self, failures: int) -> float:
-        """Seconds to wait after so many failures in a row, at least one."""
+        """Return the pause in seconds after this many consecutive failures (at least one)."""
         return min(self.longest_pause, self.first_pause * 2.0 ** min(failures - 1, 60))
 
 
@@ -56,7 +56,7 @@ Connect: TypeAlias = Callable[[Patience], Iterator[Shot]]
 
 @dataclass(frozen=True)
 class Counters:
-    """What happened to a live source so far.
+    """Counters of a live source.
 
     Attributes:
         received: frames that arrived, those of a stride only.
@@ -130,14 +130,14 @@ class LiveCapture:
 
     @property
     def counters(self) -> Counters:
-        """What happened so far."""
+        """The counters so far."""
         with self._changed:
             going_on = time.monotonic() - self._stale_since if self._stale_since is not None else 0.0
             return replace(self._counters, stale_seconds=self._counters.stale_seconds + going_on)
 
     @property
     def ended(self) -> bool:
-        """Whether no frame will come any more: it came to its end, or was closed; the last one may still be there."""
+        """Whether the source has ended or was closed; its last frame may still be available."""
         with self._changed:
             return (self._ended or self._closing) and self._arrival is None
 
@@ -149,7 +149,7 @@ class LiveCapture:
 
     @property
     def ready(self) -> bool:
-        """Whether ``take`` would give a frame that was not given before."""
+        """Whether ``take`` would return a new frame."""
         with self._changed:
             return self._arrival is not None
 
@@ -167,7 +167,7 @@ class LiveCapture:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """End it; a thread that waits for a silent source goes on in the background until its time-out."""
+        """Close the source; a thread that waits for a silent source ends at its timeout."""
         self.stop()
         if self._thread.is_alive():
             self._thread.join(JOIN_SECONDS)
@@ -176,7 +176,7 @@ class LiveCapture:
         """The newest frame each time, until the source ends or is closed.
 
         Raises:
-            InputError: it cannot be reached.
+            InputError: if it cannot be reached.
         """
         while True:
             frame = self.take()
@@ -190,7 +190,7 @@ class LiveCapture:
                 self.wait(0.1)
 
     def wait(self, seconds: float) -> None:
-        """Until something changes, but no longer than this."""
+        """Wait until something changes, at most this many seconds."""
         with self._changed:
             if self._arrival is None and not self._ended and not self._closing:
                 self._changed.wait(seconds)
@@ -217,13 +217,13 @@ class LiveCapture:
         return frame
 
     def news(self) -> list[str]:
-        """What happened since the last call, in words: lost, back."""
+        """Return messages about events since the last call: lost, reconnected."""
         with self._changed:
             news, self._news = self._news, []
             return news
 
     def _report_bad_frame(self, message: str) -> None:
-        """One that arrived but cannot be converted is passed over; that is reported once."""
+        """Convert a received frame; one that cannot be converted is skipped, which is reported once."""
         with self._changed:
             if not self._bad_frames:
                 self._news.append(f"{message}: skipped")
@@ -262,7 +262,7 @@ class LiveCapture:
                 return
 
     def _receive_all(self) -> bool:
-        """Whether it came to its end, or was closed."""
+        """Whether the source has ended or was closed."""
         with closing(self._connect(self._patience)) as shots:  # type: ignore[type-var]
             for number, shot in enumerate(shots):
                 if self._closing:

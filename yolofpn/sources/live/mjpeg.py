@@ -18,13 +18,13 @@ _OTHERS = (".m3u8", ".mpd", ".mp4", ".ts", ".flv", ".webm", ".mkv")  # formats t
 
 
 def may_be_mjpeg(url: str) -> bool:
-    """Whether to ask an address in this way: those of http do not tell what they are."""
+    """Return whether to read a URL as MJPEG over http, which the URL itself does not tell."""
     path = url.partition("?")[0].lower()
     return path.startswith(("http://", "https://")) and not path.endswith(_OTHERS)
 
 
 class Body:
-    """What av.open reads; it counts the bytes from one frame to the next.
+    """The file object that av.open reads; it counts the bytes between frames.
 
     Args:
         response: with the parts in its body.
@@ -45,11 +45,11 @@ class Body:
         self._deadline.extend(self._seconds)
 
     def read(self, size: int) -> bytes:
-        """What has arrived, up to ``size`` bytes.
+        """Return received data, up to ``size`` bytes.
 
         Raises:
-            InputError: more than ``MAX_BYTES`` have come without a frame.
-            TimeoutError: no frame has come in time.
+            InputError: if more than ``MAX_BYTES`` have come without a frame.
+            TimeoutError: if no frame has come in time.
         """
         self._deadline.left()
         data = self._response.read1(size)

@@ -40,7 +40,7 @@ def connect_stream(url: str, name: str, patience: Patience) -> Iterator[Shot]:
         patience: its time-outs.
 
     Raises:
-        InputError: nothing answers, it is lost, or it sends no video. A stream that states how long it lasts, and
+        InputError: if nothing answers, it is lost, or it sends no video. A stream that states how long it lasts, and
             lasts so long, just ends.
     """
     with _open(url, name, patience) as (container, body):
@@ -87,7 +87,7 @@ def _refuse_unbounded(container: InputContainer) -> None:
     """FFmpeg takes frames of any number of bytes from a multipart answer; ``open_mjpeg`` has a limit.
 
     Raises:
-        InputError: the answer is one all the same: it came the second time, or under the name of another format.
+        InputError: if the answer is one all the same: it came the second time, or under the name of another format.
     """
     if "mpjpeg" in container.format.name.split(","):
         raise InputError("MJPEG where another format was expected: give an address that always sends it")
@@ -104,7 +104,7 @@ def _video_of(container: InputContainer, name: str) -> VideoStream:
 
 
 def _when_due(decoder: VideoDecoder) -> Iterator[TimedFrame]:
-    """Each frame at its presentation time, counted from the first; a late one at once, and the others after it."""
+    """Yield each frame at its presentation time, relative to the first; late frames are yielded immediately."""
     start = 0.0
     for item in decoder.frames():
         seconds, now = item.time, time.monotonic()

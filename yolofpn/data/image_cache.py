@@ -1,4 +1,4 @@
-"""Reading the pictures of training samples: kept in memory where that helps, replaced where they are damaged."""
+"""Reading the images of training samples: kept in memory where that helps, replaced where they are damaged."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ MAX_UNREADABLE_IN_A_ROW = 100
 SMALLEST_SHARE = 0.25  # of a data set; a cache that holds less of it is seldom of use
 
 
-class PictureCache:
-    """Reads pictures, and keeps decoded as many of them as its memory allows.
+class ImageCache:
+    """Reads images, and keeps decoded as many of them as its memory allows.
 
-    Training asks for pictures in random order, so dropping old ones in favour of new ones would gain nothing. Of a
+    Training asks for images in random order, so dropping old ones in favour of new ones would gain nothing. Of a
     data set that is much larger than the cache nothing is kept.
     """
 
@@ -27,10 +27,10 @@ class PictureCache:
         self._bytes_left = max_bytes if max_bytes >= SMALLEST_SHARE * whole else 0
 
     def image(self, index: int) -> Image:
-        """Picture number ``index``, [H, W, 3] uint8 BGR, not to be changed in place.
+        """Image number ``index``, [H, W, 3] uint8 BGR, not to be changed in place.
 
         Raises:
-            InputError: it cannot be read.
+            InputError: if it cannot be read.
         """
         if (kept := self._kept.get(index)) is not None:
             return kept
@@ -42,23 +42,23 @@ class PictureCache:
 
 
 class Reading:
-    """The pictures that one sample is made of.
+    """The images that one sample is made of.
 
     Attributes:
         indices: their numbers, in the order of reading.
-        failures: why pictures could not be read, by their numbers.
+        failures: why images could not be read, by their numbers.
     """
 
-    def __init__(self, cache: PictureCache) -> None:
+    def __init__(self, cache: ImageCache) -> None:
         self._cache = cache
         self.indices: list[int] = []
         self.failures: dict[int, str] = {}
 
-    def picture(self, index: int) -> LabelledImage:
-        """Picture ``index`` with its target or, where it cannot be read, the next one that can.
+    def labelled_image(self, index: int) -> LabelledImage:
+        """Image ``index`` with its target or, where it cannot be read, the next one that can.
 
         Raises:
-            UserError: a long row of pictures cannot be read.
+            UserError: if a long row of images cannot be read.
         """
         dataset = self._cache.dataset
         for step in range(min(len(dataset), MAX_UNREADABLE_IN_A_ROW)):
