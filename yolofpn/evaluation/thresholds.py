@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from torch import nn
+
 from yolofpn.config import Metadata
 from yolofpn.data.names import ClassMatch
 from yolofpn.errors import UserError
