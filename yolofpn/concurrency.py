@@ -13,7 +13,7 @@ _PATIENCE = 5.0  # seconds; a thread that waits longer than this for a camera or
 
 
 class Background(Generic[T], Iterator[T]):
-    """What ``items`` gives, in its order, made ahead in a thread while others work on what came before.
+    """Iterate over ``items`` in a background thread that prefetches.
 
     Items may be anything but None. An exception of ``items`` reaches the consumer behind everything that was made
     before it. ``items`` is run, and closed, by that thread alone.
@@ -61,17 +61,17 @@ class Background(Generic[T], Iterator[T]):
             return item
 
     def peek(self) -> T | None:
-        """What ``next`` will give, or None at the end."""
+        """Return the next item without consuming it; None at the end."""
         with self._changed:
             return self._wait()
 
     @property
     def ready(self) -> bool:
-        """Whether ``next`` would answer at once."""
+        """Return whether ``next`` would not block."""
         return bool(self._waiting) or self._ended or self._closed
 
     def wait(self, seconds: float) -> bool:
-        """Wait until ``next`` would answer at once, but no longer than ``seconds``; whether it would."""
+        """Wait up to ``seconds`` until ``next`` would not block; return whether it would not."""
         with self._changed:
             return bool(self._changed.wait_for(lambda: self.ready, seconds))
 
@@ -158,7 +158,7 @@ class Handover(Generic[T]):
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Wait until all is done; raises what went wrong."""
+        """Wait for completion; raise the error of the thread, if any."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

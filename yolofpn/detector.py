@@ -1,4 +1,4 @@
-"""What every network of the project offers."""
+"""The interface of detectors."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class SecondStage:
 
 
 class Detector(Protocol):
-    """What every network of the project offers, one-stage, two-stage or built from a Darknet cfg.
+    """The interface of all detectors: one-stage, two-stage or built from a Darknet cfg.
 
     Attributes:
         num_classes: C.

@@ -1,10 +1,10 @@
-"""What goes wrong because of the input: every message names the thing and the remedy, in one or two lines."""
+"""Errors caused by input; messages name the file or value and the fix, in one or two lines."""
 
 DONE, SOME_FAILED, NOTHING_DONE = 0, 1, 2  # exit codes
 
 
 class UserError(Exception):
-    """Nothing can be done as asked: the command line prints the message and ends with exit code 2."""
+    """The command cannot succeed; the command line prints the message and exits with code 2."""
 
 
 class NaNOutputError(ValueError):

@@ -8,7 +8,7 @@ _MADE_WITH = {"matplotlib": "plots", "tensorboard": "TensorBoard events"}
 
 
 def is_installed(module: str) -> bool:
-    """Whether ``module`` can be imported; it is not imported."""
+    """Return whether ``module`` is installed, without importing it."""
     try:
         return find_spec(module) is not None
     except ImportError:

@@ -1,4 +1,4 @@
-"""What every section of a YAML file is made of: sections that forbid unknown keys, and numbers that have bounds.
+"""Base classes and types of YAML sections, which forbid unknown keys and bound numbers.
 
 The bounds are far beyond what makes sense, and small enough that no product of a few of them overflows: a network of
 such sizes can still be described (on the meta device), and is refused before it takes memory.

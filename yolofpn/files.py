@@ -22,7 +22,7 @@ NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def cache_folder() -> Path:
-    """Where downloads and graphs are kept: ``YOLOFPN_CACHE``, else the user's cache folder of the system."""
+    """Return the cache folder: ``YOLOFPN_CACHE``, else that of the system."""
     return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("yolofpn", appauthor=False))
 
 
@@ -116,7 +116,7 @@ class StandardOutput:
 
 
 def part_path(path: Path, *, unique: bool = False) -> Path:
-    """Where a file is put together before it gets its name; ``unique`` where several processes may write it at once."""
+    """Return the temporary path of a file; ``unique`` if several processes may write it at once."""
     return path.with_name(f".{path.name}.{os.getpid()}.part" if unique else f".{path.name}.part")
 
 

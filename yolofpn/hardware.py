@@ -15,7 +15,7 @@ def cpu_flags() -> frozenset[str]:
 
 
 def cpu_name() -> str:
-    """What the processor calls itself."""
+    """Return the name of the CPU."""
     return _cpu_info("model name") or platform.processor()
 
 
@@ -33,6 +33,6 @@ def available_cpus() -> int:
 
 
 def num_threads() -> int:
-    """How many threads a library may use: what OMP_NUM_THREADS says, else one for each processor."""
+    """Return the number of threads of a library: OMP_NUM_THREADS, else one per CPU core."""
     given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
     return min(int(given), available_cpus()) if given.isdecimal() and int(given) else available_cpus()

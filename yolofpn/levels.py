@@ -1,4 +1,4 @@
-"""Which levels of the pyramid a neck builds."""
+"""Pyramid levels that a neck builds."""
 
 from __future__ import annotations
 

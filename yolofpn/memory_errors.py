@@ -1,4 +1,4 @@
-"""How the many libraries say that memory is too small."""
+"""Recognises out-of-memory errors of all libraries."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ _SAYINGS = ("allocate memory", "out of memory", "std::bad_alloc", "ALLOC_FAILED"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` says that something does not fit into memory, on a GPU or on the CPU."""
+    """Return whether ``error`` is an out-of-memory error of a GPU or the CPU."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # the latter is PyTorch's
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _SAYINGS)

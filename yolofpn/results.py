@@ -12,7 +12,7 @@ from yolofpn.structures import Detections, Frame
 
 @dataclass(frozen=True)
 class Result:
-    """What was found in one picture or frame.
+    """The detections of an image or frame.
 
     Attributes:
         seconds: its share of the time that was given to the network, from pixels to boxes.
@@ -45,7 +45,7 @@ class Results(Protocol):
     def __next__(self) -> Result | Failure: ...
 
     def peek(self) -> Result | Failure | None:
-        """What ``next`` will give, or None at the end."""
+        """Return the next item without consuming it; None at the end."""
         ...
 
     def stop(self) -> None:

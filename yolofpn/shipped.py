@@ -1,4 +1,4 @@
-"""What ships with the project: default weights, model configs and sample images."""
+"""Files included in the package: default weights, model configs and sample images."""
 
 from __future__ import annotations
 

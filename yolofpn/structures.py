@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FeatureInfo:
-    """What a backbone or a neck says of one of its feature maps."""
+    """Channels and stride of a feature map."""
 
     channels: int
     stride: int
@@ -43,7 +43,7 @@ class FeatureInfo:
 
 @dataclass(frozen=True)
 class Limits:
-    """Which predictions become detections.
+    """Thresholds and maximum number of detections.
 
     Attributes:
         score_thresh: lowest score kept, in [0, 1]; one for all classes or one per class.
@@ -103,7 +103,7 @@ class Target:
         return replace(self, boxes=move(self.boxes), proposals=proposals)
 
     def to(self, device: torch.device | str) -> Target:
-        """The same target with its tensors on ``device``."""
+        """Return the target with its tensors on ``device``."""
         return replace(
             self,
             boxes=self.boxes.to(device),
@@ -223,7 +223,7 @@ class Detections:
         return self.names.index(name)
 
     def counts(self) -> dict[str, int]:
-        """How many of each class were found, most frequent first."""
+        """Return the number of detections of each class, the most frequent first."""
         return dict(Counter(self.name_of(label) for label in self.labels.tolist()).most_common())
 
     def filter(
@@ -317,7 +317,7 @@ class Detections:
         return table
 
     def to_supervision(self) -> supervision.Detections:
-        """As supervision's Detections.
+        """Convert to ``supervision.Detections``.
 
         Raises:
             UserError: supervision is not installed.

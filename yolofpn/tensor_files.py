@@ -70,7 +70,7 @@ def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str
 
 
 def read_archive(path: Path, *, only_look: bool = False) -> Any:  # noqa: ANN401
-    """What torch.save wrote, of which only tensors and plain values are read.
+    """Read a torch.save file; only tensors and plain values are accepted.
 
     Args:
         path: of the file.

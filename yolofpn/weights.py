@@ -278,7 +278,7 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], str]:
 
 
 def read_metadata(path: Path) -> Metadata:
-    """What one of our safetensors files knows of itself, without reading its tensors.
+    """Read the metadata of a safetensors file without its tensors.
 
     Raises:
         UserError: it is damaged, or none of ours.

@@ -1,4 +1,4 @@
-"""What is wrong in a YAML file, in words for the person who wrote it."""
+"""Formats validation errors of YAML files."""
 
 from __future__ import annotations
 

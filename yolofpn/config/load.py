@@ -51,7 +51,7 @@ class DataSection(StrictModel):
 
 
 class Config(StrictModel):
-    """One complete YAML file of ``cfg/``."""
+    """The contents of a complete YAML file of ``cfg/``."""
 
     model: ModelConfig
     input: InputConfig = InputConfig()

@@ -1,4 +1,4 @@
-"""What a weights file knows of itself."""
+"""Metadata stored in weights."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class DarknetHeader(StrictModel):
 
 
 class Metadata(StrictModel):
-    """What a weights file knows of itself; ``stored.py`` says how it is kept inside files.
+    """Metadata stored in weights; ``stored.py`` defines the stored format.
 
     Attributes:
         model: the native network; None for one that is built from a Darknet cfg.

@@ -20,7 +20,7 @@ Range = tuple[PositiveFloat, PositiveFloat]
 
 
 class AugmentConfig(StrictModel):
-    """How training pictures are varied; zeros switch a variation off (see ``data/transforms.py``).
+    """Augmentation settings; 0 disables an augmentation (see ``data/transforms.py``).
 
     Attributes:
         close_epochs: in the last epochs there is no mosaic and no mixup, so that training ends on real pictures.
@@ -79,7 +79,7 @@ OptimizerConfig = Annotated[SGDConfig | AdamWConfig, Field(discriminator="type")
 
 
 class CosineConfig(StrictModel):
-    """From the full rate down half a cosine to ``final`` of it."""
+    """Cosine schedule from the full learning rate to ``final`` times it."""
 
     type: Literal["cosine"]
     final: UnitFloat = 0.01

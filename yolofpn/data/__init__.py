@@ -1,1 +1,1 @@
-"""Images and annotations: reading, resizing, augmenting, batching."""
+"""Data sets: image and label readers, augmentation, batches."""

@@ -1,4 +1,4 @@
-"""Anchors that fit a data set: k-means with the distance 1 - IoU (YOLOv2, arXiv 1612.08242, section 2)."""
+"""Fits anchors to a data set: k-means with the distance 1 - IoU (YOLOv2, arXiv 1612.08242, section 2)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MAX_STEPS = 300
 
 @dataclass(frozen=True)
 class AnchorFit:
-    """How well anchors suit boxes, both centred at one point.
+    """How well anchors fit boxes of the same centre.
 
     Attributes:
         best_possible_recall: share of the boxes that some anchor overlaps with an IoU of ``RECALL_IOU`` at least.
@@ -53,17 +53,17 @@ def fit_anchors(
     seed: int = 0,
     current: Sequence[Sequence[tuple[float, float]]] = (),
 ) -> list[str]:
-    """Anchors fitted to a data set, as lines to print; the last one can be pasted into a model's YAML file.
+    """Fit anchors to a data set; return lines to print, of which the last one can be pasted into a model config.
 
     Args:
         data: as ``open_data`` takes it.
-        voc_corners: how VOC's corners are read, instead of how they look.
-        root: its folder, instead of the one that a file names.
-        split: the split whose boxes count.
+        voc_corners: convention of VOC's corners; None: detected.
+        root: overrides the root folder of the data set.
+        split: split of the data set.
         network_size: (height, width) of the network's input.
-        num_anchors: on all levels together.
-        num_levels: of the neck.
-        seed: of the clustering.
+        num_anchors: number of anchors over all levels.
+        num_levels: number of levels of the neck.
+        seed: random seed of the clustering.
         current: anchors per level to compare with, (width, height) in network pixels.
 
     Raises:
@@ -104,7 +104,7 @@ def size_iou(sizes: Sizes, anchors: Sizes) -> NDArray[np.float64]:
 
 
 def anchor_fit(sizes: Sizes, anchors: Sizes) -> AnchorFit:
-    """How well ``anchors`` [K, 2] suit boxes of ``sizes`` [M, 2].
+    """Compute how well ``anchors`` [K, 2] fit boxes of ``sizes`` [M, 2].
 
     Raises:
         ValueError: if there are no boxes.
@@ -146,7 +146,7 @@ def _kmeans(sizes: Sizes, num_anchors: int, rng: np.random.Generator) -> Sizes:
         counts = np.bincount(assigned, minlength=num_anchors)
         sums = np.stack([np.bincount(assigned, sizes[:, axis], minlength=num_anchors) for axis in (0, 1)], axis=1)
         filled = counts > 0
-        anchors = anchors.copy()  # a centre that no box is nearest to stays where it is
+        anchors = anchors.copy()  # an empty cluster keeps its centre
         anchors[filled] = sums[filled] / counts[filled, None]
     return anchors
 
@@ -165,7 +165,7 @@ def _first_centres(sizes: Sizes, num_anchors: int, rng: np.random.Generator) -> 
 
 
 def split_by_level(anchors: Sizes, num_levels: int) -> list[Sizes]:
-    """Anchors ordered by area, in equal parts per level, the finest level (smallest anchors) first.
+    """Split anchors, which are ordered by area, into equal parts per level, the finest level first.
 
     Raises:
         ValueError: if they cannot be divided equally.
@@ -176,13 +176,13 @@ def split_by_level(anchors: Sizes, num_levels: int) -> list[Sizes]:
 
 
 def anchors_yaml(levels: Sequence[Sizes]) -> str:
-    """The line for a model's YAML file: ``anchors: [[[w, h], ...], ...]``, in whole pixels."""
+    """Format the line for a model config: ``anchors: [[[w, h], ...], ...]``, in whole pixels."""
     parts = (", ".join(f"[{max(1, round(w))}, {max(1, round(h))}]" for w, h in level.tolist()) for level in levels)
     return f"anchors: [{', '.join(f'[{part}]' for part in parts)}]"
 
 
 def poor_fit_warning(sizes: Sizes, anchors: Sizes) -> str | None:
-    """A line to print if ``anchors`` suit the boxes badly; None if they do not, or if there are no boxes."""
+    """Return a warning if ``anchors`` fit the boxes badly; None otherwise, or if there are no boxes."""
     if not len(sizes):
         return None
     fit = anchor_fit(sizes, anchors)

@@ -1,4 +1,4 @@
-"""From what a reader found to a data set: boxes are sorted out, and each that is dropped or changed is reported."""
+"""Assembles data sets from the boxes of a reader; bad boxes are dropped or clipped, and reported."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from yolofpn.data.images import image_size
 from yolofpn.errors import InputError
 from yolofpn.reading import MAX_SIDE
 
-ROUNDING = 0.5  # pixels; a box that leaves the image by less is cut to it without a word
+ROUNDING = 0.5  # pixels; a box that exceeds the image by less is clipped without a report
 _LARGEST_AREA = float(MAX_SIDE**2)
 _COLUMNS = 13  # image, number, label, x1, y1, x2, y2 as stored, area, ignore, x1, y1, x2, y2 as placed
 
 
 @dataclass
 class BoxRows:
-    """Boxes as they are read, in one array that grows: nothing is judged yet."""
+    """Unchecked boxes as read from label files, in one growing array."""
 
     values: array[float] = field(default_factory=lambda: array("d"))
 
@@ -38,10 +38,10 @@ class BoxRows:
         ignore: bool = False,
         placed: Sequence[float] | None = None,
     ) -> None:
-        """Note a box.
+        """Add a box.
 
         Args:
-            image: which of the images it lies in.
+            image: index of its image.
             number: its line, object or annotation number, for reports.
             label: its class.
             box: xyxy as stored, which decides whether it has an area.
@@ -52,11 +52,11 @@ class BoxRows:
         self.values.extend((image, number, label, *box, area, ignore, *(box if placed is None else placed)))
 
     def add_table(self, rows: NDArray[np.float64]) -> None:
-        """Note many: [T, 13] image, number, label, xyxy as stored, area, ignore, xyxy as placed."""
+        """Add boxes: [T, 13] image, number, label, xyxy as stored, area, ignore, xyxy as placed."""
         self.values.frombytes(np.ascontiguousarray(rows, dtype=np.float64).tobytes())
 
     def table(self) -> NDArray[np.float64]:
-        """[T, 13], ordered by image."""
+        """Return all boxes [T, 13], ordered by image."""
         rows = np.frombuffer(self.values, dtype=np.float64).reshape(-1, _COLUMNS)
         return rows[np.argsort(rows[:, 0], kind="stable")]
 
@@ -99,8 +99,8 @@ def assemble(
         names: class names by label.
         images: all images.
         rows: their boxes.
-        problems: what the reader found already.
-        file_of: the file to name for an image number.
+        problems: problems found by the reader.
+        file_of: label file of an image index, for reports.
         item: what ``number`` of a row counts: "line", "object", "annotation".
         category_ids: the data set's id of each label; the labels by default.
         number_text: what reports call ``number`` of a row.
@@ -124,7 +124,7 @@ def assemble(
 
 @dataclass
 class _BoxSorter:
-    """Tells good boxes from bad ones, and remembers the bad ones as problems."""
+    """Drops bad boxes and reports them as problems."""
 
     table: NDArray[np.float64]
     problems: list[Problem]
@@ -133,13 +133,13 @@ class _BoxSorter:
     names: Sequence[str]
 
     def drop(self, bad: NDArray[np.bool_], kind: ProblemKind, reason: str) -> NDArray[np.float64]:
-        """The rows that are not ``bad``."""
+        """Drop and report the ``bad`` rows; return the others."""
         self.report(bad, kind, f"{reason}: dropped")
         self.table = self.table[~bad]
         return self.table
 
     def report(self, bad: NDArray[np.bool_], kind: ProblemKind, reason: str) -> None:
-        """Remember the ``bad`` rows of the table as it is now."""
+        """Report the ``bad`` rows of the current table."""
         for image, number, label, *box in self.table[bad, :7].tolist():
             shown = ", ".join(f"{value:g}" for value in box)
             text = f"{self.item(int(number))}: {self.names[int(label)]} [{shown}] {reason}"
@@ -147,14 +147,14 @@ class _BoxSorter:
 
 
 def _clip(boxes: NDArray[np.float64], sizes: NDArray[np.int32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Boxes [T, 4] cut to images of ``sizes`` [T, 2], and how far each one reached beyond, in pixels."""
+    """Clip boxes [T, 4] to images of ``sizes`` [T, 2]; also return by how many pixels each exceeded its image."""
     limits = sizes[:, [1, 0, 1, 0]]  # width, height, width, height
     clipped = np.clip(boxes, 0, limits)
     return clipped, np.abs(boxes - clipped).max(axis=1, initial=0)
 
 
 def _repeated(table: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """[T] True for a box that an earlier row of the same image and label has too."""
+    """Return [T]: whether an earlier row of the same image and label has the same box."""
     keys = table[:, [0, 2, 3, 4, 5, 6]]
     order = np.lexsort(keys.T[::-1])  # stable: among equal rows the first comes first
     repeated = np.zeros(len(table), dtype=np.bool_)
@@ -192,7 +192,7 @@ def _pack(
 
 
 def image_size_that_fits(annotated: tuple[int, int], boxes: NDArray[np.float64], path: Path) -> tuple[int, int]:
-    """The size that boxes are relative to: the annotated one, unless only the image itself can hold them.
+    """Return the size that boxes refer to: the annotated one, unless the boxes exceed it and fit the image.
 
     Tools that resize images keep the old size and the old boxes. Others write a wrong size beside right boxes; those
     reach beyond it, and into the image.
@@ -215,7 +215,7 @@ def image_size_that_fits(annotated: tuple[int, int], boxes: NDArray[np.float64],
 
 
 def image_ids_of(paths: Sequence[Path]) -> list[int]:
-    """The images' names as ids if all are different numbers (COCO's are), else 0, 1, 2, ..."""
+    """Return the file stems as ids if all are different numbers (as in COCO), else 0, 1, 2, ..."""
     stems = {path.stem for path in paths}
     if len(stems) == len(paths) and all(stem.isdecimal() and len(stem) <= 18 for stem in stems):
         ids = [int(path.stem) for path in paths]
@@ -225,7 +225,7 @@ def image_ids_of(paths: Sequence[Path]) -> list[int]:
 
 
 def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
-    """The lines of ``text`` that are not blank, stripped, with their numbers from 1."""
+    """Yield the stripped non-blank lines of ``text`` with their numbers from 1."""
     for number, line in enumerate(text.splitlines(), start=1):
         if stripped := line.strip():
             yield number, stripped

@@ -1,4 +1,4 @@
-"""What a data set holds and what is wrong with it, before hours of training show it."""
+"""Summarises a data set and reports its problems before training."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ _BATCH = 256
 
 @dataclass(frozen=True)
 class SplitReport:
-    """One split in numbers.
+    """Statistics and problems of one split.
 
     Attributes:
         split: its name.
-        images: how many images.
+        images: number of images.
         unlabelled: the images that have no label file or annotation: background.
         empty: images whose label file holds no box: background as well.
-        boxes: how many objects, ignore regions not counted.
-        ignored: how many ignore regions (COCO crowds, VOC difficult).
+        boxes: number of objects, without ignore regions.
+        ignored: number of ignore regions (COCO crowds, VOC difficult).
         names: class names by label.
         class_boxes: [C] objects of each class.
         class_images: [C] images that show it.
         sizes: objects that are small, medium and large by COCO's limits.
-        problems: everything that is wrong.
+        problems: all problems.
     """
 
     split: str
@@ -59,12 +59,12 @@ class SplitReport:
 
 @dataclass(frozen=True)
 class DataReport:
-    """The data check's result.
+    """The result of ``check_data``.
 
     Attributes:
         splits: one report each.
         shared: images of the validation split that are nearly in the training split.
-        notes: what was said when the data set was read.
+        notes: messages of the reader.
     """
 
     splits: tuple[SplitReport, ...]
@@ -73,11 +73,11 @@ class DataReport:
 
     @property
     def num_problems(self) -> int:
-        """How many things are wrong; images without a label are not counted."""
+        """Number of problems; images without labels are not counted."""
         return len(self.shared) + sum(len(split.problems) for split in self.splits)
 
     def lines(self, limit: int | None = 10) -> list[str]:
-        """The report as text, with at most ``limit`` names of each list (None: all)."""
+        """Format the report, with at most ``limit`` names of each list (None: all)."""
         lines = list(self.notes)
         for split in self.splits:
             lines += _split_lines(split, limit)
@@ -102,8 +102,8 @@ def check_data(
         voc_corners: how VOC's corners are read, instead of how they look.
         root: its folder, instead of the one that a file names.
         splits: which splits; those that the data set lacks are skipped, unless it has none of them.
-        decode: read every image, which finds damaged ones and those that are in train and val alike.
-        progress: show a bar while images are read.
+        decode: decode every image, to find damaged ones and near-duplicates in train and val.
+        progress: show a progress bar.
 
     Raises:
         UserError: if the data set cannot be read at all.
@@ -122,7 +122,7 @@ def check_data(
 
 
 def report_split(split: str, dataset: DetectionDataset, found: Sequence[Problem] = ()) -> SplitReport:
-    """The numbers of one split, without opening an image; ``found`` are problems of the images themselves."""
+    """Compute the statistics of a split without opening images; ``found`` are problems of the images."""
     objects = ~dataset.ignore
     labels, areas, num_classes = dataset.labels[objects], dataset.areas[objects], len(dataset.names)
     seen = np.unique(np.column_stack([dataset.image_index[objects], labels]), axis=0)
@@ -145,7 +145,7 @@ def report_split(split: str, dataset: DetectionDataset, found: Sequence[Problem]
 
 @dataclass(frozen=True)
 class _Scan:
-    """What reading every image of a split showed."""
+    """The result of decoding every image of a split."""
 
     indices: NDArray[np.int64]  # [K] the images that can be read
     hashes: NDArray[np.uint8]  # [K, 32]
@@ -224,7 +224,7 @@ def _split_lines(report: SplitReport, limit: int | None) -> list[str]:
 
 
 def _class_lines(report: SplitReport, limit: int | None) -> list[str]:
-    """A row for each class that has boxes, and the names of the others."""
+    """Format a row for each class with boxes, and the names of the others."""
     counts = list(zip(report.names, report.class_boxes.tolist(), report.class_images.tolist(), strict=True))
     width = max((len(name) for name, boxes, _ in counts if boxes), default=0)
     most = max((boxes for _, boxes, _ in counts), default=0)

@@ -1,4 +1,4 @@
-"""CSV files that other programs wrote."""
+"""Reads CSV files of other programs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from yolofpn.reading import MAX_TEXT_BYTES, ParseError, read_bounded
 
 
 def read_cells(path: Path) -> Iterator[list[str]]:
-    """The rows of a file that are not empty.
+    """Yield the non-empty rows of a file.
 
     Raises:
         UserError: if it is missing, too large, or no table.
@@ -31,11 +31,11 @@ def read_cells(path: Path) -> Iterator[list[str]]:
 
 
 def read_csv(path: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
-    """The rows of a file with a heading, by column; cells that a row lacks are empty.
+    """Yield the rows of a file with a header, by column name; missing cells are empty.
 
     Args:
         path: the file.
-        columns: those that it must have.
+        columns: required columns.
 
     Raises:
         UserError: as ``read_cells``, or it has not these columns.

@@ -1,4 +1,4 @@
-"""One data set, whatever its format was: images with their boxes, in flat arrays that worker processes share."""
+"""The data set class: images with their boxes, in flat arrays that worker processes share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from yolofpn.data.problems import ProblemKind as ProblemKind
 from yolofpn.fields import Depth
 from yolofpn.structures import Image, Target
 
-ANY_OBJECT = ("object",)  # the name of the one class where all are one
+ANY_OBJECT = ("object",)  # class name of class-agnostic data sets
 
 
 class FlatStrings(Sequence[str]):
@@ -48,13 +48,13 @@ class FlatStrings(Sequence[str]):
 
     @property
     def nbytes(self) -> int:
-        """Memory of the arrays."""
+        """Memory of the arrays in bytes."""
         return self._offsets.nbytes + self._bytes.nbytes
 
 
 @dataclass(frozen=True, eq=False)
 class Proposals:
-    """Where any object may be in the images of a data set, as another detector found it.
+    """Proposals of another detector for the images of a data set.
 
     Attributes:
         offsets: [N + 1] int64; those of image i are rows ``offsets[i] : offsets[i + 1]``.
@@ -97,8 +97,8 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         labels: [T] int32.
         ignore: [T] bool, COCO's crowds and VOC's difficult objects.
         areas: [T] float32, as annotated.
-        problems: what was wrong when it was read.
-        proposals: of another detector, where one is to start from them.
+        problems: problems found while reading.
+        proposals: proposals of another detector, for Fast R-CNN.
         notes: lines to print: what was decided when it was read.
         depth: which value is white in images of more than 8 bits.
         source_ids: the ids of the annotation file, where ``image_ids`` and ``category_ids`` are not the same.
@@ -125,7 +125,7 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Target]:
-        """Image and target number ``index``.
+        """Return image and target ``index``.
 
         Raises:
             InputError: if the image cannot be read.
@@ -143,7 +143,7 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         return read_image(Path(self.paths[index]), depth=self.depth)
 
     def target(self, index: int, image_size: tuple[int, int] | None = None) -> Target:
-        """The ground truth of image ``index``, without opening the image.
+        """Return the ground truth of image ``index`` without opening the image.
 
         Args:
             index: which image.
@@ -173,7 +173,7 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         )
 
     def as_one_class(self) -> DetectionDataset:
-        """The same objects, all of one class, for who asks where they are and not what."""
+        """Return the same objects with a single class."""
         ids = self.source_ids and SourceIds(self.source_ids.images, self.source_ids.categories[:1])
         return replace(
             self,
@@ -184,7 +184,7 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         )
 
     def subset(self, indices: Sequence[int] | NDArray[Any]) -> DetectionDataset:
-        """The images ``indices``, in that order, with all classes; the problems stay with the whole."""
+        """Return the images ``indices``, in that order, with all classes and without problems."""
         chosen = np.asarray(indices, dtype=np.int64)
         offsets, rows = _chosen_rows(self.offsets, chosen)
         proposals = self.proposals
@@ -213,12 +213,12 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
 
     @property
     def image_index(self) -> NDArray[np.int64]:
-        """[T] the image that each box belongs to."""
+        """[T] image index of each box."""
         return np.repeat(np.arange(len(self)), np.diff(self.offsets))
 
     @property
     def nbytes(self) -> int:
-        """Memory of all arrays."""
+        """Memory of all arrays in bytes."""
         arrays = (self.sizes, self.image_ids, self.labelled, self.offsets, self.boxes, self.labels, self.ignore)
         proposals = 0 if self.proposals is None else self.proposals.offsets.nbytes + self.proposals.boxes.nbytes
         return self.paths.nbytes + self.areas.nbytes + proposals + sum(array.nbytes for array in arrays)
@@ -247,7 +247,7 @@ def _clipped(
 
 
 def concatenate(datasets: Sequence[DetectionDataset]) -> DetectionDataset:
-    """The images of all ``datasets``, which must have the same classes.
+    """Concatenate ``datasets``, which must have the same classes.
 
     Image ids stay as they are if no two images share one and all are 64-bit integers, else they become 0, 1, 2, ...
 

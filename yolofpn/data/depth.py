@@ -1,4 +1,4 @@
-"""Pixels of more than 8 bits as bytes: which values are black and white is stated, guessed or asked for."""
+"""Converts images with more than 8 bits per channel to 8 bits."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _warned: set[str] = set()
 
 
 def is_deep_colour(pil_image: PIL.Image.Image) -> bool:
-    """Whether an image that is not loaded yet has colours of 16 bits, of which Pillow keeps the high byte."""
+    """Return whether an unloaded image has 16 bits per colour channel, which Pillow reduces to the high byte."""
     return pil_image.mode in ("RGB", "RGBA") and any(";16" in str(tile[3]) for tile in getattr(pil_image, "tile", ()))
 
 
 def deep_colour(pil_image: PIL.Image.Image, depth: Depth) -> PIL.Image.Image | None:
-    """A PNG or TIFF of 16-bit colours as RGB or RGBA; None if OpenCV cannot read it.
+    """Read a PNG or TIFF with 16-bit colours as RGB or RGBA; None if OpenCV cannot read it.
 
     Args:
         pil_image: not loaded yet.
@@ -51,7 +51,7 @@ def deep_colour(pil_image: PIL.Image.Image, depth: Depth) -> PIL.Image.Image | N
 
 
 def deep_grey(pil_image: PIL.Image.Image, depth: Depth) -> NDArray[np.uint8]:
-    """[H, W] grey values of a loaded image of mode I;16 and its variants, I or F.
+    """Convert a loaded image of mode I;16 (and variants), I or F to [H, W] grey values.
 
     Args:
         pil_image: a loaded image; its format and tags may state the depth.
@@ -70,7 +70,7 @@ def deep_grey(pil_image: PIL.Image.Image, depth: Depth) -> NDArray[np.uint8]:
 
 
 def warn_if_flat(grey: NDArray[np.uint8], largest: float | None, name: str, depth: Depth) -> None:
-    """Report an image that has become nearly black or white as a whole, a few times at most.
+    """Log a warning, a few times at most, for an image that has become almost entirely black or white.
 
     Args:
         grey: uint8, of any shape.

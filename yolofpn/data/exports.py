@@ -1,4 +1,4 @@
-"""Data sets that are described by a file: our YAML, the data.yaml of labelling tools, Darknet's ``.data``."""
+"""Data sets described by a file: our data YAML, data.yaml of labelling tools, Darknet's ``.data``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the images and label files of a data set lie."""
+"""Finds the images and label files of a data set."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _NO_IMAGES = frozenset({
 
 @dataclass(frozen=True)
 class Part:
-    """Where one part of a split lies, usually all of it.
+    """The files of one part of a split, usually of the whole split.
 
     Attributes:
         images: a folder of images, with its subfolders, or a text file that lists images.
@@ -50,7 +50,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Layout:
-    """A data set as it lies on disk.
+    """The layout of a data set on disk.
 
     Attributes:
         format: how its annotations are written: the ``key`` of one of ``yolofpn.data.formats.FORMATS``.
@@ -72,18 +72,18 @@ class Layout:
 
 
 def split_name(written: str) -> str:
-    """The split that a folder, file or key stands for: ``Validation`` and ``valid`` are ``val``."""
+    """Return the split that a folder, file or key names: ``Validation`` and ``valid`` are ``val``."""
     name = written.lower()
     return {"valid": "val", "validation": "val", "training": "train", "default": "train"}.get(name, name)
 
 
 def split_folders_in(folder: Path) -> list[Path]:
-    """The folders within ``folder`` that are called as a split."""
+    """Return the subfolders of ``folder`` named like a split."""
     return [folder / name for name in SPLIT_FOLDERS if (folder / name).is_dir()]
 
 
 def image_folders(folder: Path, subset: str) -> Iterator[Path]:
-    """Where the images of a split may be whose labels are all in one file, the likeliest place first."""
+    """Yield the possible image folders of a split with a single label file, the most likely one first."""
     yield folder / "images" / subset
     yield folder / subset
     yield folder / "images"
@@ -100,7 +100,7 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def describe_unread_files(folders: Iterable[Path], *, videos: bool = False) -> str | None:
-    """What lies in folders of images and is neither image nor label, in one line; None where there is nothing.
+    """Return a message about files in image folders that are neither images nor labels; None if there are none.
 
     Args:
         folders: with their subfolders; what is none is skipped.
@@ -205,7 +205,7 @@ class NameFinder:
         self._listings: dict[Path, dict[str, Path]] = {}
 
     def find(self, path: Path) -> Path | None:
-        """The file or folder, as written or in another form of its name; None where there is none."""
+        """Return the file or folder, as written or in another Unicode form; None if there is none."""
         if exists(path):
             return path
         if str(path).isascii() or path.parent == path or len(path.parts) > _MOST_PARTS:
@@ -236,7 +236,7 @@ def read_lines(path: Path) -> list[str]:
 
 @dataclass
 class PathFinder:
-    """Finds files that another program wrote down relative to a folder of its own.
+    """Finds files listed by another program with paths relative to an unknown folder.
 
     Attributes:
         bases: the folders to look in, in this order.
@@ -297,7 +297,7 @@ def images_of(part: Part, problems: list[Problem]) -> list[Path]:
 
 
 def _listed(names: Path, images: Iterable[Path], problems: list[Problem]) -> list[Path]:
-    """Those of ``images`` that a list names, by path, file name or stem, in the order of the list."""
+    """Return the ``images`` that a list names by path, file name or stem, in the order of the list."""
     known: dict[str, Path] = {}
     for path in images:
         known.setdefault(composed(path.name), path)
@@ -324,7 +324,7 @@ def _report_missing(line: str, names: Path, problems: list[Problem]) -> None:
 
 
 def label_candidates(image: Path, part: Part, suffix: str) -> list[Path]:
-    """Where the label file of an image may be, the likeliest place first."""
+    """Return the possible label files of an image, the most likely one first."""
     if part.annotations is not None:
         places = [part.annotations / f"{image.stem}{suffix}"]
         if part.images.is_dir() and image.parent != part.images:

@@ -1,4 +1,4 @@
-"""What a data set holds, whatever folder it lies in, so that a run that is resumed knows its data again."""
+"""Digest of a data set's content, independent of its folder, to verify the data of a resumed run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from yolofpn.data.dataset import DetectionDataset
 
 
 def fingerprint(dataset: DetectionDataset) -> str:
-    """A digest of classes, image names and sizes in their order, labels and proposals; images are not opened.
+    """Return a digest of classes, image names and sizes in order, labels and proposals; images are not opened.
 
     The size of an image is that of its file and that of its pixels, so that one drawn anew is another one.
     """

@@ -1,4 +1,4 @@
-"""Data sets that are a folder, as labelling tools export them: what is in it tells which tool it was."""
+"""Recognises data set folders as exported by labelling tools, by their content."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from yolofpn.errors import UserError
 
 
 def layout_of_folder(folder: Path) -> Layout:
-    """What the data set in ``folder`` is.
+    """Recognise the data set in ``folder``.
 
     Raises:
         UserError: if it is none of the known exports.
@@ -41,7 +41,7 @@ def layout_of_folder(folder: Path) -> Layout:
 
 
 def _readings(folder: Path) -> Iterator[Layout | None]:
-    """What a folder may be, the surest first."""
+    """Yield the possible layouts of a folder, the most certain one first."""
     yield _described(folder)
     for label_format in formats.FORMATS:
         yield label_format.recognise(folder)
@@ -54,7 +54,7 @@ def _readings(folder: Path) -> Iterator[Layout | None]:
 
 
 def _described(folder: Path) -> Layout | None:
-    """A folder with its own description: Roboflow's and CVAT's data.yaml, CVAT's and Darknet's obj.data."""
+    """Recognise a folder with a description: data.yaml of Roboflow and CVAT, obj.data of CVAT and Darknet."""
     for path in (folder / "data.yaml", folder / "data.yml"):
         if path.is_file() and {"train", "val", "valid", "format"} & read_yaml(path).keys():
             return layout_of_yaml(path)
@@ -90,7 +90,7 @@ def _part(place: Path) -> Part:
 
 
 def _format_beside(place: Path) -> type[LabelFormat] | None:
-    """The format whose files the images of ``place`` have, in whatever place these may be."""
+    """Return the format of the label files of the images of ``place``."""
     part = _part(place)
     folders = [part.annotations or place]
     if place.parent.name == "images":
@@ -105,7 +105,7 @@ def _format_beside(place: Path) -> type[LabelFormat] | None:
 
 
 def _any_file(folder: Path, label_format: type[LabelFormat]) -> Layout | None:
-    """One file for each split by whatever name: train.json, labels_val.json, annotations/voc_train.json."""
+    """Recognise one label file per split: train.json, labels_val.json, annotations/voc_train.json."""
     splits: dict[str, tuple[Part, ...]] = {}
     for path in sorted(path for place in (folder, folder / "annotations") for path in place.glob("*")):
         if path.suffix.lower() not in label_format.suffixes or not label_format.matches([path], ()):
@@ -120,7 +120,7 @@ def _any_file(folder: Path, label_format: type[LabelFormat]) -> Layout | None:
 
 
 def _file_per_split(folder: Path, label_format: type[LabelFormat]) -> Layout | None:
-    """One file among the images of each split, as Roboflow writes it."""
+    """Recognise one label file in the image folder of each split, as written by Roboflow."""
     splits: dict[str, tuple[Part, ...]] = {}
     for place in split_folders_in(folder):
         files = [path for path in sorted(place.glob("*")) if path.suffix.lower() in label_format.suffixes]

@@ -1,4 +1,4 @@
-"""The data set as a command line names it."""
+"""The data set given on a command line."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ GIVEN_KEYS = ("data.root", "data.voc_corners")
 
 @dataclass(frozen=True)
 class GivenData:
-    """The data set of a command line.
+    """A data set with its overrides.
 
     Attributes:
         source: as ``open_data`` takes it.
-        root: the data set's folder, if that is given.
-        voc_corners: how VOC's corners are to be read, if that is given.
+        root: overrides the root folder.
+        voc_corners: convention of VOC's corners.
     """
 
     source: str
@@ -28,7 +28,7 @@ class GivenData:
 
 
 def given_data(source: str, values: dict[str, Any]) -> GivenData:
-    """The data set ``source`` with what ``data.KEY=VALUE`` words say of it.
+    """Return the data set ``source`` with ``data.KEY=VALUE`` overrides.
 
     Raises:
         UserError: if a value is none that the key may have.

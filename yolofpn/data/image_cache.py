@@ -1,4 +1,4 @@
-"""Reading the images of training samples: kept in memory where that helps, replaced where they are damaged."""
+"""Reads images of training samples, with a cache, and replaces unreadable ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SMALLEST_SHARE = 0.25  # of a data set; a cache that holds less of it is seldom 
 
 
 class ImageCache:
-    """Reads images, and keeps decoded as many of them as its memory allows.
+    """Reads images and caches as many decoded ones as its memory allows.
 
     Training asks for images in random order, so dropping old ones in favour of new ones would gain nothing. Of a
     data set that is much larger than the cache nothing is kept.
@@ -27,7 +27,7 @@ class ImageCache:
         self._bytes_left = max_bytes if max_bytes >= SMALLEST_SHARE * whole else 0
 
     def image(self, index: int) -> Image:
-        """Image number ``index``, [H, W, 3] uint8 BGR, not to be changed in place.
+        """Return image ``index``, [H, W, 3] uint8 BGR; do not modify it in place.
 
         Raises:
             InputError: if it cannot be read.
@@ -42,7 +42,7 @@ class ImageCache:
 
 
 class Reading:
-    """The images that one sample is made of.
+    """Reads the images of one sample.
 
     Attributes:
         indices: their numbers, in the order of reading.
@@ -55,7 +55,7 @@ class Reading:
         self.failures: dict[int, str] = {}
 
     def labelled_image(self, index: int) -> LabelledImage:
-        """Image ``index`` with its target or, where it cannot be read, the next one that can.
+        """Return image ``index`` with its target or, if it is unreadable, the next readable one.
 
         Raises:
             UserError: if a long row of images cannot be read.

@@ -1,4 +1,4 @@
-"""How large an image file makes its decoder's canvas, over all of its frames, from its headers alone.
+"""Reads the canvas size over all frames of an image file from its headers.
 
 Pillow states the size of the first frame. What comes later may be larger: a GIF frame beyond the screen of the first
 one, an icon's PNG behind a small directory entry, the tiles of a JPEG 2000 codestream, the AV1 image within an AVIF
@@ -38,12 +38,12 @@ class ImageHeader:
 
     @property
     def pixels(self) -> int:
-        """Of the canvas."""
+        """Number of pixels of the canvas."""
         return self.height * self.width
 
 
 def could_grow(start: bytes) -> bool:
-    """Whether a file that begins with these 8 bytes is of a format that ``read_header`` reads."""
+    """Return whether a file with these first 8 bytes has a format that ``read_header`` reads."""
     return start[:4] in (b"GIF8", _PNG[:4], b"RIFF", b"\0\0\1\0", _SIZ) or start[4:8] in (b"jP  ", b"ftyp")
 
 
@@ -90,7 +90,7 @@ def _read_gif(data: bytes) -> ImageHeader:
 
 
 def _after_extension(data: bytes, position: int, *, is_first_frame: bool) -> int:
-    """Where an extension ends whose label is at ``position``.
+    """Return the end of the extension whose label is at ``position``.
 
     Of most kinds Pillow reads one block and then all up to an empty one, even where that first block is empty; of
     Netscape's, before the first frame, it reads two.
@@ -109,14 +109,14 @@ def _palette_bytes(flags: int) -> int:
 
 
 def _after_blocks(data: bytes, position: int) -> int:
-    """Where the blocks from ``position`` on end, each of a length of one byte, the last one empty."""
+    """Return the end of the sub-blocks from ``position`` on, which an empty block terminates."""
     while position < len(data) and data[position]:
         position += data[position] + 1
     return position + 1
 
 
 def _read_png(data: bytes, position: int = 0) -> ImageHeader:
-    """All size chunks count: of several the last one would be in force."""
+    """Read the maximum size of all IHDR and fcTL chunks."""
     height = width = frames = 0
     for kind, start in _chunks(data, position + len(_PNG), ">", after=4):
         if kind == b"IHDR":
@@ -177,7 +177,7 @@ def _uint24(data: bytes, position: int) -> int:
 
 
 def _read_icon(data: bytes) -> ImageHeader:
-    """The largest image, by its own header: what its directory states may be less."""
+    """Read the size of the largest image from its own header; the directory may state less."""
     height = width = 0
     (count,) = struct.unpack_from("<H", data, 4)
     if count > MAX_ICONS:

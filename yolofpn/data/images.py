@@ -1,6 +1,6 @@
-"""Reading images: any format that Pillow opens, upright and whole, as BGR uint8 [H, W, 3].
+"""Reads images of any format that Pillow opens as upright BGR uint8 [H, W, 3].
 
-What becomes of the unusual kinds:
+Special cases:
     16 bits per channel: the high byte is kept (``value >> 8``), as Pillow does for colour and libpng when asked for
         8 bits. The scale never depends on the content, so a dark image stays dark.
     32-bit integers: the high byte of the narrowest of 8, 16 and 32 bits that holds every value.
@@ -69,7 +69,7 @@ _warnings_lock = threading.Lock()
 
 @functools.cache
 def readable_suffixes() -> frozenset[str]:
-    """The file suffixes of images that can be read here: HEIF only where pillow-heif is installed."""
+    """Return the file suffixes of readable images: HEIF only if pillow-heif is installed."""
     try:
         from pillow_heif import register_heif_opener  # type: ignore[import-not-found,unused-ignore]
     except ImportError:
@@ -79,18 +79,18 @@ def readable_suffixes() -> frozenset[str]:
 
 
 def read_image(source: str | Path | bytes, *, name: str | None = None, depth: Depth = "auto") -> Image:
-    """The image in a file, or in the bytes of one, upright.
+    """Read an upright image from a file or from its bytes.
 
     Args:
         source: path of the file, or its content.
-        name: what error messages call it; by default the path.
-        depth: which value is white where a channel has more than 8 bits.
+        name: name in error messages; by default the path.
+        depth: bit depth of images with more than 8 bits per channel.
 
     Returns:
         [H, W, 3] uint8, BGR.
 
     Raises:
-        InputError: if missing, unreadable, not an image, damaged, cut off, or larger than ``MAX_PIXELS``.
+        InputError: if the file is missing, unreadable, not an image, damaged, truncated, or larger than ``MAX_PIXELS``.
     """
     name = name or _name_of(source)
     with open_image(source, name=name) as pil_image:
@@ -100,14 +100,14 @@ def read_image(source: str | Path | bytes, *, name: str | None = None, depth: De
 def read_frames(
     source: str | Path | bytes, *, name: str | None = None, max_pixels: int = MAX_FRAME_PIXELS
 ) -> Iterator[tuple[Image, float, float]]:
-    """The frames of an animated GIF, WebP, PNG or AVIF, each with its time from the start and duration in seconds.
+    """Yield the frames of an animated GIF, WebP, PNG or AVIF, with start time and duration in seconds.
 
     Durations are those that browsers show: 0.1 s in the place of any up to 0.01 s.
 
     Args:
         source: path of the file, or its content.
-        name: what error messages call it; by default the path.
-        max_pixels: of the canvas over all frames.
+        name: name in error messages; by default the path.
+        max_pixels: maximum pixels of the canvas over all frames.
 
     Raises:
         InputError: as ``read_image``; frames before a damaged one are given first.
@@ -129,11 +129,11 @@ def read_frames(
 
 
 def image_size(source: str | Path | bytes, *, name: str | None = None) -> tuple[int, int]:
-    """(height, width) of the array that ``read_image`` would give, without decoding the pixels.
+    """Return the (height, width) of ``read_image`` without decoding the pixels.
 
     Args:
         source: path of the file, or its content.
-        name: what error messages call it; by default the path.
+        name: name in error messages; by default the path.
 
     Raises:
         InputError: if the file cannot be opened as an image. That it is cut off further on goes unnoticed.
@@ -147,7 +147,7 @@ def image_size(source: str | Path | bytes, *, name: str | None = None) -> tuple[
 
 
 def is_animated(source: str | Path | bytes) -> bool:
-    """Whether a file is an image of several frames shown in turn; pages and stereo pairs are not.
+    """Return whether a file is an animation; multi-page images and stereo pairs are not.
 
     Raises:
         InputError: if the file cannot be opened as an image.
@@ -157,7 +157,7 @@ def is_animated(source: str | Path | bytes) -> bool:
 
 
 def to_bgr(pil_image: PIL.Image.Image) -> Image:
-    """A Pillow image of any mode, upright, as [H, W, 3] uint8 BGR.
+    """Convert a Pillow image of any mode to an upright [H, W, 3] uint8 BGR array.
 
     Raises:
         InputError: if it has no pixels, or the file that it is lazily read from is damaged.
@@ -171,11 +171,11 @@ def to_bgr(pil_image: PIL.Image.Image) -> Image:
 def open_image(
     source: str | Path | bytes, *, name: str | None = None, max_pixels: int = MAX_PIXELS
 ) -> Iterator[PIL.Image.Image]:
-    """A Pillow image whose pixels are not read yet; whatever goes wrong in the ``with`` is an InputError.
+    """Open a Pillow image lazily; errors inside the ``with`` block become InputError.
 
     Args:
         source: path of the file, or its content.
-        name: what error messages call it; by default the path.
+        name: name in error messages; by default the path.
         max_pixels: of the canvas over all of its frames, which is looked up in the headers first.
 
     Raises:
@@ -200,7 +200,7 @@ def _check_pixels(pixels: int, name: str, max_pixels: int) -> None:
 
 
 def _pixels_by_header(stream: IO[bytes]) -> int:
-    """Of the canvas over all frames, where Pillow would tell too late; leaves the stream at its start."""
+    """Return the pixels of the canvas over all frames from the headers; leaves the stream at its start."""
     start = stream.read(8)
     stream.seek(0)
     if not could_grow(start):
@@ -236,7 +236,7 @@ def _open_stream(source: str | Path | bytes, name: str) -> IO[bytes]:
 
 @contextmanager
 def _explained(name: str) -> Iterator[None]:
-    """Turns what Pillow raises into an InputError that says what to do."""
+    """Convert Pillow's exceptions to InputError."""
     try:
         yield
     except UserError:
@@ -293,7 +293,7 @@ def _over_white(pil_image: PIL.Image.Image) -> PIL.Image.Image:
 
 
 def exif_orientation(pil_image: PIL.Image.Image) -> int:
-    """EXIF orientation 1..8; 1 where the EXIF data cannot be read, since the image still can."""
+    """Return the EXIF orientation 1..8; 1 if the EXIF data are unreadable."""
     with _without_warnings():
         try:
             return int(pil_image.getexif().get(ExifTags.Base.Orientation, 1))
@@ -314,7 +314,7 @@ def _orientation_before_loading(pil_image: PIL.Image.Image) -> int:
 
 
 def _png_has_late_metadata(stream: IO[bytes]) -> bool:
-    """Whether a PNG has text or EXIF chunks behind its first pixels; leaves the stream where it was."""
+    """Return whether a PNG has text or EXIF chunks after its first pixels; keeps the stream position."""
     position = stream.tell()
     stream.seek(8)
     found, pixels_seen = False, False

@@ -1,4 +1,4 @@
-"""What a label format is to the rest of the program, and the files of a data set as such a format gets them."""
+"""The interface of label formats, and the files of a data set passed to them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class DataFiles:
     """The files of one data set.
 
     Attributes:
-        layout: where they lie.
-        suffix: of the label files.
-        notes: lines to print on what the whole set decided.
+        layout: layout of the data set.
+        suffix: suffix of the label files.
+        notes: messages about decisions for the whole data set.
         finder: finds files whose names are in another Unicode form than written.
     """
 
@@ -37,7 +37,7 @@ class DataFiles:
         return [part for parts in self.layout.splits.values() for part in parts]
 
     def annotations(self, part: Part) -> Path:
-        """The one file with the labels of a part.
+        """Return the label file of a part.
 
         Raises:
             UserError: if the layout names none.
@@ -55,11 +55,11 @@ class DataFiles:
         return self._listed(part)[0]
 
     def missing(self, part: Part) -> list[Problem]:
-        """The images that are listed but do not exist."""
+        """Return the problems of images that are listed but missing."""
         return self._listed(part)[1]
 
     def labels(self, part: Part) -> list[Path]:
-        """The label file of each of a part's images, whether it exists or not.
+        """Return the label file of each image of a part; it may not exist.
 
         Raises:
             UserError: as ``images``.
@@ -72,7 +72,7 @@ class DataFiles:
             yield from self.labels(part)
 
     def present_parts(self) -> Iterator[Part]:
-        """The parts whose images exist: who asks for one that is missing is told so."""
+        """Yield the parts whose images exist."""
         for part in self.parts:
             try:
                 self._listed(part)
@@ -87,7 +87,7 @@ class DataFiles:
         return self._images[part]
 
     def _existing(self, candidates: list[Path]) -> Path:
-        """The first that exists, else the likeliest: readers take a missing file for background."""
+        """Return the first existing candidate, else the most likely one: a missing file means background."""
         if candidates[0].is_file():
             return candidates[0]
         found = (self.finder.find(path) for path in candidates)
@@ -95,11 +95,11 @@ class DataFiles:
 
 
 class LabelFormat(Protocol):
-    """One way of writing labels; an object reads those of one data set.
+    """A label format; an instance reads the labels of one data set.
 
     Attributes:
         key: its name in a data YAML.
-        title: what a data set of it is called, for people.
+        title: name of such a data set, for messages.
         suffixes: of its label files, in lower case with the dot; where each image has its own file, one.
         one_file: whether a file holds the labels of all images of a part; else each image has a file of its own.
         has_sizes: whether labels tell the size of their image, so that one that was resized since is noticed.
@@ -155,7 +155,7 @@ class LabelFormat(Protocol):
 
 
 def has_words(path: Path, *words: str) -> bool:
-    """Whether a file, however large, has all these words: enough to tell formats apart before one is parsed."""
+    """Return whether a file contains all these words, to recognise its format before parsing."""
     try:
         with open_regular_file(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             return all(content.find(word.encode()) >= 0 for word in words)

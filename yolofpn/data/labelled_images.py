@@ -1,4 +1,4 @@
-"""From the labels of images, as a format's file holds them, to a data set: what most label formats have in common."""
+"""Shared code of label formats: from parsed labels to a data set."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ IGNORED_NAMES = frozenset({"__ignore__", "_background_"})  # labelme's place for
 
 @dataclass(frozen=True)
 class ObjectLabel:
-    """One object.
+    """A labelled object.
 
     Attributes:
         name: its class.
         box: xyxy in pixels between the pixels' outer corners, or as shares of width and height where the image's labels
             are normalised; NaN where it has none.
-        rotation: by how many degrees the box is turned about its centre: the upright box around it counts.
+        rotation: rotation of the box about its centre in degrees; its axis-aligned bounding box is used.
         ignore: neither object nor background.
-        dropped: why it is no object, for the report; None for objects.
+        dropped: reason for dropping it, for the report; None for objects.
     """
 
     name: str
@@ -63,7 +63,7 @@ class ImageLabels:
 
 @dataclass
 class _Assembly:
-    """Gathers images with their boxes."""
+    """Collects images with their boxes."""
 
     names: Sequence[str]
     item: str
@@ -76,7 +76,7 @@ class _Assembly:
         self._label_of = {normalise_name(name): label for label, name in enumerate(self.names)}
 
     def add(self, path: Path, labels: ImageLabels | None, file: Path, prefix: str = "") -> None:
-        """Take an image; ``file`` and ``prefix`` say where its labels stand. None: it has no labels."""
+        """Add an image with its labels (None: unlabelled); ``file`` and ``prefix`` name their origin in reports."""
         known = ImageLabels() if labels is None else labels
         objects = list(self._objects(known, str(file), prefix))
         size = self._size(known, [label.box for _, _, label in objects], path)
@@ -136,7 +136,7 @@ def read_listed(
     listed: Iterable[tuple[str, ImageLabels | None]],
     item: str = "object",
 ) -> DetectionDataset:
-    """The data set of a file that holds the labels of all images.
+    """Build the data set of a file with the labels of all images.
 
     Args:
         file: for reports.
@@ -169,7 +169,7 @@ def read_beside(
     parse: Callable[[Path, list[Problem]], ImageLabels | None],
     item: str = "object",
 ) -> DetectionDataset:
-    """The data set of images with a label file each.
+    """Build the data set of images with one label file each.
 
     Args:
         images: the image files.
@@ -263,7 +263,7 @@ def read_json(path: Path, expected: str) -> Any:  # noqa: ANN401
 
 
 def number(value: object) -> float:
-    """A number, also one in quotes; NaN for anything else."""
+    """Convert a number or numeric string to float; NaN for anything else."""
     if not isinstance(value, int | float | str) or isinstance(value, bool):
         return math.nan
     try:
@@ -273,6 +273,6 @@ def number(value: object) -> float:
 
 
 def number_or_zero(value: object) -> float:
-    """A finite number, 0 for anything else: rotations."""
+    """Convert to a finite float; 0 for anything else."""
     found = number(value)
     return found if math.isfinite(found) else 0.0

@@ -1,4 +1,4 @@
-"""From what a user gives as ``--data`` to data sets: train, val, and any others that it has."""
+"""Opens the data set of ``--data`` and its splits."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SIZES_LOOKED_AT = 1000  # images of a split whose size is compared with the anno
 
 
 def recognise(data: str | Path, root: Path | None = None) -> Layout:
-    """What kind of data set ``data`` is, and where its splits lie.
+    """Recognise the format of the data set ``data`` and its splits.
 
     Args:
         data: our YAML, a data.yaml of Ultralytics, Roboflow or CVAT, a Darknet ``.data`` file, or a folder.
@@ -57,10 +57,10 @@ def recognise(data: str | Path, root: Path | None = None) -> Layout:
 
 @dataclass
 class DataSource:
-    """A data set with its splits, each of which is read when it is asked for.
+    """A data set whose splits are read lazily.
 
     Attributes:
-        layout: what it was taken for.
+        layout: the recognised layout.
         notes: lines to print: what it was taken for, what was held out, which images have no label, what was wrong.
     """
 
@@ -75,11 +75,11 @@ class DataSource:
 
     @property
     def holds_out(self) -> bool:
-        """Whether ``val`` is the held-out tenth of ``train``, for want of a split of that name."""
+        """Whether ``val`` is a held-out tenth of ``train``, because there is no such split."""
         return "val" not in self.layout.splits and "train" in self.layout.splits
 
     def load(self, split: str) -> DetectionDataset:
-        """The images and boxes of a split; ``all`` is train without holding anything out.
+        """Load a split; ``all`` is train without held-out images.
 
         All splits that one source gives have the same classes in the same order, whichever is loaded first.
 
@@ -174,7 +174,7 @@ def open_data(data: str | Path, root: Path | None = None, voc_corners: VocCorner
 
 
 def resized_note(dataset: DetectionDataset, split: str) -> str | None:
-    """A line on images that have another size than when they were labelled; None if none of those looked at has."""
+    """Return a message about images resized since labelling; None if there are none among the checked ones."""
     step = max(1, -(-len(dataset) // SIZES_LOOKED_AT))
     looked_at = range(0, len(dataset), step)
     found = [(index, size) for index in looked_at if (size := _other_size(dataset, index)) is not None]

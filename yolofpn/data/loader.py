@@ -1,4 +1,4 @@
-"""Batches for training and evaluation, made by worker processes."""
+"""Data loader: batches for training and evaluation from worker processes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SamplerT = TypeVar("SamplerT", bound=TrainBatchSampler | EvalBatchSampler)
 
 @dataclass(frozen=True)
 class Padding:
-    """How images are filled up at the right and at the bottom.
+    """Padding of images at the right and bottom.
 
     Attributes:
         fill: value in 0..255 of red, green and blue.
@@ -40,14 +40,14 @@ class Padding:
 
     @classmethod
     def for_network(cls, mean: tuple[float, float, float], divisor: int) -> Padding:
-        """What the network's normalisation by ``mean`` (of values in 0..1) turns into zeros."""
+        """Return the padding that the network normalises to zero, given its ``mean`` (of values in 0..1)."""
         red, green, blue = (255 * value for value in mean)
         return cls((red, green, blue), divisor)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a detector is trained or evaluated on at a time.
+    """A batch of images with their targets.
 
     Attributes:
         images: [B, 3, H, W] RGB, uint8 or float32 of the range 0..255.
@@ -70,7 +70,7 @@ class Batch:
 
     @property
     def readable(self) -> list[bool]:
-        """Of each image of an evaluation batch, whether it shows the image and not gray in its place."""
+        """Return for each image of an evaluation batch whether it was readable."""
         return [indices[0] not in self.failures for indices in self.indices]
 
     def pin_memory(self) -> Batch:
@@ -87,7 +87,7 @@ class Batch:
 
 
 def collate(samples: Sequence[Sample], padding: Padding = Padding()) -> Batch:
-    """Puts samples into a batch; images smaller than it are padded, and their targets know their size."""
+    """Collate samples to a batch; smaller images are padded, and their targets store the unpadded size."""
     failures: dict[int, str] = {}
     for sample in samples:
         failures.update(sample.failures)
@@ -210,7 +210,7 @@ def _without_advice() -> Iterator[None]:
 
 @contextmanager
 def _kept_garbage() -> Iterator[None]:
-    """Processes that are forked meanwhile never free what they inherit.
+    """Keep processes forked in this context from freeing inherited objects.
 
     A forked worker has the objects of its parent but not its threads. Were it to collect, say, a video decoder that the
     parent left in a reference cycle, it would wait for ever for that decoder's threads to end.
@@ -223,7 +223,7 @@ def _kept_garbage() -> Iterator[None]:
 
 
 def _prepare_worker(worker: int) -> None:
-    """Runs first in every worker: one thread each, and Ctrl-C is for the main process to handle."""
+    """Initialise a worker: one thread, and Ctrl-C is handled by the main process only."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""Images made of several.
+"""Mosaic and mixup: images composed of several.
 
 Mosaic: YOLOv4 (arXiv 2004.10934, section 3.4). Mixup for detection: Bag of Freebies (arXiv 1902.04103, section 3.1).
 """
@@ -37,7 +37,7 @@ def make_mosaic(
     zoom: tuple[float, float] = (0.5, 1.5),
     min_visibility: float = 0.25,
 ) -> LabelledImage:
-    """Four images around a random centre.
+    """Compose four images around a random centre.
 
     Each is scaled by its own factor. Where it is then larger than its quadrant, a random part of it is shown; where
     it is smaller, it touches the centre and the rest is gray.
@@ -72,7 +72,7 @@ def make_mosaic(
 
 
 def mixup(first: LabelledImage, second: LabelledImage) -> LabelledImage:
-    """The mean of two images of equal size, with the objects of both; the result has the first one's id.
+    """Mix up two images of equal size: the mean of both, with the objects of both and the id of the first.
 
     Both count in full, since either is visible at half its contrast.
 

@@ -1,4 +1,4 @@
-"""Class names: those of COCO and VOC, the files that hold names, and how two sets of classes are matched."""
+"""Class names of COCO and VOC, files of class names, and matching of classes."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ _COCO_SPELLING = {"motorbike": "motorcycle", "aeroplane": "airplane", "sofa": "c
 
 @dataclass(frozen=True)
 class ClassMatch:
-    """Which class of a data set each class of some weights is.
+    """Mapping of the classes of weights to those of a data set.
 
     Attributes:
-        how: what they were matched by; None if nothing matched.
+        how: criterion of the match; None if nothing matched.
         mapping: by label of the weights, the data set's label, or None.
         unmatched_weights: names of the weights' classes that the data set does not have.
         unmatched_data: names of the data set's classes that the weights do not have.
@@ -64,7 +64,7 @@ class ClassMatch:
     unmatched_data: tuple[str, ...]
 
     def __str__(self) -> str:
-        """One line to print: how many classes matched, by what, and which did not."""
+        """Format how many classes matched, by which criterion, and which did not."""
         matched = len(self.mapping) - len(self.unmatched_weights)
         text = f"classes: {matched} of the weights' {len(self.mapping)} matched" + (
             f" by {self.how}" if self.how else ""
@@ -77,14 +77,14 @@ class ClassMatch:
 
 
 def normalise_name(name: str) -> str:
-    """A key that is equal for names that differ in case, space, underscore, hyphen, or COCO's and VOC's spelling."""
+    """Return a key that ignores case, spaces, underscores, hyphens and the spelling variants of COCO and VOC."""
     folded = unicodedata.normalize("NFC", name).casefold()
     squeezed = re.sub(r"[\s_-]+", "", folded) or folded
     return _COCO_SPELLING.get(squeezed, squeezed)
 
 
 def coco_category_ids(names: Sequence[str]) -> tuple[int, ...]:
-    """COCO's 80 ids if ``names`` are COCO's 80 in order, in any spelling; else none."""
+    """Return COCO's 80 category ids if ``names`` are COCO's 80 classes in order, in any spelling; else ()."""
     same = [normalise_name(name) for name in names] == [normalise_name(name) for name in COCO_NAMES]
     return COCO_CATEGORY_IDS if same else ()
 

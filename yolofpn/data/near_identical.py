@@ -1,4 +1,4 @@
-"""Finding images that are nearly the same, as neighbouring frames or copies in another size or quality are."""
+"""Finds near-duplicates, such as neighbouring frames or copies in another size or quality."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def difference_hash(image: Image) -> NDArray[np.uint8]:
 
 
 def nearest(hashes: NDArray[np.uint8], others: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The one of ``others`` [M, 32] that differs least from each of ``hashes`` [N, 32], and by how many bits.
+    """Return for each of ``hashes`` [N, 32] the nearest of ``others`` [M, 32], and its distance in bits.
 
     Raises:
         ValueError: if there are no others.

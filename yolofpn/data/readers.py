@@ -1,4 +1,4 @@
-"""Reads the parts of a data set, whatever their format."""
+"""Reads the parts of a data set of any format."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Reader:
 
 
 def _listed_subset(dataset: DetectionDataset, names: Path | None) -> DetectionDataset:
-    """The images that a list names."""
+    """Return the images that a list names."""
     if names is None:
         return dataset
     wanted = {PurePosixPath(line.replace("\\", "/")).name for line in read_lines(names)}

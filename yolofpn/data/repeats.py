@@ -1,4 +1,4 @@
-"""Showing images of rare classes more often: repeat factor sampling (LVIS, arXiv 1908.03195, appendix B.2).
+"""Repeat-factor sampling of images of rare classes (LVIS, arXiv 1908.03195, appendix B.2).
 
 A class that the share f of the images holds has the factor max(1, sqrt(t / f)), with a threshold t; an image has the
 largest factor of its classes, and an epoch shows it so many times on average.
@@ -18,7 +18,7 @@ LISTED_CLASSES = 10
 
 @dataclass(frozen=True, eq=False)
 class RepeatFactors:
-    """How often an epoch shows what, on average.
+    """Mean number of repeats per epoch.
 
     Attributes:
         classes: [C] float64, 1 or more; 1 for a class that no image holds.
@@ -30,7 +30,7 @@ class RepeatFactors:
 
     @property
     def samples_per_epoch(self) -> int:
-        """What an epoch shows in all, the same in every epoch."""
+        """Number of samples per epoch, the same in every epoch."""
         return samples_of(self.images)
 
 
@@ -82,7 +82,7 @@ def draw_counts(factors: NDArray[np.float64], rng: np.random.Generator) -> NDArr
 
 
 def describe_repeats(dataset: DetectionDataset, factors: RepeatFactors, thresh: float) -> str:
-    """One line for people: how many samples an epoch has, and which classes are repeated how often."""
+    """Format the number of samples per epoch and the factors of repeated classes."""
     rare = [label for label in np.argsort(-factors.classes, kind="stable").tolist() if factors.classes[label] > 1]
     if not rare:
         return f"repeats: none, as no class is in less than {100 * thresh:g} % of the images (train.repeat_thresh)"

@@ -1,4 +1,4 @@
-"""Which samples make up which batch: pure functions of the seed, the epoch and the number of the batch.
+"""Batch samplers: batches are pure functions of seed, epoch and batch index.
 
 Nothing here remembers how far a run has come, so a run that is resumed, or fed by other workers, sees the same
 batches.
@@ -19,14 +19,14 @@ from yolofpn.data.repeats import draw_counts, samples_of
 
 @dataclass(frozen=True)
 class SampleKey:
-    """What a worker must know to make one sample.
+    """The key from which a worker creates a sample.
 
     Attributes:
         index: number of the image in the data set.
         epoch: epoch that the sample belongs to, from 0.
         size: (height, width) of the network's input in pixels.
-        repeat: how often the epoch has shown the image before; each time it is varied anew.
-        combine: whether mosaic and mixup may put it together with others.
+        repeat: how often the epoch has shown the image before; each repeat is augmented differently.
+        combine: whether mosaic and mixup are allowed.
     """
 
     index: int
@@ -37,7 +37,7 @@ class SampleKey:
 
 
 class Draw(IntEnum):
-    """What random numbers are drawn for: each purpose has its own stream."""
+    """Purposes of random numbers; each has its own stream."""
 
     ORDER = 0
     SIZE = 1
@@ -46,7 +46,7 @@ class Draw(IntEnum):
 
 
 def random_generator(seed: int, purpose: Draw, *position: int) -> np.random.Generator:
-    """The generator for one purpose at one position, such as (epoch, index); others are independent of it.
+    """Return the random generator for one purpose and position, such as (epoch, index), independent of all others.
 
     Args:
         seed: of the run, not negative.
@@ -135,7 +135,7 @@ class TrainBatchSampler(Sampler[list[SampleKey]]):
 
     @property
     def _all_batches(self) -> int:
-        """Batches that show every image."""
+        """Number of batches that show every image."""
         return -(-self.samples_per_epoch // (self.batch_size * self.world_size))
 
     def start_epoch(self, epoch: int, start_batch: int = 0) -> None:
@@ -171,7 +171,7 @@ class TrainBatchSampler(Sampler[list[SampleKey]]):
 
 
 class EvalBatchSampler(Sampler[list[SampleKey]]):
-    """Every image exactly once over all ranks, in order; the last batch may be shorter, a rank may have fewer."""
+    """Yields every image exactly once over all ranks, in order; the last batch may be smaller."""
 
     def __init__(
         self, num_samples: int, batch_size: int, size: tuple[int, int], *, rank: int = 0, world_size: int = 1

@@ -1,4 +1,4 @@
-"""One sample of training or evaluation: an image of the network's size, with its ground truth, from a SampleKey."""
+"""Samples for evaluation: resized images with their ground truth."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from yolofpn.types import ResizeMode
 
 @dataclass(frozen=True)
 class Sample:
-    """What a worker makes of one key.
+    """A sample created from a key.
 
     Attributes:
         image: [3, h, w] RGB, uint8 or float32 of the range 0..255.
@@ -75,13 +75,13 @@ class EvaluationSamples(Dataset[Sample]):
 
 
 def place_target(target: Target, placement: Placement) -> Target:
-    """A target in pixels of an image -> in pixels of the network's input; every box stays."""
+    """Convert a target from image pixels to network pixels, keeping every box."""
     areas = target.areas * (placement.scale_x * placement.scale_y)
     return replace(target.map_boxes(placement.to_network), areas=areas)
 
 
 def no_objects(target: Target) -> Target:
-    """What is left of a target where its image shows nothing."""
+    """Return the target without boxes."""
     return target[:0].map_boxes(lambda boxes: boxes[:0])
 
 

@@ -1,4 +1,4 @@
-"""Boxes around what annotations draw: turned rectangles, polygons and run-length encoded masks."""
+"""Bounding boxes of rotated rectangles, polygons and run-length encoded masks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LONGEST_RUNS = 10_000_000  # of one mask: more than one run for every pixel of 
 def turned_box(
     box: Sequence[float], degrees: float, size: tuple[int, int] | None = None, *, ellipse: bool = False
 ) -> Box:
-    """The upright box around a rectangle, or the ellipse in it, that is turned about its centre.
+    """Return the axis-aligned bounding box of a rectangle, or of its ellipse, rotated about its centre.
 
     Args:
         box: xyxy of the rectangle before it is turned.
@@ -40,14 +40,14 @@ def turned_box(
 
 
 def points_box(xs: Sequence[float], ys: Sequence[float]) -> Box:
-    """The box around points; NaN where there are none."""
+    """Return the bounding box of points; NaN if there are none."""
     if not len(xs) or len(xs) != len(ys):
         return NO_BOX
     return min(xs), min(ys), max(xs), max(ys)
 
 
 def segmentation_box(segmentation: object) -> Box:
-    """The box around a COCO segmentation: polygons, or a run-length encoded mask; NaN where it is neither."""
+    """Return the bounding box of a COCO segmentation (polygons or run-length encoded mask); NaN if it is neither."""
     if isinstance(segmentation, dict):
         return _mask_box(segmentation.get("counts"), segmentation.get("size"))
     if not isinstance(segmentation, list) or not segmentation:
@@ -63,7 +63,7 @@ def segmentation_box(segmentation: object) -> Box:
 
 
 def _mask_box(counts: object, size: object) -> Box:
-    """The box around the pixels of a mask whose runs go down the columns, from the left to the right."""
+    """Return the bounding box of a mask in column-major run-length encoding."""
     runs = _compressed_runs(counts) if isinstance(counts, str) else counts
     if not _are_ints(runs) or not _are_ints(size) or len(size) != 2:  # type: ignore[arg-type]
         return NO_BOX
@@ -79,7 +79,7 @@ def _are_ints(values: Any) -> bool:  # noqa: ANN401
 
 
 def runs_box(runs: NDArray[np.int64], height: int, width: int, *, by_columns: bool) -> Box:
-    """The box around the pixels of a mask.
+    """Return the bounding box of a mask.
 
     Args:
         runs: [R] lengths of runs of background and foreground in turn, background first.

@@ -1,4 +1,4 @@
-"""A page of a data set's images with their boxes: the quickest way to see that labels are right."""
+"""Draws a page of images of a data set with their boxes."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def save_page(
 
 
 def choose_images(dataset: DetectionDataset, count: int, seed: int) -> list[int]:
-    """``count`` images in random order, those with boxes before those without."""
+    """Choose ``count`` images in random order, those with boxes first."""
     order = np.random.default_rng(seed).permutation(len(dataset))
     empty = np.diff(dataset.offsets)[order] == 0
     return [int(index) for index in order[np.argsort(empty, kind="stable")][:count]]
@@ -89,7 +89,7 @@ def labelled_image(dataset: DetectionDataset, index: int) -> Image:
 
 
 def draw_target(image: Image, target: Target, names: Sequence[str], scale: tuple[float, float] = (1.0, 1.0)) -> Image:
-    """A copy of ``image`` with a target's boxes and class names; ignore regions are called so.
+    """Draw a target's boxes and class names, and ignore regions, on a copy of ``image``.
 
     Args:
         image: [H, W, 3] uint8, BGR.
@@ -106,7 +106,7 @@ def draw_target(image: Image, target: Target, names: Sequence[str], scale: tuple
 
 
 def page(images: Sequence[Image]) -> Image:
-    """Images of at most ``CELL`` pixels a side, in the cells of one image that is about as wide as high.
+    """Arrange images of at most ``CELL`` pixels per side in a roughly square grid.
 
     Raises:
         ValueError: if there is none, or one is larger than a cell.

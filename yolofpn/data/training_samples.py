@@ -1,4 +1,4 @@
-"""Samples for training: read, combined, cropped, resized, moved, flipped and recoloured."""
+"""Training samples: reads, combines and augments images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CACHE_BYTES = 256 * 2**20
 
 
 class TrainingSamples(Dataset[Sample]):
-    """Randomly varied images; each sample is a pure function of the seed and its key.
+    """Randomly augmented images; each sample is a pure function of the seed and its key.
 
     In place of an image that cannot be read the next one that can is taken, and the failure is noted.
     """

@@ -1,4 +1,4 @@
-"""Random changes to training images: crop, scale and translate, flips and colours.
+"""Augmentation: crop, scale and translate, flips and colours.
 
 The images and boxes of flips, scale and translate, and colours are albumentations' work; every step draws from the
 generator that it is handed, so what a sample looks like depends on nothing else. What a cut does to boxes is said in
@@ -26,7 +26,7 @@ import albumentations as A  # type: ignore[import-untyped]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How training images are varied; zeros switch a variation off.
+    """Augmentation settings; 0 disables an augmentation.
 
     Attributes:
         flip: probability of mirroring left and right.
@@ -61,7 +61,7 @@ class Augmentation:
 
 
 class RandomView:
-    """Scales and translates (if asked to), flips and recolours an image that has the network's size."""
+    """Scales and translates (optional), flips and changes the colours of an image of the network's size."""
 
     def __init__(self, augmentation: Augmentation, *, move: bool) -> None:
         """Sets up albumentations.
@@ -116,7 +116,7 @@ class RandomView:
 
 
 def random_safe_crop(labelled: LabelledImage, rng: np.random.Generator, *, crop_scale: float = 0.5) -> LabelledImage:
-    """A random part of an image that holds all its objects whole; ignore regions may be cut.
+    """Crop a random part of an image that contains all its objects completely; ignore regions may be clipped.
 
     Args:
         labelled: any size; the result shares its pixels.
@@ -135,7 +135,7 @@ def random_safe_crop(labelled: LabelledImage, rng: np.random.Generator, *, crop_
 
 
 def to_rgb(labelled: LabelledImage) -> LabelledImage:
-    """The same image with its channels reversed, from BGR."""
+    """Reverse the channels, from BGR to RGB."""
     return LabelledImage(np.asarray(cv2.cvtColor(labelled.image, cv2.COLOR_BGR2RGB), dtype=np.uint8), labelled.target)
 
 

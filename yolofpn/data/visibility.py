@@ -1,4 +1,4 @@
-"""What becomes of a target when its image is moved, scaled and cut.
+"""Transforms targets when their image is moved, scaled and cropped.
 
 The rule, the same for every cut (crop, scale and translate, mosaic): a box is first clipped to what is still visible
 of its image, and goes if less than ``MIN_SIDE`` pixels of either side are left. An object stays one if at least
@@ -33,7 +33,7 @@ def cut_target(
     min_visibility: float,
     min_side: float = MIN_SIDE,
 ) -> Target:
-    """The target once its boxes have moved and only ``window`` of the new image shows what they mark.
+    """Clip moved boxes to ``window`` of the new image.
 
     Args:
         target: before the move.
@@ -52,7 +52,7 @@ def cut_target(
 def keep_visible(
     target: Target, visible: Target, moved_areas: Tensor, *, min_visibility: float, min_side: float = MIN_SIDE
 ) -> Target:
-    """Applies the rule to boxes that are clipped already.
+    """Apply the visibility rule to clipped boxes.
 
     Args:
         target: before its boxes moved.

@@ -1,4 +1,4 @@
-"""What the corners of a VOC XML file mean: the devkit and the labelling tools disagree by a pixel.
+"""Conventions of box corners in VOC XML: the devkit and the labelling tools differ by a pixel.
 
 The devkit counts pixels from 1 and its last pixel belongs to the box. Labelling tools write where the edges are,
 counted from 0, and Roboflow adds 1 to all four. Who wrote a file is read from its ``source`` and ``folder``, the order
@@ -29,20 +29,20 @@ _VOC_NAMES = frozenset(map(normalise_name, VOC_NAMES))
 
 
 class Convention(Enum):
-    """What is added to xmin, ymin, xmax, ymax to get the box between the pixels' outer corners."""
+    """Offsets of xmin, ymin, xmax, ymax that give the box between the pixels' outer corners."""
 
     INCLUSIVE = (-1.0, -1.0, 0.0, 0.0)
     ZERO = (0.0, 0.0, 0.0, 0.0)
     ONE = (-1.0, -1.0, -1.0, -1.0)
 
     def __str__(self) -> str:
-        """What the corners are, for people."""
+        """Describe the convention."""
         words = {"INCLUSIVE": "1-based, last pixel included", "ZERO": "0-based edges", "ONE": "0-based edges plus 1"}
         return words[self.name]
 
 
 class Writer(StrEnum):
-    """Who wrote a file."""
+    """The program that wrote a file."""
 
     DEVKIT = "the VOC devkit"
     CVAT = "CVAT"
@@ -65,7 +65,7 @@ _SETTINGS = {
 
 @dataclass
 class _Evidence:
-    """What the files of one writer hold."""
+    """Statistics of the files of one writer."""
 
     files: int = 0
     boxes: int = 0
@@ -100,7 +100,7 @@ class _Evidence:
         self.touching += any(abs(over) < 0.01 for over in reach)
 
     def has(self, count: int) -> bool:
-        """Whether so many boxes are more than a mistake."""
+        """Return whether this many boxes show a convention rather than a mistake."""
         return count >= max(1, _STRAY * self.boxes)
 
 
@@ -119,7 +119,7 @@ class Corners:
     setting: VocCorners = "auto"
 
     def of(self, root: ElementTree.Element) -> Convention:
-        """The convention of one file."""
+        """Return the convention of one file."""
         if self.setting != "auto":
             return _SETTINGS[self.setting]
         return self.conventions.get(writer_of(root), Convention.INCLUSIVE)
@@ -137,16 +137,16 @@ class Corners:
 
 @dataclass
 class CornerSurvey:
-    """Gathers what the files of a data set say of their corners."""
+    """Collects statistics of the corners of a data set's files."""
 
     evidence: dict[Writer, _Evidence] = field(default_factory=dict)
 
     def add(self, root: ElementTree.Element, path: Path) -> None:
-        """Look at one file."""
+        """Add one file."""
         self.evidence.setdefault(writer_of(root), _Evidence()).add(root, path)
 
     def corners(self, setting: VocCorners = "auto") -> Corners:
-        """The conventions that follow from it."""
+        """Return the resulting conventions."""
         conventions = {writer: _convention(writer, found) for writer, found in self.evidence.items()}
         return Corners(conventions, Counter({writer: e.files for writer, e in self.evidence.items()}), setting)
 
@@ -160,7 +160,7 @@ def survey_corners(files: Iterable[tuple[ElementTree.Element, Path]], setting: V
 
 
 def writer_of(root: ElementTree.Element) -> Writer:
-    """Who wrote a file, as far as it tells by itself."""
+    """Return the writer of a file, as far as it is recognisable."""
     database = (root.findtext("source/database") or "").strip().lower()
     origin = " ".join((root.findtext(f"source/{key}") or "").strip().lower() for key in ("annotation", "image"))
     tags = [element.tag for element in root.find("object/bndbox") or ()]

@@ -1,1 +1,1 @@
-"""From sources to detections to files."""
+"""Inference: sources, predictor, results."""

@@ -1,4 +1,4 @@
-"""Which backend runs a detector, decided by the machine and the weights alone.
+"""Chooses the backend of a detector by the machine and the weights.
 
 Without being asked for anything else, a run computes in float32, and its detections are those of PyTorch within the
 tolerance of ``parity.TOLERANCES["fp32"]``: on processors OpenVINO runs it where it is installed, else ONNX Runtime,
@@ -99,7 +99,7 @@ def used_libraries() -> str:
 
 
 def _given(builder: BackendBuilder, runtime: type[Runtime], precision: str) -> Choice:
-    """As asked; the run waits for the graph."""
+    """Return the requested backend; wait for its graph."""
     name, precision = runtime.key, "fp32" if precision == "auto" else precision
     if precision not in runtime.precisions:
         able = [f"--backend {other.key} can" for other in runtimes.RUNTIMES if precision in other.precisions]
@@ -136,7 +136,7 @@ def _automatic(builder: BackendBuilder, precision: str, workload: Workload) -> C
 
 
 def _tuned(builder: BackendBuilder, tuned: Tuned) -> Choice | None:
-    """What was chosen, if it can be had without making anything anew."""
+    """Return the chosen backend if its graph is cached."""
     known = tuned.backend in ("torch", *(runtime.key for runtime in runtimes.RUNTIMES))
     ready = known and tuned.libraries == used_libraries() and all(cache.has_graph(name) for name in tuned.graphs)
     if not ready or not builder.is_ready(tuned.backend, tuned.precision):

@@ -1,4 +1,4 @@
-"""One run of ``export.py``: weights -> a file for other programs, left behind only if its detections are theirs."""
+"""Runs ``export.py``: exports weights and keeps the file only if its detections agree with theirs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ INT8_LOSS = 0.02  # of AP
 
 @dataclass(frozen=True)
 class Calibration:
-    """What int8 needs.
+    """Calibration data of int8.
 
     Attributes:
         pictures: uint8 [1, 3, H, W] RGB each, as the network sees them; the ranges of all maps are taken from them.
@@ -49,7 +49,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What ``export.py --help`` explains; ``format`` is 'darknet' or the key of one of ``RUNTIMES``."""
+    """Options of ``export.py``, see its --help; ``format`` is 'darknet' or the key of one of ``RUNTIMES``."""
 
     output: Path
     format: str

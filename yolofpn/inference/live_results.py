@@ -33,7 +33,7 @@ class LiveReport(Protocol):
 
 
 class LiveResults(Iterator[Result | Failure]):
-    """What is in the newest frame of each source, pass by pass, until all end or it is stopped.
+    """Yield detections of the newest frame of each source, batch by batch, until all sources end or it is stopped.
 
     A pass begins as soon as any source has a new frame, and takes the newest of every source that has one. Nothing is
     done ahead, so a result is as old as its own way through the network. A source that cannot be reached is reported,
@@ -77,13 +77,13 @@ class LiveResults(Iterator[Result | Failure]):
         return result
 
     def peek(self) -> Result | Failure | None:
-        """What ``next`` will give, or None at the end."""
+        """Return the next item without consuming it; None at the end."""
         if self._peeked is None:
             self._peeked = next(self._results, None)
         return self._peeked
 
     def stop(self) -> None:
-        """Begin no further pass."""
+        """Start no further batch."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()

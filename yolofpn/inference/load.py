@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LoadedDetector:
-    """As ``LoadedWeights``, but what it holds may be a graph, which can do nothing but detect."""
+    """Like ``LoadedWeights``, but the detector may be an exported graph, which can only detect."""
 
     detector: NativeDetector | DarknetNetwork | ExportedDetector
     metadata: Metadata
@@ -30,7 +30,7 @@ class LoadedDetector:
 def load_for_inference(
     spec: str | Path, *, darknet_cfg: str | Path | None = None, names: str | Path | None = None
 ) -> LoadedDetector:
-    """As ``load_weights``; takes the graph files of ``export.py`` too.
+    """Like ``load_weights``; also loads exported graphs.
 
     Raises:
         UserError: as there.

@@ -41,7 +41,7 @@ def write_job(folder: Path, builder: BackendBuilder, name: str) -> list[str]:
 
 
 def environment() -> Mapping[str, str]:
-    """In which the same packages are found as here."""
+    """Return the environment of a subprocess with the same packages."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}  # noqa: PTH109
 
 

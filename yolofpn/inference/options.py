@@ -1,4 +1,4 @@
-"""How a detector is run: one description, passed whole from the command line or Python to ``Predictor``."""
+"""Options of ``Predictor``, shared by the command line and Python."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Size = int | tuple[int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class PredictorOptions:
-    """What is not given is taken from the metadata of the weights.
+    """Options of a predictor; None: the value stored in the weights.
 
     Attributes:
         img_size: (height, width) of the network's input, or one number for both; for ``shortest-edge`` the

@@ -1,4 +1,4 @@
-"""What the Python interface takes for a picture."""
+"""Converts images of the Python interface to BGR arrays."""
 
 from __future__ import annotations
 
@@ -51,5 +51,5 @@ def as_bgr(picture: Picture, *, rgb: bool = False, depth: Depth = "auto") -> Ima
 
 
 def image_again(picture: Picture, image: Image, depth: Depth) -> Callable[[], Image]:
-    """What gives the image of a picture once more: a file is read again, anything else is kept as ``image``."""
+    """Return a function that returns the image again: files are read again, other images are kept."""
     return partial(read_image, picture, depth=depth) if isinstance(picture, str | Path) else image.copy

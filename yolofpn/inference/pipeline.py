@@ -65,7 +65,7 @@ def results_of(
 
 
 def written(results: Results, sinks: Sinks, shown: Limits | None = None) -> Background[Result | Failure]:
-    """The same results, each once all sinks have taken it; ends when ``results`` ends, stops or is closed.
+    """Yield each result after all sinks have written it; ends when ``results`` ends, stops or is closed.
 
     What no sink can take, such as an image too large for any format, is a failure before its result.
 

@@ -99,7 +99,7 @@ class Predictor:
             self.backend.close()
 
     def settle(self) -> None:
-        """Wait for a graph in the making, for those who measure: from now on the same backend runs everything."""
+        """Wait until the graph is built, for measurements: the backend no longer changes afterwards."""
         if isinstance(self.backend, Takeover):
             self.backend = self.backend.settle()
 
@@ -144,7 +144,7 @@ class Predictor:
         return [found for batch in batches for found in self._detect_all(batch, rgb=rgb)]
 
     def stream(self, *sources: str, batch_size: int = 1, vid_stride: int = 1) -> Iterator[tuple[Frame, Detections]]:
-        """Every image and frame of ``sources`` (anything that ``detect.py`` takes) with what is in it, as it comes.
+        """Yield every image and frame of ``sources`` (all sources of ``detect.py``) with its detections.
 
         Reading works ahead in a thread of its own, and the network in another one. Of live sources, which do not mix
         with files, the newest frame of each is taken.
@@ -170,7 +170,7 @@ class Predictor:
         return self.start(images, limits).result()
 
     def start(self, images: Sequence[Image], limits: Limits | None = None) -> InFlight:
-        """As ``predict`` in two steps: resize and hand to the network now; ``result()`` waits for it.
+        """Start ``predict`` asynchronously: resize and submit to the network; ``result()`` waits for it.
 
         Up to ``slots`` calls in flight make it faster. Any thread may ask for the result, once.
 
@@ -185,7 +185,7 @@ class Predictor:
         return InFlight(self, images, passes, limits or self.limits)
 
     def finish(self, started: Pass, limits: Limits) -> list[Detections]:
-        """Wait for the maps of some images -> their detections in image pixels."""
+        """Wait for the raw outputs of some images; return detections in image pixels."""
         precision = self.backend.precision
         with network_errors(self.device, precision, started.what), self._around_postprocess(precision):
             found = postprocess_placed(self.postprocessor, started.wait(), started.placements, limits)

@@ -1,4 +1,4 @@
-"""What a detection run tells its user while it goes on and when it is over."""
+"""Messages of a detection run: progress, failures, summary."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Report:
         self._live: list[str] = []
 
     def start_clock(self) -> None:
-        """From now on time counts for the speed end to end."""
+        """Start the timer of the end-to-end speed."""
         self._start = time.perf_counter()
 
     def say(self, line: str) -> None:
@@ -59,11 +59,11 @@ class Report:
         _print(f"failed: {line}", sys.stderr)
 
     def note(self, line: str) -> None:
-        """Say that something went wrong from which the run may recover, or has recovered."""
+        """Report a problem from which the run may recover or has recovered."""
         _print(line, sys.stderr)
 
     def stop(self, line: str) -> None:
-        """Say what ended the run before its time."""
+        """Report why the run was interrupted."""
         _print(line, sys.stderr)
 
     def add(self, source: Source, frame: Frame, detections: Detections, seconds: float) -> None:
@@ -87,7 +87,7 @@ class Report:
         self._progress_of(source).advance(detections)
 
     def count_live(self, source: Source, counters: Counters) -> None:
-        """How a live source did, for the summary."""
+        """Format the counters of a live source for the summary."""
         self._live.append(
             f"{source.name}: {_count(counters.received, 'frame')} received, {counters.dropped} dropped, "
             f"{_count(counters.reconnects, 'reconnect')}, stale for {counters.stale_seconds:.0f} s"
@@ -148,7 +148,7 @@ class Progress:
             self._bar = tqdm(total=total, desc=self._name, unit=self._unit, file=file, dynamic_ncols=True)
 
     def advance(self, detections: Detections) -> None:
-        """One more is done."""
+        """Advance by one."""
         self._done += 1
         if self._bar is not None:
             self._bar.update()

@@ -1,4 +1,4 @@
-"""One run of ``detect.py``: sources -> detections -> files, with a report of what happened."""
+"""Runs ``detect.py``: detects in sources, writes files and reports."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def _shown(result: Result, viewer: Viewer, request: StopRequest) -> bool:
 
 
 def _output_folder(given: str | None, spec: str, first: Source) -> Path | None:
-    """As given, else a new one called after the first of the sources; None for standard output."""
+    """Return the output folder: as given, else a new one named after the first source; None for standard output."""
     if given == STDOUT:
         return None
     if not given:

@@ -1,4 +1,4 @@
-"""Which detections are wanted: the thresholds of the weights, what the user changes of them, the classes asked for."""
+"""Combines the stored thresholds with those of the user and the selected classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One set of threads per processor, not one per library."""
+"""Shares the CPU cores between libraries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from yolofpn.runtimes.takeover import Takeover
 
 
 def share_processors(predictor: Predictor) -> None:
-    """Let the network's library have the processors: what works beside it does so in one thread each.
+    """Give the CPU cores to the library that runs the network; other libraries use one thread.
 
     A second stage is a network too, which PyTorch runs whatever runs the first one. For programs, such as our doors:
     these are settings of the whole process. OMP_NUM_THREADS bounds all of them.
@@ -37,7 +37,7 @@ def share_processors(predictor: Predictor) -> None:
 
 @contextmanager
 def sharing_processors(predictor: Predictor) -> Iterator[None]:
-    """As ``share_processors`` for a while, for those who run several backends in turns."""
+    """Context manager of ``share_processors``, for running several backends alternately."""
     import torch
 
     before = cv2.getNumThreads(), torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""How much work a run will be, guessed from what was typed, before anything is opened."""
+"""Estimates the workload of a run from its sources before they are opened."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MANY = 200  # pictures that are worth the seconds that a faster graph takes to m
 
 
 def expected_workload(specs: Sequence[str]) -> Workload:
-    """Of sources as ``detect.py`` takes them; 'live' if one is a camera or a stream."""
+    """Return the workload of sources of ``detect.py``; 'live' if one is a camera or a stream."""
     if any(spec.isdecimal() or spec.partition("://")[0].lower() in STREAM_SCHEMES for spec in specs):
         return "live"
     if len(specs) >= MANY or any(_holds_much(Path(spec)) for spec in specs):

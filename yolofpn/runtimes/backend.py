@@ -37,7 +37,7 @@ class Backend(Protocol):
     def slots(self) -> int: ...  # noqa: D102
 
     def start(self, batch: Batch) -> Wait:
-        """Begin with [B, 3, H, W] RGB; what is returned waits for the end and gives the maps.
+        """Start a forward pass of [B, 3, H, W] RGB; return a function that waits for the raw outputs.
 
         The images are uint8, or float of the same 0..255 range, which graphs outside PyTorch round.
         The maps have the names and shapes of ``Detector.dense`` and are float32: arrays, or PyTorch's tensors.
@@ -47,7 +47,7 @@ class Backend(Protocol):
 
 
 def as_uint8(batch: Batch) -> NDArray[np.uint8]:
-    """What a graph takes, in one piece of memory."""
+    """Return the batch as a contiguous array."""
     array = to_array(batch)
     return np.ascontiguousarray(array if array.dtype == np.uint8 else array.round().astype(np.uint8))
 
@@ -61,17 +61,17 @@ class InChunks:
 
     @property
     def name(self) -> str:
-        """Of the inner one."""
+        """See the wrapped backend."""
         return self.inner.name
 
     @property
     def precision(self) -> str:
-        """Of the inner one."""
+        """See the wrapped backend."""
         return self.inner.precision
 
     @property
     def slots(self) -> int:
-        """Of the inner one."""
+        """See the wrapped backend."""
         return self.inner.slots
 
     def start(self, batch: Batch) -> Wait:

@@ -26,7 +26,7 @@ from yolofpn.text import command
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a comparison of a backend with PyTorch in full precision found.
+    """The result of comparing a backend with PyTorch in full precision.
 
     Attributes:
         passed: the detections are equal within the precision's tolerance.
@@ -45,17 +45,17 @@ class AsTensors:
 
     @property
     def name(self) -> str:
-        """Of the graph's backend."""
+        """See the backend of the graph."""
         return self.inner.name
 
     @property
     def precision(self) -> str:
-        """Of the graph's backend."""
+        """See the backend of the graph."""
         return self.inner.precision
 
     @property
     def slots(self) -> int:
-        """Of the graph's backend."""
+        """See the backend of the graph."""
         return self.inner.slots
 
     def start(self, batch: Batch) -> Wait:
@@ -116,7 +116,7 @@ class BackendBuilder:
             self._cached(runtime, "int8", size, write)
 
     def is_ready(self, name: str, precision: str = "fp32") -> bool:
-        """Nothing would have to be converted to build it."""
+        """Whether the graph is cached, so that no conversion is needed."""
         return name == "torch" or all(cache.has_graph(key) for key in self.graph_keys(name, precision))
 
     def graph_keys(self, name: str, precision: str) -> list[str]:
@@ -124,7 +124,7 @@ class BackendBuilder:
         return [] if name == "torch" else [self._graph_key(name, precision, size) for size in self.sizes]
 
     def known_verdict(self, name: str, precision: str) -> Verdict | None:
-        """What ``verdict`` found earlier."""
+        """Return the cached result of ``verdict``."""
         tree = cache.read_verdict(self._verdict_key(name, precision))
         try:
             return None if tree is None else Verdict(**tree)
@@ -147,7 +147,7 @@ class BackendBuilder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the detector."""
+        """See the detector."""
         assert isinstance(self.detector, nn.Module)
         return self.identity or cache.fingerprint(self.detector, self.metadata)
 

@@ -31,12 +31,12 @@ ABANDONED = 86_400  # seconds; no conversion takes so long
 
 
 def graph_folder() -> Path:
-    """Where graphs and verdicts are kept."""
+    """Return the folder of cached graphs and verdicts."""
     return cache_folder() / "graphs"
 
 
 def fingerprint(network: nn.Module, metadata: Metadata) -> str:
-    """The same for two networks that compute the same, whatever the file that they came from."""
+    """Return a key that is equal for networks with equal weights and structure."""
     digest = hashlib.blake2b(digest_size=32)
     described = metadata.model_dump(mode="json", include={"model", "darknet_cfg", "input"})
     described["input"] = {name: described["input"][name] for name in ("mean", "std")}
@@ -57,12 +57,12 @@ def key(*parts: object) -> str:
 
 
 def machine() -> str:
-    """What the speed and the arithmetic of this machine depend on."""
+    """Return a key of the CPU and library versions of this machine."""
     return f"{platform.machine()} {cpu_name()}, {num_threads()} threads"
 
 
 def library_versions(backend: str) -> str:
-    """Of the libraries that decide what a backend's graph is."""
+    """Return the versions of the libraries that a backend's graph depends on."""
     return versions("torch", *(() if backend == "torch" else runtimes.runtime_named(backend).packages))
 
 
@@ -136,19 +136,19 @@ def _sum(path: Path) -> str:
 
 
 def has_graph(name: str) -> bool:
-    """Whether ``cached_graph`` would find one."""
+    """Return whether ``cached_graph`` would find a graph."""
     return any((graph_folder() / f"{name}{known.suffix}").is_file() for known in runtimes.RUNTIMES)
 
 
 def remove_graph(path: Path) -> None:
-    """All files of a graph."""
+    """Return all files of a graph."""
     runtime = runtimes.runtime_of(path)
     for file in (*(runtime.files(path) if runtime else [path]), path.with_suffix(_SUMS)):
         file.unlink(missing_ok=True)
 
 
 def read_verdict(name: str) -> dict[str, Any] | None:
-    """What ``write_verdict`` kept; None if there is nothing, or nothing readable."""
+    """Read the verdict written by ``write_verdict``; None if it is missing or unreadable."""
     try:
         verdict = json.loads((graph_folder() / f"{name}.json").read_text())
     except (OSError, ValueError):
@@ -157,7 +157,7 @@ def read_verdict(name: str) -> dict[str, Any] | None:
 
 
 def write_verdict(name: str, verdict: dict[str, Any]) -> None:
-    """Keep a finding; where nothing can be written it is found anew next time."""
+    """Write a verdict; errors are ignored, and it is computed again next time."""
     with contextlib.suppress(OSError):
         graph_folder().mkdir(parents=True, exist_ok=True)
         with unfinished(graph_folder() / f"{name}.json", unique=True) as part:

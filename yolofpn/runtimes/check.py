@@ -1,4 +1,4 @@
-"""Whether a graph is the one that its own metadata describes."""
+"""Checks that a graph matches its metadata."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a detector in PyTorch to the program that runtimes convert: the uint8 image goes in, scaling is inside."""
+"""Traces a PyTorch detector for conversion; its input is the uint8 image, preprocessing is included."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _MapsInOrder(nn.Module):
 
 
 def map_names(detector: Detector) -> list[str]:
-    """Of the detector's maps, in the order of a graph's outputs."""
+    """Return the names of the raw outputs in the order of the graph's outputs."""
     with torch.inference_mode():
         return list(detector.dense(torch.zeros(1, 3, *smallest_input(detector), dtype=torch.uint8)))
 
@@ -49,7 +49,7 @@ def trace_dense(detector: Detector, size: tuple[int, int]) -> ExportedProgram:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """One conversion at a time, as tracing and silencing change what the whole process shares.
+    """Convert one detector at a time, because tracing changes global state of the process.
 
     Converters talk about their own progress and their own deprecations; what other threads print still appears.
     """

@@ -43,7 +43,7 @@ class MapInfo(StrictModel):
 
 
 class GraphInfo(StrictModel):
-    """What a graph file knows of itself; kept in it as JSON.
+    """Metadata of a graph file, stored in it as JSON.
 
     Attributes:
         metadata: of the weights; its ``input.size`` is the only one that the graph takes.

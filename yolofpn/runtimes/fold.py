@@ -85,7 +85,7 @@ def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d | FrozenBatchNorm2d) -> nn.Conv2
 
 
 def cast_inside(network: nn.Module, dtype: torch.dtype, outputs: set[nn.Module]) -> None:
-    """Give all layers of ``network`` the type ``dtype``, except ``outputs``, whose results stay float32."""
+    """Convert all layers of ``network`` to ``dtype``, except ``outputs``, whose results stay float32."""
     for module in network.modules():
         if type(module) in _CAST:
             module.__class__ = _CAST[type(module)]

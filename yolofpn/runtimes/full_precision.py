@@ -1,4 +1,4 @@
-"""What 'fp32' means on a GPU."""
+"""Full fp32 precision on GPUs: disables TF32."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from yolofpn.errors import UserError
 
 
 def is_installed(module: str) -> bool:
-    """Whether ``module`` can be imported; it is not imported."""
+    """Return whether ``module`` is installed, without importing it."""
     return find_spec(module) is not None
 
 

@@ -1,4 +1,4 @@
-"""What may go wrong in a network that no user should read as a traceback."""
+"""Converts errors of networks to messages for users."""
 
 from __future__ import annotations
 

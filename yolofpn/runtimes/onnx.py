@@ -66,7 +66,7 @@ class ONNX(Runtime):
 
     @classmethod
     def read(cls, path: Path) -> tuple[str | None, GraphShape]:
-        """From a session with the file."""
+        """Read the metadata of a file with an ONNX Runtime session."""
 
         def numbers(port: Any) -> list[int | None]:  # noqa: ANN401
             return [size if isinstance(size, int) else None for size in port.shape]
@@ -87,7 +87,7 @@ class ONNX(Runtime):
         *,
         throughput: bool = False,
     ) -> ONNXGraph:
-        """One batch at a time, on all processors."""
+        """Open the graph; it runs one batch at a time on all CPU cores."""
         return ONNXGraph(find_graph, map_names, size)
 
 

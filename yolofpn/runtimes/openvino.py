@@ -84,7 +84,7 @@ class OpenVINO(Runtime):
 
     @classmethod
     def read(cls, path: Path) -> tuple[str | None, GraphShape]:
-        """Nothing is compiled for it."""
+        """Read the metadata without compiling the graph."""
 
         def numbers(port: Any) -> list[int | None]:  # noqa: ANN401
             return [None if size.is_dynamic else size.get_length() for size in port.partial_shape]
@@ -105,12 +105,12 @@ class OpenVINO(Runtime):
         *,
         throughput: bool = False,
     ) -> OpenVINOGraph:
-        """With ``throughput`` each batch gets a part of the processors."""
+        """Open the graph; with ``throughput`` several batches share the CPU cores."""
         return OpenVINOGraph(find_graph, map_names, size, precision, throughput=throughput)
 
     @classmethod
     def fast_precisions(cls, *, can_calibrate: bool) -> tuple[str, ...]:
-        """What the processor has instructions for."""
+        """Return the precisions that the CPU supports in hardware."""
         able = cls.library().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         found = tuple(name for name in ("fp32", "bf16", "fp16") if name.upper() in able)
         return (*found, "int8") if can_calibrate and is_installed("nncf") else found

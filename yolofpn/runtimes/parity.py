@@ -1,4 +1,4 @@
-"""How far what a backend finds is from what PyTorch finds in full precision."""
+"""Compares the outputs of a backend with PyTorch in full precision."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ENOUGH = 5  # detections that say something; with fewer the maps decide
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far a precision may be off.
+    """Tolerances of a precision.
 
     Attributes:
         partners: lowest share of detections that have a partner.
@@ -55,7 +55,7 @@ FILE_TOLERANCE = Tolerance(1.0, 0.05, 1e-3, 1e-3)  # Darknet's files hold batch 
 
 @dataclass(frozen=True)
 class Parity:
-    """What a comparison found; errors are the largest ones among partners.
+    """The result of a comparison; errors are the maxima over matched detections.
 
     Attributes:
         detections: how many, in both, have a score above ``SCORE_THRESH``.
@@ -80,7 +80,7 @@ class Parity:
         )
 
     def holds(self, tolerance: Tolerance) -> bool:
-        """Whether the two are the same within ``tolerance``."""
+        """Return whether both agree within ``tolerance``."""
         if self.detections < _ENOUGH:
             return self.map_error <= tolerance.maps
         return self.partners >= tolerance.partners and (tolerance.box is None or self.box_error <= tolerance.box)
@@ -167,6 +167,6 @@ def _detect(detector: Detector, maps: RawMaps, size: tuple[int, int]) -> Detecti
 
 
 def _relative_square_error(expected: RawMaps, given: RawMaps) -> float:
-    """Of the worst map."""
+    """Return the error of the worst output."""
     pairs = [(to_array(raw), to_array(given[name])) for name, raw in expected.items()]
     return max(float(((given - raw) ** 2).mean() / max(raw.var(), 1e-12)) for raw, given in pairs)

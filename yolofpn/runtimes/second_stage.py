@@ -13,7 +13,7 @@ _TwoStage = FasterRCNN | FastRCNN
 
 
 def has_second_stage(detector: Detector) -> bool:
-    """Whether a network of its own, in PyTorch, looks at the regions that the backend's maps propose."""
+    """Return whether the detector has a second stage, which runs in PyTorch."""
     return detector.second_stage is not None
 
 

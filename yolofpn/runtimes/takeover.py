@@ -39,13 +39,13 @@ class Preparation:
         self._thread.start()
 
     def wait(self) -> None:
-        """Begin if need be, and wait for the end."""
+        """Start building if necessary, and wait for it."""
         self.start()
         if self._started:
             self._thread.join()
 
     def stop(self) -> None:
-        """Give it up, and wait until nothing of it runs any more."""
+        """Cancel building, and wait until it has stopped."""
         with self._lock:
             self.stopped = True
             if self._process is not None:
@@ -103,17 +103,17 @@ class Takeover:
 
     @property
     def name(self) -> str:
-        """Of what runs now."""
+        """See the current backend."""
         return self._current.name
 
     @property
     def precision(self) -> str:
-        """Of both."""
+        """See both backends."""
         return self._current.precision
 
     @property
     def slots(self) -> int:
-        """Of what runs now."""
+        """See the current backend."""
         return self._current.slots
 
     def when_taken_over(self, then: Callable[[], object]) -> None:
@@ -121,13 +121,13 @@ class Takeover:
         self._then.append(then)
 
     def settle(self) -> Backend:
-        """Wait for the takeover, for those who measure; what runs from now on."""
+        """Wait for the takeover, for measurements; return the final backend."""
         self._preparation.wait()
         self._take_over()
         return self._current
 
     def start(self, batch: Batch) -> Wait:
-        """As what runs now."""
+        """See the current backend."""
         self._take_over()
         before = time.perf_counter()
         wait = self._current.start(batch)

@@ -1,4 +1,4 @@
-"""How long a backend takes for a batch while it is kept busy."""
+"""Times the batches of a backend under full load."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from yolofpn.runtimes.backend import Backend, Batch, Wait
 
 
 def seconds_per_pass(backend: Backend, batch: Batch, passes: int) -> float:
-    """Of one pass, with as many in flight as pay off: neither filling nor emptying the queue counts.
+    """Return the seconds of a forward pass with several requests in flight, without filling and emptying the queue.
 
     Args:
         backend: what runs the network.

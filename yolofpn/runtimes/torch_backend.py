@@ -22,7 +22,7 @@ class DensePart(nn.Module):
         self.detector = detector
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """As ``Detector.dense``."""
+        """See ``Detector.dense``."""
         return self.detector.dense(images)
 
 

@@ -1,4 +1,4 @@
-"""What ``python -m yolofpn tune`` chose for weights on this machine."""
+"""Saved choices of ``python -m yolofpn tune``."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Tuned(StrictModel):
 
 
 def tuned_folder() -> Path:
-    """Where choices are kept."""
+    """Return the folder of saved choices."""
     return cache_folder() / "tuned"
 
 
@@ -43,7 +43,7 @@ def read_tuned(name: str) -> Tuned | None:
 
 
 def write_tuned(name: str, choice: Tuned | None) -> Path:
-    """Keep a choice; with None forget it.
+    """Save a choice; None deletes it.
 
     Raises:
         UserError: the folder cannot be written.

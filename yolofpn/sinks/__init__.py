@@ -1,4 +1,4 @@
-"""What receives the detections of each image and writes them, one file each.
+"""Sinks write the detections of each image, one file each.
 
 A new one is a class as ``yolofpn.sinks.sink.FormatSink`` describes it, and a line in ``SINKS``; docs/extending.md has
 an example. These files import nothing heavy at their top, because ``detect.py --help`` lists them.

@@ -19,7 +19,7 @@ from yolofpn.structures import Detections, Frame
 
 
 class Sinks:
-    """Several sinks as one; also a context manager, which closes them.
+    """Several sinks as one; a context manager that closes them.
 
     Args:
         sinks: in the order in which they write.

@@ -41,4 +41,4 @@ class CropSink:
             write_atomically(folder / add_suffix(stem, f"_{number}{suffix}"), data)
 
     def close(self) -> None:
-        """Every file is complete already."""
+        """Do nothing: every file is already complete."""

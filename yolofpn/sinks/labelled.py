@@ -48,7 +48,7 @@ class DatasetSink:
         write_atomically(self._root / "train" / "labels" / add_suffix(stem, ".txt"), labels.encode())
 
     def close(self) -> None:
-        """Every file is complete already."""
+        """Do nothing: every file is already complete."""
 
     def _write_picture(self, stem: PurePath, source: SourceInfo, frame: Frame) -> None:
         """The source's own file where every tool can read it, else the picture anew, without loss if it is one."""
@@ -83,7 +83,7 @@ class DatasetSink:
 
 
 def _is_plain(path: Path) -> bool:
-    """Whether any tool reads this file as detection did: an 8-bit JPEG or PNG that needs no turning."""
+    """Return whether every tool reads this file like detection does: an 8-bit JPEG or PNG without EXIF rotation."""
     from yolofpn.data.images import exif_orientation, open_image
 
     if path.suffix.lower() not in (".jpg", ".jpeg", ".png"):

@@ -17,11 +17,11 @@ FORBIDDEN = set('<>:"/\\|?*')  # in a file's name on one system or another
 
 
 class SourceInfo(Protocol):
-    """What the sinks need to know of a source of pictures."""
+    """Description of a source for the sinks."""
 
     @property
     def name(self) -> str:
-        """As shown to people; never with a password."""
+        """The name for messages, without password."""
         ...
 
     @property
@@ -31,7 +31,7 @@ class SourceInfo(Protocol):
 
     @property
     def relative_path(self) -> PurePath:
-        """Where it lies below the folder that was asked for; a file's name if a file was asked for."""
+        """The path relative to the given folder, or the name of the given file."""
         ...
 
     @property

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def record(frame: Frame, detections: Detections) -> dict[str, Any]:
-    """One picture or frame as the project writes it in JSON.
+    """Convert the result of an image or frame to its JSON record.
 
     Boxes are rounded to 0.01 pixels, scores to 0.0001, times to a microsecond. Live frames also tell when they were
     captured, whether they repeat an older picture, and how many were skipped before them.

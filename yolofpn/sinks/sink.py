@@ -1,4 +1,4 @@
-"""What receives the detections of each image and writes them somewhere."""
+"""The interface of sinks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Sink(Protocol):
     """
 
     def write(self, source: SourceInfo, frame: Frame, detections: Detections) -> None:
-        """Take one image, or one frame of a video or stream, with what was found in it."""
+        """Write the detections of an image, or of a frame of a video or stream."""
         ...
 
     def close(self) -> None:

@@ -58,4 +58,4 @@ class YoloSink:
         write_atomically(self._folder / path, yolo_lines(detections, frame.size, scores=True).encode())
 
     def close(self) -> None:
-        """Every file is complete already."""
+        """Do nothing: every file is already complete."""

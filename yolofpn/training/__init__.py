@@ -1,1 +1,1 @@
-"""How a detector learns."""
+"""Training of detectors."""

@@ -1,4 +1,4 @@
-"""From a run to what trains it: the learner with its optimiser and average, and the trainer."""
+"""Builds the learner, with its optimiser and EMA, and the trainer of a run."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def build_learner(setup: Setup) -> Learner[NativeDetector]:
 
 
 def _taught(setup: Setup) -> nn.Module:
-    """What is called for the losses: the model alone or beside its teacher."""
+    """Return the module that computes the losses: the model, or the model with its teacher."""
     distill, metadata = setup.config.train.distill, setup.metadata
     if distill is None:
         return setup.model
@@ -92,7 +92,7 @@ def _taught(setup: Setup) -> nn.Module:
 
 
 def restore(learner: Learner[NativeDetector], state: Mapping[str, Any], ranks: Ranks) -> Progress:
-    """Give ``learner`` and this process's random numbers what a checkpoint holds; how far its run had come."""
+    """Restore ``learner`` and the random state from a checkpoint; return the progress of its run."""
     try:
         learner.restore(state)
         restore_random_state(state["rng"], ranks.rank, learner.device)
@@ -106,7 +106,7 @@ def restore(learner: Learner[NativeDetector], state: Mapping[str, Any], ranks: R
 
 
 def as_network(model: nn.Module, settings: TrainConfig, device: torch.device, ranks: Ranks, say: Say) -> nn.Module:
-    """What is called for the losses: the model itself, or wrapped for several processes."""
+    """Return the module that computes the losses, wrapped by DDP if there are several processes."""
     if ranks.world_size == 1:
         return model
     if settings.sync_batch_norm and device.type == "cuda":

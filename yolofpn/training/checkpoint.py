@@ -1,4 +1,4 @@
-"""What a run must know to go on as if it had never stopped, written so that no failure loses the one before."""
+"""Checkpoints: the complete state of a run, written atomically."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LAST, BEST = "last.pt", "best.pt"
 
 @dataclass
 class Progress:
-    """How far a run has come.
+    """The progress of a run.
 
     Attributes:
         epoch: the epoch that goes on, from 0.
@@ -70,7 +70,7 @@ class _PlainProgress(StrictModel):
 
 
 class _PlainContent(StrictModel):
-    """What a checkpoint holds beside tensors.
+    """The contents of a checkpoint besides tensors.
 
     Attributes:
         metadata: of the run's weights.
@@ -133,7 +133,7 @@ def save_checkpoint(
 
 
 def read_checkpoint(path: Path, *, only_look: bool = False) -> dict[str, Any]:
-    """What ``save_checkpoint`` wrote; nothing in it can run code.
+    """Load a checkpoint written by ``save_checkpoint``, without executing code.
 
     Args:
         path: of the file.

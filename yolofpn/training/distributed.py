@@ -1,4 +1,4 @@
-"""Several processes as one run, as ``torchrun`` starts them; everything here also works in a single process."""
+"""Distributed training with ``torchrun``; all functions also work in a single process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Ranks:
-    """Which of how many processes this one is.
+    """Rank and world size of this process.
 
     Attributes:
         local_rank: number of this process on its machine, which chooses the GPU.
@@ -27,7 +27,7 @@ class Ranks:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the process that prints and writes."""
+        """Whether this is the main process, which prints and writes."""
         return self.rank == 0
 
     def device(self, wanted: torch.device) -> torch.device:
@@ -81,7 +81,7 @@ def mean_over_ranks(values: Tensor) -> Tensor:
 
 @torch.no_grad()
 def take_from_main(model: nn.Module) -> None:
-    """Give ``model`` the tensors that the main process's has: batch norm's statistics may differ between processes."""
+    """Broadcast the main process's tensors to ``model``: batch norm statistics may differ between processes."""
     if dist.is_initialized():
         for tensor in model.state_dict().values():
             dist.broadcast(tensor, 0)

@@ -32,7 +32,7 @@ class ModelEMA(Generic[ModelT]):
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Take the weights of ``model`` in."""
+        """Update the average with the weights of ``model``."""
         self.updates += 1
         decay = self.decay * (1 - math.exp(-self.updates / self.warmup))
         source = model.state_dict()

@@ -77,7 +77,7 @@ class Trainer:
 
     @property
     def config(self) -> TrainConfig:
-        """How the run trains."""
+        """Settings of the training loop."""
         return self.setup.config.train
 
     @property
@@ -173,7 +173,7 @@ class Trainer:
                 self._save(LAST)
 
     def _step(self, group: list[Batch]) -> None:
-        """One optimiser step from the gradients of one or more batches."""
+        """Do an optimiser step with the gradients of one or more batches."""
         progress = self.progress
         self.learner.note_progress(progress.step / max(1, self.config.epochs * self.steps_per_epoch))
         losses = self.learner.add_gradients(group)
@@ -196,7 +196,7 @@ class Trainer:
         self._stopping, self._saving = stop > 0, save > 0
 
     def _not_finite(self, what: str, group: list[Batch]) -> UserError:
-        """What to say; the batch's files of all processes are written down."""
+        """Write the files of the batch of all processes, and return the error message."""
         paths = self.setup.splits.train.paths
         own = {paths[index] for batch in group for indices in batch.indices for index in indices}
         names = sorted(set().union(*gather(own)))
@@ -242,7 +242,7 @@ class Trainer:
         self._set_average()
 
     def _set_average(self) -> None:
-        """Let the moving average follow over a fixed share of the run, if that is shorter than the config says."""
+        """Shorten the EMA's time constant to a fixed share of the run, if that is less than in the config."""
         if self.learner.ema is not None:
             steps = max(2.0, EMA_SHARE * self.config.epochs * self.steps_per_epoch)
             self.learner.ema.decay = min(self.config.ema_decay, 1 - 1 / steps)
@@ -278,7 +278,7 @@ class Trainer:
         self._stopping = bool(from_main(self.on_epoch is not None and self.on_epoch(result)))
 
     def _judge(self, ap: float) -> None:
-        """Keep the weights if none were better so far; note if it is time to stop."""
+        """Save the weights if they are the best so far; set the stop flag if there is no improvement."""
         progress, patience = self.progress, self.config.patience
         better = ap > progress.best_ap or progress.best_epoch < 0
         progress.worse_evaluations = 0 if better else progress.worse_evaluations + 1
@@ -302,7 +302,7 @@ class Trainer:
 
 
 def batches_per_step(config: TrainConfig, world_size: int) -> int:
-    """How many batches' gradients are added up for one optimiser step."""
+    """Number of gradient accumulation steps."""
     return max(1, round(config.nominal_batch_size / (config.batch_size * world_size)))
 
 

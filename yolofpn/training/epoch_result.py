@@ -1,4 +1,4 @@
-"""What an epoch of training came to: for the line that is printed, for loggers, and for who watches the run."""
+"""The result of a training epoch, for printing, loggers and callbacks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from yolofpn.training.durations import describe_time
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One epoch of a training run.
+    """The result of one epoch.
 
     Attributes:
         epoch: its number, from 1.
@@ -42,7 +42,7 @@ class EpochResult:
         return {**axes, "lr": self.learning_rate, **self.losses, **self.metrics}
 
     def __str__(self) -> str:
-        """One line for people, with the time that is left at this epoch's speed."""
+        """Format the result with the estimated remaining time."""
         parts = " ".join(f"{k.removeprefix('loss_')} {v:.3f}" for k, v in self.losses.items() if k != "loss")
         loss, rate = self.losses["loss"], self.learning_rate
         line = f"epoch {self.epoch}/{self.epochs}: loss {loss:.3f} ({parts}) lr {rate:.2e}"

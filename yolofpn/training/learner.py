@@ -27,7 +27,7 @@ LEAST_SCALE = 2.0**-10
 
 
 class Update(enum.Enum):
-    """What became of an optimiser step."""
+    """Outcome of an optimiser step."""
 
     DONE = enum.auto()
     SKIPPED = enum.auto()  # float16 gradients overflowed: nothing has changed but their scale
@@ -63,11 +63,11 @@ class Learner(Generic[ModelT]):
 
     @property
     def averaged(self) -> ModelT:
-        """What is evaluated and kept: the moving average, or the model itself where there is none."""
+        """The evaluated and saved model: the EMA, or the model itself without EMA."""
         return self.ema.model if self.ema else self.model
 
     def note_progress(self, share: float) -> None:
-        """Say how much of the run has passed, in [0, 1]; a teacher's part shrinks with it."""
+        """Set the progress of the run, in [0, 1], which reduces the weight of distillation."""
         network = self.network.module if isinstance(self.network, DistributedDataParallel) else self.network
         if isinstance(network, Distillation):
             network.progress = share
@@ -124,7 +124,7 @@ class Learner(Generic[ModelT]):
         return {name: loss * factor for name, loss in losses.items()}
 
     def update(self, rate: float) -> Update:
-        """One optimiser step with the gradients that are there.
+        """Do an optimiser step with the current gradients.
 
         Gradients that are not finite change nothing: neither weights nor their average nor the statistics of batch
         norm. With float16 the next ones are then scaled less, down to ``LEAST_SCALE``.
@@ -151,7 +151,7 @@ class Learner(Generic[ModelT]):
         return Update.SKIPPED
 
     def _remember_buffers(self, *, always: bool) -> None:
-        """Where a step may be skipped or done again: its passes would else stay in batch norm's statistics."""
+        """Save batch norm statistics, to restore them if the step is skipped or repeated."""
         if always or self.scaler.is_enabled():
             self._buffers[:] = [buffer.detach().clone() for buffer in self.model.buffers()]
 
@@ -160,7 +160,7 @@ class Learner(Generic[ModelT]):
             buffer.copy_(before)
 
     def state(self) -> dict[str, Any]:
-        """All of it but random numbers, as tensors and plain numbers."""
+        """Return the state, without random state, as tensors and plain numbers."""
         return {
             "model": self.model.state_dict(),
             "ema": self.ema.model.state_dict() if self.ema else None,
@@ -170,7 +170,7 @@ class Learner(Generic[ModelT]):
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take back what ``state`` gave."""
+        """Restore the result of ``state``."""
         self.model.load_state_dict(state["model"])
         if self.ema:
             self.ema.model.load_state_dict(state["ema"])
@@ -194,7 +194,7 @@ class BatchWeights:
         self._total: Tensor | None = None
 
     def of_next(self, losses: Mapping[str, Tensor]) -> Tensor | float:
-        """Of the next batch, [L]; 1 on average."""
+        """Return the weights of the next batch, [L]; their mean is 1."""
         if self._batches == 1 or not isinstance(losses, Losses):
             return 1.0
         first = next(iter(losses.counts.values()))

@@ -1,4 +1,4 @@
-"""Where the scalars of a training run go: metrics.csv, TensorBoard events, and loggers of your own."""
+"""Loggers of training scalars: metrics.csv, TensorBoard events, and custom loggers."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class CsvLogger:
     """``metrics.csv``: one row per epoch. A run that is resumed is cut back to what its checkpoint knows."""
 
     def start(self, run: RunInfo) -> None:
-        """Take over the rows of the epochs before.
+        """Keep the rows of earlier epochs.
 
         Raises:
             UserError: the folder cannot be written.
@@ -95,7 +95,7 @@ class CsvLogger:
             self._write_all()
 
     def end(self, finished: bool) -> None:
-        """Every row has been written."""
+        """Do nothing: every row is already written."""
 
     def _write_all(self) -> None:
         losses = dict.fromkeys(name for row in self._rows for name in row if name.startswith("loss_"))
@@ -156,7 +156,7 @@ class TensorBoardLogger:
 
 
 def default_loggers() -> list[Logger]:
-    """Those of every run: ``metrics.csv`` and, where it is installed, TensorBoard."""
+    """Return the default loggers: ``metrics.csv`` and, if installed, TensorBoard."""
     return [CsvLogger(), TensorBoardLogger()] if is_installed("tensorboard") else [CsvLogger()]
 
 

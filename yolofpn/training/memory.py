@@ -1,4 +1,4 @@
-"""How much memory a training step needs, before it is too late."""
+"""Estimates the memory of a training step."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class MemoryEstimate:
 
     @property
     def total(self) -> int:
-        """Of a training step."""
+        """The estimated memory of a training step."""
         return self.state + self.batch_size * self.per_image
 
     def __str__(self) -> str:

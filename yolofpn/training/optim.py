@@ -33,7 +33,7 @@ def build_optimizer(model: nn.Module, optimizer: OptimizerConfig) -> Optimizer:
 
 
 def learning_rate_factor(step: int, total_steps: int, warmup_steps: int, schedule: ScheduleConfig) -> float:
-    """What the configured rate is multiplied with at optimiser step ``step`` of 0 .. total_steps - 1."""
+    """Return the factor of the learning rate at optimiser step ``step`` of 0 .. total_steps - 1."""
     progress = step / max(total_steps, 1)
     warmup = min(1.0, (step + 1) / (warmup_steps + 1))
     match schedule:
@@ -44,7 +44,7 @@ def learning_rate_factor(step: int, total_steps: int, warmup_steps: int, schedul
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
-    """The same rate for all groups."""
+    """Set the same learning rate for all groups."""
     for group in optimizer.param_groups:
         group["lr"] = rate
 

@@ -1,4 +1,4 @@
-"""What the network is taught and what it finds, as pages of pictures: the quickest way to see a mistake."""
+"""Draws pages of training batches and validation detections."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ JPEG_QUALITY = 90
 
 
 def first_batch(loader: Loader[TrainBatchSampler]) -> Batch:
-    """What the first step of a run learns from, at most ``PICTURES`` images of it."""
+    """Return the first batch of a run, limited to ``PICTURES`` images."""
     keys = next(iter(loader.sampler))[:PICTURES]
     return collate([loader.samples[key] for key in keys])
 

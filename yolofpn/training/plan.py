@@ -1,4 +1,4 @@
-"""What a run is about: flags, config and, for a run that goes on, its checkpoint, made one."""
+"""The plan of a run: flags, config and, for a resumed run, its checkpoint."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ OVERFIT_EVALUATIONS = 10
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What ``train.py --help`` explains; None is left to the cfg, or to the run that goes on."""
+    """Options of ``train.py``, see its --help; None: the value of the cfg, or of the resumed run."""
 
     cfg: str | Path | None = None
     data: str | Path | None = None
@@ -63,7 +63,7 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is about, however it was asked for.
+    """The plan of a run.
 
     Attributes:
         config: complete; a resumed run has that of its checkpoint.
@@ -205,7 +205,7 @@ def newest_unfinished_run() -> Path:
 
 
 def with_absolute_paths(config: Config) -> Config:
-    """The same config for any working directory: a run may go on from another one than it started in."""
+    """Make the paths of a config absolute: a run may be resumed from another working directory."""
     data = config.data
     if data is None:
         return config

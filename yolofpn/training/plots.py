@@ -1,4 +1,4 @@
-"""What a run's numbers look like over its epochs, and its classes' boxes, as PNG files."""
+"""Plots of metrics over the epochs and of class counts, as PNG files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which arithmetic a model trains faster in, found by trying: what a processor announces says little about it."""
+"""Chooses the faster training precision by timing both."""
 
 from __future__ import annotations
 

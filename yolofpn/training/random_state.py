@@ -1,4 +1,4 @@
-"""Where the random numbers of each process stand: a run that is resumed draws the same ones again."""
+"""Random state of each process, so that a resumed run draws the same random numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ RandomState: TypeAlias = dict[str, Tensor]  # by type of device
 
 
 def random_state(device: torch.device) -> RandomState:
-    """Of this process."""
+    """Return the random state of this process."""
     state = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(device)
@@ -20,7 +20,7 @@ def random_state(device: torch.device) -> RandomState:
 
 
 def restore_random_state(states: Tensor | Sequence[RandomState], rank: int, device: torch.device) -> None:
-    """Take back what ``random_state`` gave.
+    """Restore the result of ``random_state``.
 
     Args:
         states: of all processes of the run, in the order of ranks; older checkpoints have that of the first alone.

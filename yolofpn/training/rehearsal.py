@@ -26,7 +26,7 @@ TOLERANCE = 0.03
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast a run is.
+    """The measured speed of a run.
 
     Attributes:
         seconds_per_batch: of learning, loading included.
@@ -59,7 +59,7 @@ def rehearse(learner: Learner[Any], loader: Loader[TrainBatchSampler], *, second
 
 
 def _durations(learner: Learner[Any], batches: Iterator[Batch], seconds: float) -> Iterator[float]:
-    """Seconds of each step but the first."""
+    """Return the seconds of each step except the first."""
     end = None
     for number, batch in enumerate(batches):
         if number == 0:
@@ -107,18 +107,18 @@ class TimeBudget:
 
     @property
     def evaluations(self) -> int:
-        """How often the model should be measured: rarely enough to leave the time to learning."""
+        """Return the evaluation interval in epochs that leaves most of the time for training."""
         share = EVALUATION_SHARE * self.seconds
         return max(1, min(EVALUATIONS, int(share / max(self.evaluation_seconds, 1e-3))))
 
     @property
     def left(self) -> float:
-        """Seconds from now on, without the closing evaluation and plots."""
+        """Return the remaining seconds, without the final evaluation and plots."""
         return self.seconds - (self.clock() - self.started) - self.evaluation_seconds - CLOSING_SECONDS
 
 
 def epochs_that_fit(budget: TimeBudget, done: int, planned: int, interval: int, seconds: float) -> int:
-    """How many epochs a run should have.
+    """Return the number of epochs of a run.
 
     Args:
         budget: of the run.
@@ -136,7 +136,7 @@ def epochs_that_fit(budget: TimeBudget, done: int, planned: int, interval: int, 
 
 
 def schedule_for(budget: TimeBudget, pace: Pace, batches: int) -> tuple[int, int | None]:
-    """How long a run should be at the start.
+    """Return the initial length of a run.
 
     Args:
         budget: of the run.

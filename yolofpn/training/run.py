@@ -1,4 +1,4 @@
-"""One training run: what is said, drawn and done, from its plan to its last line."""
+"""Runs a training from its plan, with messages and plots."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PLOTS = "plots"
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training run came to.
+    """The result of a training run.
 
     Attributes:
         run_dir: the run folder; ``load_detector`` takes it.
@@ -91,7 +91,7 @@ def train(options: TrainOptions, *, loggers: Sequence[Logger] = (), on_epoch: On
 
 
 def keep_time(trainer: Trainer, minutes: float, started: float) -> None:
-    """Give the run as many epochs as fit into the minutes that it should take."""
+    """Set the number of epochs that fits into the requested minutes."""
     progress = trainer.progress
     spent = progress.seconds + progress.evaluation_seconds
     trainer.budget = TimeBudget(60 * minutes, started - spent)
@@ -112,7 +112,7 @@ def keep_time(trainer: Trainer, minutes: float, started: float) -> None:
 
 
 def opening_line(setup: Setup, trainer: Trainer) -> str:
-    """What begins, or goes on, and where it is written."""
+    """Print what is started or resumed, and the run folder."""
     parameters = sum(parameter.numel() for parameter in setup.model.parameters())
     batches = trainer.sampler.batches_per_epoch * setup.ranks.world_size
     precision = str(setup.dtype).removeprefix("torch.")
@@ -126,7 +126,7 @@ def opening_line(setup: Setup, trainer: Trainer) -> str:
 
 
 def draw_beginning(setup: Setup, folder: Path) -> None:
-    """How often each class occurs, and what the first step learns from.
+    """Plot class counts and the first training batch.
 
     Raises:
         UserError: the folder cannot be written.
@@ -174,4 +174,4 @@ def draw_curves(run_dir: Path) -> None:
 
 
 def _silence(line: str) -> None:
-    """Of several processes only the first one prints."""
+    """Print in the main process only."""

@@ -1,4 +1,4 @@
-"""From a plan to the run that it asks for: its images, its model with initial weights, its batches."""
+"""Sets up a run from its plan: data set, model with initial weights, and batches."""
 
 from __future__ import annotations
 
@@ -60,16 +60,16 @@ class Setup:
 
     @property
     def config(self) -> Config:
-        """Every setting of the run."""
+        """The config of the run."""
         return self.plan.config
 
     def with_config(self, config: Config) -> Setup:
-        """The same run under another config, as when its number of epochs changes."""
+        """Return the run with another config, for example another number of epochs."""
         return replace(self, plan=replace(self.plan, config=config))
 
     @cached_property
     def metadata(self) -> Metadata:
-        """What the weights of the run are stored with."""
+        """Return the metadata stored in the weights of the run."""
         config, train = self.config, self.splits.train
         return Metadata(
             model=config.model,
@@ -81,7 +81,7 @@ class Setup:
 
     @cached_property
     def stored(self) -> dict[str, Any]:
-        """What a checkpoint says of the run itself."""
+        """Return the facts about the run that checkpoints store."""
         return {
             "metadata": dump_metadata(self.metadata),
             "config": json.dumps(self.config.model_dump(mode="json")),  # paths may hold bytes that are not UTF-8

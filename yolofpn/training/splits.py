@@ -26,7 +26,7 @@ from yolofpn.training.distributed import Ranks
 
 @dataclass(frozen=True)
 class Splits:
-    """What is learnt from and what is measured on; both have the same classes.
+    """The training and validation splits, which have the same classes.
 
     Attributes:
         data: names the data set.
@@ -42,7 +42,7 @@ class Splits:
 
     @cached_property
     def digests(self) -> dict[str, str]:
-        """What a resumed run must find again, by split: see ``data/fingerprint.py``."""
+        """Return the fingerprint of each split, which a resumed run verifies: see ``data/fingerprint.py``."""
         return {"train": fingerprint(self.train), "val": fingerprint(self.val)}
 
 
@@ -97,7 +97,7 @@ def _as_the_head_needs(config: Config, data: DataSection, source: DataSource, sp
 
 
 def anchor_warning(config: Config, dataset: DetectionDataset) -> str | None:
-    """A line to print if the config's anchors fit the data badly; a two-stage head's are not fitted to any data."""
+    """Return a warning if the config's anchors fit the data badly; None for two-stage heads."""
     if not isinstance(config.model.head, YOLOHeadConfig):
         return None
     anchors = [size for level in config.model.head.anchors for size in level]
@@ -111,7 +111,7 @@ def training_sizes(config: Config) -> tuple[tuple[int, int], ...]:
 
 
 def repeat_lines(config: Config, dataset: DetectionDataset) -> list[str]:
-    """What to print of pictures that an epoch shows more than once; nothing where none should be."""
+    """Return messages about images that an epoch repeats."""
     thresh = config.train.repeat_thresh
     return [describe_repeats(dataset, repeat_factors(dataset, thresh), thresh)] if thresh else []
 

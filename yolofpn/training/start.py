@@ -1,4 +1,4 @@
-"""What a model takes over from weights that were trained before: all that fits, class outputs by class name."""
+"""Loads initial weights: tensors of equal shape, and class outputs by class name."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def adapt_config(config: Config, start: StartingWeights) -> tuple[Config, list[s
 
 
 def take_over(model: NativeDetector, names: Sequence[str], category_ids: Sequence[int], start: StartingWeights) -> str:
-    """Give ``model`` every tensor of equal name and shape, and class outputs by class; a line that says how many.
+    """Load tensors of equal name and shape, and class outputs by class; return a message with the counts.
 
     Biases and batch norm go with their convolution's kernel: to another kernel they mean nothing.
 
@@ -216,7 +216,7 @@ def _in_places_of(model: NativeDetector, state: Mapping[str, Tensor]) -> Mapping
 
 
 def _scale_x_y(detector: Detector) -> float | None:
-    """How far the sigmoid of the centre is stretched; None where there is none, or another one on each level."""
+    """Return ``scale_x_y`` of the head; None if there is none, or if it differs between levels."""
     if not isinstance(detector, YOLO | DarknetNetwork):
         return None
     scales = {None if spec.linear_xy else spec.scale_x_y for spec in detector.specs.values()}
@@ -252,7 +252,7 @@ def kernel_of(name: str) -> str:
 
 
 class ClassLayout(NamedTuple):
-    """How the rows of a prediction layer are ordered: ``before`` + C groups of ``rows`` each, once or per anchor."""
+    """Layout of the rows of a prediction layer: ``before`` + C groups of ``rows`` each, once or per anchor."""
 
     before: int
     rows: int = 1

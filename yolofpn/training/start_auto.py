@@ -11,7 +11,7 @@ AUTO = "auto"
 
 
 def choose_start(model: ModelConfig) -> tuple[str | None, str]:
-    """What a training of ``model`` should start from, None for random initialisation, and a line that says so.
+    """Choose the initial weights of ``model`` (None: random initialisation); also return a message.
 
     The default weights where they have the same backbone, else others that ship with the project, else the backbone's
     ImageNet weights where they are installed.

@@ -34,7 +34,7 @@ _CLASSES = 80  # of a file that does not say: Darknet's own have COCO's
 
 
 def darknet_settings(header: DarknetHeader | None) -> Mapping[str, Any]:
-    """What the numbers of a Darknet file with ``header`` were trained with."""
+    """Return the settings that the weights of a Darknet file with ``header`` were trained with."""
     return {
         "model.norm_eps": norm_eps_of(header or NEW_HEADER).value,
         "model.leaky_slope": 0.1,
@@ -45,7 +45,7 @@ def darknet_settings(header: DarknetHeader | None) -> Mapping[str, Any]:
 
 @dataclass(frozen=True)
 class DarknetStart:
-    """What a ``.weights`` file gives to a native model.
+    """Read the initial weights of a native model from a ``.weights`` file.
 
     Attributes:
         state: tensors by their names in the native model.

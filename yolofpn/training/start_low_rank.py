@@ -105,7 +105,7 @@ class _Answers:
         self.products = torch.zeros(channels, channels, dtype=torch.float64)
 
     def add(self, _module: nn.Module, _inputs: object, output: Tensor) -> None:
-        """Take what a batch norm gives, [B, C, H, W]."""
+        """Collect the output of a batch norm, [B, C, H, W]."""
         rows = output.movedim(1, -1).flatten(0, 2)
         self.count += len(rows)
         self.sum += rows.sum(dim=0, dtype=torch.float64)

@@ -53,7 +53,7 @@ class TorchvisionDetector:
 
 
 def is_torchvision_detector(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether ``tensors`` are those of a two-stage detector of torchvision."""
+    """Return whether ``tensors`` are a state dict of a torchvision two-stage detector."""
     return _FIRST in tensors
 
 

@@ -1,4 +1,4 @@
-"""What is shown within an epoch: a bar in a terminal, else a plain line every half minute."""
+"""Progress within an epoch: a progress bar on a terminal, else a line every half minute."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class StepReport:
             self._bar = bar
 
     def step(self, images: int, losses: Mapping[str, float]) -> None:
-        """One optimiser step from ``images`` images is done; ``losses`` by name, each the epoch's mean so far."""
+        """Report an optimiser step with ``images`` images; ``losses`` are the epoch's running means by name."""
         self._images += images
         self._done += 1
         now = self._clock()

@@ -55,7 +55,7 @@ class Validation:
         return metrics
 
     def collect(self, model: NativeDetector) -> DetectionMetrics:
-        """All detections and objects, over all processes."""
+        """Gather detections and objects of all processes."""
         own = DetectionMetrics(self.names)
         collect(model, self.loader, own, device=self.device, dtype=self.dtype)
         everything = DetectionMetrics(self.names)
