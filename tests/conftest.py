@@ -53,7 +53,7 @@ def drawn_plots(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """Real pictures, videos, annotations and weights: YOLOFPN_TEST_DATA, by default ../shared/data."""
+    """Real images, videos, annotations and weights: YOLOFPN_TEST_DATA, by default ../shared/data."""
     default = Path(__file__).resolve().parents[2] / "shared" / "data"
     directory = Path(os.environ.get("YOLOFPN_TEST_DATA", default))
     if not directory.is_dir():
@@ -84,7 +84,7 @@ def in_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def good_picture(in_own_folder: Path) -> Path:
+def good_image(in_own_folder: Path) -> Path:
     """``good.png`` in the working folder, which shows one red object."""
     cv2.imwrite("good.png", quarters(RED))
     return in_own_folder / "good.png"

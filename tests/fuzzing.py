@@ -39,7 +39,7 @@ from yolofpn.reading import parse_json
 from yolofpn.tensor_files import write_safetensors
 
 MEMORY = 1_000_000_000  # bytes that a command may take beside what the process has
-SECONDS = 10.0  # of processor time
+SECONDS = 10.0  # of CPU time
 Mutation = tuple[int, int, int]  # where, what, which
 
 ODD = (
@@ -255,7 +255,7 @@ FORMATS: dict[str, Format] = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a command ended: its exit code, processor time in seconds, and what it printed."""
+    """How a command ended: its exit code, CPU time in seconds, and what it printed."""
 
     code: int
     seconds: float
@@ -319,7 +319,7 @@ _COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
 
 @contextlib.contextmanager
 def limited() -> Iterator[None]:
-    """At most ``MEMORY`` more and ``SECONDS`` of processor time; beyond, MemoryError and TimeoutError."""
+    """At most ``MEMORY`` more and ``SECONDS`` of CPU time; beyond, MemoryError and TimeoutError."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY, before[1]))

@@ -1,4 +1,4 @@
-"""What each backend and precision costs on real weights and pictures."""
+"""What each backend and precision costs on real weights and images."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ AP_LOSS = {"fp32": 0.0005, "bf16": 0.005, "fp16": 0.005, "int8": 0.02}
 
 @dataclass(frozen=True)
 class Scene:
-    """A network, the pictures of coco128 as it sees them, and what PyTorch finds in full precision."""
+    """A network, the images of coco128 as it sees them, and what PyTorch finds in full precision."""
 
     loaded: LoadedWeights
     inputs: list[Tensor]

@@ -1,4 +1,4 @@
-"""COCO AP of real weights on real pictures, beside what OpenCV's Darknet reader reaches in the same way."""
+"""COCO AP of real weights on real images, beside what OpenCV's Darknet reader reaches in the same way."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ def test_ap_is_that_of_opencv(
 ) -> None:
     monkeypatch.setattr("yolofpn.evaluation.run.write_plots", lambda *_: None)  # nobody looks at them
     truth = COCO(str(data_dir / "coco128" / ANNOTATIONS))
-    pictures = data_dir / "coco128" / "images" / "train2017"
-    uncut, cut = opencv_results(name, resize, truth, pictures, tmp_path)
-    # With OpenCV's boxes as they are, beyond the picture's edge, and COCO's 100 of a picture: measured elsewhere.
-    assert coco_ap(truth, best_of_each_picture(uncut, 100)) == pytest.approx(known_ap, abs=0.001)
+    images = data_dir / "coco128" / "images" / "train2017"
+    uncut, cut = opencv_results(name, resize, truth, images, tmp_path)
+    # With OpenCV's boxes as they are, beyond the image's edge, and COCO's 100 of an image: measured elsewhere.
+    assert coco_ap(truth, best_of_each_image(uncut, 100)) == pytest.approx(known_ap, abs=0.001)
 
     # OpenCV knows no DIoU: a cfg without nms_kind asks for the plain NMS of both.
     text = (data_dir / "darknet" / f"{name}.cfg").read_text()
     cfg = write(tmp_path / f"{name}.cfg", re.sub(r"(?m)^nms_kind.*$", "", text))
     weights = data_dir / "darknet" / f"{name}.weights"
     model = [*FLAGS, f"--resize={resize}", f"--weights={weights}", f"--cfg={cfg}", "--device=cpu"]
-    assert detect([str(pictures), *model, "--format=coco", "--media=none", f"--output={tmp_path / 'detected'}"]) == 0
+    assert detect([str(images), *model, "--format=coco", "--media=none", f"--output={tmp_path / 'detected'}"]) == 0
     found = json.loads((tmp_path / "detected" / "detections.coco.json").read_text())
     ap = coco_ap(truth, found)
     assert ap == pytest.approx(coco_ap(truth, cut), abs=0.0005)
@@ -62,17 +62,17 @@ def data_yaml(root: Path) -> str:
 
 
 def opencv_results(
-    name: str, resize: str, truth: COCO, pictures: Path, folder: Path
+    name: str, resize: str, truth: COCO, images: Path, folder: Path
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """COCO results of OpenCV's detections, uncut and cut to the picture."""
-    weights = pictures.parents[2] / "darknet" / f"{name}.weights"
+    """COCO results of OpenCV's detections, uncut and clipped to the image."""
+    weights = images.parents[2] / "darknet" / f"{name}.weights"
     # OpenCV zeroes class scores below 0.2 unless the cfg says otherwise.
     cfg = write(folder / "low.cfg", weights.with_suffix(".cfg").read_text().replace("[yolo]", "[yolo]\nthresh=0.001"))
     net = cv2.dnn.readNetFromDarknet(str(cfg), str(weights))
     outputs = net.getUnconnectedOutLayersNames()
     uncut, cut = [], []
     for image_id, entry in truth.imgs.items():
-        image = np.asarray(cv2.imread(str(pictures / entry["file_name"])))
+        image = np.asarray(cv2.imread(str(images / entry["file_name"])))
         square, scale, offset = to_square(image, resize)
         net.setInput(cv2.dnn.blobFromImage(square, 1 / 255, (SIZE, SIZE), swapRB=True))
         rows = np.concatenate([np.asarray(output) for output in net.forward(outputs)])
@@ -99,7 +99,7 @@ def opencv_results(
 def to_square(
     image: NDArray[np.uint8], resize: str
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.float64]]:
-    """The network's input; scale and offset (x, y) that lead from the picture to it."""
+    """The network's input; scale and offset (x, y) that lead from the image to it."""
     height, width = image.shape[:2]
     if resize == "stretch":
         return image, np.array([SIZE / width, SIZE / height]), np.zeros(2)  # blobFromImage resizes it
@@ -111,11 +111,11 @@ def to_square(
     return square, np.array([new_width / width, new_height / height]), np.array([float(left), float(top)])
 
 
-def best_of_each_picture(results: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    by_picture: dict[int, list[dict[str, Any]]] = {}
+def best_of_each_image(results: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    by_image: dict[int, list[dict[str, Any]]] = {}
     for result in sorted(results, key=lambda result: -result["score"]):
-        by_picture.setdefault(result["image_id"], []).append(result)
-    return [result for group in by_picture.values() for result in group[:count]]
+        by_image.setdefault(result["image_id"], []).append(result)
+    return [result for group in by_image.values() for result in group[:count]]
 
 
 def coco_ap(truth: COCO, results: list[dict[str, Any]]) -> float:

@@ -47,7 +47,7 @@ def test_the_line_runs_along_the_inside_of_the_box() -> None:
     assert (drawn[~line] == 128).all()
 
 
-def test_the_picture_that_is_given_stays_as_it_is() -> None:
+def test_the_image_that_is_given_stays_as_it_is() -> None:
     image = gray(100, 100)
     image.setflags(write=False)
     drawn = found((20, 30, 60, 80)).draw(image[:, ::-1])
@@ -55,7 +55,7 @@ def test_the_picture_that_is_given_stays_as_it_is() -> None:
     assert (drawn != 128).any()
 
 
-def test_nothing_found_gives_an_equal_picture() -> None:
+def test_nothing_found_gives_an_equal_image() -> None:
     assert (Detections.empty().draw(gray(5, 5)) == gray(5, 5)).all()
 
 
@@ -72,8 +72,8 @@ def test_nothing_found_gives_an_equal_picture() -> None:
         (-50, -50, 900, 900),
     ],
 )
-def test_the_whole_text_stays_within_the_picture(box: tuple[float, float, float, float]) -> None:
-    """The same tag, pixel for pixel, is found somewhere in the picture, wherever the box lies."""
+def test_the_whole_text_stays_within_the_image(box: tuple[float, float, float, float]) -> None:
+    """The same tag, pixel for pixel, is found somewhere in the image, wherever the box lies."""
     drawn = found(box).draw(gray(300, 400))
     tag = drawing._tag("person 0.50", drawing._sizes(300, 400)[1], class_colour(0))
     assert contains(drawn, tag)
@@ -100,7 +100,7 @@ def test_the_best_detection_lies_on_top() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (2, 2), (10, 2000), (2000, 10), (16, 16)])
-def test_every_size_of_picture_can_be_drawn_on(size: tuple[int, int]) -> None:
+def test_every_size_of_image_can_be_drawn_on(size: tuple[int, int]) -> None:
     height, width = size
     boxes = found((0, 0, width, height), (0, 0, 0, 0), (width / 2, height / 2, width, height), labels=(3, 2, 1))
     drawn = boxes.draw(gray(height, width))
@@ -108,14 +108,14 @@ def test_every_size_of_picture_can_be_drawn_on(size: tuple[int, int]) -> None:
     assert (drawn != 128).any()
 
 
-def test_lines_and_letters_grow_with_the_picture() -> None:
+def test_lines_and_letters_grow_with_the_image() -> None:
     assert drawing._sizes(100, 100) == (1, 8)
     small, large = drawing._sizes(480, 640), drawing._sizes(4800, 6400)
     assert large[0] == pytest.approx(10 * small[0], abs=10)
     assert large[1] == pytest.approx(10 * small[1], abs=10)
 
 
-def test_a_text_wider_than_the_picture_becomes_smaller() -> None:
+def test_a_text_wider_than_the_image_becomes_smaller() -> None:
     wide = drawing._fitting_tag("person 0.50", 40, (0, 0, 255), 1000)
     narrow = drawing._fitting_tag("person 0.50", 40, (0, 0, 255), 100)
     assert wide.shape[1] > 100 >= narrow.shape[1]
@@ -195,7 +195,7 @@ def test_text_colour_is_the_one_of_higher_contrast() -> None:
     assert text_colour((0, 0, 255)) == (0, 0, 0)  # red: .2126, 4.0 against white, 5.3 against black
 
 
-def test_a_notebook_shows_pictures_inline(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_notebook_shows_images_inline(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[object] = []
     shell = types.SimpleNamespace(kernel=object())
     monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))

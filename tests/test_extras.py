@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from tests.training.small import write_cfg, write_pictures
+from tests.training.small import write_cfg, write_images
 from yolofpn.extras import is_installed, skipped_plots
 
 # Runs each line of standard input as a command of the package, where the libraries cannot be imported.
@@ -31,7 +31,7 @@ for line in sys.stdin:
 
 @pytest.mark.slow
 def test_commands_need_neither_matplotlib_nor_tensorboard(tmp_path: Path) -> None:
-    data = write_pictures(tmp_path / "data", count=4)
+    data = write_images(tmp_path / "data", count=4)
     cfg = write_cfg(tmp_path)
     image = data.parent / "images" / "val" / "val0.png"
     commands = (

@@ -17,7 +17,7 @@ import cv2
 import pytest
 
 from tests.tiny_detector import RED, quarters, write_tiny
-from tests.training.small import CFG, write_pictures
+from tests.training.small import CFG, write_images
 from yolofpn.__main__ import main
 
 MESSAGES = Path(__file__).with_name("messages.txt")
@@ -32,10 +32,10 @@ def read_messages() -> dict[str, str]:
 def write_files(folder: Path) -> None:
     """Good and bad files for the commands."""
     write_tiny(folder)
-    write_pictures(folder / "data", count=2)
-    described = write_pictures(folder / "three", count=1)
+    write_images(folder / "data", count=2)
+    described = write_images(folder / "three", count=1)
     described.write_text(described.read_text().replace("[bright, dark]", "[cat, dog, cow]"))
-    write_pictures(folder / "unlabelled", count=1)
+    write_images(folder / "unlabelled", count=1)
     for path in (folder / "unlabelled" / "labels").rglob("*.txt"):
         path.unlink()
     cv2.imwrite(str(folder / "good.png"), quarters(RED))
@@ -53,7 +53,7 @@ def write_files(folder: Path) -> None:
 
 
 def said_by(command: str) -> str:
-    """Exit code and standard error of a command in the working folder, whose path is left out."""
+    """Exit code and standard error of a command in the working folder, whose path is omitted."""
     printed, said = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(said):
         try:

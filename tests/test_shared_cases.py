@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.doors import call
+from tests.commands import call
 from tests.inference.live_fakes import until
 from tests.training.small import write_cfg
 from yolofpn.cli.detect import main as detect

@@ -164,7 +164,7 @@ def test_file_names_of_configs_are_unique() -> None:
     assert len(names) == len(set(names)) > 30
 
 
-def test_the_sample_pictures_can_be_read_and_have_their_terms_beside_them() -> None:
+def test_the_sample_images_can_be_read_and_have_their_terms_beside_them() -> None:
     folder = Path(default_sources()[0]).resolve()
     pictures = sample_images()
     assert len(pictures) >= 3
@@ -183,7 +183,7 @@ def test_the_folder_is_named_as_seen_from_the_working_folder(tmp_path: Path, mon
     assert default_sources() == (str(REPOSITORY / "yolofpn" / "pictures"),)
 
 
-def test_no_sample_pictures_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_sample_images_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shipped, "_PICTURES", tmp_path)
     assert sample_images() == []
     with pytest.raises(UserError, match="folder"):

@@ -159,17 +159,17 @@ def test_draw_gives_a_copy() -> None:
 
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[Image]:
-    pictures: list[NDArray[np.uint8]] = []
-    monkeypatch.setattr(drawing, "show_image", pictures.append)
-    return pictures
+    images: list[NDArray[np.uint8]] = []
+    monkeypatch.setattr(drawing, "show_image", images.append)
+    return images
 
 
-def test_show_draws_on_the_picture_given(shown: list[Image]) -> None:
+def test_show_draws_on_the_image_given(shown: list[Image]) -> None:
     four().show(picture())
     np.testing.assert_array_equal(shown[0], four().draw(picture()))
 
 
-def test_show_knows_the_picture_detected_on(shown: list[Image]) -> None:
+def test_show_knows_the_image_detected_on(shown: list[Image]) -> None:
     load: Callable[[], Image] = picture
     found = four()
     remembered = Detections(found.boxes, found.scores, found.labels, NAMES, load_image=load)
@@ -177,7 +177,7 @@ def test_show_knows_the_picture_detected_on(shown: list[Image]) -> None:
     np.testing.assert_array_equal(shown[0], found[:2].draw(picture()))
 
 
-def test_show_without_any_picture(shown: list[Image]) -> None:
+def test_show_without_any_image(shown: list[Image]) -> None:
     with pytest.raises(ValueError, match=r"call show\(image\)"):
         four().show()
     assert shown == []

@@ -1,4 +1,4 @@
-"""Training's own evaluation and evaluate.py give the same numbers for the same weights and pictures."""
+"""Training's own evaluation and evaluate.py give the same numbers for the same weights and images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.data.trees import coco_json, write, write_picture
+from tests.data.trees import coco_json, write, write_image
 from yolofpn.cli.evaluate import main
 from yolofpn.config import Config, InputConfig, Metadata, ModelConfig
 from yolofpn.data.layouts import open_data
@@ -32,7 +32,7 @@ MODEL = ModelConfig.model_validate(
 def write_data(folder: Path) -> Path:
     names = [f"{number}.png" for number in range(5)]
     for number, name in enumerate(names):
-        write_picture(folder / "pictures" / name, seed=number)
+        write_image(folder / "pictures" / name, seed=number)
     boxes = [(image, 1 + image % 2, [4 * image, 3 * image, 30, 20]) for image in range(1, 6)]
     write(folder / "val.json", coco_json(names, [*boxes, (2, 2, [0, 0, 50, 40])]))
     return write(folder / "data.yaml", "format: coco\nsplits:\n  val: {images: pictures, annotations: val.json}\n")

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.doors import call
+from tests.commands import call
 from tests.evaluation.test_run import write_scene
 from yolofpn.cli import benchmark, convert, detect, evaluate, export, summary
 from yolofpn.config import InputConfig, Metadata, ModelConfig, PostprocessConfig
@@ -65,7 +65,7 @@ def two(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Path:
+def image(tmp_path: Path) -> Path:
     path = tmp_path / "picture.png"
     cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8))
     return path
@@ -79,10 +79,10 @@ def found_by(capsys: pytest.CaptureFixture[str], output: Path, *words: object) -
     return [[(each["name"], each["score"]) for each in line["detections"]] for line in lines]
 
 
-def test_detect_on_a_picture_and_a_video(
-    two: Path, picture: Path, tiny_video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_detect_on_an_image_and_a_video(
+    two: Path, image: Path, tiny_video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    frames = found_by(capsys, tmp_path / "out", picture, tiny_video, "--weights", two, "--batch-size", 4, *TORCH)
+    frames = found_by(capsys, tmp_path / "out", image, tiny_video, "--weights", two, "--batch-size", 4, *TORCH)
     assert len(frames) == 1 + 12 and len(frames[0]) > 3
     assert (tmp_path / "out" / "picture.png").is_file() and (tmp_path / "out" / "tiny.mp4").is_file()
 
@@ -96,18 +96,18 @@ def test_detect_on_a_picture_and_a_video(
     ids=["bf16", "openvino"],
 )
 def test_other_backends_and_precisions_find_the_same(
-    words: tuple[str, ...], tolerance: float, two: Path, picture: Path, tmp_path: Path,
+    words: tuple[str, ...], tolerance: float, two: Path, image: Path, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    common = (picture, "--weights", two, "--device", "cpu", "--media", "none")
+    common = (image, "--weights", two, "--device", "cpu", "--media", "none")
     (expected,) = found_by(capsys, tmp_path / "a", *common, *TORCH)
     (found,) = found_by(capsys, tmp_path / "b", *common, *words)
     assert abs(len(found) - len(expected)) <= 0.1 * len(expected)
     assert found[0][0] == expected[0][0] and abs(found[0][1] - expected[0][1]) <= tolerance
 
 
-def test_half_names_the_flag_that_is_meant(two: Path, picture: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    outcome = call(detect.main, capsys, picture, "--weights", two, "--half")
+def test_half_names_the_flag_that_is_meant(two: Path, image: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    outcome = call(detect.main, capsys, image, "--weights", two, "--half")
     assert outcome.code == 2 and "--precision fp16" in outcome.err
 
 
@@ -115,7 +115,7 @@ def test_evaluate(two: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     words = ("--weights", two, "--data", write_scene(tmp_path / "data"), "--workers", 0, *TORCH)
     proposals = tmp_path / "proposals.json"
     outcome = call(evaluate.main, capsys, *words, "--output", tmp_path / "out", "--save-proposals", proposals)
-    assert outcome.code in (0, 1), outcome.err  # a picture of the scene is damaged
+    assert outcome.code in (0, 1), outcome.err  # an image of the scene is damaged
     assert "proposals:\n AR100 " in outcome.out and len(json.loads(proposals.read_text())) > 10
 
 

@@ -54,7 +54,7 @@ def write_tiny(folder: Path, stem: str = "tiny") -> Path:
 
 
 def quarters(*colours: tuple[int, int, int], height: int = 128, width: int = 192) -> Image:
-    """A picture whose top left, top right, bottom left, bottom right quarters have these colours; the rest is black."""
+    """An image whose top left, top right, bottom left, bottom right quarters have these colours; the rest is black."""
     image = np.zeros((height, width, 3), np.uint8)
     for index, colour in enumerate(colours):
         row, column = divmod(index, 2)

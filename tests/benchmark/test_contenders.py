@@ -123,7 +123,7 @@ def test_passes_are_of_the_batch_of_the_last_detect_whatever_ran_in_between(weig
     predictor.backend = Noted()
     contender = OurContender("tiny", predictor, 2)
     contender.detect([PICTURES[0], PICTURES[0]])
-    predictor.predict([PICTURES[0]])  # as a run end to end does with its last picture
+    predictor.predict([PICTURES[0]])  # as a run end to end does with its last image
     assert seen == [2, 1]
     contender.network_passes(2)
     assert set(seen[2:]) == {2}

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.doors import Outcome, call
+from tests.commands import Outcome, call
 from tests.evaluation.squares import write_darknet_finder, write_squares
 from tests.evaluation.test_run import PICTURES, write_scene
 from yolofpn.benchmark.contenders import OurContender
@@ -121,10 +121,10 @@ def test_ap_is_that_of_evaluate_and_is_plotted(
     numbers = tmp_path / "numbers.json"
     words = ["--data", scene, "--weights", finder, "--backend", "torch", "--precision", "fp32", "--device", "cpu"]
     assert call(evaluate, capsys, *words, "--output", tmp_path / "out", "--json", numbers).code == 0
-    pictures, plot = scene.parent / "pictures", tmp_path / "new" / "plot.png"
+    images, plot = scene.parent / "pictures", tmp_path / "new" / "plot.png"
     random = finder.with_suffix(".cfg")
     outcome, report = run(
-        capsys, tmp_path, "--weights", finder, random, "--source", pictures, "--data", scene, "--plot", plot
+        capsys, tmp_path, "--weights", finder, random, "--source", images, "--data", scene, "--plot", plot
     )
     assert outcome.code == 0, outcome.err
     expected = json.loads(numbers.read_text())

@@ -51,7 +51,7 @@ def test_first_frames_of_all_sources_together(sources: list[Source], limit: int,
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])
-def test_every_stage_of_every_picture_is_timed(
+def test_every_stage_of_every_image_is_timed(
     predictor: Predictor, sources: list[Source], tmp_path: Path, batch_size: int
 ) -> None:
     stages = Stages(OurContender("tiny", predictor, batch_size), sources, tmp_path)
@@ -60,7 +60,7 @@ def test_every_stage_of_every_picture_is_timed(
     assert list(stages.seconds) == [DECODE, PRE, NETWORK, POST, DRAW, ENCODE, JSON]
     assert all(min(values) > 0 for values in stages.seconds.values())
     assert {len(values) for stage, values in stages.seconds.items() if stage != ENCODE} == {4}
-    # Four or eight pictures: a.png, three frames of a video, and so on; the frames of the video go together.
+    # Four or eight images: a.png, three frames of a video, and so on; the frames of the video go together.
     assert len(stages.seconds[ENCODE]) == batch_size + 1
     assert total == pytest.approx(sum(fmean(values) for values in stages.seconds.values()))
     assert sorted(tmp_path.iterdir()) == before  # nothing is left behind

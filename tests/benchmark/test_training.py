@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.commands import call
 from tests.data.small_dataset import write_dataset
-from tests.doors import call
-from tests.training.small import write_cfg, write_pictures
+from tests.training.small import write_cfg, write_images
 from tests.training.test_learner import Pull, batch, make_learner
 from yolofpn.benchmark import training
 from yolofpn.benchmark.training import DECODING, KEPT, LOADER, NETWORK, STEP, TRAINING, Feed, Turns
@@ -27,8 +27,8 @@ def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "IMAGES_PER_TURN", 4)
 
 
-def test_door_measures_training_on_two_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data, cfg, report = write_pictures(tmp_path, count=2), write_cfg(tmp_path), tmp_path / "out.json"
+def test_command_measures_training_on_two_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, cfg, report = write_images(tmp_path, count=2), write_cfg(tmp_path), tmp_path / "out.json"
     words = ["--train", "--cfg", cfg, "--data", data, "--rounds", 1, "--batch-size", 2, "--json", report]
     outcome = call(main, capsys, *words)
     assert outcome.code == 0, outcome.err
@@ -62,7 +62,7 @@ def test_epochs_follow_each_other(tmp_path: Path) -> None:
 
 
 class CountedFeed(Feed):
-    """Batches of one gray picture, counted."""
+    """Batches of one gray image, counted."""
 
     def __init__(self, ahead: int) -> None:
         self.ahead, self.taken, self.batches = ahead, 0, self._counted()
@@ -81,7 +81,7 @@ def test_a_turn_is_of_whole_steps_and_leaves_out_what_was_loaded_ahead() -> None
         assert min(turn(feed)) > 0
         assert feed.taken == 3 + 4
     assert len(turns.losses) == 1 + 2  # one with what was there already
-    assert turns.losses[0] == 100 + 2  # of one picture, however many make a step
+    assert turns.losses[0] == 100 + 2  # of one image, however many make a step
 
 
 def test_a_loss_that_is_no_number_is_told() -> None:

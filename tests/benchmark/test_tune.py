@@ -11,7 +11,7 @@ import cv2
 import pytest
 import torch
 
-from tests.doors import call
+from tests.commands import call
 from tests.runtimes.small import pictures, small_detector
 from yolofpn import load_detector
 from yolofpn.benchmark import tune as tune_module

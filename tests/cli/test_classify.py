@@ -1,4 +1,4 @@
-"""``yolofpn classify``, on a classifier that names the mean colour of a picture, so that its answers are known."""
+"""``yolofpn classify``, on a classifier that names the mean colour of an image, so that its answers are known."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.doors import Outcome, call
+from tests.commands import Outcome, call
 from tests.tiny_detector import write_tiny
 from yolofpn.__main__ import main as run_subcommand
 from yolofpn.cli.classify import centre_crop, main
@@ -91,7 +91,7 @@ def test_cfg_that_is_named_stands_in_for_that_beside_the_weights(
     assert re.search(r"holds 68 bytes, this network needs 83,\d{3},\d{3}: truncated", outcome.err)
 
 
-def test_bad_pictures_are_named_and_the_others_classified(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_images_are_named_and_the_others_classified(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("y.jpg").write_text("hello")
     outcome = classify(capsys, "y.jpg", "x.png", "z.jpg", "--weights", weights)
     assert outcome.code == 1
@@ -100,7 +100,7 @@ def test_bad_pictures_are_named_and_the_others_classified(weights: Path, capsys:
     assert classify(capsys, "y.jpg", "--weights", weights).code == 2
 
 
-def test_pictures_of_any_shape(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_of_any_shape(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for height, width in ((1, 1), (20_000, 10), (10, 20_000)):
         cv2.imwrite("odd.png", np.full((height, width, 3), (255, 0, 0), np.uint8))
         outcome = classify(capsys, "odd.png", "--weights", weights, "--top", 1)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.doors import call
+from tests.commands import call
 from yolofpn.cli.convert import main
 from yolofpn.cli.summary import main as summary
 from yolofpn.config import DarknetHeader

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.trees import coco_json, write, write_picture
+from tests.data.trees import coco_json, write, write_image
 from yolofpn.__main__ import main
 from yolofpn.config import load_config
 from yolofpn.data.images import read_image
@@ -17,9 +17,9 @@ TINY = Path(__file__).parents[2] / "cfg" / "yolofpn-tiny.yaml"
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Two splits of two pictures each."""
+    """Two splits of two images each."""
     for number in range(4):
-        write_picture(tmp_path / "pictures" / f"{number}.png", seed=number)
+        write_image(tmp_path / "pictures" / f"{number}.png", seed=number)
     for split, first in (("train", 0), ("val", 2)):
         names = [f"{first}.png", f"{first + 1}.png"]
         boxes = [(image - first, label, box) for image, label, box in BOXES if 0 < image - first <= 2]
@@ -41,7 +41,7 @@ def test_check(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_check_names_every_file_if_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_picture(tmp_path / "pictures" / "0.png")
+    write_image(tmp_path / "pictures" / "0.png")
     names = [f"{number}.png" for number in range(13)]
     write(tmp_path / "train.json", coco_json(names, [(1, 1, [5, 5, 20, 20])]))
     data = write(
@@ -64,7 +64,7 @@ def test_show(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 def test_anchors(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["anchors", str(data), "--num-anchors", "2", "--num-levels", "2", "--img-size", "80x60"]) == 0
-    # the pictures are 40 x 60 and stay so: letterbox to 80 x 60 only pads
+    # the images are 40 x 60 and stay so: letterbox to 80 x 60 only pads
     assert capsys.readouterr().out.splitlines()[-1] == "anchors: [[[30, 10]], [[20, 20]]]"
     assert main(["anchors", str(data), "--num-anchors", "4"]) == 2
     assert "4 anchors cannot be divided equally among 3 levels" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.doors import call
+from tests.commands import call
 from tests.tiny_detector import write_tiny
 from yolofpn.cli.demo import main
 from yolofpn.demo.access import is_loopback

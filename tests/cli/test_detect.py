@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import yolofpn.__main__
-from tests.doors import Outcome, call
+from tests.commands import Outcome, call
 from tests.tiny_detector import BLACK, GREEN, RED, quarters, write_tiny
 from tests.videos import write_video
 from yolofpn.cli import detect as door
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("in_own_folder")
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """Two pictures, one of them in a folder of its own."""
+    """Two images, one of them in a folder of its own."""
     (tmp_path / "pictures" / "more").mkdir(parents=True)
     cv2.imwrite(str(tmp_path / "pictures" / "a.png"), quarters(RED, GREEN, RED))
     cv2.imwrite(str(tmp_path / "pictures" / "more" / "b.png"), quarters(height=64, width=64))
@@ -115,14 +115,14 @@ def test_a_video(video: Path, weights: Path, capsys: pytest.CaptureFixture[str])
     assert (np.ptp(frames[0].astype(int), axis=2) > 40).any()
 
 
-def test_pictures_and_videos_are_counted_apart(
+def test_images_and_videos_are_counted_apart(
     pictures: Path, video: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     outcome = detect(capsys, pictures, video, "--weights", weights, "--vid-stride", 2, "--batch-size", 3)
     assert "2 images and 3 frames: found 4 red, 1 potted plant\n" in outcome.out
 
 
-def test_more_than_twenty_pictures(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_more_than_twenty_images(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "many").mkdir()
     for number in range(23):
         cv2.imwrite(str(tmp_path / "many" / f"{number:02}.png"), quarters(RED, height=64, width=64))
@@ -191,7 +191,7 @@ def test_size_and_resize(weights: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert boxes() == boxes("--resize", "stretch") == quarter_boxes
     assert boxes("--img-size", "32x64") == [[0, 0, 32, 32], [32, 0, 64, 32]]
     assert boxes("--imgsz=32x64", "--resize", "letterbox") == [[0, 0, 32, 32], [32, 0, 64, 32]]
-    # In 64 x 64 the picture fills rows 16..47, so only the lower cells begin in it.
+    # In 64 x 64 the image fills rows 16..47, so only the lower cells begin in it.
     assert boxes("--resize", "letterbox") == [[0, 16, 32, 32], [32, 16, 64, 32]]
     assert boxes("--resize", "shortest-edge", "--img-size", "16x64") == [[0, 0, 64, 32]]
 
@@ -215,7 +215,7 @@ def test_media_none_writes_only_numbers(pictures: Path, weights: Path, capsys: p
     assert [path.name for path in Path("out").iterdir()] == ["detections.jsonl"]
 
 
-def test_the_installed_command_opens_the_same_door(
+def test_the_installed_command_opens_the_same_command(
     pictures: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     outcome = call(yolofpn.__main__.main, capsys, "detect", pictures / "a.png", "--weights", weights, "--output", "-")

@@ -13,7 +13,7 @@ import PIL.TiffImagePlugin
 import pytest
 from numpy.typing import NDArray
 
-from tests.doors import call
+from tests.commands import call
 from yolofpn.cli import detect as door
 from yolofpn.data import depth as depth_module
 from yolofpn.data.images import read_image

@@ -13,7 +13,7 @@ from pathlib import Path
 import av
 import pytest
 
-from tests.doors import Outcome, call
+from tests.commands import Outcome, call
 from tests.inference.live_fakes import END, FakeCamera, until
 from tests.tiny_detector import RED, quarters, write_tiny
 from yolofpn.cli import detect as door

@@ -20,7 +20,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from tests.doors import Outcome, call
+from tests.commands import Outcome, call
 from tests.tiny_detector import RED, quarters
 from tests.videos import write_video
 from yolofpn.cli import detect as door
@@ -51,7 +51,7 @@ def sources() -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["pipe.png", "pipe.jpg", "pipe.mp4", "pipe.gif"])
-def test_a_pipe_in_a_folder(name: str, detect: Detect, good_picture: Path) -> None:
+def test_a_pipe_in_a_folder(name: str, detect: Detect, good_image: Path) -> None:
     os.mkfifo(name)
     outcome = detect(".")
     assert outcome.code == 1
@@ -75,13 +75,13 @@ def test_a_socket_and_a_device(detect: Detect) -> None:
     assert "by number" in detect("/dev/null").err
 
 
-def test_folders_within_each_other(detect: Detect, good_picture: Path) -> None:
+def test_folders_within_each_other(detect: Detect, good_image: Path) -> None:
     """A hundred of them; the images above are found."""
     here = Path.cwd()
     for _ in range(100):
         Path("d").mkdir()
         os.chdir("d")
-    Path("deep.png").write_bytes(good_picture.read_bytes())
+    Path("deep.png").write_bytes(good_image.read_bytes())
     os.chdir(here)
     outcome = detect(".")
     assert outcome.code == 1
@@ -106,12 +106,12 @@ def large(path: Path) -> bytes:
     return data
 
 
-def test_frames_larger_than_the_limit(detect: Detect, good_picture: Path) -> None:
+def test_frames_larger_than_the_limit(detect: Detect, good_image: Path) -> None:
     """The video says so at once, or hides such a frame behind small ones."""
     data = large(Path("large.mjpeg"))
     small = cv2.imencode(".jpg", quarters(RED))[1].tobytes()
     Path("hidden.mjpeg").write_bytes(small * 3 + data + small)
-    outcome = detect("large.mjpeg", "hidden.mjpeg", good_picture)
+    outcome = detect("large.mjpeg", "hidden.mjpeg", good_image)
     assert outcome.code == 1
     large_line, hidden_line = outcome.err.splitlines()
     assert "large.mjpeg" in large_line
@@ -119,13 +119,13 @@ def test_frames_larger_than_the_limit(detect: Detect, good_picture: Path) -> Non
     assert sources() == ["hidden.mjpeg"] * 4 + ["good.png"]
 
 
-def test_animations_count_as_videos(detect: Detect, good_picture: Path) -> None:
+def test_animations_count_as_videos(detect: Detect, good_image: Path) -> None:
     frames = [PIL.Image.new("L", (8, 8), shade) for shade in (0, 200)]
     frames[0].save("large.gif", save_all=True, append_images=frames[1:])
     content = bytearray(Path("large.gif").read_bytes())
     content[6:10] = struct.pack("<HH", 6500, 6500)  # the canvas that the header asks for
     Path("large.gif").write_bytes(content)
-    outcome = detect("large.gif", good_picture)
+    outcome = detect("large.gif", good_image)
     assert outcome.code == 1
     assert "pixels" in outcome.err
     assert sources() == ["good.png"]
@@ -236,15 +236,15 @@ def test_a_reason_that_a_server_gives_moves_no_cursor(serve: Callable[[Answer], 
 
 
 def test_class_names_and_cfgs_move_no_cursor(
-    weights: Path, good_picture: Path, capsys: pytest.CaptureFixture[str]
+    weights: Path, good_image: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("own.names").write_text("red\x1b]0;title\x07\x9b2J\ngreen\n")
     flags = ("--weights", weights, "--backend", "torch", "--output", "out", "--media", "none")
-    outcome = call(door.main, capsys, good_picture, *flags, "--names", "own.names")
+    outcome = call(door.main, capsys, good_image, *flags, "--names", "own.names")
     assert outcome.code == 0, outcome.err
     assert r"red\u001b]0;title\u0007\u009b2J" in outcome.out
     Path("odd.cfg").write_text(weights.with_suffix(".cfg").read_text() + "\x1b[2Jodd=\x9b1\n")
-    refused = call(door.main, capsys, good_picture, *flags, "--darknet-cfg", "odd.cfg")
+    refused = call(door.main, capsys, good_image, *flags, "--darknet-cfg", "odd.cfg")
     printed = outcome.out + outcome.err + refused.out + refused.err
     assert r"\u001b[2J" in refused.out + refused.err
     assert not {"\x1b", "\x07", "\x9b", "\r"} & set(printed)

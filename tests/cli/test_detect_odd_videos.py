@@ -20,7 +20,7 @@ from av.audio.stream import AudioStream
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from tests.doors import call
+from tests.commands import call
 from tests.tiny_detector import RED, quarters
 from tests.videos import shades, write_video
 from yolofpn.cli import detect as door
@@ -111,8 +111,8 @@ def test_a_gap_in_a_recording_is_no_join(weights: Path, capsys: pytest.CaptureFi
     """Where packets of a transport stream are lost the frame is damaged, and that is reported."""
     content = recording(Path("part.ts"), 10)
     packets = [content[start : start + 188] for start in range(0, len(content), 188)]
-    pictures = [index for index, packet in enumerate(packets) if packet[1] & 0x1F == 1 and packet[2] == 0]
-    del packets[pictures[len(pictures) // 2]]
+    images = [index for index, packet in enumerate(packets) if packet[1] & 0x1F == 1 and packet[2] == 0]
+    del packets[images[len(images) // 2]]
     Path("gap.ts").write_bytes(b"".join(packets))
     outcome = call(door.main, capsys, "gap.ts", "--weights", weights, "--backend", "torch", "--output", "out")
     assert outcome.code == 1
@@ -185,12 +185,12 @@ def test_animations_last_as_long_as_in_a_browser(
     assert lengths("out/a.mp4")["video"] == pytest.approx(seconds, abs=0.005)
 
 
-def test_exif_within_the_frames_of_a_video(detect: Detect, good_picture: Path) -> None:
+def test_exif_within_the_frames_of_a_video(detect: Detect, good_image: Path) -> None:
     """Side data that PyAV cannot name; the orientation in it counts."""
     exif = PIL.Image.Exif()
     exif[274] = 6  # the top of the scene is at the right
     data = io.BytesIO()
-    PIL.Image.open(good_picture).save(data, "JPEG", exif=exif)
+    PIL.Image.open(good_image).save(data, "JPEG", exif=exif)
     Path("clip.mjpeg").write_bytes(data.getvalue() * 4)
     lines = detect("clip.mjpeg")
     assert len(lines) == 4
@@ -201,13 +201,13 @@ def test_exif_within_the_frames_of_a_video(detect: Detect, good_picture: Path) -
 
 
 def test_whatever_a_decoder_raises_fails_one_video_only(
-    weights: Path, good_picture: Path, tiny_video: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    weights: Path, good_image: Path, tiny_video: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     def fail(*_: object) -> None:
         raise LookupError("of a kind that nobody expects")
 
     monkeypatch.setattr("yolofpn.video.reader.upright_bgr", fail)
-    outcome = call(door.main, capsys, tiny_video, good_picture, "--weights", weights, "--output", "out")
+    outcome = call(door.main, capsys, tiny_video, good_image, "--weights", weights, "--output", "out")
     assert outcome.code == 1
     assert outcome.err.count("\n") == 1
     assert "tiny.mp4" in outcome.err

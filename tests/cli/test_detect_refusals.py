@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.doors import Outcome, call
+from tests.commands import Outcome, call
 from tests.tiny_detector import CFG, write_tiny
 from yolofpn.cli import detect as door
 

@@ -12,7 +12,7 @@ import onnx
 import pytest
 import torch
 
-from tests.doors import call
+from tests.commands import call
 from tests.full_disk import room_for
 from tests.runtimes.small import NAMES, small_detector
 from yolofpn import load_detector
@@ -41,7 +41,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def graphs(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> dict[str, Path]:
-    """Written through the door: ONNX for two pictures at a time, OpenVINO for any number."""
+    """Written through the door: ONNX for two images at a time, OpenVINO for any number."""
     folder = tmp_path_factory.mktemp("graphs")
     found = {"onnx": folder / "small.onnx", "openvino": folder / "small.xml"}
     asked = {"onnx": ["--batch", "2"], "openvino": ["--batch", "dynamic", "--precision", "fp32"]}

@@ -15,7 +15,7 @@ import pytest
 
 from tests.cli import label_scenes as scenes
 from tests.cli.label_scenes import AT_EDGES, INCLUSIVE, INSIDE, ONE, ZERO, beside, coco, corners_of, run_lengths
-from tests.doors import Outcome, call
+from tests.commands import Outcome, call
 from tests.evaluation.squares import write_finder
 from tests.training.small import write_cfg
 from yolofpn.__main__ import main as yolofpn

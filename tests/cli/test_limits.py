@@ -14,7 +14,7 @@ import pytest
 from safetensors import safe_open
 from torch import Tensor
 
-from tests.doors import call
+from tests.commands import call
 from tests.fuzzing import limited, prepare
 from yolofpn.cli import check, convert, detect, summary
 from yolofpn.tensor_files import read_safetensors, write_safetensors

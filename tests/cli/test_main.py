@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.doors import call
+from tests.commands import call
 from yolofpn import __version__
 from yolofpn.__main__ import COMMANDS, main
 
@@ -20,7 +20,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_a_door_with_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_has_a_command_with_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     outcome = call(main, capsys, command, "--help")
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out.startswith("usage: ")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.doors import call
-from tests.training.small import write_cfg, write_pictures
+from tests.commands import call
+from tests.training.small import write_cfg, write_images
 from yolofpn.cli import check, detect, evaluate, train
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows' names are always Unicode")
@@ -23,7 +23,7 @@ def data(tmp_path: Path) -> Path:
     """A data set without a validation split in a folder ``caf\\xe9``, each image called ``caf\\xe9 NAME``."""
     plain = tmp_path / "plain"
     plain.mkdir()
-    write_pictures(plain, count=4)
+    write_images(plain, count=4)
     root = plain.rename(tmp_path / STRANGE)
     shutil.rmtree(root / "images" / "val")
     for image in sorted((root / "images" / "train").iterdir()):
@@ -71,7 +71,7 @@ def test_train_resume_evaluate_and_detect(data: Path, capsys: pytest.CaptureFixt
 
 def test_a_name_with_a_line_break_is_one_line_of_every_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What training holds out is written to ``val.txt``, which check and detect read."""
-    data = write_pictures(tmp_path, count=3)
+    data = write_images(tmp_path, count=3)
     shutil.rmtree(tmp_path / "images" / "val")
     for image in sorted((tmp_path / "images" / "train").iterdir()):
         label = tmp_path / "labels" / "train" / f"{image.stem}.txt"

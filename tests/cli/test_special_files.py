@@ -12,9 +12,9 @@ from types import FrameType
 
 import pytest
 
-from tests.doors import call
+from tests.commands import call
 from tests.fuzzing import COCO, CVAT, LABELME, VOC, prepare
-from tests.training.small import write_cfg, write_pictures
+from tests.training.small import write_cfg, write_images
 from yolofpn.cli import check, convert, detect, evaluate, summary, train
 
 pytestmark = [
@@ -119,7 +119,7 @@ def test_a_pipe_on_a_command_line(main: Main, words: tuple[str, ...], capsys: py
 
 
 def test_training_skips_a_pipe_among_its_images(capsys: pytest.CaptureFixture[str]) -> None:
-    data = write_pictures(Path(), count=4)
+    data = write_images(Path(), count=4)
     pipe("images/train/pipe.png")
     words = ("--cfg", write_cfg(Path()), "--data", data, "--dry-run", "--device", "cpu")
     with at_once():
@@ -149,7 +149,7 @@ def nested(depth: int) -> Iterator[None]:
 
 
 def test_990_nested_folders(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = write_pictures(Path(), count=2)
+    data = write_images(Path(), count=2)
     flags = ("--weights", weights, "--backend", "torch", "--media", "none", "--output", "out")
     with chdir("images/train"):
         deep = nested(990)
@@ -171,7 +171,7 @@ def test_990_nested_folders(weights: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_links_that_lead_back_up_are_followed_once(capsys: pytest.CaptureFixture[str]) -> None:
-    data = write_pictures(Path(), count=2)
+    data = write_images(Path(), count=2)
     Path("images/train/up").symlink_to(Path("images").absolute())
     Path("images/train/own").symlink_to("own")
     checked = call(check.main, capsys, data, "--split", "val")

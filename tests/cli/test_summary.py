@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.doors import Outcome, call
+from tests.commands import Outcome, call
 from tests.tiny_detector import write_tiny
 from yolofpn.cli.summary import main
 

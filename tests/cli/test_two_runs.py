@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.doors import call
+from tests.commands import call
 from tests.full_disk import room_for
-from tests.training.small import write_cfg, write_pictures
+from tests.training.small import write_cfg, write_images
 from yolofpn.cli import detect, evaluate, train
 from yolofpn.config import dump_config, load_config
 from yolofpn.errors import UserError
@@ -26,13 +26,13 @@ from yolofpn.files import locked_output
 def test_the_second_run_into_a_folder_is_refused(
     command: Callable[[Sequence[str]], int],
     weights: Path,
-    good_picture: Path,
+    good_image: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    data = write_pictures(tmp_path, count=2)
+    data = write_images(tmp_path, count=2)
     words: dict[object, list[object]] = {
-        detect.main: [good_picture, "--weights", weights],
+        detect.main: [good_image, "--weights", weights],
         evaluate.main: ["--weights", weights, "--data", data],
         train.main: ["--cfg", write_cfg(tmp_path), "--data", data, "--dry-run"],
     }

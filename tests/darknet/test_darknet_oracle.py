@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.commands import call
 from tests.darknet.oracle_cases import CFGS, EXPECTED, NMS_THRESH, SCORE_THRESH, Expected, pattern, write_case
-from tests.doors import call
 from yolofpn.cli import convert, detect, export, summary
 from yolofpn.darknet.cfg import read_cfg
 from yolofpn.darknet.network import load_darknet_network

@@ -18,7 +18,7 @@ def numbered(*shape: int) -> Tensor:
 
 
 def maxpool_by_hand(x: NDArray[np.float32], size: int, stride: int, padding: int) -> NDArray[np.float32]:
-    """Window by window: the first window begins padding // 2 before the picture, pixels outside count as nothing."""
+    """Window by window: the first window begins padding // 2 before the image, pixels outside count as nothing."""
     height, width = x.shape
     rows, columns = ((length + padding - size) // stride + 1 for length in (height, width))
     out = np.full((rows, columns), -np.inf, dtype=np.float32)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.doors import call
+from tests.commands import call
 from yolofpn.cli import classify, convert, detect, evaluate, export, summary
 
 YOLO = "[yolo]\nanchors=8,8\nclasses=2\n"

@@ -170,7 +170,7 @@ def test_other_backbones_have_no_darknet_counterpart(backbone: dict[str, object]
 
 
 def classes_of_both(backbone: Darknet | Darknet19, cfg_text: str, path: Path, side: int) -> tuple[list[int], list[int]]:
-    """The best classes of two pictures by our backbone and by its cfg, whose probabilities agree too."""
+    """The best classes of two images by our backbone and by its cfg, whose probabilities agree too."""
     cfg = parse_cfg(cfg_text, "classifier.cfg")
     network = DarknetNetwork(cfg)
     fill(network.weight_layers())

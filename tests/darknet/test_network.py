@@ -225,7 +225,7 @@ def test_real_weights_give_what_opencv_gives(name: str, batch: int, data_dir: Pa
 def opencv_detections(
     cfg: Path, weights: Path, images: NDArray[np.uint8]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
-    """Labels, scores and clipped xyxy boxes of one picture, as OpenCV decodes them."""
+    """Labels, scores and clipped xyxy boxes of one image, as OpenCV decodes them."""
     height, width = images.shape[-2:]
     net = cv2.dnn.readNetFromDarknet(str(cfg), str(weights))
     net.setInput(images.astype(np.float32) / 255)
@@ -335,7 +335,7 @@ def test_is_a_detector() -> None:
     assert len(network(torch.zeros(2, 3, 32, 64, dtype=torch.uint8))) == 2
 
 
-def test_float_pictures_count_to_255_too() -> None:
+def test_float_images_count_to_255_too() -> None:
     network = DarknetNetwork(parse_cfg(TINY_DETECTOR, "my.cfg"))
     x = torch.from_numpy(picture(32, 64))
     conv = network.weight_layers()[0].conv

@@ -5,5 +5,5 @@ import pytest
 
 @pytest.fixture(scope="session")
 def odd(data_dir: Path) -> Path:
-    """Pictures of every kind that programs stumble over."""
+    """Images of every kind that programs stumble over."""
     return data_dir / "odd"

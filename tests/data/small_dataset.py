@@ -1,4 +1,4 @@
-"""A data set of pictures that say where they are shown: each has one bright box per object on a dark ground."""
+"""A data set of images that say where they are shown: each has one bright box per object on a dark ground."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def bright_extent(image: Image) -> NDArray[np.float32]:
 
 
 def write_dataset(folder: Path, count: int = 6, size: tuple[int, int] = (60, 80)) -> DetectionDataset:
-    """Picture i has the id 100 + i and i % 3 boxes of label 0, 1, ..."""
+    """Image i has the id 100 + i and i % 3 boxes of label 0, 1, ..."""
     folder.mkdir(exist_ok=True)
     all_boxes = [[[5.0, 5.0, 25.0, 35.0], [40.0, 20.0, 70.0, 50.0]][: i % 3] for i in range(count)]
     for i, boxes in enumerate(all_boxes):

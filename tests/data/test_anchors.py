@@ -7,7 +7,7 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
-from tests.data.trees import voc_xml, write, write_picture
+from tests.data.trees import voc_xml, write, write_image
 from yolofpn.data.anchors import (
     anchor_fit,
     anchors_yaml,
@@ -77,8 +77,8 @@ def test_no_boxes_are_refused() -> None:
 
 
 def test_boxes_are_scaled_as_letterbox_does_and_ignore_regions_are_left_out(tmp_path: Path) -> None:
-    wide = write_picture(tmp_path / "wide.png", height=50, width=200)
-    tall = write_picture(tmp_path / "tall.png", height=400, width=100)
+    wide = write_image(tmp_path / "wide.png", height=50, width=200)
+    tall = write_image(tmp_path / "tall.png", height=400, width=100)
     write(tmp_path / "wide.xml", voc_xml([("dog", (1, 1, 100, 10))], size=(50, 200)))
     difficult = voc_xml([("dog", (1, 1, 50, 50))], extra="<difficult>1</difficult>", size=(400, 100))
     plain = voc_xml([("dog", (1, 1, 30, 40))], size=(400, 100))

@@ -11,7 +11,7 @@ from typing import Any
 import PIL.Image
 import pytest
 
-from tests.doors import call
+from tests.commands import call
 from yolofpn.cli.detect import main as detect
 from yolofpn.data import av1_headers, avif_headers, images
 from yolofpn.data.av1_headers import sizes_in_av1

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.data.trees import coco_json, write, write_picture
+from tests.data.trees import coco_json, write, write_image
 from yolofpn.data.check import check_data
 from yolofpn.data.dataset import Problem, ProblemKind
 from yolofpn.data.names import COCO_NAMES
@@ -16,10 +16,10 @@ from yolofpn.errors import UserError
 
 
 def write_set(folder: Path) -> Path:
-    """Five training pictures and two of validation, with one of each thing that can be wrong."""
+    """Five training images and two of validation, with one of each thing that can be wrong."""
     for seed, stem in enumerate("abcde"):
-        write_picture(folder / "train" / f"{stem}.png", seed=seed)
-    write_picture(folder / "val" / "v.png", seed=10)
+        write_image(folder / "train" / f"{stem}.png", seed=seed)
+    write_image(folder / "val" / "v.png", seed=10)
     (folder / "val" / "copy.png").write_bytes((folder / "train" / "b.png").read_bytes())
     (folder / "train" / "d.png").write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")
     boxes = [
@@ -27,7 +27,7 @@ def write_set(folder: Path) -> Path:
         (1, 1, [1, 1, 20, 20]),  # again
         (1, 2, [5, 5, 40, 30]),
         (2, 2, [5, 5, 0, 30]),  # no width
-        (2, 2, [50, 30, 40, 40]),  # leaves the picture
+        (2, 2, [50, 30, 40, 40]),  # leaves the image
         (3, 7, [5, 5, 10, 10]),  # no such category
         (4, 1, [5, 5, 10, 10]),
     ]
@@ -73,7 +73,7 @@ def test_the_numbers_of_a_split(tmp_path: Path) -> None:
     assert train.empty == 1  # c.png, whose only box has no class
 
 
-def test_without_decoding_pictures_are_not_opened(tmp_path: Path) -> None:
+def test_without_decoding_images_are_not_opened(tmp_path: Path) -> None:
     report = check_data(write_set(tmp_path), decode=False)
     kinds = {problem.kind for split in report.splits for problem in split.problems}
     assert not kinds & {ProblemKind.UNREADABLE_IMAGE, ProblemKind.SIZE_DIFFERS}
@@ -82,7 +82,7 @@ def test_without_decoding_pictures_are_not_opened(tmp_path: Path) -> None:
 
 def test_a_clean_data_set_says_so(tmp_path: Path) -> None:
     for seed, stem in enumerate("ab"):
-        write_picture(tmp_path / f"{stem}.png", seed=seed)
+        write_image(tmp_path / f"{stem}.png", seed=seed)
         write(tmp_path / f"{stem}.txt", "0 .5 .5 .5 .5\n")
     report = check_data(tmp_path)
     assert [split.split for split in report.splits] == ["train", "val"]
@@ -91,7 +91,7 @@ def test_a_clean_data_set_says_so(tmp_path: Path) -> None:
 
 
 def test_long_lists_are_cut_and_counted(tmp_path: Path) -> None:
-    write_picture(tmp_path / "a.png")
+    write_image(tmp_path / "a.png")
     write(tmp_path / "a.txt", "0 .5 .5 .5 .5\n" + "9 .5 .5 .5 .5\n" * 30)
     write(tmp_path / "classes.txt", "cat\n")
     report = check_data(tmp_path, splits=("train",), decode=False)
@@ -102,7 +102,7 @@ def test_long_lists_are_cut_and_counted(tmp_path: Path) -> None:
 
 
 def test_only_classes_with_boxes_have_a_row(tmp_path: Path) -> None:
-    write_picture(tmp_path / "a.png")
+    write_image(tmp_path / "a.png")
     write(tmp_path / "a.txt", "1 .5 .5 .5 .5\n")
     write(tmp_path / "classes.txt", "cat\ndog\nan elephant\n")
     lines = check_data(tmp_path, splits=("train",), decode=False).lines()
@@ -112,7 +112,7 @@ def test_only_classes_with_boxes_have_a_row(tmp_path: Path) -> None:
 
 
 def test_of_many_classes_without_boxes_the_first_are_named(tmp_path: Path) -> None:
-    write_picture(tmp_path / "a.png")
+    write_image(tmp_path / "a.png")
     write(tmp_path / "a.txt", "0 .5 .5 .5 .5\n")
     write(tmp_path / "classes.txt", "".join(f"{name}\n" for name in COCO_NAMES))
     report = check_data(tmp_path, splits=("train",), decode=False)
@@ -134,7 +134,7 @@ def test_bccd_has_two_boxes_without_area_and_one_field_in_both_splits(data_dir: 
     assert report.num_problems == 3
 
 
-# Near-identical pictures
+# Near-identical images
 
 
 def test_the_hash_tells_brightness_steps_from_left_to_right() -> None:
@@ -144,12 +144,12 @@ def test_the_hash_tells_brightness_steps_from_left_to_right() -> None:
     assert not np.unpackbits(difference_hash(np.full((50, 70, 3), 128, dtype=np.uint8))).any()
 
 
-def test_copies_stay_near_and_other_pictures_far(data_dir: Path) -> None:
+def test_copies_stay_near_and_other_images_far(data_dir: Path) -> None:
     paths = sorted((data_dir / "coco128/images/train2017").glob("*.jpg"))[:24]
-    pictures = [picture for path in paths if (picture := cv2.imread(str(path))) is not None]
-    hashes = np.stack([difference_hash(np.asarray(picture, dtype=np.uint8)) for picture in pictures])
-    encoded = [cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 40])[1] for picture in pictures]
-    decoded = [picture for data in encoded if (picture := cv2.imdecode(data, cv2.IMREAD_COLOR)) is not None]
+    pictures = [image for path in paths if (image := cv2.imread(str(path))) is not None]
+    hashes = np.stack([difference_hash(np.asarray(image, dtype=np.uint8)) for image in pictures])
+    encoded = [cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 40])[1] for image in pictures]
+    decoded = [image for data in encoded if (image := cv2.imdecode(data, cv2.IMREAD_COLOR)) is not None]
     copies = np.stack(
         [difference_hash(np.asarray(cv2.resize(p, None, fx=0.6, fy=0.6), dtype=np.uint8)) for p in decoded]
     )

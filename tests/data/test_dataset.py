@@ -7,23 +7,23 @@ import numpy as np
 import pytest
 import torch
 
-from tests.data.trees import write_picture
+from tests.data.trees import write_image
 from yolofpn.data.assemble import BoxRows, ImageList, assemble, image_ids_of
 from yolofpn.data.dataset import DetectionDataset, FlatStrings, ProblemKind, concatenate
 from yolofpn.errors import InputError
 
 
 def build(folder: Path, boxes: list[tuple[int, int, tuple[float, float, float, float]]]) -> DetectionDataset:
-    """Three pictures of 40 x 60 with boxes of (image, label, xyxy)."""
-    paths = [write_picture(folder / f"{stem}.png", seed=seed) for seed, stem in enumerate(("a", "b", "c"))]
+    """Three images of 40 x 60 with boxes of (image, label, xyxy)."""
+    paths = [write_image(folder / f"{stem}.png", seed=seed) for seed, stem in enumerate(("a", "b", "c"))]
     rows = BoxRows()
     for number, (image, label, box) in enumerate(boxes, start=1):
         rows.add(image, number, label, box)
-    pictures = ImageList(paths, [(40, 60)] * 3, [True] * 3)
-    return assemble(["cat", "dog"], pictures, rows, [], file_of=lambda image: paths[image].name, item="line")
+    images = ImageList(paths, [(40, 60)] * 3, [True] * 3)
+    return assemble(["cat", "dog"], images, rows, [], file_of=lambda image: paths[image].name, item="line")
 
 
-def test_an_item_is_the_rgb_picture_and_its_boxes(tmp_path: Path) -> None:
+def test_an_item_is_the_rgb_image_and_its_boxes(tmp_path: Path) -> None:
     dataset = build(tmp_path, [(1, 1, (5, 6, 25, 16)), (0, 0, (1, 2, 3, 4)), (1, 0, (0, 0, 60, 40))])
     image, target = dataset[1]
     stored = cv2.imread(str(tmp_path / "b.png"))
@@ -38,7 +38,7 @@ def test_an_item_is_the_rgb_picture_and_its_boxes(tmp_path: Path) -> None:
     assert target.image_id == 1
 
 
-def test_a_picture_without_boxes_has_an_empty_target(tmp_path: Path) -> None:
+def test_an_image_without_boxes_has_an_empty_target(tmp_path: Path) -> None:
     target = build(tmp_path, [(0, 0, (1, 2, 3, 4))]).target(2)
     assert target.boxes.shape == (0, 4)
     assert len(target) == 0
@@ -98,7 +98,7 @@ def test_boxes_are_cut_to_an_image_that_was_turned_after_labelling(tmp_path: Pat
     assert target.areas.tolist() == [800]
 
 
-def test_a_missing_picture_is_an_input_error(tmp_path: Path) -> None:
+def test_a_missing_image_is_an_input_error(tmp_path: Path) -> None:
     dataset = build(tmp_path, [])
     (tmp_path / "b.png").unlink()
     with pytest.raises(InputError, match=r"b\.png"):

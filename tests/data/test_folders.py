@@ -1,4 +1,4 @@
-"""Folders as labelling tools export them, built small: two training pictures and, if they have them, others."""
+"""Folders as labelling tools export them, built small: two training images and, if they have them, others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.data.small_splits import JSON_BOX, XML, check_split, note_about, write_yolo
-from tests.data.trees import coco_json, voc_xml, write, write_picture
+from tests.data.trees import coco_json, voc_xml, write, write_image
 from yolofpn.data.layouts import open_data
 
 
@@ -32,7 +32,7 @@ def test_images_and_labels_with_split_folders(tmp_path: Path) -> None:
 def test_roboflow_coco_export(tmp_path: Path) -> None:
     categories = [(0, "animals"), (1, "cat"), (2, "dog")]
     for split, stem in (("train", "a"), ("valid", "b")):
-        write_picture(tmp_path / split / f"{stem}.png")
+        write_image(tmp_path / split / f"{stem}.png")
         tree = json.loads(coco_json([f"{stem}.png"], [(1, 2, JSON_BOX)], categories))
         for category in tree["categories"][1:]:
             category["supercategory"] = "animals"
@@ -44,9 +44,9 @@ def test_roboflow_coco_export(tmp_path: Path) -> None:
 
 def test_roboflow_voc_export(tmp_path: Path) -> None:
     for split, stem in (("train", "a"), ("valid", "b")):
-        write_picture(tmp_path / split / f"{stem}.png")
+        write_image(tmp_path / split / f"{stem}.png")
         write(tmp_path / split / f"{stem}.xml", XML)
-    write_picture(tmp_path / "train" / "z.png")
+    write_image(tmp_path / "train" / "z.png")
     write(tmp_path / "train" / "z.xml", voc_xml([("cat", (1, 1, 9, 9))]))
     source = open_data(tmp_path)
     check_split(source, "val", ["b"])  # has no cat, but the classes are those of all splits
@@ -63,13 +63,13 @@ def test_label_studio_yolo_export(tmp_path: Path) -> None:
 
 
 def test_label_studio_coco_export(tmp_path: Path) -> None:
-    write_picture(tmp_path / "images/1-a.png")
+    write_image(tmp_path / "images/1-a.png")
     write(tmp_path / "result.json", coco_json(["images\\1-a.png"], [(1, 2, JSON_BOX)]))
     check_split(open_data(tmp_path), "all", ["1-a"])
 
 
 def test_label_studio_voc_export(tmp_path: Path) -> None:
-    write_picture(tmp_path / "images/1-a.png")
+    write_image(tmp_path / "images/1-a.png")
     write(tmp_path / "Annotations/1-a.xml", XML)
     check_split(open_data(tmp_path), "all", ["1-a"], ("dog",))
 
@@ -90,7 +90,7 @@ def test_roboflow_darknet_export(tmp_path: Path) -> None:
 
 
 def test_labelimg_voc(tmp_path: Path) -> None:
-    write_picture(tmp_path / "a.png")
+    write_image(tmp_path / "a.png")
     write(tmp_path / "a.xml", XML)
     check_split(open_data(tmp_path), "all", ["a"], ("dog",))
 
@@ -104,7 +104,7 @@ def test_text_files_without_class_names(tmp_path: Path) -> None:
 
 def write_voc_year(folder: Path, splits: dict[str, str]) -> None:
     for split, stem in splits.items():
-        write_picture(folder / "JPEGImages" / f"{stem}.png")
+        write_image(folder / "JPEGImages" / f"{stem}.png")
         write(folder / "Annotations" / f"{stem}.xml", XML)
         write(folder / "ImageSets/Main" / f"{split}.txt", f"{stem}\n")
     write(folder / "ImageSets/Main/dog_train.txt", "a  1\nb -1\n")
@@ -135,14 +135,14 @@ def test_cvat_voc_export_without_splits(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("folder", ["images", "images/default"])
 def test_cvat_coco_export(tmp_path: Path, folder: str) -> None:
-    write_picture(tmp_path / folder / "a.png")
+    write_image(tmp_path / folder / "a.png")
     write(tmp_path / "annotations/instances_default.json", coco_json(["a.png"], [(1, 2, JSON_BOX)]))
     check_split(open_data(tmp_path), "all", ["a"])
 
 
 def test_cvat_coco_export_with_splits(tmp_path: Path) -> None:
     for split, stem in (("Train", "a"), ("Validation", "b")):
-        write_picture(tmp_path / "images" / split / f"{stem}.png")
+        write_image(tmp_path / "images" / split / f"{stem}.png")
         write(tmp_path / f"annotations/instances_{split}.json", coco_json([f"{stem}.png"], [(1, 2, JSON_BOX)]))
     check_split(open_data(tmp_path), "train", ["a"])
     check_split(open_data(tmp_path), "val", ["b"])
@@ -150,7 +150,7 @@ def test_cvat_coco_export_with_splits(tmp_path: Path) -> None:
 
 def test_coco_s_own_folders(tmp_path: Path) -> None:
     for split, stem in (("train2017", "a"), ("val2017", "b")):
-        write_picture(tmp_path / split / f"{stem}.png")
+        write_image(tmp_path / split / f"{stem}.png")
         write(tmp_path / f"annotations/instances_{split}.json", coco_json([f"{stem}.png"], [(1, 2, JSON_BOX)]))
     write(tmp_path / "annotations/captions_val2017.json", "{}")
     check_split(open_data(tmp_path), "train", ["a"])

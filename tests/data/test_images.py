@@ -1,4 +1,4 @@
-"""Pictures of every kind: read right, or refused with a reason and a remedy."""
+"""Images of every kind: read right, or refused with a reason and a remedy."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_photographs_are_what_opencv_reads(data_dir: Path) -> None:
 
 @pytest.mark.parametrize("orientation", range(2, 9))
 def test_orientation_of_photographs(odd: Path, orientation: int) -> None:
-    """Upright they are the untransformed picture but for JPEG's losses; all other turns are far from it."""
+    """Upright they are the untransformed image but for JPEG's losses; all other turns are far from it."""
     reference = read_image(odd / "hopper.jpg").astype(float)
     image = read_image(odd / f"hopper_orientation_{orientation}.jpg").astype(float)
     turns = [np.rot90(side, k) for side in (image, image.transpose(1, 0, 2)) for k in range(4)]
@@ -72,7 +72,7 @@ def test_orientation_of_a_webp_photograph(odd: Path) -> None:
     assert np.abs(difference).mean() < 8
 
 
-# EXIF 2.32, tag 0x0112: where row 0 and column 0 of the stored array are in the picture seen.
+# EXIF 2.32, tag 0x0112: where row 0 and column 0 of the stored array are in the image seen.
 def stored_as(upright: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     seen_from = {
         1: upright,
@@ -115,7 +115,7 @@ def test_image_size_does_not_decode(monkeypatch: pytest.MonkeyPatch) -> None:
     assert image_size(data) == (4, 6)
 
 
-def test_sixteen_bit_pictures_keep_the_high_byte() -> None:
+def test_sixteen_bit_images_keep_the_high_byte() -> None:
     values = np.arange(0, 65536, 257, dtype=np.uint16).reshape(16, 16)
     expected = np.repeat((values >> 8).astype(np.uint8)[..., None], 3, axis=2)
     for format in ("PNG", "TIFF", "PPM"):
@@ -245,7 +245,7 @@ FORMATS: list[tuple[str, dict[str, object]]] = [
 
 @pytest.mark.parametrize(("format", "options"), FORMATS)
 @pytest.mark.parametrize("part", [0.2, 0.5, 0.9])
-def test_cut_pictures_are_refused(format: str, options: dict[str, object], part: float) -> None:
+def test_cut_images_are_refused(format: str, options: dict[str, object], part: float) -> None:
     data = encoded(PIL.Image.fromarray(random_rgb(48, 64)), format, **options)
     assert read_image(data).shape == (48, 64, 3)
     with pytest.raises(InputError, match="damaged"):
@@ -298,8 +298,8 @@ def test_extreme_shapes(size: tuple[int, int]) -> None:
     assert read_image(data).shape == (size[1], size[0], 3)
 
 
-def test_large_pictures_up_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where Pillow only warns the picture is read, in silence; our limit holds even where Pillow's is off."""
+def test_large_images_up_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where Pillow only warns the image is read, in silence; our limit holds even where Pillow's is off."""
     data = encoded(PIL.Image.new("1", (9500, 9500)), "PNG")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -317,7 +317,7 @@ def test_names_in_messages() -> None:
         read_image(b"abc", name="camera image")
 
 
-def test_pillow_pictures() -> None:
+def test_pillow_images() -> None:
     rgb = random_rgb(3, 4)
     np.testing.assert_array_equal(to_bgr(PIL.Image.fromarray(rgb)), rgb[..., ::-1])
     with pytest.raises(InputError, match="no pixels"):
@@ -328,7 +328,7 @@ def test_pillow_pictures() -> None:
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"])
-def test_every_mode_of_a_white_picture_is_white(mode: str) -> None:
+def test_every_mode_of_a_white_image_is_white(mode: str) -> None:
     picture = PIL.Image.new("RGB", (3, 2), "white").convert(mode)
     assert np.abs(to_bgr(picture).astype(int) - 255).max() <= 1
 

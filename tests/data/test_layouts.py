@@ -1,4 +1,4 @@
-"""Data sets that a file describes, and what holds for all: classes, pictures without labels, held-out pictures."""
+"""Data sets that a file describes, and what holds for all: classes, images without labels, held-out images."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.data.small_splits import JSON_BOX, XML, check_split, note_about, write_yolo
-from tests.data.trees import coco_json, write, write_picture
+from tests.data.trees import coco_json, write, write_image
 from yolofpn.data.dataset import ProblemKind
 from yolofpn.data.layouts import held_out_mask, open_data
 from yolofpn.errors import UserError
@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 def test_our_yaml(tmp_path: Path) -> None:
     for split, stem in (("train", "a"), ("val", "b")):
-        write_picture(tmp_path / "set" / "pictures" / split / f"{stem}.png")
+        write_image(tmp_path / "set" / "pictures" / split / f"{stem}.png")
         write(tmp_path / "set" / f"{split}.json", coco_json([f"{stem}.png"], [(1, 2, JSON_BOX)]))
     yaml = write(
         tmp_path / "cfg" / "x.yaml",
@@ -35,7 +35,7 @@ def test_our_yaml(tmp_path: Path) -> None:
 
 def test_our_yaml_with_lists_and_several_parts(tmp_path: Path) -> None:
     for stem in "abcd":
-        write_picture(tmp_path / "JPEGImages" / f"{stem}.png")
+        write_image(tmp_path / "JPEGImages" / f"{stem}.png")
         write(tmp_path / "xml" / f"{stem}.xml", XML)
     write(tmp_path / "one.txt", "a\nmissing\n")
     write(tmp_path / "two.txt", "d.png\n")
@@ -52,9 +52,9 @@ def test_our_yaml_with_lists_and_several_parts(tmp_path: Path) -> None:
     check_split(open_data(yaml), "val", ["a", "b", "c", "d"])
 
 
-def test_a_list_chooses_pictures_of_a_coco_file(tmp_path: Path) -> None:
+def test_a_list_chooses_images_of_a_coco_file(tmp_path: Path) -> None:
     for stem in "ab":
-        write_picture(tmp_path / f"{stem}.png")
+        write_image(tmp_path / f"{stem}.png")
     write(tmp_path / "x.json", coco_json(["a.png", "b.png"], [(1, 2, JSON_BOX), (2, 2, JSON_BOX)]))
     write(tmp_path / "val.txt", f"{tmp_path}/b.png\n")
     write(tmp_path / "x.yaml", "format: coco\nsplits: {val: {images: ., annotations: x.json, list: val.txt}}\n")
@@ -131,7 +131,7 @@ def test_a_link_that_leads_back_up_is_followed_once(tmp_path: Path) -> None:
     check_split(open_data(tmp_path), "all", ["a"])
 
 
-def test_ultralytics_yaml_with_lists_of_pictures(tmp_path: Path) -> None:
+def test_ultralytics_yaml_with_lists_of_images(tmp_path: Path) -> None:
     for stem in "abc":
         write_yolo(tmp_path / "images" / f"{stem}.png", tmp_path / "labels" / f"{stem}.txt")
     write(tmp_path / "one.txt", "./images/a.png\n\n")
@@ -188,7 +188,7 @@ def test_a_wrong_darknet_data_file_says_what_is_wrong(tmp_path: Path, text: str,
 
 def test_splits_of_one_source_share_their_classes(tmp_path: Path) -> None:
     for split, category in (("train", (1, "cat")), ("val", (1, "bird"))):
-        write_picture(tmp_path / split / "a.png")
+        write_image(tmp_path / split / "a.png")
         boxes = [(1, 1, JSON_BOX), (1, 2, JSON_BOX)]
         write(tmp_path / f"annotations/instances_{split}.json", coco_json(["a.png"], boxes, [category, (2, "dog")]))
     source = open_data(tmp_path)
@@ -202,19 +202,19 @@ def test_splits_of_one_source_share_their_classes(tmp_path: Path) -> None:
 # Labels that are not there, and what is held out
 
 
-def test_pictures_without_a_label_file_are_background_and_counted(tmp_path: Path) -> None:
+def test_images_without_a_label_file_are_background_and_counted(tmp_path: Path) -> None:
     write_yolo(tmp_path / "images/train/a.png", tmp_path / "labels/train/a.txt")
     write_yolo(tmp_path / "images/val/a.png", tmp_path / "labels/val/a.txt")
     for stem in "bc":
-        write_picture(tmp_path / "images/train" / f"{stem}.png")
+        write_image(tmp_path / "images/train" / f"{stem}.png")
     source = open_data(tmp_path)
     dataset = source.load("train")
     assert [len(dataset.target(index)) for index in range(3)] == [1, 0, 0]
     assert "2 of 3 images have no label file" in note_about(source, "background")
 
 
-def test_no_label_for_any_picture_says_where_it_looked(tmp_path: Path) -> None:
-    write_picture(tmp_path / "images/train/a.png")
+def test_no_label_for_any_image_says_where_it_looked(tmp_path: Path) -> None:
+    write_image(tmp_path / "images/train/a.png")
     yaml = write(tmp_path / "data.yaml", "train: images/train\nval: images/train\nnames: [cat]\n")
     with pytest.raises(UserError) as caught:
         open_data(yaml).load("train")
@@ -232,20 +232,20 @@ def test_a_tenth_of_train_is_held_out_where_there_is_no_val(tmp_path: Path) -> N
     assert not set(train.paths) & set(val.paths)
     assert 1 <= len(val) <= 15
     assert f"{len(val)} of 60 training images are held out" in note_about(source, "held out")
-    # More pictures change nothing for those that were there.
+    # More images change nothing for those that were there.
     for number in range(60, 90):
         write_yolo(tmp_path / f"{number}.png", tmp_path / f"{number}.txt")
     assert set(val.paths) <= set(open_data(tmp_path).load("val").paths)
     assert set(train.paths) <= set(open_data(tmp_path).load("train").paths)
 
 
-def test_two_pictures_are_enough_to_hold_one_out(tmp_path: Path) -> None:
+def test_two_images_are_enough_to_hold_one_out(tmp_path: Path) -> None:
     for stem in "ab":
         write_yolo(tmp_path / f"{stem}.png", tmp_path / f"{stem}.txt")
     assert len(open_data(tmp_path).load("val")) == len(open_data(tmp_path).load("train")) == 1
 
 
-def test_copies_that_roboflow_made_of_one_picture_are_held_out_together(tmp_path: Path) -> None:
+def test_copies_that_roboflow_made_of_one_image_are_held_out_together(tmp_path: Path) -> None:
     for number in range(40):
         for copy in range(3):
             stem = f"cell{number}_jpg.rf.{copy}abc{number:04d}"
@@ -266,7 +266,7 @@ def test_copies_that_roboflow_made_of_one_picture_are_held_out_together(tmp_path
 )
 def test_what_is_no_data_set_is_a_user_error(tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / "empty").mkdir()
-    write_picture(tmp_path / "x.jpg")
+    write_image(tmp_path / "x.jpg")
     with pytest.raises(UserError, match=message):
         open_data(tmp_path / name)
 

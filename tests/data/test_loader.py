@@ -150,7 +150,7 @@ def test_partners_are_drawn_from_the_whole_data_set(dataset: DetectionDataset) -
     assert partners == set(range(6))
 
 
-def test_without_augmentation_pictures_are_resized_as_for_evaluation(dataset: DetectionDataset) -> None:
+def test_without_augmentation_images_are_resized_as_for_evaluation(dataset: DetectionDataset) -> None:
     key = SampleKey(2, 9, (64, 96))
     plain, evaluated = TrainingSamples(dataset, None)[key], EvaluationSamples(dataset)[key]
     assert same_sample(plain, evaluated)
@@ -178,7 +178,7 @@ def test_evaluation_gives_places_and_originals(dataset: DetectionDataset) -> Non
 
 
 def test_images_are_rgb(dataset: DetectionDataset) -> None:
-    # Picture 5 has 5 more in OpenCV's channel 2, which is red.
+    # Image 5 has 5 more in OpenCV's channel 2, which is red.
     image = EvaluationSamples(dataset)[SampleKey(5, 0, (60, 80))].image
     assert image[:, 0, 0].tolist() == [45, 40, 40]
     view = TrainingSamples(
@@ -192,7 +192,7 @@ def damage(dataset: DetectionDataset, index: int) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_unreadable_picture_does_not_end_the_training(dataset: DetectionDataset, workers: int) -> None:
+def test_an_unreadable_image_does_not_end_the_training(dataset: DetectionDataset, workers: int) -> None:
     damage(dataset, 1)
     lines: list[str] = []
     samples = TrainingSamples(dataset, STRONG, seed=0)
@@ -204,14 +204,14 @@ def test_an_unreadable_picture_does_not_end_the_training(dataset: DetectionDatas
     assert list(loader.failures) == [1]
 
 
-def test_the_next_picture_stands_in_for_an_unreadable_one(dataset: DetectionDataset) -> None:
+def test_the_next_image_stands_in_for_an_unreadable_one(dataset: DetectionDataset) -> None:
     damage(dataset, 4)
     damage(dataset, 5)
     sample = TrainingSamples(dataset, None)[SampleKey(4, 0, (64, 64))]
     assert sample.indices == (0,) and set(sample.failures) == {4, 5} and sample.target.image_id == 100
 
 
-def test_an_unreadable_picture_counts_in_evaluation(
+def test_an_unreadable_image_counts_in_evaluation(
     dataset: DetectionDataset, capsys: pytest.CaptureFixture[str]
 ) -> None:
     damage(dataset, 2)

@@ -10,7 +10,7 @@ from yolofpn.structures import Target
 
 
 def position_coded(number: int, target: Target, size: tuple[int, int] = (100, 100)) -> LabelledImage:
-    """Each pixel holds its x, its y and the picture's number."""
+    """Each pixel holds its x, its y and the image's number."""
     image = np.zeros((*size, 3), dtype=np.uint8)
     image[:, :, 0] = np.arange(size[1])
     image[:, :, 1] = np.arange(size[0])[:, None]
@@ -27,7 +27,7 @@ def test_unscaled_parts_are_copied_and_boxes_lie_where_their_pixels_do(seed: int
     pictures = four([[10.0 * i, 10.0 * j, 10.0 * i + 10, 10.0 * j + 10] for i in range(10) for j in range(10)])
     mosaic = make_mosaic(pictures, (100, 100), np.random.default_rng(seed), zoom=(1, 1))
     assert mosaic.image.shape == (100, 100, 3)
-    assert set(np.unique(mosaic.image[:, :, 2])) == {200, 201, 202, 203}  # no gap: every picture fills its quadrant
+    assert set(np.unique(mosaic.image[:, :, 2])) == {200, 201, 202, 203}  # no gap: every image fills its quadrant
     whole = 0
     target = mosaic.target
     for (x1, y1, x2, y2), label, ignored in zip(target.boxes.int(), target.labels, target.ignore, strict=True):
@@ -76,7 +76,7 @@ def test_a_scaled_part_shows_what_boxes_are_scaled_to(scale: float, start: tuple
         assert np.abs(shown - expected).max() <= 0.6
 
 
-def test_the_mosaic_carries_the_first_pictures_id_and_its_generator_decides() -> None:
+def test_the_mosaic_carries_the_first_images_id_and_its_generator_decides() -> None:
     pictures = four([[10, 10, 60, 60]])
     pictures[0] = LabelledImage(pictures[0].image, Target(**{**vars(pictures[0].target), "image_id": 42}))
     results = [make_mosaic(pictures, (64, 64), np.random.default_rng(seed)) for seed in (1, 1, 2)]
@@ -86,7 +86,7 @@ def test_the_mosaic_carries_the_first_pictures_id_and_its_generator_decides() ->
     assert not np.array_equal(results[0].image, results[2].image)
 
 
-def test_every_picture_comes_into_every_quadrant() -> None:
+def test_every_image_comes_into_every_quadrant() -> None:
     pictures = four([])
     seen = set()
     for seed in range(60):
@@ -95,7 +95,7 @@ def test_every_picture_comes_into_every_quadrant() -> None:
     assert len(seen) == 16
 
 
-def test_small_pictures_touch_the_centre_and_leave_gray() -> None:
+def test_small_images_touch_the_centre_and_leave_gray() -> None:
     image = make_mosaic(four([]), (100, 100), np.random.default_rng(0), zoom=(0.2, 0.2)).image
     shown = image[:, :, 2] >= 200
     assert shown.sum() == 4 * 20 * 20
@@ -117,7 +117,7 @@ def test_the_visibility_rule_holds_in_a_mosaic() -> None:
         assert torch.allclose(target.areas, areas / 2)
 
 
-def test_a_mosaic_needs_four_pictures() -> None:
+def test_a_mosaic_needs_four_images() -> None:
     with pytest.raises(ValueError, match="4 images, got 3"):
         make_mosaic(four([])[:3], (64, 64), np.random.default_rng(0))
 
@@ -148,7 +148,7 @@ def test_joined_targets_of_nothing() -> None:
     assert joined.boxes.shape == (0, 4) and joined.labels.dtype == torch.int64 and joined.ignore.dtype == torch.bool
 
 
-def test_every_part_of_a_large_picture_gets_its_turn() -> None:
+def test_every_part_of_a_large_image_gets_its_turn() -> None:
     images = [make_mosaic(four([]), (100, 100), np.random.default_rng(seed), zoom=(1, 1)).image for seed in range(30)]
     for axis in (0, 1):
         assert min(image[:, :, axis].min() for image in images) == 0

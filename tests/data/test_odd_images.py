@@ -1,4 +1,4 @@
-"""Odd pictures of Pillow's own tests: each is read in its size, or refused with the right reason."""
+"""Odd images of Pillow's own tests: each is read in its size, or refused with the right reason."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from yolofpn.errors import InputError
 
 DAMAGED, UNKNOWN, TOO_LARGE = "damaged or cut off", "not an image of a known format", "more pixels than the limit"
 
-# (height, width) of the upright picture, or why it is refused.
+# (height, width) of the upright image, or why it is refused.
 ODD: dict[str, tuple[int, int] | str] = {
     "16bit.cropped.tif": (64, 64),
     "apng_mode_16bit.png": (64, 128),

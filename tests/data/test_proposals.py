@@ -1,4 +1,4 @@
-"""Proposals from a file, and on their way through everything that varies a picture."""
+"""Proposals from a file, and on their way through everything that varies an image."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def item(image_id: int, box: list[float], **more: Any) -> dict[str, Any]:
 
 
 def items_of(dataset: DetectionDataset) -> list[dict[str, Any]]:
-    """Of picture i the boxes i, 0, 10 + i, 20 and the whole picture, those of the last picture first."""
+    """Of image i the boxes i, 0, 10 + i, 20 and the whole image, those of the last image first."""
     boxes = [(i, [i, 0, 10, 20]) for i in range(len(dataset))] + [(i, [0, 0, 80, 60]) for i in range(len(dataset))]
     return [item(100 + i, list(map(float, box))) for i, box in reversed(boxes)]
 
 
-def test_boxes_find_their_pictures(tmp_path: Path) -> None:
+def test_boxes_find_their_images(tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path / "pictures")
     by_id = items_of(dataset)
     with_strangers = [*by_id, item(7, [0, 0, 9000, 9000])]
@@ -64,7 +64,7 @@ def test_boxes_find_their_pictures(tmp_path: Path) -> None:
     assert dataset.target(0).proposals is None
 
 
-def test_a_picture_that_cannot_be_read_needs_none(tmp_path: Path) -> None:
+def test_an_image_that_cannot_be_read_needs_none(tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path / "pictures")
     (tmp_path / "pictures" / "3.png").write_bytes(b"x")
     items = [each for each in items_of(dataset) if each["image_id"] != 103] + [item(100, [5, 5, 0, 3])]
@@ -116,7 +116,7 @@ def test_a_wrong_annotated_size_is_no_fault_of_the_proposals(tmp_path: Path) -> 
     assert target.proposals is not None and target.proposals[0].tolist() == [0, 0, 80, 60]
 
 
-def test_a_name_of_two_pictures_names_neither(tmp_path: Path) -> None:
+def test_a_name_of_two_images_names_neither(tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path / "pictures")
     twice = dataset.subset([0, 1, 1])
     items = [{"file_name": f"{number}.png", "bbox": [0, 0, 9, 9]} for number in (0, 1)]
@@ -126,7 +126,7 @@ def test_a_name_of_two_pictures_names_neither(tmp_path: Path) -> None:
 
 @pytest.fixture
 def marked(tmp_path: Path) -> DetectionDataset:
-    """Pictures with one bright object, which is also the first of their proposals; the other is all around it."""
+    """Images with one bright object, which is also the first of their proposals; the other is all around it."""
     dataset = write_dataset(tmp_path / "pictures", count=6).subset([1, 4])
     items = [item(number, [5, 5, 20, 30]) for number in (101, 104)]
     items += [item(number, [0, 0, 80, 60]) for number in (101, 104)]
@@ -161,7 +161,7 @@ def test_proposals_go_where_the_pixels_go(marked: DetectionDataset, changes: dic
         assert not sample.target.ignore.any() and sample.target.labels.tolist() == [0]
 
 
-def test_mosaic_and_mixup_bring_those_of_every_picture(marked: DetectionDataset) -> None:
+def test_mosaic_and_mixup_bring_those_of_every_image(marked: DetectionDataset) -> None:
     mosaic = TrainingSamples(marked, replace(STILL, mosaic=1.0, mosaic_zoom=(0.5, 0.5)), seed=0)
     target = mosaic[SampleKey(0, 0, SIZE)].target
     assert target.proposals is not None and len(target.proposals) == 8 and len(target) == 4

@@ -10,7 +10,7 @@ from yolofpn.data.repeats import RepeatFactors, describe_repeats, draw_counts, r
 
 
 def holding(pictures: list[list[int]], *, classes: int, ignored: int | None = None) -> DetectionDataset:
-    """A data set whose pictures hold one box of each label listed; those of label ``ignored`` are regions to ignore."""
+    """A data set whose images hold one box of each label listed; those of label ``ignored`` are ignore regions."""
     labels = np.array([label for held in pictures for label in held], dtype=np.int32)
     boxes = np.tile(np.array([[0, 0, 10, 10]], dtype=np.float32), (len(labels), 1))
     return DetectionDataset(
@@ -29,7 +29,7 @@ def holding(pictures: list[list[int]], *, classes: int, ignored: int | None = No
 
 
 def test_factors_by_hand() -> None:
-    # Of 16 pictures class 0 is in 8, class 1 in 4, class 2 (three times) in one, class 3 in none but as a region.
+    # Of 16 images class 0 is in 8, class 1 in 4, class 2 (three times) in one, class 3 in none but as a region.
     pictures = [[0], [0, 1], [1, 0], [0, 1], [0], [0], [0], [0, 2, 2, 2], [1, 3], [3], [], [], [], [], [], []]
     factors = repeat_factors(holding(pictures, classes=5, ignored=3), 0.5625)
     # The square roots of (9 / 16) / (8 / 16) = 1.125, (9 / 16) / (4 / 16) = 2.25 and (9 / 16) / (1 / 16) = 9.
@@ -47,7 +47,7 @@ def test_a_class_at_the_threshold_is_not_rare_and_without_a_threshold_none_is() 
     assert repeat_factors(dataset, 1.0).images.tolist() == [1, 2, 1, 1]
 
 
-def test_pictures_without_any_object() -> None:
+def test_images_without_any_object() -> None:
     factors = repeat_factors(holding([[], []], classes=2), 0.5)
     assert factors.classes.tolist() == [1, 1] and factors.images.tolist() == [1, 1]
 
@@ -58,7 +58,7 @@ def draws(factors: list[float], count: int) -> np.ndarray[tuple[int, ...], np.dt
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_every_picture_comes_floor_or_ceil_times_and_the_total_is_constant(seed: int) -> None:
+def test_every_image_comes_floor_or_ceil_times_and_the_total_is_constant(seed: int) -> None:
     rng = np.random.default_rng(seed)
     factors = np.maximum(1, rng.exponential(1.5, size=rng.integers(1, 40)))
     counts = draws(factors.tolist(), 200)
@@ -88,7 +88,7 @@ def test_what_it_takes_to_round_the_sum_is_shared_out(parts: list[float], expect
     assert (counts[:, 1:].mean(axis=0) - 1).tolist() == pytest.approx(expected, abs=0.05)
 
 
-def test_no_two_pictures_are_always_rounded_alike() -> None:
+def test_no_two_images_are_always_rounded_alike() -> None:
     pairs = Counter(tuple(np.flatnonzero(row == 2).tolist()) for row in draws([1.5] * 4, 600))
     assert set(pairs) == {(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)}
     assert min(pairs.values()) > 60  # 100 each are expected

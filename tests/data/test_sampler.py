@@ -30,7 +30,7 @@ def test_multi_scale_sizes_are_those_of_the_paper() -> None:
         multi_scale_sizes(608, 320)
 
 
-def test_an_epoch_shows_every_picture_once_in_a_new_order() -> None:
+def test_an_epoch_shows_every_image_once_in_a_new_order() -> None:
     sampler = TrainBatchSampler(24, 4, SIZES, seed=3)
     orders = [[key.index for batch in epoch_of(sampler, epoch) for key in batch] for epoch in range(3)]
     assert all(sorted(order) == list(range(24)) for order in orders)
@@ -46,7 +46,7 @@ def test_the_last_batch_is_filled_up_with_the_start_of_the_order() -> None:
     assert {index for batch in batches for index in batch} == set(range(10))
 
 
-def test_fewer_pictures_than_a_batch_holds() -> None:
+def test_fewer_images_than_a_batch_holds() -> None:
     (batch,) = TrainBatchSampler(3, 8, SIZES)
     assert sorted(Counter(key.index for key in batch).values()) == [2, 3, 3]
 
@@ -131,7 +131,7 @@ def test_impossible_repeat_factors_are_refused(factors: list[float]) -> None:
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
-def test_evaluation_has_every_picture_once_over_all_ranks(world_size: int) -> None:
+def test_evaluation_has_every_image_once_over_all_ranks(world_size: int) -> None:
     samplers = [EvalBatchSampler(11, 2, (416, 416), rank=rank, world_size=world_size) for rank in range(world_size)]
     batches = [batch for sampler in samplers for batch in sampler]
     assert sorted(key.index for batch in batches for key in batch) == list(range(11))
@@ -139,7 +139,7 @@ def test_evaluation_has_every_picture_once_over_all_ranks(world_size: int) -> No
     assert [len(sampler) for sampler in samplers] == [len(list(sampler)) for sampler in samplers]
 
 
-def test_evaluation_of_nothing_and_of_fewer_pictures_than_ranks() -> None:
+def test_evaluation_of_nothing_and_of_fewer_images_than_ranks() -> None:
     assert list(EvalBatchSampler(0, 2, (64, 64))) == []
     assert [list(EvalBatchSampler(1, 2, (64, 64), rank=r, world_size=2)) for r in range(2)] == [
         [[SampleKey(0, 0, (64, 64))]],

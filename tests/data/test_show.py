@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.data.trees import write, write_picture
+from tests.data.trees import write, write_image
 from yolofpn.data.layouts import open_data
 from yolofpn.data.show import CELL, choose_images, draw_target, labelled_image, page, save_page
 from yolofpn.errors import UserError
@@ -16,13 +16,13 @@ from yolofpn.structures import Target
 
 def write_set(folder: Path, count: int = 5) -> Path:
     for number in range(count):
-        write_picture(folder / f"{number}.png", seed=number)
+        write_image(folder / f"{number}.png", seed=number)
         write(folder / f"{number}.txt", "0 .5 .5 .5 .5\n" if number % 2 else "")
     write(folder / "classes.txt", "cat\n")
     return folder
 
 
-def test_a_page_holds_every_picture_in_a_cell() -> None:
+def test_a_page_holds_every_image_in_a_cell() -> None:
     colours = [(250, 0, 0), (0, 250, 0), (0, 0, 250)]
     shapes = [(CELL, 100), (50, CELL), (CELL, CELL)]
     images = [np.full((*shape, 3), colour, dtype=np.uint8) for shape, colour in zip(shapes, colours, strict=True)]
@@ -36,7 +36,7 @@ def test_a_page_holds_every_picture_in_a_cell() -> None:
         page([])
 
 
-def test_a_small_picture_is_enlarged_with_its_boxes(tmp_path: Path) -> None:
+def test_a_small_image_is_enlarged_with_its_boxes(tmp_path: Path) -> None:
     dataset = open_data(write_set(tmp_path)).load("all")
     drawn = labelled_image(dataset, 1)
     plain = labelled_image(dataset, 0)
@@ -63,7 +63,7 @@ def test_an_ignore_region_is_called_so() -> None:
     assert not longer[60:].any()  # only the text above the box differs
 
 
-def test_pictures_with_boxes_are_chosen_first(tmp_path: Path) -> None:
+def test_images_with_boxes_are_chosen_first(tmp_path: Path) -> None:
     dataset = open_data(write_set(tmp_path, 8)).load("all")
     chosen = choose_images(dataset, 6, seed=0)
     assert sorted(chosen[:4]) == [1, 3, 5, 7]
@@ -72,7 +72,7 @@ def test_pictures_with_boxes_are_chosen_first(tmp_path: Path) -> None:
     assert len(choose_images(dataset, 100, seed=0)) == 8
 
 
-def test_a_page_is_written_without_the_pictures_that_cannot_be_read(tmp_path: Path) -> None:
+def test_a_page_is_written_without_the_images_that_cannot_be_read(tmp_path: Path) -> None:
     folder = write_set(tmp_path / "set")
     whole = (folder / "1.png").read_bytes()
     (folder / "1.png").write_bytes(whole[: len(whole) // 2])

@@ -80,7 +80,7 @@ def test_the_generator_alone_decides() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_scale_and_translate_move_picture_and_box_alike(seed: int) -> None:
+def test_scale_and_translate_move_image_and_box_alike(seed: int) -> None:
     picture = bright_boxes((120, 160), make_target([[50, 40, 110, 70]]))
     view = RandomView(varied(scale=(0.5, 1.5), translate=0.4, flip=0.5), move=True)
     result = view(picture, np.random.default_rng(seed))
@@ -139,7 +139,7 @@ def test_the_input_is_left_as_it_is() -> None:
     assert np.array_equal(picture.image, image) and torch.equal(picture.target.boxes, boxes)
 
 
-def test_a_picture_without_boxes() -> None:
+def test_an_image_without_boxes() -> None:
     picture = LabelledImage(np.zeros((20, 20, 3), dtype=np.uint8), make_target([]))
     result = RandomView(Augmentation(), move=True)(picture, np.random.default_rng(0))
     assert len(result.target) == 0 and result.target.boxes.shape == (0, 4)
@@ -183,7 +183,7 @@ def test_a_crop_may_cut_ignore_regions_but_keeps_what_is_left() -> None:
     assert crop.target.ignore.tolist() == [True, False]
 
 
-def test_a_crop_of_a_picture_without_objects() -> None:
+def test_a_crop_of_an_image_without_objects() -> None:
     picture = bright_boxes((100, 100), make_target([]))
     sizes = {random_safe_crop(picture, np.random.default_rng(seed)).image.shape[:2] for seed in range(20)}
     assert len(sizes) > 10 and min(min(size) for size in sizes) >= 50

@@ -89,7 +89,7 @@ def test_no_boxes() -> None:
 
 
 @pytest.mark.parametrize("min_side", [0, 2])
-def test_pixels_need_not_remain_where_the_picture_is_resized_later(min_side: float) -> None:
+def test_pixels_need_not_remain_where_the_image_is_resized_later(min_side: float) -> None:
     target = make_target([[5, 5, 6, 6]])
     rest = cut_target(target, stay, (0, 0, 10, 10), min_visibility=1.0, min_side=min_side)
     assert len(rest) == (1 if min_side == 0 else 0)

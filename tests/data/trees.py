@@ -1,4 +1,4 @@
-"""Small data sets on disk for tests: tiny pictures, and label files written by hand."""
+"""Small data sets on disk for tests: tiny images, and label files written by hand."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def write_picture(path: Path, height: int = 40, width: int = 60, seed: int = 0) -> Path:
-    """A picture of a few large patches, different for each seed, so that no two look alike."""
+def write_image(path: Path, height: int = 40, width: int = 60, seed: int = 0) -> Path:
+    """An image of a few large patches, different for each seed, so that no two look alike."""
     path.parent.mkdir(parents=True, exist_ok=True)
     patches = np.random.default_rng(seed).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     assert cv2.imwrite(str(path), cv2.resize(patches, (width, height), interpolation=cv2.INTER_NEAREST))
@@ -26,7 +26,7 @@ def write_picture(path: Path, height: int = 40, width: int = 60, seed: int = 0) 
 
 
 def voc_xml(objects: Sequence[tuple[str, Sequence[float]]], size: tuple[int, int] = (40, 60), extra: str = "") -> str:
-    """XML for objects (name, [xmin, ymin, xmax, ymax]) in a picture of size (height, width)."""
+    """XML for objects (name, [xmin, ymin, xmax, ymax]) in an image of size (height, width)."""
     entries = "".join(
         f"<object><name>{name}</name>{extra}<bndbox><xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}</xmax>"
         f"<ymax>{y2}</ymax></bndbox></object>"
@@ -41,7 +41,7 @@ def coco_json(
     boxes: Sequence[tuple[int, int, Sequence[float]]],
     categories: Sequence[tuple[int, str]] = ((1, "cat"), (2, "dog")),
 ) -> str:
-    """COCO JSON for 40 x 60 pictures with ids 1, 2, ...; boxes are (image id, category id, [x, y, w, h])."""
+    """COCO JSON for 40 x 60 images with ids 1, 2, ...; boxes are (image id, category id, [x, y, w, h])."""
     tree: dict[str, Any] = {
         "images": [{"id": i, "file_name": n, "height": 40, "width": 60} for i, n in enumerate(file_names, start=1)],
         "categories": [{"id": i, "name": name, "supercategory": "none"} for i, name in categories],

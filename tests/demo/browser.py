@@ -51,6 +51,6 @@ def open_browser(webcam: Path) -> Iterator[Browser]:
 
 
 def write_webcam(path: Path, images: Sequence[Image]) -> Path:
-    """What Chromium takes for a webcam: JPEG pictures one behind the other."""
+    """What Chromium takes for a webcam: JPEG images one behind the other."""
     path.write_bytes(b"".join(cv2.imencode(".jpg", image)[1].tobytes() for image in images))
     return path

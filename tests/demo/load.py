@@ -1,6 +1,6 @@
 """How a server serves many at once: ``python -m tests.demo.load PICTURE [--weights FILE] [--clients 8]``.
 
-Every client has a connection of its own and sends its next picture when the answer to the last one is there. The
+Every client has a connection of its own and sends its next image when the answer to the last one is there. The
 server is a process of its own, so that its memory can be told apart.
 """
 

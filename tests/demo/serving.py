@@ -92,7 +92,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def look(socket: ClientConnection, data: bytes = b"") -> tuple[dict[str, Any], bytes]:
-    """One picture there, one answer back: the JSON and the JPEG."""
+    """One image there, one answer back: the JSON and the JPEG."""
     socket.send(data)
     answer = socket.recv(timeout=120)
     assert isinstance(answer, bytes)

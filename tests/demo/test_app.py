@@ -25,7 +25,7 @@ from yolofpn.demo.uploads import Upload
 from yolofpn.fields import Depth
 from yolofpn.structures import Frame
 
-# 128 x 192 stretched to 64 x 64 makes four cells, each a quarter of the picture.
+# 128 x 192 stretched to 64 x 64 makes four cells, each a quarter of the image.
 RED_AND_GREEN = png(quarters(RED, BLACK, BLACK, GREEN))
 LIMITS = Limits(UploadLimits(image_bytes=100_000, video_bytes=200_000, image_pixels=100_000, video_seconds=10.0))
 
@@ -36,7 +36,7 @@ def port(tiny: Path) -> Iterator[int]:
         yield port
 
 
-def test_a_picture_comes_back_with_its_boxes(client: Client) -> None:
+def test_an_image_comes_back_with_its_boxes(client: Client) -> None:
     answer = client.upload(RED_AND_GREEN, "shapes.png").json
     found = answer["found"]
     assert (found["source"], found["width"], found["height"]) == ("shapes.png", 192, 128)

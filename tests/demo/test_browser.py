@@ -125,7 +125,7 @@ def test_a_webcam_is_shown_with_boxes(page: Page) -> None:
 
 
 @on_both
-def test_a_picture_is_shown_with_boxes_again_after_each_change(page: Page, data_dir: Path) -> None:
+def test_an_image_is_shown_with_boxes_again_after_each_change(page: Page, data_dir: Path) -> None:
     page.click("#tab-upload")
     page.set_input_files("#file", data_dir / "pictures" / "dog.jpg")
     expect(page.locator("#rows")).to_contain_text("dog")
@@ -144,7 +144,7 @@ def test_a_picture_is_shown_with_boxes_again_after_each_change(page: Page, data_
     expect(page.locator("#classes-list label")).to_have_text(["red", "potted plant"])
 
 
-def test_settings_changed_while_a_picture_is_on_its_way_count(page: Page, data_dir: Path) -> None:
+def test_settings_changed_while_an_image_is_on_its_way_count(page: Page, data_dir: Path) -> None:
     held: list[Route] = []
     page.route("**/api/upload?*", lambda route: route.continue_() if held else held.append(route))
     page.click("#tab-upload")

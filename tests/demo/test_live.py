@@ -37,7 +37,7 @@ def port(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         yield port
 
 
-def test_pictures_of_a_webcam_come_back_with_boxes(client: Client) -> None:
+def test_images_of_a_webcam_come_back_with_boxes(client: Client) -> None:
     with client.live() as socket:
         for index in range(3):
             found, jpeg = look(socket, RED_AND_GREEN)
@@ -68,7 +68,7 @@ def test_settings_hold_until_they_change(client: Client) -> None:
         ('{"score": 2}', "score threshold"),
     ],
 )
-def test_bad_messages_are_answered_and_the_picture_goes_on(client: Client, message: bytes | str, expected: str) -> None:
+def test_bad_messages_are_answered_and_the_image_goes_on(client: Client, message: bytes | str, expected: str) -> None:
     with client.live() as socket:
         socket.send(message)
         answer = socket.recv(timeout=60)
@@ -178,7 +178,7 @@ def test_one_user_cannot_open_any_number(client: Client) -> None:
     until(is_let_in)
 
 
-def test_a_fault_in_the_program_is_told_and_the_picture_goes_on(
+def test_a_fault_in_the_program_is_told_and_the_image_goes_on(
     client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: object) -> None:
@@ -201,7 +201,7 @@ def pinging_port(request: pytest.FixtureRequest, tiny: Path) -> Iterator[int]:
 
 @pytest.mark.parametrize("pinging_port", [10.0], indirect=True)
 def test_a_long_turn_does_not_end_the_connection(pinging_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Settings wait behind the picture, so that the answers to pings cannot be read meanwhile."""
+    """Settings wait behind the image, so that the answers to pings cannot be read meanwhile."""
 
     def slow(*arguments: Any) -> Any:
         time.sleep(0.6)

@@ -25,7 +25,7 @@ def test_eight_webcams_are_served_fairly_beside_uploads(tiny: Path) -> None:
     counts = [len(load.milliseconds) for load in loads]
     assert [error for load in loads for error in load.errors] == []
     assert min(counts) >= 5
-    # Turns are equal; who is late with his next picture now and then misses one.
+    # Turns are equal; who is late with his next image now and then misses one.
     assert min(counts) >= 0.6 * max(counts)
 
 

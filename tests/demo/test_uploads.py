@@ -20,7 +20,7 @@ from yolofpn.errors import InputError
 LIMITS = UploadLimits(image_bytes=20_000, image_pixels=10_000, video_pixels=64 * 48, video_seconds=2.0, video_frames=30)
 
 
-def picture(kind: str, width: int = 40, height: int = 20) -> bytes:
+def image(kind: str, width: int = 40, height: int = 20) -> bytes:
     file = io.BytesIO()
     PillowImage.new("RGB", (width, height), "red").save(file, kind)
     return file.getvalue()
@@ -40,8 +40,8 @@ def write(folder: Path, data: bytes) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM", "ICO", "JPEG2000"])
-def test_a_picture_is_known_by_its_content(tmp_path: Path, kind: str) -> None:
-    upload = check_upload(write(tmp_path, picture(kind)), "holiday.mp4", LIMITS)
+def test_an_image_is_known_by_its_content(tmp_path: Path, kind: str) -> None:
+    upload = check_upload(write(tmp_path, image(kind)), "holiday.mp4", LIMITS)
     assert upload.kind == "image"
     assert upload.frame().size == ((8, 16) if kind == "ICO" else (20, 40))  # Pillow writes icons of usual sizes
     assert upload.frame().source == "holiday.mp4"
@@ -89,9 +89,9 @@ def test_what_is_neither_is_refused_in_one_line(tmp_path: Path, data: bytes) -> 
 
 def test_too_many_pixels_are_refused_before_they_are_decoded(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="101x100"):
-        check_upload(write(tmp_path, picture("PNG", 101, 100)), "a.png", LIMITS)
+        check_upload(write(tmp_path, image("PNG", 101, 100)), "a.png", LIMITS)
     with pytest.raises(InputError, match="9000x300"):
-        check_upload(write(tmp_path, picture("PNG", 9000, 300)), "wide.png", LIMITS)
+        check_upload(write(tmp_path, image("PNG", 9000, 300)), "wide.png", LIMITS)
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "AVIF"])
@@ -136,7 +136,7 @@ def test_nothing_is_decoded_to_check_a_file(tmp_path: Path, kind: str, monkeypat
 
     for loader in ("ImageFile.ImageFile", "WebPImagePlugin.WebPImageFile", "AvifImagePlugin.AvifImageFile"):
         monkeypatch.setattr(f"PIL.{loader}.load", fail)
-    data = animation(kind) if kind in ("GIF", "PNG", "WEBP", "AVIF") else picture(kind)
+    data = animation(kind) if kind in ("GIF", "PNG", "WEBP", "AVIF") else image(kind)
     assert check_upload(write(tmp_path, data), "a", LIMITS).pixels > 0
 
 
@@ -144,17 +144,17 @@ def test_a_large_file_is_not_opened_as_an_image(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("PIL.Image.open", None)
     for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "ICO", "JPEG2000"):
         with pytest.raises(InputError, match="larger than"):
-            check_upload(write(tmp_path, picture(kind) + bytes(20_001)), "a", LIMITS)
+            check_upload(write(tmp_path, image(kind) + bytes(20_001)), "a", LIMITS)
     with pytest.raises(InputError, match="known kind"):
         check_upload(write(tmp_path, b"text " * 5000), "a", LIMITS)
 
 
-def test_too_large_a_picture_file_is_refused(tmp_path: Path) -> None:
+def test_too_large_an_image_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="larger than"):
-        check_upload(write(tmp_path, picture("PNG") + bytes(20_001)), "a.png", LIMITS)
+        check_upload(write(tmp_path, image("PNG") + bytes(20_001)), "a.png", LIMITS)
 
 
-def test_a_cut_picture_is_refused(tmp_path: Path) -> None:
+def test_a_cut_image_is_refused(tmp_path: Path) -> None:
     noise = PillowImage.fromarray(np.random.default_rng(0).integers(0, 255, (50, 50, 3), np.uint8))
     file = io.BytesIO()
     noise.save(file, "JPEG")

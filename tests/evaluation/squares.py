@@ -1,4 +1,4 @@
-"""Pictures of coloured squares and a network that finds them, so that every result can be worked out by hand."""
+"""Images of coloured squares and a network that finds them, so that every result can be worked out by hand."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def write_squares(
     categories: Mapping[str, int],
     size: tuple[int, int] = (SIDE, SIDE),
 ) -> Path:
-    """A COCO data set in ``folder``; picture i has the id 10 * (i + 1). Gives its YAML."""
+    """A COCO data set in ``folder``; image i has the id 10 * (i + 1). Gives its YAML."""
     (folder / "pictures").mkdir(parents=True)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []

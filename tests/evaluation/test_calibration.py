@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.doors import call
+from tests.commands import call
 from tests.evaluation.squares import Square, metadata_of_finder, square_finder, write_darknet_finder, write_squares
 from yolofpn.cli.export import main
 from yolofpn.detector import Detector
@@ -30,7 +30,7 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def without_nncf(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Graphs stay in full precision; of how many pictures they were to be quantised."""
+    """Graphs stay in full precision; of how many images they were to be quantised."""
     counts: list[int] = []
 
     def keep(model: Any, pictures: Any) -> Any:
@@ -41,15 +41,15 @@ def without_nncf(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
-def test_pictures_and_precision_are_those_of_the_data_set(data: Path) -> None:
+def test_images_and_precision_are_those_of_the_data_set(data: Path) -> None:
     calibration = open_calibration(str(data), metadata_of_finder())
-    assert [tuple(picture.shape) for picture in calibration.pictures] == [(1, 3, 64, 64)] * 2
+    assert [tuple(image.shape) for image in calibration.pictures] == [(1, 3, 64, 64)] * 2
     assert calibration.pictures[0][0, :, 8, 16].tolist() == [255, 0, 0]  # RGB, row 1, column 2
     assert calibration.pictures[0].sum() == 64 * 255
     assert calibration.average_precision(square_finder()) == pytest.approx(AP)
 
 
-def test_damaged_pictures_are_left_out(data: Path) -> None:
+def test_damaged_images_are_left_out(data: Path) -> None:
     (data.parent / "pictures" / "p1.png").write_bytes(b"no image")
     calibration = open_calibration(str(data), metadata_of_finder())
     assert len(calibration.pictures) == 1
@@ -64,7 +64,7 @@ def test_a_data_set_without_the_classes_is_refused(data: Path) -> None:
         open_calibration(str(data), metadata_of_finder(names=("horse", "cart", "coachman")))
 
 
-def test_the_door_says_what_int8_costs(data: Path, tmp_path: Path, without_nncf: list[int], capsys: Any) -> None:
+def test_the_command_says_what_int8_costs(data: Path, tmp_path: Path, without_nncf: list[int], capsys: Any) -> None:
     output = tmp_path / "out" / "finder.xml"
     words = ["--format", "openvino", "--precision", "int8", "--calibration", data]
     outcome = call(main, capsys, "--weights", write_darknet_finder(tmp_path), *words, output)

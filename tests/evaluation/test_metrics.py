@@ -111,7 +111,7 @@ def test_unknown_label_is_refused(label: int) -> None:
         DetectionMetrics(NAMES).add(Detections.empty(), truth(0, ((0, 0, 10, 10), label)))
 
 
-def test_pictures_are_not_kept() -> None:
+def test_images_are_not_kept() -> None:
     detections = replace(found(((0, 0, 10, 10), 0.5, 0)), load_image=lambda: torch.zeros(0).numpy())
     metrics = DetectionMetrics(NAMES)
     metrics.add(detections, truth(0))

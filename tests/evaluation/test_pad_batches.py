@@ -1,4 +1,4 @@
-"""Pictures that shortest-edge brings to unequal sizes: apart by default, together where the user asks for it."""
+"""Images that shortest-edge brings to unequal sizes: apart by default, together where the user asks for it."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def assert_the_same(one: Detections, other: Detections) -> None:
 
 def test_alone_and_in_a_batch_the_same_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     predictor, recorder = open_predictor(monkeypatch, pad_batches=False)
-    alone = [predictor(picture) for picture in pictures()]
+    alone = [predictor(image) for image in pictures()]
     recorder.batches.clear()
     together = predictor(pictures(), batch_size=4)
     assert recorder.shapes == [(3, 3, 64, 96), (1, 3, 96, 64)]  # equal ones share a pass
@@ -101,10 +101,10 @@ def test_padded_batches_are_as_large_as_their_largest(monkeypatch: pytest.Monkey
 
 @pytest.fixture
 def mixed(tmp_path: Path) -> DetectionDataset:
-    """Four pictures of the shapes above."""
+    """Four images of the shapes above."""
     dataset = write_dataset(tmp_path, count=4)
-    for number, picture in enumerate(pictures()):
-        cv2.imwrite(str(tmp_path / f"{number}.png"), picture)
+    for number, image in enumerate(pictures()):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), image)
     return replace(
         dataset,
         paths=FlatStrings(str(tmp_path / f"{number}.png") for number in range(4)),
@@ -127,7 +127,7 @@ def test_evaluation_in_batches(mixed: DetectionDataset, monkeypatch: pytest.Monk
     assert recorder.shapes == [(4, 3, 96, 96)]
 
 
-def test_the_flag_of_both_doors() -> None:
+def test_the_flag_of_both_commands() -> None:
     for parser, words in ((detect_parser(), ["x.jpg"]), (evaluate_parser(), ["--data", "x"])):
         assert not parser.parse_args(words).pad_batches
         assert parser.parse_args([*words, "--pad-batches"]).pad_batches

@@ -36,10 +36,10 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     return saved
 
 
-def assert_is_picture(path: Path) -> None:
-    picture = read_image(path)
-    assert min(picture.shape[:2]) > 400
-    assert picture.std() > 5  # something is drawn
+def assert_is_image(path: Path) -> None:
+    image = read_image(path)
+    assert min(image.shape[:2]) > 400
+    assert image.std() > 5  # something is drawn
 
 
 def curve_labels(figure: Figure) -> list[str]:
@@ -57,7 +57,7 @@ def test_curves_of_few_and_many_classes(classes: int, tmp_path: Path, figures: l
     plot_precision_recall(tmp_path / "plots" / "pr.png", precision, names)
     plot_f1(tmp_path / "f1.png", THRESHOLDS, f1_over_thresholds(outcomes, THRESHOLDS), has_objects, names)
     for figure, path in zip(figures, ("plots/pr.png", "f1.png"), strict=True):
-        assert_is_picture(tmp_path / path)
+        assert_is_image(tmp_path / path)
         assert len(figure.axes[0].lines) == has_objects.sum() + 1  # the last class has no objects, the mean is one more
         assert len(curve_labels(figure)) == (3 if classes == 3 else 1)
     ap50 = precision[has_objects].mean()
@@ -75,7 +75,7 @@ def test_confusion_shows_numbers_where_they_can_be_read(tmp_path: Path, figures:
     for classes in (3, 80):
         matrix = confusion_matrix(table_of(random_scene(0, Style(classes=classes, images=60)), classes), 0.25)
         plot_confusion(tmp_path / f"{classes}.png", matrix, [f"class {label}" for label in range(classes)])
-        assert_is_picture(tmp_path / f"{classes}.png")
+        assert_is_image(tmp_path / f"{classes}.png")
         shown = sorted(text.get_text() for text in figures[-1].axes[0].texts)
         assert shown == (sorted(map(str, matrix[matrix > 0])) if classes == 3 else [])
         assert [text.get_text() for text in figures[-1].axes[0].get_yticklabels()][-1] == "background"

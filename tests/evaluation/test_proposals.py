@@ -61,7 +61,7 @@ def test_they_are_those_of_the_first_stage(tmp_path: Path) -> None:
             dense = model.dense(torch.from_numpy(resized[:, :, ::-1].copy()).permute(2, 0, 1)[None])
             ((boxes, scores),) = model.propose(dense, [placement.network_size])
         placed = placement.to_image(boxes)
-        inside = (placed[:, 2:] > placed[:, :2]).all(axis=1)  # the letterbox's bars hold no pictures
+        inside = (placed[:, 2:] > placed[:, :2]).all(axis=1)  # the letterbox's bars hold no images
         written = [result for result in results if result["image_id"] == 10 * (number + 1)]
         assert len(written) == int(inside.sum()) > 20
         expected = placed[inside]

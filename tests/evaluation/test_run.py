@@ -1,4 +1,4 @@
-"""evaluate.py as a whole, on pictures whose numbers can be worked out by hand."""
+"""evaluate.py as a whole, on images whose numbers can be worked out by hand."""
 
 from __future__ import annotations
 
@@ -294,7 +294,7 @@ def test_no_class_in_common(scene: Path, tmp_path: Path, capsys: pytest.CaptureF
 
 
 @pytest.mark.usefixtures("no_plots")
-def test_unreadable_pictures_count_as_failures(
+def test_unreadable_images_count_as_failures(
     scene: Path, finder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     damaged = scene.parent / "pictures" / "p0.png"
@@ -312,7 +312,7 @@ def test_unreadable_pictures_count_as_failures(
 
 
 @pytest.mark.usefixtures("no_plots")
-def test_missing_pictures_count_as_failures(
+def test_missing_images_count_as_failures(
     scene: Path, finder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (scene.parent / "pictures" / "p3.png").unlink()
@@ -381,7 +381,7 @@ def test_bad_options(scene: Path, finder: Path, tmp_path: Path, capsys: pytest.C
 
 
 @pytest.mark.usefixtures("no_plots")
-def test_door_with_another_root_and_the_default_output(
+def test_command_with_another_root_and_the_default_output(
     scene: Path, finder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     elsewhere = tmp_path / "squares.yaml"

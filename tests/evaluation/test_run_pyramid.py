@@ -78,7 +78,7 @@ def test_a_pyramid_finds_what_detection_finds(scene: Path, finder: Path, tmp_pat
     assert numbers["images"] == 4
 
 
-def test_unreadable_pictures_are_reported_once(
+def test_unreadable_images_are_reported_once(
     scene: Path, finder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (scene.parent / "pictures" / "p0.png").write_bytes(b"no image")
@@ -113,7 +113,7 @@ def test_proposals_are_those_that_pycocotools_measures(
     results = json.loads(saved.read_text())
     assert all(set(result) == {"image_id", "category_id", "bbox", "score"} for result in results)
     assert {result["category_id"] for result in results} == {3}  # any of the data set's
-    assert len(results) == 4 * 64  # every cell of every picture, though most hold nothing
+    assert len(results) == 4 * 64  # every cell of every image, though most hold nothing
     for result in detected:  # the surest proposals are what is detected
         assert result["bbox"] in [each["bbox"] for each in results if each["image_id"] == result["image_id"]]
     for image_id in (10, 20, 30, 40):

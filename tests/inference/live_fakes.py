@@ -20,12 +20,12 @@ END = "end"
 
 
 class FakeCamera:
-    """Delivers what is put into it: pictures; a str is the reason for which it is lost, END its end.
+    """Delivers what is put into it: images; a str is the reason for which it is lost, END its end.
 
     Attributes:
         opened: how often it was opened.
         closed: how often a connection was closed.
-        converted: pictures that were really asked for.
+        converted: images that were really asked for.
     """
 
     def __init__(self, *items: Image | str | Exception) -> None:

@@ -1,4 +1,4 @@
-"""One detector on several sizes of a picture."""
+"""One detector on several sizes of an image."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.doors import call
+from tests.commands import call
 from tests.tiny_detector import BLACK, GREEN, RED, quarters
 from yolofpn import Predictor, load_detector
 from yolofpn.cli.detect import main
@@ -52,27 +52,27 @@ def test_a_merge_of_nothing_is_nothing() -> None:
 
 
 def test_one_size_is_the_plain_run(weights: Path) -> None:
-    picture = quarters(RED, GREEN, BLACK, RED)
-    plain = load_detector(weights, img_size=(64, 96))(picture)
-    single = load_detector(weights, pyramid=[(64, 96)])(picture)
+    image = quarters(RED, GREEN, BLACK, RED)
+    plain = load_detector(weights, img_size=(64, 96))(image)
+    single = load_detector(weights, pyramid=[(64, 96)])(image)
     assert len(plain) > 3
     assert single.boxes.tolist() == plain.boxes.tolist()
     assert single.scores.tolist() == plain.scores.tolist()
 
 
 def test_each_size_adds_what_it_alone_sees(weights: Path) -> None:
-    """At 64 pixels a cell is a quarter of the picture, at 128 a sixteenth: the boxes overlap by a quarter."""
-    picture = quarters(RED, height=128, width=128)
-    found = load_detector(weights, pyramid=[64, 128], nms_thresh=0.3)(picture)
+    """At 64 pixels a cell is a quarter of the image, at 128 a sixteenth: the boxes overlap by a quarter."""
+    image = quarters(RED, height=128, width=128)
+    found = load_detector(weights, pyramid=[64, 128], nms_thresh=0.3)(image)
     assert sorted((found.boxes[:, 2] - found.boxes[:, 0]).tolist()) == [32, 32, 32, 32, 64]
-    merged = load_detector(weights, pyramid=[64, 128], nms_thresh=0.2)(picture)
+    merged = load_detector(weights, pyramid=[64, 128], nms_thresh=0.2)(image)
     assert merged.boxes.tolist() == [[0, 0, 64, 64]]  # of equal scores the first size's
 
 
 def test_batches_change_nothing(weights: Path) -> None:
-    pictures = [quarters(RED, BLACK, GREEN), quarters(GREEN), quarters(BLACK)]
+    images = [quarters(RED, BLACK, GREEN), quarters(GREEN), quarters(BLACK)]
     detector = load_detector(weights, pyramid=[64, 96])
-    together, alone = detector(pictures, batch_size=3), [detector(picture) for picture in pictures]
+    together, alone = detector(images, batch_size=3), [detector(image) for image in images]
     assert [found.boxes.tolist() for found in together] == [found.boxes.tolist() for found in alone]
     assert [len(found) > 0 for found in alone] == [True, True, False]
 

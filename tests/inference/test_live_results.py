@@ -31,7 +31,7 @@ def short_goodbye(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class FakePredictor:
-    """Finds the same two things in every picture, and remembers the passes; each waits for ``gate`` if there is one."""
+    """Finds the same two things in every image, and remembers the passes; each waits for ``gate`` if there is one."""
 
     slots = 1
 

@@ -188,7 +188,7 @@ def test_a_full_disk_reaches_the_consumer_after_what_was_written() -> None:
     results.close()
 
 
-def test_large_pictures_do_not_pile_up() -> None:
+def test_large_images_do_not_pile_up() -> None:
     read: list[int] = []
 
     def large() -> Iterator[Frame]:

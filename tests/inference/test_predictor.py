@@ -42,7 +42,7 @@ def assert_equal_detections(one: Detections, other: Detections) -> None:
     torch.testing.assert_close(one.scores, other.scores, rtol=0, atol=1e-3)
 
 
-def test_boxes_scores_and_names_are_those_of_the_picture(detector: Predictor) -> None:
+def test_boxes_scores_and_names_are_those_of_the_image(detector: Predictor) -> None:
     found = detector(quarters(RED, (0, 0, 0), (0, 0, 0), (0, 153, 0), height=100, width=300))
     assert found_boxes(found) == {"red": [0, 0, 150, 50], "potted plant": [150, 50, 300, 100]}
     assert found.scores.tolist() == pytest.approx([SURE, LIKELY], abs=1e-6)
@@ -57,7 +57,7 @@ def test_results_can_be_changed_in_place(detector: Predictor) -> None:
     assert found.boxes.tolist() == [[0, 0, 96, 64]]
 
 
-def test_every_kind_of_picture_gives_the_same(detector: Predictor, tmp_path: Path) -> None:
+def test_every_kind_of_image_gives_the_same(detector: Predictor, tmp_path: Path) -> None:
     image = quarters(RED, GREEN)
     cv2.imwrite(str(tmp_path / "x.png"), image)
     rgb = image[:, :, ::-1]
@@ -92,12 +92,12 @@ def test_every_kind_of_picture_gives_the_same(detector: Predictor, tmp_path: Pat
         np.array(7, np.uint8),
     ],
 )
-def test_arrays_that_are_no_pictures_are_refused(detector: Predictor, array: Any) -> None:
+def test_arrays_that_are_no_images_are_refused(detector: Predictor, array: Any) -> None:
     with pytest.raises(ValueError, match="uint8 array"):
         detector(array)
 
 
-def test_what_is_no_picture_at_all_is_named(detector: Predictor) -> None:
+def test_what_is_no_image_at_all_is_named(detector: Predictor) -> None:
     found = detector(quarters(RED))
     for wrong, kind in ((found, "Detections"), (None, "NoneType"), (3, "int"), (torch.zeros(3, 4, 4), "Tensor")):
         with pytest.raises(ValueError, match=f"or a Pillow image, got {kind}"):
@@ -114,10 +114,10 @@ def test_impossible_settings_are_refused(detector: Predictor, weights: Path) -> 
 
 
 def test_one_in_one_out_and_a_list_in_a_list_out(detector: Predictor) -> None:
-    pictures = [quarters(RED), quarters(), quarters(GREEN, RED)]
-    assert isinstance(detector(pictures[0]), Detections)
+    images = [quarters(RED), quarters(), quarters(GREEN, RED)]
+    assert isinstance(detector(images[0]), Detections)
     assert detector([]) == []
-    for given in (pictures, tuple(pictures)):
+    for given in (images, tuple(images)):
         for batch_size in (1, 2, 5):
             found = detector(given, batch_size=batch_size)
             assert [len(item) for item in found] == [1, 0, 2]
@@ -131,7 +131,7 @@ def test_bad_files_are_named(detector: Predictor, tmp_path: Path) -> None:
         detector([quarters(), str(tmp_path / "missing.jpg")])
 
 
-def test_detections_know_their_picture(detector: Predictor, tmp_path: Path) -> None:
+def test_detections_know_their_image(detector: Predictor, tmp_path: Path) -> None:
     image = quarters(RED)
     cv2.imwrite(str(tmp_path / "x.png"), image)
     for found in (detector(image), detector(tmp_path / "x.png"), detector([image[:, :, ::-1]], rgb=True)[0]):
@@ -141,13 +141,13 @@ def test_detections_know_their_picture(detector: Predictor, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("shape", [(1, 1), (10, 20_000), (20_000, 10), (1, 3), (31, 33)])
 @pytest.mark.parametrize("resize", ["letterbox", "stretch", "shortest-edge"])
-def test_pictures_of_any_shape(
+def test_images_of_any_shape(
     weights: Path, shape: tuple[int, int], resize: Literal["letterbox", "stretch", "shortest-edge"]
 ) -> None:
     detector = load_detector(weights, resize=resize)
     height, width = shape
     found = detector(np.full((*shape, 3), RED, np.uint8))
-    # The picture's own first pixel is always that of a cell, but for letterbox, where gray may surround it.
+    # The image's own first pixel is always that of a cell, but for letterbox, where gray may surround it.
     assert len(found) >= (resize != "letterbox")
     assert (found.boxes >= 0).all()
     assert (found.boxes[:, 0::2] <= width).all()
@@ -155,15 +155,15 @@ def test_pictures_of_any_shape(
 
 
 def test_letterbox_undoes_its_own_padding(weights: Path) -> None:
-    # 200 x 100 becomes 64 x 32 with 16 rows of gray above: rows 0..15 and 48..63 of the network are no picture.
+    # 200 x 100 becomes 64 x 32 with 16 rows of gray above: rows 0..15 and 48..63 of the network are no image.
     detector = load_detector(weights, resize="letterbox")
     image = np.full((100, 200, 3), GREEN, np.uint8)
     found = detector(image)
-    # Only the lower cells (network rows 32..63) look at the picture; their boxes reach out of it and are cut.
+    # Only the lower cells (network rows 32..63) look at the image; their boxes reach out of it and are cut.
     assert sorted(found.boxes.round().tolist()) == [[0, 50, 100, 100], [100, 50, 200, 100]]
 
 
-def test_shortest_edge_pads_to_the_stride_and_cuts_boxes_to_the_picture(weights: Path) -> None:
+def test_shortest_edge_pads_to_the_stride_and_cuts_boxes_to_the_image(weights: Path) -> None:
     # 60 x 90 has its shorter side brought to 40: 40 x 60, padded to 64 x 64.
     detector = load_detector(weights, resize="shortest-edge", img_size=(40, 64))
     found = detector(np.full((60, 90, 3), RED, np.uint8))
@@ -185,16 +185,16 @@ def test_size_of_the_network(weights: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("resize", ["letterbox", "stretch", "shortest-edge"])
-def test_batches_of_mixed_sizes_give_what_single_pictures_give(
+def test_batches_of_mixed_sizes_give_what_single_images_give(
     resize: Literal["letterbox", "stretch", "shortest-edge"], data_dir: Path
 ) -> None:
     weights = data_dir / "darknet" / "yolo-fastest-1.1.weights"
     size = (128, 160) if resize == "shortest-edge" else (160, 160)
     detector = load_detector(weights, resize=resize, img_size=size, score_thresh=0.05)
-    pictures = [str(data_dir / "pictures" / f"{name}.jpg") for name in ("dog", "person", "eagle", "horses", "giraffe")]
-    singles = detector(pictures)
+    images = [str(data_dir / "pictures" / f"{name}.jpg") for name in ("dog", "person", "eagle", "horses", "giraffe")]
+    singles = detector(images)
     assert sum(map(len, singles)) >= 10
-    for single, batched in zip(singles, detector(pictures, batch_size=4), strict=True):
+    for single, batched in zip(singles, detector(images, batch_size=4), strict=True):
         assert_equal_detections(single, batched)
 
 
@@ -276,7 +276,7 @@ def test_weights_of_training_know_everything(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(detector.backend, "start", start)
     image = np.random.default_rng(0).integers(0, 256, (64, 70, 3), dtype=np.uint8)
     found = detector(image)
-    # The picture as RGB, filled with the mean on the right up to 96 columns.
+    # The image as RGB, filled with the mean on the right up to 96 columns.
     expected = torch.tensor([51.0, 102, 153])[None, :, None, None].repeat(1, 1, 64, 96)
     expected[0, :, :, :70] = torch.from_numpy(image[:, :, ::-1].copy()).permute(2, 0, 1)
     torch.testing.assert_close(torch.as_tensor(shown[0]), expected, rtol=0, atol=1e-4)

@@ -40,7 +40,7 @@ def test_what_was_found_in_words() -> None:
     assert describe(found()) == "nothing"
 
 
-def test_a_picture_is_a_line_as_documented() -> None:
+def test_an_image_is_a_line_as_documented() -> None:
     stream = io.StringIO()
     report = Report(stream)
     report.add(source("dog.jpg", "image"), FRAME, found((0, 0.98), (1, 0.99), (2, 0.92)), 0.0611)
@@ -113,7 +113,7 @@ def test_a_bar_for_each_video_on_a_terminal(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().err == "failed: d.jpg: empty\n"
 
 
-def test_one_bar_for_all_pictures_after_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_bar_for_all_images_after_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report_module, "PICTURES_BY_LINE", 2)
     stream = Terminal()
     report = Report(stream)

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.doors import Outcome, call
+from tests.commands import Outcome, call
 from tests.tiny_detector import GREEN, RED, quarters
 from tests.videos import noise, write_video
 from yolofpn.cli import detect as door
@@ -67,7 +67,7 @@ def corrupt(path: Path) -> None:
     path.write_bytes(damaged)
 
 
-def folder_without_pictures(path: Path) -> None:
+def folder_without_images(path: Path) -> None:
     path.mkdir()
     (path / "notes.txt").write_text("no image")
 
@@ -82,7 +82,7 @@ BAD: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "missing list": ("x.txt", lambda path: None, "no such file"),
     "empty list": ("x.txt", lambda path: path.write_text("# nothing\n"), "the list names no source"),
     "empty folder": ("x", folder_of_that_name, "no images or videos in this folder"),
-    "folder without images": ("x", folder_without_pictures, "no images or videos in this folder"),
+    "folder without images": ("x", folder_without_images, "no images or videos in this folder"),
     "folder named as an image": ("x.jpg", folder_of_that_name, "no images or videos in this folder"),
     "truncated": ("x.jpg", truncated, "damaged or cut off"),
     "corrupt": ("x.png", corrupt, "damaged or cut off"),
@@ -163,7 +163,7 @@ def test_standard_input_that_is_no_text(
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (10, 20_000), (20_000, 10), (1, 65_600)])
 @pytest.mark.parametrize("resize", ["stretch", "letterbox", "shortest-edge"])
-def test_extreme_shapes_are_pictures_like_others(
+def test_extreme_shapes_are_images_like_others(
     height: int, width: int, resize: str, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cv2.imwrite("x.png", np.full((height, width, 3), GREEN, np.uint8))
@@ -314,7 +314,7 @@ def test_interrupted_before_anything_was_done(
     assert not Path("runs").exists()
 
 
-def test_picture_that_no_format_takes_is_a_failure_of_its_own(
+def test_image_that_no_format_takes_is_a_failure_of_its_own(
     weights: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copy("good.png", "other.png")

@@ -15,7 +15,7 @@ import av
 import numpy as np
 import pytest
 
-from tests.doors import call
+from tests.commands import call
 from tests.tiny_detector import GREEN, RED, quarters
 from tests.video.test_writer import frame_times, top_boxes, write_sound
 from tests.videos import write_video

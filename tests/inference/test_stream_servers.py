@@ -253,7 +253,7 @@ def resident_kib() -> int:
 
 @pytest.fixture
 def mjpeg_that_drops() -> Iterator[str]:
-    """Three pictures for each connection, the last one torn."""
+    """Three images for each connection, the last one incomplete."""
     import cv2
     import numpy as np
 

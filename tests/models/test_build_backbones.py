@@ -26,7 +26,7 @@ from yolofpn.models.layers import FrozenBatchNorm2d
 def test_other_backbones_under_both_fusions(
     backbone: dict[str, object], kind: type[nn.Module], c5: int, neck: dict[str, object]
 ) -> None:
-    """A picture whose maps have odd sizes goes through; frozen batch norm is what the config says."""
+    """An image whose maps have odd sizes goes through; frozen batch norm is what the config says."""
     with torch.device("meta"):
         model = small_model(small_config(neck, backbone=backbone))
         maps = model.eval().dense(torch.zeros(1, 3, 160, 224, dtype=torch.uint8))

@@ -156,7 +156,7 @@ def test_one_box_may_have_several_classes() -> None:
     (detections,) = run(single_prediction(40, [40, -40, 0]), SPECS, Limits(score_thresh=0.3))
     assert detections.labels.tolist() == [0, 2]
     assert detections.scores.tolist() == [1.0, 0.5]
-    # Column 1 of row 1 at stride 32: centre (48, 48); anchor 60 x 40; both on the picture.
+    # Column 1 of row 1 at stride 32: centre (48, 48); anchor 60 x 40; both on the image.
     assert detections.boxes.tolist() == [[18, 28, 78, 64], [18, 28, 78, 64]], "clipped to the height of 64"
 
 

@@ -92,7 +92,7 @@ def ours(state: Mapping[str, Tensor]) -> tuple[FasterRCNN, tuple[int, ...]]:
     return detector.eval(), found.category_ids
 
 
-def picture() -> Tensor:
+def image() -> Tensor:
     """[1, 3, H, W] of whole numbers 0..255: patches of random colours, and noise."""
     generator = torch.Generator().manual_seed(0)
     colours = torch.rand(1, 3, 8, 10, generator=generator, dtype=torch.float64)
@@ -109,7 +109,7 @@ def in_order(boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Ten
 def test_the_same_detections_with_the_same_weights() -> None:
     other = theirs()
     detector, category_ids = ours(other.state_dict())
-    images = picture()
+    images = image()
     (expected,) = other([images[0] / 255])
     (found,) = detector.postprocess(detector.dense(images), [SIZE], LIMITS)
     assert isinstance(found, Detections)

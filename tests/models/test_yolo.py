@@ -1,4 +1,4 @@
-"""The whole one-stage detector: shapes, the two faces of forward, and learning one picture by heart."""
+"""The whole one-stage detector: shapes, the two faces of forward, and learning one image by heart."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ PAPER = {"assigner": {"type": "best_anchor"}, "iou_aware_classes": False, "box_w
     ],
     ids=["default", "add giou", "squared", "bce", "linear softmax focal"],
 )
-def test_one_picture_is_learned_by_heart(neck: dict[str, Any], head: dict[str, Any], left: float) -> None:
+def test_one_image_is_learned_by_heart(neck: dict[str, Any], head: dict[str, Any], left: float) -> None:
     model = small_model(small_config(neck, head))
     history = learn(model, scene(), [SCENE], 60)
     assert history[-1] < left * history[0]

@@ -65,7 +65,7 @@ def test_leading_dimensions_are_free() -> None:
 
 def test_clip_boxes() -> None:
     boxes = torch.tensor([[-5.0, -6.0, 700.0, 500.0], [10.0, 20.0, 30.0, 40.0], [650.0, 10.0, 700.0, 20.0]])
-    # Height 480 bounds y, width 640 bounds x; the last box lies right of the picture.
+    # Height 480 bounds y, width 640 bounds x; the last box lies right of the image.
     expected = [[0, 0, 640, 480], [10, 20, 30, 40], [640, 10, 640, 20]]
     assert clip_boxes(boxes, (480, 640)).tolist() == expected
     assert boxes[0].tolist() == [-5, -6, 700, 500]

@@ -11,7 +11,7 @@ from yolofpn.ops.resize import Placement, resize_for_detection, resize_image
 from yolofpn.structures import Image
 
 MODES: tuple[ResizeMode, ...] = ("letterbox", "stretch", "shortest-edge")
-picture_side = st.integers(1, 4096)
+image_side = st.integers(1, 4096)
 network_side = st.integers(1, 40).map(lambda cells: 32 * cells)
 
 
@@ -20,7 +20,7 @@ def noise(height: int, width: int) -> Image:
 
 
 def blank(height: int, width: int) -> Image:
-    # All pixels are one byte of memory: a large picture costs nothing.
+    # All pixels are one byte of memory: a large image costs nothing.
     return np.broadcast_to(np.zeros(1, dtype=np.uint8), (height, width, 3))
 
 
@@ -33,7 +33,7 @@ def blank(height: int, width: int) -> Image:
         # 416 * 427 // 640 = 277 rows (277.55 rounds down), 139 rows of padding: 69 above, 70 below.
         ((427, 640), (416, 416), (277, 416), (69, 0)),
         ((416, 416), (416, 416), (416, 416), (0, 0)),
-        # Small pictures grow.
+        # Small images grow.
         ((10, 20), (320, 640), (320, 640), (0, 0)),
         # 640 / 500 < 352 / 200, so 200 * 640 // 500 = 256 rows, 48 above.
         ((200, 500), (352, 640), (256, 640), (48, 0)),
@@ -126,7 +126,7 @@ def test_a_mark_is_found_where_its_box_says() -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-@given(picture_side, picture_side, network_side, st.lists(st.floats(0, 1, width=32), min_size=4, max_size=4))
+@given(image_side, image_side, network_side, st.lists(st.floats(0, 1, width=32), min_size=4, max_size=4))
 @settings(max_examples=50)
 def test_to_image_undoes_to_network(mode: ResizeMode, height: int, width: int, side: int, place: list[float]) -> None:
     image = blank(height, width)
@@ -137,7 +137,7 @@ def test_to_image_undoes_to_network(mode: ResizeMode, height: int, width: int, s
 
 
 @given(st.integers(4097, 10**6), st.integers(4097, 10**6), st.lists(st.floats(0, 1), min_size=4, max_size=4))
-def test_to_image_undoes_to_network_on_giant_pictures(height: int, width: int, place: list[float]) -> None:
+def test_to_image_undoes_to_network_on_giant_images(height: int, width: int, place: list[float]) -> None:
     placement = Placement(416 / width, 312 / height, 0, 52, (height, width), (416, 416))
     boxes = torch.tensor([place], dtype=torch.float64) * torch.tensor([width, height, width, height])
     restored = placement.to_image(placement.to_network(boxes))
@@ -145,7 +145,7 @@ def test_to_image_undoes_to_network_on_giant_pictures(height: int, width: int, p
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_whole_picture_maps_to_what_shows_it(mode: ResizeMode) -> None:
+def test_whole_image_maps_to_what_shows_it(mode: ResizeMode) -> None:
     _, placement = resize_image(blank(427, 640), (320, 416), mode)
     left, top, right, bottom = placement.to_network(torch.tensor([0.0, 0.0, 640.0, 427.0])).tolist()
     assert (left, top) == (placement.offset_x, placement.offset_y)
@@ -154,7 +154,7 @@ def test_whole_picture_maps_to_what_shows_it(mode: ResizeMode) -> None:
     assert 0 <= placement.network_size[0] - bottom - top <= 1
 
 
-def test_to_image_clips_to_the_picture() -> None:
+def test_to_image_clips_to_the_image() -> None:
     _, placement = resize_image(blank(576, 768), (416, 416), "letterbox")
     boxes = torch.tensor([[[-9.0, 0.0, 500.0, 416.0]], [[10.0, 0.0, 20.0, 40.0]]])
     expected = torch.tensor([[[0.0, 0.0, 768.0, 576.0]], [[10 * 768 / 416, 0.0, 20 * 768 / 416, 0.0]]])
@@ -171,7 +171,7 @@ def test_memory_layout_does_not_matter(mode: ResizeMode) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_result_shares_no_memory_with_the_picture(mode: ResizeMode) -> None:
+def test_result_shares_no_memory_with_the_image(mode: ResizeMode) -> None:
     image = noise(32, 32)
     result, _ = resize_image(image, (32, 32), mode)
     assert np.array_equal(result, image)

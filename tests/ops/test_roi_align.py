@@ -21,7 +21,7 @@ BOXES = (
     (16, 24, 120, 100),
     (3.3, 7.7, 90.1, 61.4),
     (0, 0, 192, 160),
-    (-40, -30, 50, 60),  # leaves the picture at the top left
+    (-40, -30, 50, 60),  # leaves the image at the top left
     (150, 120, 260, 230),  # and at the bottom right
     (400, 10, 500, 90),  # outside
     (-300, -300, -200, -200),

@@ -9,7 +9,7 @@ from yolofpn.runtimes.backend import Batch, Wait
 
 
 class MeanBackend:
-    """Its only map is each picture's mean; remembers the size of every batch."""
+    """Its only map is each image's mean; remembers the size of every batch."""
 
     name, precision, slots = "mean", "fp32", 3
 
@@ -23,5 +23,5 @@ class MeanBackend:
 
 
 def shades(*values: int, size: tuple[int, int] = (2, 2)) -> Tensor:
-    """uint8 [B, 3, H, W], one picture of each shade."""
+    """uint8 [B, 3, H, W], one image of each shade."""
     return torch.tensor(values, dtype=torch.uint8)[:, None, None, None].repeat(1, 3, *size)

@@ -1,4 +1,4 @@
-"""A small one-stage detector with numbers of its own, and pictures for it."""
+"""A small one-stage detector with numbers of its own, and images for it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAMES = ("cat", "dog", "bird")
 
 
 def small_detector(seed: int = 0) -> tuple[YOLO, Metadata]:
-    """Its batch norms do something, and it finds a dozen or more objects in every picture."""
+    """Its batch norms do something, and it finds a dozen or more objects in every image."""
     torch.manual_seed(seed)
     config = load_config(
         CONFIGS / "yolofpn-tiny.yaml", ["model.backbone.width=0.0625", "model.backbone.depth=0.1", "input.size=[64,96]"]
@@ -37,7 +37,7 @@ def small_detector(seed: int = 0) -> tuple[YOLO, Metadata]:
     return model, Metadata(model=config.model, input=config.input, names=NAMES, category_ids=(5, 6, 7))
 
 
-def pictures(batch: int = 2, height: int = 64, width: int = 96, seed: int = 0) -> torch.Tensor:
+def images(batch: int = 2, height: int = 64, width: int = 96, seed: int = 0) -> torch.Tensor:
     """uint8 [B, 3, H, W] of large spots."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(batch, 3, 4, 6, generator=generator) * 255

@@ -17,7 +17,7 @@ def test_larger_batches_go_in_parts_and_come_back_as_one() -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, 12.4, 12.6, 255.0])
-def test_float_pictures_are_rounded(value: float) -> None:
+def test_float_images_are_rounded(value: float) -> None:
     given = torch.full((1, 3, 2, 4), value).to(memory_format=torch.channels_last)
     taken = as_uint8(given)
     assert taken.dtype == np.uint8 and taken.flags.c_contiguous

@@ -94,7 +94,7 @@ def test_graphs_compute_what_pytorch_does(graphs: dict[str, Path], kind: str) ->
 
 
 @pytest.mark.parametrize("kind", ["openvino", "onnx"])
-def test_pictures_may_lie_in_memory_in_any_order(graphs: dict[str, Path], kind: str) -> None:
+def test_images_may_lie_in_memory_in_any_order(graphs: dict[str, Path], kind: str) -> None:
     detector, _ = small_detector()
     images = pictures().to(memory_format=torch.channels_last)
     assert not images.is_contiguous()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.runtimes.small import pictures, small_detector
+from tests.runtimes.small import images, small_detector
 from yolofpn.runtimes import parity
 from yolofpn.runtimes.backend import Batch, Wait
 from yolofpn.runtimes.parity import TOLERANCES, Parity, check_pictures, compare_backends
@@ -102,19 +102,19 @@ def test_where_nothing_is_found_the_maps_decide() -> None:
             module.bias.data -= 30  # no objects anywhere
     cpu = torch.device("cpu")
     same = compare_backends(
-        detector, TorchBackend(detector, cpu), TorchBackend(detector, cpu), [pictures(1)], TOLERANCES["bf16"]
+        detector, TorchBackend(detector, cpu), TorchBackend(detector, cpu), [images(1)], TOLERANCES["bf16"]
     )
     shifted = compare_backends(
-        detector, TorchBackend(detector, cpu), Shifted(detector, cpu), [pictures(1)], TOLERANCES["bf16"]
+        detector, TorchBackend(detector, cpu), Shifted(detector, cpu), [images(1)], TOLERANCES["bf16"]
     )
     assert same.detections == shifted.detections == 0
     assert same.map_error == 0 and same.holds(TOLERANCES["fp32"])
     assert shifted.map_error == pytest.approx(0.5, rel=0.01) and not shifted.holds(TOLERANCES["bf16"])
 
 
-def test_pictures_are_drawn_where_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_drawn_where_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parity, "sample_pictures", list)
     drawn = check_pictures((64, 96))
     assert len(drawn) >= 2
-    assert all(picture.shape == (1, 3, 64, 96) and picture.dtype == torch.uint8 for picture in drawn)
-    assert all(float(picture.float().std()) > 20 for picture in drawn)
+    assert all(image.shape == (1, 3, 64, 96) and image.dtype == torch.uint8 for image in drawn)
+    assert all(float(image.float().std()) > 20 for image in drawn)

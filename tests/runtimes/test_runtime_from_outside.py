@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.doors import call
+from tests.commands import call
 from tests.runtimes.small import small_detector
 from yolofpn import load_detector, runtimes
 from yolofpn.cli.detect import main as detect

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.doors import call
+from tests.commands import call
 from tests.runtimes.small import small_detector
 from tests.videos import write_video
 from yolofpn import load_detector

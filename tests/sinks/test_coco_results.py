@@ -81,7 +81,7 @@ def test_every_frame_of_a_video_is_an_image(tmp_path: Path) -> None:
     ]
 
 
-def test_the_files_are_valid_after_every_picture(tmp_path: Path) -> None:
+def test_the_files_are_valid_after_every_image(tmp_path: Path) -> None:
     sink = CocoSink(tmp_path)
     counts = []
     for detections in (nothing_found(), two_found(), nothing_found(), two_found()):

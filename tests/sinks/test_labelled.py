@@ -16,7 +16,7 @@ from yolofpn.sinks.yolo_results import YoloSink, yolo_lines
 from yolofpn.structures import Detections, Image
 
 
-def test_lengths_are_shares_of_the_picture() -> None:
+def test_lengths_are_shares_of_the_image() -> None:
     """(10, 20, 30, 50) in 80 x 60: centre (20, 35), size 20 x 30."""
     assert yolo_lines(two_found(), (60, 80), scores=True).splitlines() == [
         "2 0.250000 0.583333 0.250000 0.500000 0.900000",
@@ -36,7 +36,7 @@ def test_boxes_of_no_area_are_no_labels() -> None:
     assert yolo_lines(flat, (60, 80), scores=True) == "0 0.125000 0.583333 0.000000 0.166667 1.000000\n"
 
 
-def test_yolo_writes_a_file_per_picture_and_frame(tmp_path: Path) -> None:
+def test_yolo_writes_a_file_per_image_and_frame(tmp_path: Path) -> None:
     sink = YoloSink(tmp_path)
     for name in ("a/dog.jpg", "b/dog.jpg"):
         sink.write(picture(name), frame_of(picture(name)), two_found())
@@ -131,7 +131,7 @@ def test_without_names_classes_are_called_by_their_numbers(tmp_path: Path) -> No
     assert read_yaml(tmp_path / "dataset" / "data.yaml")["names"] == {0: "0", 1: "1", 2: "2"}
 
 
-def test_a_picture_that_every_tool_reads_is_copied_bit_for_bit(tmp_path: Path) -> None:
+def test_an_image_that_every_tool_reads_is_copied_bit_for_bit(tmp_path: Path) -> None:
     original = tmp_path / "dog.JPG"
     cv2.imwrite(str(original), noise())
     sink = DatasetSink(tmp_path / "out")
@@ -150,8 +150,8 @@ def test_damaged_exif_data_are_passed_over_in_silence(tmp_path: Path) -> None:
     assert (tmp_path / "out/dataset/train/images/dog.jpg").read_bytes() == original.read_bytes()
 
 
-def test_a_turned_picture_is_written_upright(tmp_path: Path) -> None:
-    """Its boxes belong to the upright picture, and not every tool looks at EXIF."""
+def test_a_turned_image_is_written_upright(tmp_path: Path) -> None:
+    """Its boxes belong to the upright image, and not every tool looks at EXIF."""
     original = tmp_path / "dog.jpg"
     exif = PillowImage.Exif()
     exif[0x0112] = 6

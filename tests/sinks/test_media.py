@@ -45,7 +45,7 @@ def frame_count(path: Path) -> int:
         ("", ".jpg"),
     ],
 )
-def test_a_picture_keeps_its_format_where_that_can_be_written(given: str, written: str) -> None:
+def test_an_image_keeps_its_format_where_that_can_be_written(given: str, written: str) -> None:
     smooth = cv2.GaussianBlur(noise(), (0, 0), 5).astype(np.uint8)
     data, suffix = encode_image(smooth, given)
     assert suffix == written
@@ -60,7 +60,7 @@ def test_jpeg_has_quality_95() -> None:
 
 
 @pytest.mark.parametrize(("suffix", "shape"), [(".jpg", (1, 65_536)), (".webp", (16_384, 1))])
-def test_a_picture_too_large_for_its_format_becomes_png(suffix: str, shape: tuple[int, int]) -> None:
+def test_an_image_too_large_for_its_format_becomes_png(suffix: str, shape: tuple[int, int]) -> None:
     assert encode_image(np.zeros((*shape, 3), np.uint8), suffix)[1] == ".png"
 
 
@@ -79,7 +79,7 @@ def test_a_crop_holds_every_pixel_that_its_box_touches(box: list[float], pixels:
     assert np.array_equal(crop(noise(), box), noise()[top:bottom, left:right])
 
 
-def test_crops_of_a_lossless_picture_are_lossless(tmp_path: Path) -> None:
+def test_crops_of_a_lossless_image_are_lossless(tmp_path: Path) -> None:
     sink = CropSink(tmp_path)
     sink.write(picture("a/dog.png"), frame_of(picture("a/dog.png")), two_found())
     sink.close()
@@ -88,7 +88,7 @@ def test_crops_of_a_lossless_picture_are_lossless(tmp_path: Path) -> None:
     assert (read(tmp_path / "crops/person/a/dog_1.png") == noise()).all()
 
 
-def test_crops_of_other_pictures_and_of_videos_are_jpeg(tmp_path: Path) -> None:
+def test_crops_of_other_images_and_of_videos_are_jpeg(tmp_path: Path) -> None:
     sink = CropSink(tmp_path)
     names = ("a/b: c?", "", "dog")
     sink.write(picture("dog.jpg"), frame_of(picture("dog.jpg")), two_found(names))
@@ -98,7 +98,7 @@ def test_crops_of_other_pictures_and_of_videos_are_jpeg(tmp_path: Path) -> None:
     assert files(tmp_path) == ["crops/a_b_ c_/dog_1.jpg", "crops/dog/clip_000012_0.jpg", "crops/dog/dog_0.jpg"]
 
 
-def test_annotated_pictures_lie_where_their_sources_lay(tmp_path: Path) -> None:
+def test_annotated_images_lie_where_their_sources_lay(tmp_path: Path) -> None:
     sink = MediaSink(tmp_path)
     for name in ("a/dog.png", "b/dog.png", "b/dog.bmp"):
         sink.write(picture(name), frame_of(picture(name)), two_found())
@@ -115,7 +115,7 @@ def test_equal_names_get_numbers_and_lose_nothing(tmp_path: Path) -> None:
     assert (read(tmp_path / "dog-3.png") == noise(seed=2)).all()
 
 
-def test_pictures_stay_clear_of_the_folders_of_other_sinks(tmp_path: Path) -> None:
+def test_images_stay_clear_of_the_folders_of_other_sinks(tmp_path: Path) -> None:
     media, crops = MediaSink(tmp_path), CropSink(tmp_path)
     for name in ("dog.png", "crops/dog/dog_0.png"):
         for sink in (media, crops):
@@ -128,7 +128,7 @@ def test_pictures_stay_clear_of_the_folders_of_other_sinks(tmp_path: Path) -> No
     ]
 
 
-def test_hits_writes_only_pictures_with_detections_and_videos_with_any(tmp_path: Path) -> None:
+def test_hits_writes_only_images_with_detections_and_videos_with_any(tmp_path: Path) -> None:
     sink = MediaSink(tmp_path, "hits")
     sink.write(picture("dog.png"), frame_of(picture("dog.png")), two_found())
     sink.write(picture("empty.png"), frame_of(picture("empty.png")), nothing_found())
@@ -174,7 +174,7 @@ def test_frames_that_change_their_size_go_on_in_a_second_file(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("kind", ["image", "video"])
-def test_one_pixel_is_a_picture(tmp_path: Path, kind: str) -> None:
+def test_one_pixel_is_an_image(tmp_path: Path, kind: str) -> None:
     source = FakeSource(PurePath("dot.png"), kind)
     found = Detections(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.tensor([1.0]), torch.tensor([0]))
     for sink in (MediaSink(tmp_path), CropSink(tmp_path)):
@@ -183,8 +183,8 @@ def test_one_pixel_is_a_picture(tmp_path: Path, kind: str) -> None:
     assert len(files(tmp_path)) == 2
 
 
-def test_the_real_picture_and_video(tmp_path: Path, data_dir: Path) -> None:
-    """Every frame of a phone's video comes back at its time, and the picture differs only where something is drawn."""
+def test_the_real_image_and_video(tmp_path: Path, data_dir: Path) -> None:
+    """Every frame of a phone's video comes back at its time, and the image differs only where something is drawn."""
     original = data_dir / "videos" / "library1.mp4"
     sink = MediaSink(tmp_path)
     clip = video("library1.mp4", original, fps=29.7)

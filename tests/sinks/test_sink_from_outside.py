@@ -8,7 +8,7 @@ from typing import ClassVar
 import cv2
 import pytest
 
-from tests.doors import call
+from tests.commands import call
 from tests.tiny_detector import GREEN, RED, quarters
 from yolofpn import sinks
 from yolofpn.cli.detect import main

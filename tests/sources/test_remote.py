@@ -1,4 +1,4 @@
-"""Addresses, against a server on this computer: pictures, videos, streams, faults, and secrets that stay secret."""
+"""Addresses, against a server on this computer: images, videos, streams, faults, and secrets that stay secret."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def jpeg(shade: int) -> bytes:
 
 
 def large_jpeg(shade: int) -> bytes:
-    """With enough rows that a half of it would decode to a half picture."""
+    """With enough rows that a half of it would decode to a half image."""
     image = np.full((200, 300, 3), shade, np.uint8)
     image[:, ::2] += 8
     return cv2.imencode(".jpg", image)[1].tobytes()
@@ -148,7 +148,7 @@ def only(url: str) -> Source:
         ("/dog.jpg?endless", 50, "dog.jpg"),
     ],
 )
-def test_picture(server: str, path: str, shade: int, relative: str) -> None:
+def test_image(server: str, path: str, shade: int, relative: str) -> None:
     source = only(server + path)
     assert (source.kind, source.path, source.frame_count) == ("image", None, 1)
     assert source.relative_path == Path(relative)
@@ -157,7 +157,7 @@ def test_picture(server: str, path: str, shade: int, relative: str) -> None:
     assert np.abs(frame.image.astype(int) - shade).max() <= 1
 
 
-def test_picture_without_suffix_is_named_by_host_and_path(server: str) -> None:
+def test_image_without_suffix_is_named_by_host_and_path(server: str) -> None:
     source = only(server + "/snapshot")
     assert source.kind == "image"
     assert source.relative_path == Path(
@@ -223,7 +223,7 @@ def test_stream_that_falls_silent(server: str) -> None:
 
 
 @pytest.mark.parametrize("query", ["", "?unsized"])
-def test_a_picture_cut_in_the_middle_of_a_stream_is_left_out(server: str, query: str) -> None:
+def test_an_image_cut_in_the_middle_of_a_stream_is_left_out(server: str, query: str) -> None:
     images = []
     with pytest.raises(InputError, match="after"):
         for shot in connect(server + "/torn" + query):
@@ -253,7 +253,7 @@ def test_refused_addresses(server: str, path: str, reason: str) -> None:
         resolve_sources([server + path])
 
 
-def test_damaged_picture_fails_when_read(server: str) -> None:
+def test_damaged_image_fails_when_read(server: str) -> None:
     source = only(server + "/broken.jpg")
     with pytest.raises(InputError, match="broken"):
         next(source.frames())
@@ -272,7 +272,7 @@ def test_no_server() -> None:
         next(only("rtsp://127.0.0.1:9/live").frames())
 
 
-def test_picture_beyond_the_limits(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_image_beyond_the_limits(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "MAX_BYTES", 100)
     with pytest.raises(InputError, match="the image has more than 0 MiB; download and shrink it first"):
         resolve_sources([server + "/dog.jpg"])

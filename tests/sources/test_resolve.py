@@ -17,10 +17,10 @@ from yolofpn.sources.resolve import Source, resolve_sources
 
 @pytest.fixture
 def folder(tmp_path: Path, tiny_video: Path) -> Path:
-    """Pictures, a video, an animation, and what has to be left out."""
+    """Images, a video, an animation, and what has to be left out."""
     root = tmp_path / "pics"
     for name in ("b.jpg", "a.PNG", "sub/c.bmp", "sub/deep/a.jpg", ".hidden.jpg", ".cache/x.jpg", "sub/._d.jpg"):
-        write_picture(root / name)
+        write_image(root / name)
     for name in ("notes.txt", "sub/c.xml", "Thumbs.db"):
         (root / name).write_text("not an image")
     (root / "sub" / "clip.mp4").write_bytes(tiny_video.read_bytes())
@@ -29,7 +29,7 @@ def folder(tmp_path: Path, tiny_video: Path) -> Path:
     return root
 
 
-def write_picture(path: Path, height: int = 4, width: int = 6) -> Path:
+def write_image(path: Path, height: int = 4, width: int = 6) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     data = cv2.imencode(path.suffix.lower() or ".png", np.zeros((height, width, 3), np.uint8))[1]
     path.write_bytes(data.tobytes())
@@ -51,7 +51,7 @@ def failure(source: Source) -> str:
     return str(error.value)
 
 
-def test_picture(folder: Path) -> None:
+def test_image(folder: Path) -> None:
     path = folder / "b.jpg"
     source = only(path)
     assert source == Source(str(path), "image", Path("b.jpg"), source.read, path, 1)
@@ -101,13 +101,13 @@ def test_folder_with_circular_links(folder: Path) -> None:
 def test_folder_is_read_lazily(folder: Path) -> None:
     sources = resolve_sources([str(folder)])
     assert next(sources).relative_path == Path("a.PNG")
-    write_picture(folder / "sub" / "late.jpg")
+    write_image(folder / "sub" / "late.jpg")
     assert "sub/late.jpg" in [source.relative_path.as_posix() for source in sources]
 
 
-def test_folder_without_pictures(tmp_path: Path) -> None:
+def test_folder_without_images(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
-    write_picture(tmp_path / ".cache" / "x.jpg")
+    write_image(tmp_path / ".cache" / "x.jpg")
     with pytest.raises(UserError, match=r"no images or videos in this folder or below; looked for\n.*\.jpg.*\.mp4"):
         resolve_sources([str(tmp_path)])
 
@@ -139,20 +139,20 @@ def test_pattern_without_a_match(folder: Path) -> None:
 
 
 def test_brackets_in_a_real_name(tmp_path: Path) -> None:
-    assert relative_paths([write_picture(tmp_path / "dog [1].jpg")]) == ["dog [1].jpg"]
+    assert relative_paths([write_image(tmp_path / "dog [1].jpg")]) == ["dog [1].jpg"]
 
 
 def test_equal_relative_paths_do_not_collide(folder: Path) -> None:
     """Nor those that differ in suffix or case only, as labels would overwrite each other."""
-    write_picture(folder / "B.bmp")
-    write_picture(folder / "b-2.jpg")
+    write_image(folder / "B.bmp")
+    write_image(folder / "b-2.jpg")
     specs = [folder / name for name in ("b.jpg", "b-2.jpg", "B.bmp", "b.jpg", "sub/deep/a.jpg", "a.PNG")]
     assert relative_paths(specs) == ["b.jpg", "b-2.jpg", "B-3.bmp", "b-4.jpg", "a.jpg", "a-2.PNG"]
     assert relative_paths([folder / "sub", folder / "sub"])[3:] == ["c-2.bmp", "clip-2.mp4", "deep/a-2.jpg"]
 
 
 def test_list(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_picture(tmp_path / "here" / "own.jpg")
+    write_image(tmp_path / "here" / "own.jpg")
     (tmp_path / "lists").mkdir()
     names = tmp_path / "lists" / "train.txt"
     lines = [
@@ -221,7 +221,7 @@ def test_impossible_names(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["text.jpg", "text.mp4", "text.gif", "text.dat", "text"])
-def test_content_that_is_neither_picture_nor_video(tmp_path: Path, name: str) -> None:
+def test_content_that_is_neither_image_nor_video(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     for content in ("this is text\n" * 50, ""):
         path.write_text(content)
@@ -238,7 +238,7 @@ def test_unknown_suffix_is_told_by_content(folder: Path, tmp_path: Path) -> None
         assert len(list(only(copy).frames())) == {"image": 1, "video": only(copy).frame_count or 3}[kind]
 
 
-def test_truncated_picture_is_not_taken_for_a_video(data_dir: Path, tmp_path: Path) -> None:
+def test_truncated_image_is_not_taken_for_a_video(data_dir: Path, tmp_path: Path) -> None:
     for name in ("truncated_image.png", "truncated_jpeg.jpg", "broken_data_stream.png"):
         copy = tmp_path / "download.bin"
         copy.write_bytes((data_dir / "odd" / name).read_bytes())

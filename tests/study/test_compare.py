@@ -67,8 +67,8 @@ def test_means_and_spreads_beside_the_paper(output: Path, capsys: pytest.Capture
     assert "| plain | 3 | 43.0 ± 2.6 | 53.0 ± 2.6 | 10.0 ± 0.0 | 50.0 ± 0.0 | - |" in printed
     assert "| paper, (d) |  | 37.4 | 49.5 | 30.5 | 59.9 | 68.0 |" in printed
     assert printed.startswith((output / "table.md").read_text())
-    picture = read_image(output / "table.png")
-    assert min(picture.shape[:2]) > 400 and picture.std() > 5
+    image = read_image(output / "table.png")
+    assert min(image.shape[:2]) > 400 and image.std() > 5
 
 
 def test_seeds_in_order(output: Path) -> None:

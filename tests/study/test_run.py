@@ -13,8 +13,8 @@ from typing import TextIO
 
 import pytest
 
-from tests.doors import call
-from tests.training.small import CFG, write_pictures
+from tests.commands import call
+from tests.training.small import CFG, write_images
 from yolofpn.__main__ import main as yolofpn
 from yolofpn.cli.study import main
 from yolofpn.config import load_config
@@ -39,7 +39,7 @@ rows:
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    write_pictures(tmp_path / "data", count=4)
+    write_images(tmp_path / "data", count=4)
     (tmp_path / "small.yaml").write_text(CFG)
     (tmp_path / "study.yaml").write_text(STUDY)
     monkeypatch.chdir(tmp_path)
@@ -67,7 +67,7 @@ WORDS = ["run", "study.yaml", "--data", "data/data.yaml", "--epochs", "1", "--wo
 
 
 @pytest.mark.usefixtures("files")
-def test_from_the_door_to_the_table(commands: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_from_the_command_to_the_table(commands: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     outcome = call(main, capsys, *WORDS, "train.seed=5")
     assert outcome.code == 0
     assert [command.split()[0] for command in commands] == ["train", "evaluate", "train", "evaluate", "evaluate"]

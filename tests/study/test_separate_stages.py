@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.doors import call
+from tests.commands import call
 from tests.study.test_run import commands, files  # noqa: F401
 from tests.training.test_single_stages import CFG, FAST, RPN
 from yolofpn.cli.study import main

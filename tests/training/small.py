@@ -31,8 +31,8 @@ train:
 """
 
 
-def write_pictures(folder: Path, count: int = 12, seed: int = 0) -> Path:
-    """A YOLO data set of ``count`` training and 5 validation pictures: bright and dark squares on gray noise."""
+def write_images(folder: Path, count: int = 12, seed: int = 0) -> Path:
+    """A YOLO data set of ``count`` training and 5 validation images: bright and dark squares on gray noise."""
     rng = np.random.default_rng(seed)
     for split, number in (("train", count), ("val", 5)):
         images, labels = folder / "images" / split, folder / "labels" / split
@@ -57,7 +57,7 @@ def write_pictures(folder: Path, count: int = 12, seed: int = 0) -> Path:
 
 
 def make_dark_rare(data: Path) -> None:
-    """Leave the second class of ``write_pictures`` in the first training picture alone."""
+    """Leave the second class of ``write_pictures`` in the first training image alone."""
     for path in (data / "labels" / "train").iterdir():
         if path.stem != "train0":
             path.write_text(path.read_text().splitlines()[0] + "\n")

@@ -1,4 +1,4 @@
-"""``train.py --depth`` and what becomes of it: images of 12 bits in 16 are learnt from as the same in 8 bits."""
+"""``train.py --depth`` and what becomes of it: images of 12 bits in 16 are learned from as the same in 8 bits."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import cv2
 import pytest
 from safetensors.torch import load_file
 
-from tests.doors import call
-from tests.training.small import write_cfg, write_pictures
+from tests.commands import call
+from tests.training.small import write_cfg, write_images
 from yolofpn.cli import evaluate, show, train
 from yolofpn.weights import load_weights
 
@@ -22,7 +22,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The small data set in grey, of 8 bits in ``bytes``, and of 12 bits in 16 in ``deep``."""
     monkeypatch.chdir(tmp_path)
     write_cfg(tmp_path)
-    write_pictures(tmp_path / "bytes", count=2)
+    write_images(tmp_path / "bytes", count=2)
     shutil.copytree(tmp_path / "bytes", tmp_path / "deep")
     for path in (tmp_path / "bytes").rglob("*.png"):
         grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)

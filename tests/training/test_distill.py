@@ -14,7 +14,7 @@ from yolofpn.structures import Target
 from yolofpn.training.distill import Distillation, with_teacher
 from yolofpn.weights import save_weights
 
-from .small import write_cfg, write_pictures
+from .small import write_cfg, write_images
 
 pytestmark = pytest.mark.slow
 
@@ -77,7 +77,7 @@ def test_training_with_a_teacher(tmp_path: Path) -> None:
     config = load_config(write_cfg(tmp_path))
     metadata = Metadata(model=config.model, input=config.input, names=NAMES)
     save_weights(tmp_path / "teacher.safetensors", model(tmp_path, 1).state_dict(), metadata)
-    data, run = write_pictures(tmp_path / "data"), tmp_path / "run"
+    data, run = write_images(tmp_path / "data"), tmp_path / "run"
     distill = f"train.distill={{teacher: {tmp_path / 'teacher.safetensors'}}}"
     command = ["--cfg", str(tmp_path / "small.yaml"), "--data", str(data), "--output", str(run), distill]
     assert main([*command, "--epochs", "1"]) == 0

@@ -11,8 +11,8 @@ from torch.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD
 
-from tests.training.doors import run_ranks, train
-from tests.training.small import write_cfg, write_pictures
+from tests.training.commands import run_ranks, train
+from tests.training.small import write_cfg, write_images
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +22,7 @@ PICTURES = 12
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
-    write_pictures(folder / "data", PICTURES)
+    write_images(folder / "data", PICTURES)
     write_cfg(folder)
     return folder
 
@@ -83,7 +83,7 @@ def measure(output: str) -> int:
     return 0
 
 
-def test_evaluation_counts_every_picture_once(files: Path) -> None:
+def test_evaluation_counts_every_image_once(files: Path) -> None:
     assert run_ranks(measure, files, 1, "one").code == 0
     assert run_ranks(measure, files, 2, "two").code == 0
     alone, first, second = (json.loads((files / f"{name}.json").read_text()) for name in ("one-0", "two-0", "two-1"))

@@ -56,7 +56,7 @@ def metrics(ap: float) -> Metrics:
 
 
 class Run:
-    """A trainer on six pictures in batches of two, which evaluates to the given APs."""
+    """A trainer on six images in batches of two, which evaluates to the given APs."""
 
     def __init__(
         self, folder: Path, aps: list[float], losses: Callable[[int], float] = lambda batch: 1.0, **train: Any

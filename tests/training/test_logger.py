@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing import event_accumulator  # type: ignore[import-untyped]
 
-from tests.training.small import write_cfg, write_pictures
+from tests.training.small import write_cfg, write_images
 from yolofpn import EpochResult, Logger, RunInfo, TrainOptions, train
 from yolofpn.errors import UserError
 from yolofpn.training.logger import CsvLogger, TensorBoardLogger, read_metrics
@@ -104,7 +104,7 @@ class Notebook:
 @pytest.fixture
 def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainOptions:
     """Two epochs of six batches of two; two batches make a step."""
-    data = write_pictures(tmp_path / "data")
+    data = write_images(tmp_path / "data")
     monkeypatch.chdir(tmp_path)
     cfg = write_cfg(tmp_path)
     return TrainOptions(cfg=str(cfg), data=data, weights="none", epochs=2, device="cpu", output=tmp_path / "run")

@@ -39,7 +39,7 @@ def test_state_counts_every_copy(model: YOLO) -> None:
     assert state(TrainConfig(optimizer=adamw, ema_decay=0.9)) == plain + 2 * weights
 
 
-def test_pictures_count_by_their_area_and_type(model: YOLO) -> None:
+def test_images_count_by_their_area_and_type(model: YOLO) -> None:
     def per_image(size: int, dtype: torch.dtype) -> int:
         return estimate_memory(model, TrainConfig(), (size, size), CPU, dtype).per_image
 
@@ -54,7 +54,7 @@ def test_kept_maps_by_hand(model: YOLO) -> None:
         model, torch.zeros(1, 3, 64, 64), torch.float32
     )
     stem = 4 * 8 * 64 * 64
-    assert kept > 4 * 3 * 64 * 64 + 2 * stem  # the picture, and the stem's map before batch norm and after
+    assert kept > 4 * 3 * 64 * 64 + 2 * stem  # the image, and the stem's map before batch norm and after
     total = sum(
         4 * channels * side * side
         for channels, side in ((3, 64), (8, 64), (16, 32), (8, 32), (16, 32), (32, 16), (64, 8), (128, 4), (256, 2))

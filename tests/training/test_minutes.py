@@ -12,7 +12,7 @@ from yolofpn.training import rehearsal
 from yolofpn.training.checkpoint import read_checkpoint
 from yolofpn.training.plan import TrainOptions, make_plan, with_epochs_for
 
-from .small import write_cfg, write_pictures
+from .small import write_cfg, write_images
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +27,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_run_takes_the_time_that_it_was_given(
     tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = write_pictures(tmp_path / "data")
+    data = write_images(tmp_path / "data")
     run, cfg = tmp_path / "run", write_cfg(tmp_path)
     cfg.write_text(cfg.read_text().replace("epochs: 3", "epochs: 9999"))
     command = ["--cfg", str(cfg), "--data", str(data), "--output", str(run), "--minutes", "0.2"]
@@ -42,7 +42,7 @@ def test_a_run_takes_the_time_that_it_was_given(
 
 
 def test_the_batches_of_an_epoch_that_the_user_set_stay(tmp_path: Path, quick: None) -> None:
-    data, run = write_pictures(tmp_path / "data"), tmp_path / "run"
+    data, run = write_images(tmp_path / "data"), tmp_path / "run"
     command = ["--cfg", str(write_cfg(tmp_path)), "--data", str(data), "--output", str(run), "--minutes", "0.1"]
     assert main([*command, "train.epoch_batches=1"]) == 0
     progress = read_checkpoint(run / "last.pt")["progress"]

@@ -1,4 +1,4 @@
-"""``train.py`` from a one-stage run to Faster R-CNN on pictures of several sizes, in a batch of unequal shapes."""
+"""``train.py`` from a one-stage run to Faster R-CNN on images of several sizes, in a batch of unequal shapes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.doors import call
-from tests.training.small import write_pictures
+from tests.commands import call
+from tests.training.small import write_images
 from yolofpn.cli.train import main as train
 from yolofpn.models.build import NativeDetector
 from yolofpn.models.two_stage.faster_rcnn import FasterRCNN
@@ -53,9 +53,9 @@ def two_stage() -> str:
     )
 
 
-def write_unequal_pictures(folder: Path) -> None:
-    """Labels are parts of the picture's sides, and stay true when it is stretched."""
-    write_pictures(folder, count=4)
+def write_unequal_images(folder: Path) -> None:
+    """Labels are parts of the image's sides, and stay true when it is stretched."""
+    write_images(folder, count=4)
     for index, path in enumerate(sorted(folder.glob("images/*/*.png"))):
         image = cv2.imread(str(path))
         assert image is not None
@@ -64,7 +64,7 @@ def write_unequal_pictures(folder: Path) -> None:
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_unequal_pictures(tmp_path / "data")
+    write_unequal_images(tmp_path / "data")
     (tmp_path / "one.yaml").write_text(ONE_STAGE)
     (tmp_path / "two.yaml").write_text(two_stage())
     monkeypatch.chdir(tmp_path)
@@ -84,7 +84,7 @@ def state_of(run: str) -> dict[str, Tensor]:
 
 @pytest.fixture
 def taken(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Tensor]]:
-    """What each model holds when it has taken over its starting weights, before it learns."""
+    """What each model holds when it has taken over its initial weights, before it learns."""
     states: list[dict[str, Tensor]] = []
 
     def watching(model: NativeDetector, *rest: Any) -> str:
@@ -98,7 +98,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Tensor]]:
 
 @pytest.fixture
 def padded(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """For each batch that a two-stage detector learns from: whether its pictures differ in size."""
+    """For each batch that a two-stage detector learns from: whether its images differ in size."""
     seen: list[bool] = []
     losses = FasterRCNN.losses
 

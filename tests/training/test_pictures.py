@@ -1,4 +1,4 @@
-"""Pages of pictures and plots of a run."""
+"""Pages of images and plots of a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from yolofpn.training.pictures import draw_found, fit_into_cell, save_train_batc
 from yolofpn.training.plots import plot_average_precision, plot_labels, plot_losses
 
 
-def test_pictures_fit_into_their_cells() -> None:
+def test_images_fit_into_their_cells() -> None:
     for height, width in ((100, 200), (1000, 20), (CELL, CELL), (1, 5000)):
         small, scale = fit_into_cell(np.zeros((height, width, 3), dtype=np.uint8))
         assert max(small.shape[:2]) == CELL and min(small.shape[:2]) >= 1
@@ -57,7 +57,7 @@ def test_plots_of_runs_short_and_long(tmp_path: Path) -> None:
         plot_losses(tmp_path / f"{name}.png", some)
         plot_average_precision(tmp_path / f"{name}-ap.png", some)
     pictures = {path.stem: cv2.imread(str(path)) for path in tmp_path.glob("*.png")}
-    assert len(pictures) == 6 and all(picture is not None for picture in pictures.values())
+    assert len(pictures) == 6 and all(image is not None for image in pictures.values())
     assert (tmp_path / "none.png").read_bytes() != (tmp_path / "many.png").read_bytes()
 
 

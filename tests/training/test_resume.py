@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.training.doors import Fault, train
-from tests.training.small import make_dark_rare, write_cfg, write_pictures
+from tests.training.commands import Fault, train
+from tests.training.small import make_dark_rare, write_cfg, write_images
 
 pytestmark = pytest.mark.slow
 
@@ -49,7 +49,7 @@ ADAMW_SCALER_WORKER = (
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("resume")
-    write_pictures(folder / "data")
+    write_images(folder / "data")
     write_cfg(folder)
     return folder
 
@@ -75,8 +75,8 @@ def test_kills_change_nothing(files: Path, whole: Path, tmp_path: Path) -> None:
     assert [step for step, _ in scalars(killed)["train/loss"]] == [1, 2, 3]
 
 
-def test_a_kill_among_repeated_pictures_changes_nothing(tmp_path: Path) -> None:
-    write_pictures(tmp_path / "data")
+def test_a_kill_among_repeated_images_changes_nothing(tmp_path: Path) -> None:
+    write_images(tmp_path / "data")
     make_dark_rare(tmp_path / "data")
     write_cfg(tmp_path)
     repeating = ("train.repeat_thresh=0.6", "train.epochs=2", "train.workers=1")  # sqrt(.6 * 12) = 2.68

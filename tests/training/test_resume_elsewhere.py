@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.training.doors import Fault, train
-from tests.training.small import write_cfg, write_pictures
+from tests.training.commands import Fault, train
+from tests.training.small import write_cfg, write_images
 from tests.training.test_resume import BATCH, OFTEN, assert_equal, load, rows, scalars
 
 DAMAGE: dict[str, Callable[[Path], object]] = {
@@ -27,7 +27,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing disturbs (``whole``), and one that was killed in its second epoch (``killed``)."""
     folder = tmp_path_factory.mktemp("elsewhere")
-    write_pictures(folder / "data")
+    write_images(folder / "data")
     write_cfg(folder)
     for name, fault in (("whole", None), ("killed", Fault(BATCH, 8))):
         flags = ["--cfg", "small.yaml", "--data", "data/data.yaml", "--output", name, "--device", "cpu", OFTEN]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training.small import CFG, make_dark_rare, write_cfg, write_pictures
+from tests.training.small import CFG, make_dark_rare, write_cfg, write_images
 from yolofpn.cli import detect, evaluate
 from yolofpn.cli.train import main
 from yolofpn.config import load_config
@@ -31,7 +31,7 @@ FLAGS = ["--cfg", "small.yaml", "--data", "data/data.yaml", "--device", "cpu"]
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    write_pictures(tmp_path / "data")
+    write_images(tmp_path / "data")
     write_cfg(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -64,8 +64,8 @@ def test_a_run_folder_tells_its_story(
     curves = {"losses.png", "AP.png", "precision_recall.png", "f1.png", "confusion.png", "labels.png"}
     assert plots == curves | {"train_batch.jpg", "val_batch.jpg"}
     for path in (run / "plots").iterdir():
-        picture = cv2.imread(str(path))
-        assert picture is not None and picture.std() > 5, path
+        image = cv2.imread(str(path))
+        assert image is not None and image.std() > 5, path
 
     best = read_checkpoint(run / "best.pt")
     averaged = {name: tensor for name, tensor in best["ema"].items() if "tracked" not in name}
@@ -110,10 +110,10 @@ def test_a_dry_run_trains_nothing(files: Path, capsys: pytest.CaptureFixture[str
     assert {path.name for path in (files / "dry" / "plots").iterdir()} == {"labels.png", "train_batch.jpg"}
 
 
-def test_pictures_of_a_rare_class_come_more_often(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_of_a_rare_class_come_more_often(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     labels = {path: path.read_text() for path in (files / "data" / "labels" / "train").iterdir()}
     make_dark_rare(files / "data")
-    flags = [*FLAGS, "train.repeat_thresh=0.75", "--epochs", "1", "--output"]  # of 12 pictures 1: sqrt(.75 * 12) = 3
+    flags = [*FLAGS, "train.repeat_thresh=0.75", "--epochs", "1", "--output"]  # of 12 images 1: sqrt(.75 * 12) = 3
     repeats = (
         "repeats: 14 samples per epoch of 12 images; 1 of 2 classes in less than 75 % of them "
         "(train.repeat_thresh): dark x3.00"
@@ -129,14 +129,14 @@ def test_pictures_of_a_rare_class_come_more_often(files: Path, capsys: pytest.Ca
     assert "1 epochs of 7 batches of 2 in 4 steps" in said[said.index(repeats) + 1]
     assert read_metrics(files / "run")[0]["step"] == "4"
 
-    for path, text in labels.items():  # as many pictures, but dark is in all of them
+    for path, text in labels.items():  # as many images, but dark is in all of them
         path.write_text(text)
     assert main(["--resume", "run", "--epochs", "2"]) == 2
     changed = "it began with 14 samples per epoch; with its labels of now there are 12"
     assert changed in capsys.readouterr().err
 
 
-def test_overfit_learns_its_pictures(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_overfit_learns_its_images(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*FLAGS, "--overfit", "2", "--epochs", "60", "--output", "run"]) == 0
     said = capsys.readouterr().out
     found = re.findall(r"^overfit: AP (\d\.\d{3}) AP50 (\d\.\d{3})$", said, re.MULTILINE)
@@ -168,8 +168,8 @@ def test_a_validation_split_without_objects_is_said(files: Path, capsys: pytest.
 
 def test_a_run_does_not_go_on_with_other_data(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*FLAGS, "--epochs", "1", "--output", "run"]) == 0
-    data, picture = files / "data" / "data.yaml", files / "data" / "images" / "train" / "train3.png"
-    described, pixels = data.read_text(), picture.read_bytes()
+    data, image = files / "data" / "data.yaml", files / "data" / "images" / "train" / "train3.png"
+    described, pixels = data.read_text(), image.read_bytes()
     longer = ["--resume", "run", "--epochs", "2"]
     for names, now in (("dark, bright", "dark, bright"), ("bright, dark, gray", "bright, dark, gray")):
         data.write_text(described.replace("bright, dark", names))
@@ -178,10 +178,10 @@ def test_a_run_does_not_go_on_with_other_data(files: Path, capsys: pytest.Captur
         assert first == f"error: run: its data have changed: it began with classes bright, dark; now they are {now}"
         assert "--weights run" in second
     data.write_text(described)
-    picture.unlink()
+    image.unlink()
     assert main(longer) == 2
     assert "it began with 12 training images; now there are 11" in capsys.readouterr().err
-    picture.write_bytes(pixels)
+    image.write_bytes(pixels)
     assert main(longer) == 0
 
 
@@ -243,14 +243,14 @@ def test_bad_anchors_are_said(files: Path, capsys: pytest.CaptureFixture[str]) -
     assert "warning: the anchors fit this data badly" in capsys.readouterr().out
 
 
-def test_unreadable_pictures_do_not_stop_a_run(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unreadable_images_do_not_stop_a_run(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bad = files / "data" / "images" / "train" / "train1.png"
     bad.write_bytes(bad.read_bytes()[:300])
     assert main([*FLAGS, "--epochs", "1", "--output", "run"]) == 0
     assert "train1.png" in capsys.readouterr().err
 
 
-def test_held_out_pictures_are_listed(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_held_out_images_are_listed(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = files / "data" / "data.yaml"
     data.write_text(data.read_text().replace("  val: {images: images/val}\n", ""))
     assert main([*FLAGS, "--epochs", "1", "--output", "run"]) == 0

@@ -1,4 +1,4 @@
-"""One stage of Faster R-CNN from train.py to evaluate.py: proposals are made, saved, learnt from and detected in."""
+"""One stage of Faster R-CNN from train.py to evaluate.py: proposals are made, saved, learned from and detected in."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.doors import call
-from tests.training.small import write_pictures
+from tests.commands import call
+from tests.training.small import write_images
 from yolofpn.cli.detect import main as detect
 from yolofpn.cli.evaluate import main as evaluate
 from yolofpn.cli.train import main as train
@@ -54,7 +54,7 @@ class Runs:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """An RPN is trained, its proposals are saved, and Fast R-CNN is trained on them."""
     folder = tmp_path_factory.mktemp("stages")
-    write_pictures(folder / "data", count=4)
+    write_images(folder / "data", count=4)
     (folder / "rpn.yaml").write_text(CFG.replace("HEAD", RPN))
     (folder / "fast.yaml").write_text(CFG.replace("HEAD", FAST))
     with pytest.MonkeyPatch.context() as patch:
@@ -91,10 +91,10 @@ def boxes_of_all(split: str, count: int) -> str:
 
 def test_proposals_are_the_detections_of_an_rpn(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     assert "(objectness 0." in runs.rpn and "rpn_box 0." in runs.rpn
-    for split, pictures in (("train", 4), ("val", 5)):
+    for split, images in (("train", 4), ("val", 5)):
         items = json.loads(Path(f"{split}.json").read_text())
-        assert {item["image_id"] for item in items} == set(range(pictures))
-        assert max(sum(item["image_id"] == i for item in items) for i in range(pictures)) <= 30
+        assert {item["image_id"] for item in items} == set(range(images))
+        assert max(sum(item["image_id"] == i for item in items) for i in range(images)) <= 30
     outcome = call(evaluate, capsys, "--weights", "rpn", *DATA, *MEASURE)
     assert outcome.code == 0 and "AR1000" in outcome.out
     numbers = json.loads(Path("numbers.json").read_text())

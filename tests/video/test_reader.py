@@ -186,7 +186,7 @@ def test_sound_alone_is_no_video(tmp_path: Path) -> None:
     assert "holds no video" in collect(path)[1]
 
 
-def test_picture_named_like_a_video(data_dir: Path, tmp_path: Path) -> None:
+def test_image_named_like_a_video(data_dir: Path, tmp_path: Path) -> None:
     path = tmp_path / "dog.mp4"
     path.write_bytes((data_dir / "odd" / "hopper.jpg").read_bytes())
     assert "a single image, not a video" in collect(path)[1]

@@ -48,14 +48,14 @@ def write_sound(path: Path, codec: str, seconds: float, rate: int = 44_100, titl
     """A video with a 440 Hz tone, in the container that the suffix says."""
     with av.open(f"file:{path}", "w") as container:
         container.metadata["title"] = title
-        pictures = container.add_stream("mpeg4", rate=10)
-        pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"
+        images = container.add_stream("mpeg4", rate=10)
+        images.width, images.height, images.pix_fmt = 64, 48, "yuv420p"
         tone = container.add_stream(codec, rate=rate)
         assert isinstance(tone, AudioStream)
         tone.layout = "mono"
         for number in range(round(seconds * 10)):
-            container.mux(pictures.encode(av.VideoFrame.from_ndarray(flat((48, 64), number), format="bgr24")))
-        container.mux(pictures.encode(None))
+            container.mux(images.encode(av.VideoFrame.from_ndarray(flat((48, 64), number), format="bgr24")))
+        container.mux(images.encode(None))
         samples = (np.sin(np.arange(round(seconds * rate)) * 2 * np.pi * 440 / rate) * 20_000).astype(np.int16)
         resampler = av.AudioResampler(format=tone.format, layout="mono", rate=rate)
         for start in range(0, len(samples), 1024):
@@ -278,17 +278,17 @@ def test_sound_stays_in_step_with_a_video_that_begins_later_than_its_sound(tmp_p
     """Times count from where players start, which here is the sound."""
     original = tmp_path / "original.mkv"
     with av.open(str(original), "w") as container:
-        pictures = container.add_stream("mpeg4", rate=10)
-        pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"
+        images = container.add_stream("mpeg4", rate=10)
+        images.width, images.height, images.pix_fmt = 64, 48, "yuv420p"
         tone = container.add_stream(codec, rate=8000)
         assert isinstance(tone, AudioStream)
         tone.layout = "mono"
         resampler = av.AudioResampler(format=tone.format, layout="mono", rate=8000)
         for number in range(20):
             frame = av.VideoFrame.from_ndarray(flat((48, 64), number), format="bgr24")
-            frame.pts, frame.time_base = number + 10, Fraction(1, 10)  # the first picture at one second
-            container.mux(pictures.encode(frame))
-        container.mux(pictures.encode(None))
+            frame.pts, frame.time_base = number + 10, Fraction(1, 10)  # the first image at one second
+            container.mux(images.encode(frame))
+        container.mux(images.encode(None))
         samples = np.zeros((1, 24_000), np.int16)
         samples[0, 16_000:16_080] = 30_000  # a click at two seconds, one second after the first frame
         for start in range(0, 24_000, 1000):

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.doors import Outcome, call
+from tests.commands import Outcome, call
 from tests.inference.fakes import two_found
 from tests.inference.live_fakes import shade
 from tests.inference.screens import Screen
@@ -49,12 +49,12 @@ def result_of(kind: str, *, name: str = "x", time: float = 0.0, live: dict[str, 
 
 
 def seen_objects(screen: Screen) -> int:
-    """How many of the two objects (scores .9 and .25) can be seen in the last picture."""
+    """How many of the two objects (scores .9 and .25) can be seen in the last image."""
     image = screen.shown[-1][1]
     return int(not np.array_equal(image[30, 10], (200,) * 3)) + int(not np.array_equal(image[30, 79], (200,) * 3))
 
 
-def test_a_picture_stays_until_a_key_that_does_nothing_else(
+def test_an_image_stays_until_a_key_that_does_nothing_else(
     screen: Screen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # "s" saves a snapshot
@@ -64,7 +64,7 @@ def test_a_picture_stays_until_a_key_that_does_nothing_else(
     assert screen.codes == []
 
 
-def test_space_goes_on_from_a_picture_and_q_quits(screen: Screen) -> None:
+def test_space_goes_on_from_an_image_and_q_quits(screen: Screen) -> None:
     screen.press("", " ", "", "q")
     shown = viewer()
     assert shown.show(result_of("image"))
@@ -204,7 +204,7 @@ def test_a_video_never_runs_faster_than_its_own_speed(screen: Screen, monkeypatc
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (20, 30), (48, 64), (480, 640), (2160, 3840), (10, 5000)])
-def test_the_caption_fits_any_picture(height: int, width: int) -> None:
+def test_the_caption_fits_any_image(height: int, width: int) -> None:
     image = shade(90, height, width)
     draw_caption(image, "24.8 FPS   latency 1083 ms   12 dropped   threshold .25", alarm=True)
     assert image.shape == (height, width, 3)
@@ -222,7 +222,7 @@ def test_taking_windows_off_the_screen(screen: Screen) -> None:
     assert screen.destroyed == 1
 
 
-def run_door(capsys: pytest.CaptureFixture[str], tmp_path: Path, *words: object) -> Outcome:
+def run_viewer(capsys: pytest.CaptureFixture[str], tmp_path: Path, *words: object) -> Outcome:
     output = ["--weights", write_tiny(tmp_path / "w"), "--output", tmp_path / "out"]
     return call(door.main, capsys, *words, *output, "--show")
 
@@ -240,7 +240,7 @@ def test_quitting_ends_the_run_and_keeps_what_was_done(
         return original(self, result)
 
     monkeypatch.setattr(Viewer, "show", show)
-    outcome = run_door(capsys, tmp_path, write_video(tmp_path / "clip.mp4", [quarters(RED)] * 30))
+    outcome = run_viewer(capsys, tmp_path, write_video(tmp_path / "clip.mp4", [quarters(RED)] * 30))
     assert (outcome.code, outcome.err) == (0, "")
     count = len((tmp_path / "out" / "detections.jsonl").read_text().splitlines())
     assert 3 <= count < 30
@@ -263,7 +263,7 @@ def test_files_keep_the_threshold_of_the_run(
 
     monkeypatch.setattr(Viewer, "show", show)
     screen.press("-", "-", "x")
-    outcome = run_door(capsys, tmp_path, tmp_path / "x.png", "--score-thresh", 0.6)
+    outcome = run_viewer(capsys, tmp_path, tmp_path / "x.png", "--score-thresh", 0.6)
     assert (outcome.code, outcome.err) == (0, "")
     (line,) = (tmp_path / "out" / "detections.jsonl").read_text().splitlines()
     assert [found["score"] for found in json.loads(line)["detections"]] == pytest.approx([1.0], abs=0.001)

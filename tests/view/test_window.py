@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.doors import call
+from tests.commands import call
 from tests.inference.screens import Screen
 from tests.tiny_detector import write_tiny
 from yolofpn.cli import detect as door
@@ -24,7 +24,7 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
     return Screen(monkeypatch)
 
 
-def test_a_window_opens_with_its_first_picture(screen: Screen) -> None:
+def test_a_window_opens_with_its_first_image(screen: Screen) -> None:
     window = Window("x")
     assert screen.opened == []
     for _ in range(2):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.data.trees import write_picture
+from tests.data.trees import write_image
 from yolofpn.data.dataset import DetectionDataset
 from yolofpn.data.layouts import open_data
 
@@ -13,7 +13,7 @@ Row = tuple[str, str, list[float], bool]
 
 def write_images(folder: Path, *names: str, height: int = 40, width: int = 60) -> None:
     for seed, name in enumerate(names):
-        write_picture(folder / name, height, width, seed)
+        write_image(folder / name, height, width, seed)
 
 
 def load(folder: Path, label_format: str) -> DetectionDataset:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO  # type: ignore[import-untyped]
 
-from tests.data.trees import coco_json, write, write_picture
+from tests.data.trees import coco_json, write, write_image
 from yolofpn.data.dataset import ProblemKind
 from yolofpn.data.formats.coco_json import read_coco
 from yolofpn.data.layouts import open_data
@@ -18,7 +18,7 @@ from yolofpn.errors import UserError
 
 
 def test_boxes_crowds_and_areas_are_read_as_annotated(tmp_path: Path) -> None:
-    write_picture(tmp_path / "a.png")
+    write_image(tmp_path / "a.png")
     tree = json.loads(coco_json(["a.png"], [(1, 90, [10, 5, 20, 10]), (1, 7, [0, 0, 30, 30])], [(90, "z"), (7, "q")]))
     tree["annotations"][0] |= {"area": 123.5, "segmentation": [[10, 5, 30, 5, 30, 15]]}
     tree["annotations"][1] |= {"iscrowd": 1, "segmentation": {"counts": [3, 4], "size": [40, 60]}}
@@ -43,7 +43,7 @@ def roboflow(images: int, boxes: list[tuple[int, int, list[float]]]) -> str:
 
 
 def test_a_category_that_only_heads_others_is_no_class(tmp_path: Path) -> None:
-    write_picture(tmp_path / "0.png")
+    write_image(tmp_path / "0.png")
     dataset = read_coco(write(tmp_path / "x.json", roboflow(1, [(1, 2, [1, 1, 5, 5])])), tmp_path)
     assert dataset.names == ("RBC", "WBC")
     assert dataset.category_ids == (1, 2)
@@ -51,7 +51,7 @@ def test_a_category_that_only_heads_others_is_no_class(tmp_path: Path) -> None:
 
 
 def test_a_heading_category_with_annotations_is_a_class_in_every_split(tmp_path: Path) -> None:
-    write_picture(tmp_path / "0.png")
+    write_image(tmp_path / "0.png")
     train = write(tmp_path / "train.json", roboflow(1, [(1, 0, [1, 1, 5, 5])]))
     val = write(tmp_path / "val.json", roboflow(1, [(1, 2, [1, 1, 5, 5])]))
     assert read_coco(train, tmp_path, siblings=[val]).names == ("cells", "RBC", "WBC")
@@ -59,14 +59,14 @@ def test_a_heading_category_with_annotations_is_a_class_in_every_split(tmp_path:
 
 
 def test_coco_s_person_is_its_own_supercategory_and_stays_a_class(tmp_path: Path) -> None:
-    write_picture(tmp_path / "a.png")
+    write_image(tmp_path / "a.png")
     tree = json.loads(coco_json(["a.png"], [(1, 2, [1, 1, 5, 5])], [(1, "person"), (2, "car")]))
     tree["categories"][0]["supercategory"] = "person"
     assert read_coco(write(tmp_path / "x.json", json.dumps(tree)), tmp_path).names == ("person", "car")
 
 
 def test_what_does_not_fit_together_is_reported_and_left_out(tmp_path: Path) -> None:
-    write_picture(tmp_path / "a.png")
+    write_image(tmp_path / "a.png")
     boxes = [(1, 1, [1, 1, 5, 5]), (1, 9, [1, 1, 5, 5]), (7, 1, [1, 1, 5, 5]), (2, 1, [1, 1, 5, 5])]
     tree = json.loads(coco_json(["a.png", "gone.png"], boxes))
     tree["annotations"][2]["id"] = 900100200300
@@ -93,7 +93,7 @@ def test_what_does_not_fit_together_is_reported_and_left_out(tmp_path: Path) -> 
 
 
 def test_names_choose_classes_and_their_order_in_any_spelling(tmp_path: Path) -> None:
-    write_picture(tmp_path / "a.png")
+    write_image(tmp_path / "a.png")
     boxes = [(1, 1, [1, 1, 5, 5]), (1, 2, [2, 2, 5, 5]), (1, 3, [3, 3, 5, 5])]
     path = write(tmp_path / "x.json", coco_json(["a.png"], boxes, [(1, "person"), (2, "motorcycle"), (3, "sofa")]))
     dataset = read_coco(path, tmp_path, names=["Couch", "motorbike", "unicorn"])
@@ -106,14 +106,14 @@ def test_names_choose_classes_and_their_order_in_any_spelling(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("written", ["upload/1/a.png", "..\\..\\upload\\1\\a.png", "images\\a.png"])
-def test_pictures_are_found_without_the_folders_of_another_machine(tmp_path: Path, written: str) -> None:
-    write_picture(tmp_path / "a.png")
+def test_images_are_found_without_the_folders_of_another_machine(tmp_path: Path, written: str) -> None:
+    write_image(tmp_path / "a.png")
     dataset = read_coco(write(tmp_path / "x.json", coco_json([written], [(1, 1, [1, 1, 5, 5])])), tmp_path)
     assert list(dataset.paths) == [str(tmp_path / "a.png")]
 
 
-def test_a_size_that_is_not_given_is_read_from_the_picture(tmp_path: Path) -> None:
-    write_picture(tmp_path / "a.png", height=30, width=50)
+def test_a_size_that_is_not_given_is_read_from_the_image(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", height=30, width=50)
     tree = json.loads(coco_json(["a.png"], [(1, 1, [1, 1, 500, 500])]))
     tree["images"][0] |= {"height": 0, "width": None}
     dataset = read_coco(write(tmp_path / "x.json", json.dumps(tree)), tmp_path)
@@ -139,7 +139,7 @@ def test_a_file_that_is_no_coco_is_a_user_error(tmp_path: Path, text: str | None
         read_coco(path, tmp_path)
 
 
-def test_no_picture_on_disk_is_a_user_error(tmp_path: Path) -> None:
+def test_no_image_on_disk_is_a_user_error(tmp_path: Path) -> None:
     path = write(tmp_path / "x.json", coco_json(["a.png"], [(1, 1, [1, 1, 5, 5])]))
     with pytest.raises(UserError, match=r"none of the 1 images.*a\.png\nput"):
         read_coco(path, tmp_path / "images")

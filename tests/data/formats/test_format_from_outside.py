@@ -8,8 +8,8 @@ from typing import ClassVar
 
 import pytest
 
-from tests.data.trees import write, write_picture
-from tests.doors import call
+from tests.commands import call
+from tests.data.trees import write, write_image
 from yolofpn.__main__ import main
 from yolofpn.data import formats
 from yolofpn.data.label_format import has_words
@@ -42,7 +42,7 @@ HEAD = "image\tclass\tx1\ty1\tx2\ty2\n"
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS, BoxTable))
     for number in range(3):
-        write_picture(tmp_path / "images" / f"{number}.png", seed=number)
+        write_image(tmp_path / "images" / f"{number}.png", seed=number)
     write(tmp_path / "train.tsv", HEAD + "0.png\tcat\t5\t5\t25\t25\n1.png\tdog\t0\t0\t12\t24\n")
     write(tmp_path / "val.tsv", HEAD + "2.png\tdog\t1\t1\t41\t31\n2.png\tdog\t50\t30\t70\t40\n")
     return tmp_path

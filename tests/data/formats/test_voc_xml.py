@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.trees import voc_xml, write, write_picture
+from tests.data.trees import voc_xml, write, write_image
 from yolofpn.data.dataset import DetectionDataset, ProblemKind
 from yolofpn.data.formats.voc_xml import read_voc, survey_voc
 from yolofpn.data.layouts import open_data
@@ -13,11 +13,11 @@ CONFIGS = Path(__file__).parents[3] / "cfg" / "data"
 
 
 def read_one(folder: Path, xml: str | None, names: tuple[str, ...] = ("cat", "dog")) -> DetectionDataset:
-    picture = write_picture(folder / "a.png")
+    image = write_image(folder / "a.png")
     annotation = folder / "a.xml"
     if xml is not None:
         write(annotation, xml)
-    return read_voc([picture], [annotation], names)
+    return read_voc([image], [annotation], names)
 
 
 def test_inclusive_corners_from_one_become_outer_corners(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_boxes_of_parts_are_not_boxes_of_the_object(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", ["<size><width>0</width><height>0</height></size>", "", "<size/>"])
-def test_a_size_of_zero_is_read_from_the_picture(tmp_path: Path, size: str) -> None:
+def test_a_size_of_zero_is_read_from_the_image(tmp_path: Path, size: str) -> None:
     xml = voc_xml([("dog", (1, 1, 100, 100))])
     start, end = xml.index("<size>"), xml.index("</size>") + len("</size>")
     dataset = read_one(tmp_path, xml[:start] + size + xml[end:])
@@ -83,7 +83,7 @@ def test_corners_that_are_no_numbers_are_reported(tmp_path: Path) -> None:
     assert dataset.problems[0].kind == ProblemKind.MALFORMED
 
 
-def test_damaged_and_missing_xml_leave_a_background_picture(tmp_path: Path) -> None:
+def test_damaged_and_missing_xml_leave_a_background_image(tmp_path: Path) -> None:
     damaged = read_one(tmp_path / "damaged", "<annotation><object>")
     assert damaged.labelled.tolist() == [False]
     assert [p.kind for p in damaged.problems] == [ProblemKind.MALFORMED]
@@ -92,11 +92,11 @@ def test_damaged_and_missing_xml_leave_a_background_picture(tmp_path: Path) -> N
     assert missing.problems == ()
 
 
-def test_an_unreadable_picture_is_left_out(tmp_path: Path) -> None:
-    picture = write(tmp_path / "a.jpg", "no image")
-    dataset = read_voc([picture], [tmp_path / "a.xml"], ["dog"])
+def test_an_unreadable_image_is_left_out(tmp_path: Path) -> None:
+    image = write(tmp_path / "a.jpg", "no image")
+    dataset = read_voc([image], [tmp_path / "a.xml"], ["dog"])
     assert len(dataset) == 0
-    assert [(p.kind, p.file) for p in dataset.problems] == [(ProblemKind.UNREADABLE_IMAGE, str(picture))]
+    assert [(p.kind, p.file) for p in dataset.problems] == [(ProblemKind.UNREADABLE_IMAGE, str(image))]
 
 
 def test_class_names_are_collected_once_each(tmp_path: Path) -> None:

@@ -4,17 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.trees import write, write_picture
+from tests.data.trees import write, write_image
 from yolofpn.data.dataset import DetectionDataset, ProblemKind
 from yolofpn.data.formats.yolo_txt import class_range, parse_line, read_yolo
 
 
 def read_one(folder: Path, text: str | None) -> DetectionDataset:
-    picture = write_picture(folder / "a.png")  # 40 high, 60 wide
+    image = write_image(folder / "a.png")  # 40 high, 60 wide
     label = folder / "a.txt"
     if text is not None:
         write(label, text)
-    return read_yolo([picture], [label], ["cat", "dog"])
+    return read_yolo([image], [label], ["cat", "dog"])
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_a_line_that_is_neither_says_why(line: str, reason: str) -> None:
         parse_line(line, num_classes=2)
 
 
-def test_boxes_are_in_pixels_of_the_picture(tmp_path: Path) -> None:
+def test_boxes_are_in_pixels_of_the_image(tmp_path: Path) -> None:
     dataset = read_one(tmp_path, "\ufeff0 0.5 0.5 1 1\r\n\r\n1 0.25 0.5 0.1 0.2\r\n")
     assert dataset.target(0).boxes.flatten().tolist() == pytest.approx([0, 0, 60, 40, 12, 16, 18, 24])
     assert dataset.target(0).labels.tolist() == [0, 1]

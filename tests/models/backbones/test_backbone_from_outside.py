@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from tests.training.small import CFG, write_cfg, write_pictures
+from tests.training.small import CFG, write_cfg, write_images
 from yolofpn.cli.detect import main as detect
 from yolofpn.cli.train import main as train
 from yolofpn.config import load_config
@@ -71,7 +71,7 @@ def cfg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_it_trains_from_its_pretrained_file_and_detects(cfg: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_pictures(Path("data"), 4)
+    write_images(Path("data"), 4)
     save_file({"patch.weight": torch.full((4, 3, 4, 4), 0.01)}, "patches.safetensors")
     words = ["--cfg", str(cfg), "--data", "data", "--weights", "patches.safetensors", "--epochs", "1"]
     assert train([*words, "--output", "run", "train.optimizer.lr=1e-9", "train.ema_decay=0"]) == 0
@@ -95,6 +95,6 @@ def test_its_section_is_checked_like_any_other(cfg: Path) -> None:
 
 
 def test_a_pretrained_file_of_another_width_is_refused(cfg: Path) -> None:
-    write_pictures(Path("data"), 4)
+    write_images(Path("data"), 4)
     save_file({"patch.weight": torch.zeros(8, 3, 4, 4)}, "wide.safetensors")
     assert train(["--cfg", str(cfg), "--data", "data", "--weights", "wide.safetensors", "--output", "run"]) == 2

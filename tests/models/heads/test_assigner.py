@@ -121,10 +121,10 @@ class TestWhatIsNoObject:
         assert not assignment.ignored.any()
 
     def test_a_region_to_ignore_teaches_nothing_within_it(self, assigner: BestAnchorAssigner | SimOTAAssigner) -> None:
-        # The left 40 px of the picture. At p4, stride 16, the boxes of anchor 10x14 about x = 8, 24 lie within, those
+        # The left 40 px of the image. At p4, stride 16, the boxes of anchor 10x14 about x = 8, 24 lie within, those
         # of 24x20 too (24 + 12 = 36); about x = 40 exactly half of both lies within, which is not more than half.
         # At p5 60x40 about x = 16: 54 of 60 px, about 48: 22 of 60; 50x70 about 16: 49 of 50, about 48: 17 of 50.
-        # The region is higher than the picture, so that it holds the full height of all boxes.
+        # The region is higher than the image, so that it holds the full height of all boxes.
         target = make_target([(-20, -50, 40, 120)], ignore=[True])
         assignment = assigner(nothing(), GRID, target)
         assert pairs(assignment) == {}
@@ -135,7 +135,7 @@ class TestWhatIsNoObject:
     def test_an_object_within_a_region_is_learnt_as_anywhere(
         self, assigner: BestAnchorAssigner | SimOTAAssigner
     ) -> None:
-        """The region is all of the picture, as what is left of a large object may fill all of its part of a mosaic."""
+        """The region is all of the image, as what is left of a large object may fill all of its part of a mosaic."""
         box = (35, 17, 45, 31)
         alone = assigner(nothing(), GRID, make_target([box]))
         within = assigner(nothing(), GRID, make_target([(0, 0, 96, 64), box], ignore=[True, False]))
@@ -200,7 +200,7 @@ def reference_simota(
 
 
 def crowded_target(seed: int, count: int) -> Target:
-    """Boxes that compete: close to each other, some sticking out of the picture, the last one to be ignored."""
+    """Boxes that compete: close to each other, some sticking out of the image, the last one to be ignored."""
     generator = torch.Generator().manual_seed(seed)
     centre = torch.rand(count, 2, generator=generator) * torch.tensor([40.0, 40.0]) + torch.tensor([20.0, 5.0])
     half = torch.rand(count, 2, generator=generator) * 25 + 6

@@ -19,7 +19,7 @@ from yolofpn.structures import Target
 
 # A 64 x 64 input. Cell 1 is column 1 of row 0; what it predicts by zeros is (32, 0, 64, 32).
 ONE_MAP = {"p5": MapSpec(32, ((32.0, 32.0),))}
-# Centre (56, 20), size 40 x 32: offsets .75 and .625 within cell 1, log sizes ln 1.25 and 0; .3125 of the picture.
+# Centre (56, 20), size 40 x 32: offsets .75 and .625 within cell 1, log sizes ln 1.25 and 0; .3125 of the image.
 BOX = (36, 4, 76, 36)
 LOG3, LOG125 = math.log(3), math.log(1.25)
 IOU = 784 / 1520  # 28 * 28 of 32 * 32 + 40 * 32 - 28 * 28

@@ -168,7 +168,7 @@ def test_channels_are_chosen_or_half_of_the_backbones() -> None:
     chosen = ConcatFPN(INFO, (3, 4, 5), (5, 7, 9))
     assert [info.channels for info in chosen.feature_info.values()] == [5, 7, 9]
     assert [tuple(p.shape[1:2]) for p in chosen(features()).values()] == [(5,), (7,), (9,)]
-    # With levels (3,) the way down still builds p4 and p5.
+    # With levels (3,) the top-down pathway still builds p4 and p5.
     assert ConcatFPN(INFO, (3,), (5, 7, 9)).feature_info == {"p3": FeatureInfo(5, 8)}
     assert [info.channels for info in AddFPN(INFO, (2, 5), 31).feature_info.values()] == [31, 31]
 

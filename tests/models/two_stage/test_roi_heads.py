@@ -103,7 +103,7 @@ def test_boxes_of_one_class_suppress_each_other_and_no_others() -> None:
     first, second = roi_heads().detect(head, PYRAMID, proposals, [SIZE, (120, 150)], Limits(0.01, 0.5, 10))
     assert first.labels.tolist() == second.labels.tolist() == [0, 2, 1]
     assert first.boxes.tolist() == [[20, 20, 60, 60]] * 3
-    assert second.boxes.tolist() == [[100, 90, 150, 120]] * 3  # cut to its image
+    assert second.boxes.tolist() == [[100, 90, 150, 120]] * 3  # clipped to its image
 
 
 def test_maps_are_brought_into_order_once_for_all_parts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from yolofpn.structures import FeatureInfo
 @pytest.mark.parametrize(
     ("width", "height", "level"),
     [
-        (224, 224, 4),  # the paper's: as ImageNet's pictures
+        (224, 224, 4),  # the paper's: as ImageNet's images
         (223.9, 223.9, 3),
         (112, 112, 3),  # half of it: one level finer
         (111.9, 111.9, 2),

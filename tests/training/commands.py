@@ -87,7 +87,7 @@ def _run(
         sys.stdout = sys.stderr = file
         torch.set_num_threads(1)
         Figure.savefig = save_blank  # type: ignore[method-assign, assignment]
-        multiprocessing.set_start_method("fork", force=True)  # the system's own, for workers that load pictures
+        multiprocessing.set_start_method("fork", force=True)  # the system's own, for workers that load images
         raise SystemExit(function(*arguments))
 
 

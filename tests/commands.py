@@ -1,4 +1,4 @@
-"""Calling the doors as a shell does, but within this process."""
+"""Runs commands within the test process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a door left behind: its exit code and what it printed."""
+    """The exit code and output of a command."""
 
     code: int
     out: str
@@ -18,7 +18,7 @@ class Outcome:
 
 
 def call(main: Callable[[Sequence[str]], int], capsys: pytest.CaptureFixture[str], *words: object) -> Outcome:
-    """Run a door; a traceback would come out of it as an exception."""
+    """Run a command; an unexpected error is raised."""
     capsys.readouterr()
     try:
         code = main([str(word) for word in words])
