@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.commands import call
-from tests.runtimes.small import pictures, small_detector
+from tests.runtimes.small import random_images, small_detector
 from yolofpn import load_detector
 from yolofpn.benchmark import tune as tune_module
 from yolofpn.benchmark.tune import Row, candidates, choose
@@ -49,7 +49,7 @@ def two_precisions(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
 def write_images(folder: Path, count: int = 3) -> Path:
     folder.mkdir(parents=True)
     for number in range(count):
-        image = pictures(1, 64, 96, seed=number)[0].permute(1, 2, 0).numpy()[:, :, ::-1]
+        image = random_images(1, 64, 96, seed=number)[0].permute(1, 2, 0).numpy()[:, :, ::-1]
         cv2.imwrite(str(folder / f"{number}.png"), image)
     return folder
 

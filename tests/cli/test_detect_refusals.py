@@ -14,7 +14,7 @@ from tests.commands import Outcome, call
 from tests.tiny_detector import CFG, write_tiny
 from yolofpn.cli import detect as door
 
-pytestmark = pytest.mark.usefixtures("good_picture")
+pytestmark = pytest.mark.usefixtures("good_image")
 
 
 def detect(capsys: pytest.CaptureFixture[str], *words: object) -> Outcome:

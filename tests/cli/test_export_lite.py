@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from tests.models.small import small_config
-from tests.runtimes.small import NAMES, pictures
+from tests.runtimes.small import NAMES, random_images
 from yolofpn.cli.export import main
 from yolofpn.config import InputConfig, Metadata, PostprocessConfig
 from yolofpn.inference.load import load_for_inference
@@ -28,7 +28,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     detector = build_yolo(model, len(NAMES), input, PostprocessConfig()).train()
     with torch.no_grad():
         for seed in range(8):  # running statistics of real maps, so that numbers stay of order one
-            detector.dense(pictures(4, *SIZE, seed=seed))
+            detector.dense(random_images(4, *SIZE, seed=seed))
         for module in detector.head.modules():
             if isinstance(module, nn.Conv2d) and module.bias is not None:
                 nn.init.normal_(module.weight, std=0.1)
@@ -48,7 +48,7 @@ def test_one_graph_gives_the_native_results_for_one_and_for_three_images(
     assert main(["--weights", str(weights), "--format", kind, "--batch", "dynamic", str(path)]) == 0
     native, graph = load_weights(weights).detector, load_for_inference(path).detector
     for batch in (1, 3):
-        images = pictures(batch, *SIZE, seed=batch)
+        images = random_images(batch, *SIZE, seed=batch)
         expected, found = native.dense(images), graph.dense(images)
         assert {name: x.shape for name, x in found.items()} == {name: x.shape for name, x in expected.items()}
         for name, raw in found.items():

@@ -173,7 +173,7 @@ def test_boxes_within_boxes_without_end_are_not_followed() -> None:
     assert read_header(box(b"ftyp", b"avif" + bytes(4)) + nested) is None
 
 
-@pytest.mark.usefixtures("good_picture")
+@pytest.mark.usefixtures("good_image")
 @pytest.mark.parametrize("frames", [1, 3])
 def test_an_avif_that_states_less_than_it_holds_is_refused_before_it_is_decoded(
     frames: int, weights: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -23,7 +23,7 @@ class FakeSource:
         return self.relative_path.as_posix()
 
 
-def picture(name: str, path: Path | None = None) -> FakeSource:
+def image_source(name: str, path: Path | None = None) -> FakeSource:
     return FakeSource(PurePath(name), path=path)
 
 

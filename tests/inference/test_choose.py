@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.runtimes.small import pictures, small_detector
+from tests.runtimes.small import random_images, small_detector
 from tests.runtimes.test_second_stage import DARKNET, MLP, make
 from yolofpn.errors import UserError
 from yolofpn.inference import choose
@@ -53,7 +53,7 @@ def builder() -> BackendBuilder:
 
 def assert_same_maps(backend: Backend) -> None:
     detector, _ = small_detector()
-    images = pictures()
+    images = random_images()
     with torch.inference_mode():
         expected = detector.dense(images)
     for name, raw in backend.start(images)().items():
@@ -86,7 +86,7 @@ def test_nothing_is_made_for_a_short_run(monkeypatch: pytest.MonkeyPatch) -> Non
         detector, metadata = small_detector(seed=7)
         chosen = choose_backend(detector, metadata, [SIZE], CPU, workload=workload)
         assert (chosen.backend.name, chosen.backend.precision) == ("torch", "fp32")
-        chosen.backend.start(pictures())()
+        chosen.backend.start(random_images())()
 
 
 def test_a_graph_that_differs_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:

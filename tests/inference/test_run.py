@@ -32,7 +32,7 @@ from yolofpn.sinks.build import Sinks
 from yolofpn.structures import Image, Limits
 from yolofpn.video.writer import VideoWriter
 
-pytestmark = pytest.mark.usefixtures("good_picture")
+pytestmark = pytest.mark.usefixtures("good_image")
 
 
 def detect(capsys: pytest.CaptureFixture[str], *words: object) -> Outcome:

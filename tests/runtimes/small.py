@@ -37,7 +37,7 @@ def small_detector(seed: int = 0) -> tuple[YOLO, Metadata]:
     return model, Metadata(model=config.model, input=config.input, names=NAMES, category_ids=(5, 6, 7))
 
 
-def images(batch: int = 2, height: int = 64, width: int = 96, seed: int = 0) -> torch.Tensor:
+def random_images(batch: int = 2, height: int = 64, width: int = 96, seed: int = 0) -> torch.Tensor:
     """uint8 [B, 3, H, W] of large spots."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(batch, 3, 4, 6, generator=generator) * 255

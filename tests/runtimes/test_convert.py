@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.runtimes.small import pictures, small_detector
+from tests.runtimes.small import random_images, small_detector
 from yolofpn.detector import Detector
 from yolofpn.runtimes import convert, runtime_named
 from yolofpn.runtimes.backend import Backend
@@ -80,7 +80,7 @@ def test_int8_ranges_are_signed_where_a_map_has_negative_numbers(monkeypatch: py
         QuantizationPreset=SimpleNamespace(MIXED="mixed"), Dataset=list, quantize=noted, set_log_level=lambda _: None
     )
     monkeypatch.setattr("yolofpn.runtimes.openvino.import_extra", lambda *_: nncf)
-    assert quantize("model", list(pictures(2))) == "model"
+    assert quantize("model", list(random_images(2))) == "model"
     assert given == [{"preset": "mixed", "subset_size": 2}]
 
 
@@ -90,13 +90,13 @@ def test_graphs_compute_what_pytorch_does(graphs: dict[str, Path], kind: str) ->
     backend = run(kind, graphs[kind], convert.map_names(detector), SIZE)
     assert (backend.name, backend.precision, backend.slots) == (kind, "fp32", 1)
     for batch in (1, 3, 2):  # the last one is smaller than what was made ready
-        assert_close(detector, backend, pictures(batch, seed=batch))
+        assert_close(detector, backend, random_images(batch, seed=batch))
 
 
 @pytest.mark.parametrize("kind", ["openvino", "onnx"])
 def test_images_may_lie_in_memory_in_any_order(graphs: dict[str, Path], kind: str) -> None:
     detector, _ = small_detector()
-    images = pictures().to(memory_format=torch.channels_last)
+    images = random_images().to(memory_format=torch.channels_last)
     assert not images.is_contiguous()
     assert_close(detector, run(kind, graphs[kind], convert.map_names(detector), SIZE), images)
 
@@ -107,7 +107,7 @@ def test_a_small_batch_after_a_large_one_is_not_filled_up(
     detector, _ = small_detector()
     backend = run("openvino", graphs["openvino"], convert.map_names(detector), SIZE)
     assert isinstance(backend, OpenVINOGraph)
-    assert_close(detector, backend, pictures(8))
+    assert_close(detector, backend, random_images(8))
     computed: list[int] = []
     run_one = backend._run
 
@@ -117,7 +117,7 @@ def test_a_small_batch_after_a_large_one_is_not_filled_up(
 
     monkeypatch.setattr(backend, "_run", noted)
     for count, batches in (1, [1]), (3, [1, 1, 1]), (4, [1, 1, 1, 1]), (5, [8]), (8, [8]):
-        assert_close(detector, backend, pictures(count, seed=count))
+        assert_close(detector, backend, random_images(count, seed=count))
         assert computed == batches
         computed.clear()
 
@@ -126,7 +126,7 @@ def test_batches_in_flight_do_not_mix(graphs: dict[str, Path]) -> None:
     detector, _ = small_detector()
     backend = run("openvino", graphs["openvino"], convert.map_names(detector), SIZE, throughput=True)
     assert backend.slots >= 2  # one runs, one waits
-    images = [pictures(1, seed=seed) for seed in range(6)]
+    images = [random_images(1, seed=seed) for seed in range(6)]
     waits = [backend.start(each) for each in images]
     for each, wait in reversed(list(zip(images, waits, strict=True))):
         with torch.inference_mode():
@@ -143,7 +143,7 @@ def test_networks_of_a_darknet_cfg_convert(data_dir: Path, tmp_path: Path, kind:
     runtime = runtime_named(kind)
     path = tmp_path / f"net{runtime.suffix}"
     runtime.save(runtime.convert(detector, size), path)
-    assert_close(detector, run(kind, path, convert.map_names(detector), size), pictures(2, *size))
+    assert_close(detector, run(kind, path, convert.map_names(detector), size), random_images(2, *size))
 
 
 def test_two_threads_that_convert_lose_no_output(capsys: pytest.CaptureFixture[str]) -> None:

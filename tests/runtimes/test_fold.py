@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.runtimes.small import pictures, small_detector
+from tests.runtimes.small import random_images, small_detector
 from yolofpn.runtimes.fold import CastConv2d, fold_norms
 from yolofpn.runtimes.torch_backend import DensePart, TorchBackend, output_convolutions
 from yolofpn.weights import load_weights
@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 def test_the_native_network_without_norms_computes_the_same() -> None:
     model, _ = small_detector()
     before = copy.deepcopy(model.state_dict())
-    images = pictures()
+    images = random_images()
     expected, folded = model.dense(images), fold_norms(model)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
     for name, raw in folded.dense(images).items():
@@ -33,7 +33,7 @@ def test_the_native_network_without_norms_computes_the_same() -> None:
 @pytest.mark.parametrize("name", ["yolo-fastest-1.1", "MobileNetV2-YOLO-Fastest-voc-v2"])
 def test_networks_of_a_darknet_cfg_compute_the_same(data_dir: Path, name: str) -> None:
     network = load_weights(next((data_dir / "darknet").glob(f"{name}*.weights"))).detector
-    images = pictures(1, 64, 64)
+    images = random_images(1, 64, 64)
     expected, folded = network.dense(images), fold_norms(network)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
     for key, raw in folded.dense(images).items():
@@ -57,7 +57,7 @@ def test_the_last_convolutions_are_found_on_any_device() -> None:
 
 @pytest.mark.parametrize(("dtype", "rounding"), [(torch.bfloat16, 2**-7), (torch.float16, 2**-10)])
 def test_half_precision_maps_are_float32_and_close(dtype: torch.dtype, rounding: float) -> None:
-    (model, _), images = small_detector(), pictures()
+    (model, _), images = small_detector(), random_images()
     full, half = TorchBackend(model, CPU).start(images)(), TorchBackend(model, CPU, dtype).start(images)()
     for name, raw in half.items():
         assert raw.dtype == torch.float32
@@ -68,7 +68,7 @@ def test_half_precision_maps_are_float32_and_close(dtype: torch.dtype, rounding:
 
 
 def test_the_torch_backend_gives_the_maps_of_dense() -> None:
-    (model, _), images = small_detector(), pictures()
+    (model, _), images = small_detector(), random_images()
     backend = TorchBackend(model, CPU)
     assert (backend.name, backend.precision, backend.slots) == ("torch", "fp32", 1)
     with torch.inference_mode():

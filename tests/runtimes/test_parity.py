@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.runtimes.small import images, small_detector
+from tests.runtimes.small import random_images, small_detector
 from yolofpn.runtimes import parity
 from yolofpn.runtimes.backend import Batch, Wait
 from yolofpn.runtimes.parity import TOLERANCES, Parity, check_pictures, compare_backends
@@ -102,10 +102,10 @@ def test_where_nothing_is_found_the_maps_decide() -> None:
             module.bias.data -= 30  # no objects anywhere
     cpu = torch.device("cpu")
     same = compare_backends(
-        detector, TorchBackend(detector, cpu), TorchBackend(detector, cpu), [images(1)], TOLERANCES["bf16"]
+        detector, TorchBackend(detector, cpu), TorchBackend(detector, cpu), [random_images(1)], TOLERANCES["bf16"]
     )
     shifted = compare_backends(
-        detector, TorchBackend(detector, cpu), Shifted(detector, cpu), [images(1)], TOLERANCES["bf16"]
+        detector, TorchBackend(detector, cpu), Shifted(detector, cpu), [random_images(1)], TOLERANCES["bf16"]
     )
     assert same.detections == shifted.detections == 0
     assert same.map_error == 0 and same.holds(TOLERANCES["fp32"])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.runtimes.small import pictures, small_detector
+from tests.runtimes.small import random_images, small_detector
 from yolofpn.config import InputConfig, Metadata, ModelConfig, PostprocessConfig
 from yolofpn.inference.predictor import load_detector
 from yolofpn.models.build import build_model
@@ -76,7 +76,7 @@ def norms_in(network: nn.Module) -> list[str]:
 @torch.inference_mode()
 def test_maps_and_detections_are_those_with_norms(backbone: dict[str, object], parts: dict[str, object]) -> None:
     detector, _ = make(backbone, parts)
-    before, images, sizes = copy.deepcopy(detector.state_dict()), pictures(), [(64, 96)] * 2
+    before, images, sizes = copy.deepcopy(detector.state_dict()), random_images(), [(64, 96)] * 2
     folded, second = fold_norms(detector), prepare_postprocess(detector, "fp32")
     assert isinstance(second, FasterRCNN)
     assert norms_in(detector) and not norms_in(folded) and not norms_in(second.head.box)
@@ -93,7 +93,7 @@ def test_maps_and_detections_are_those_with_norms(backbone: dict[str, object], p
 def test_a_two_stage_file_runs_without_norms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Through the Python interface: norms that would be called fail the test."""
     detector, metadata = make(DARKNET, CONV5)
-    image = pictures(1)
+    image = random_images(1)
     with torch.inference_mode():
         (expected,) = detector.postprocess(detector.dense(image), [(64, 96)])
     save_weights(tmp_path / "two.safetensors", detector.state_dict(), metadata)
@@ -147,7 +147,7 @@ def test_a_comparison_of_backends_sees_the_second_stage(monkeypatch: pytest.Monk
     detector, _ = make(DARKNET, MLP)
     backends = TorchBackend(detector, CPU), TorchBackend(detector, CPU)
     backends[1].precision = "bf16"
-    images = [pictures(1)]
+    images = [random_images(1)]
     right = compare_backends(detector, *backends, images, TOLERANCES["bf16"])
     assert right.detections > 5 and right.partners > 0.9
 

@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 
-from tests.runtimes.small import images, small_detector
+from tests.runtimes.small import random_images, small_detector
 from yolofpn.runtimes.torch_backend import TorchBackend
 
 CPU = torch.device("cpu")
@@ -16,9 +16,9 @@ CPU = torch.device("cpu")
 def test_compiled_kernels_give_the_same_raw_outputs() -> None:
     detector, _ = small_detector()
     compiled = TorchBackend(detector, CPU, compile=True)
-    expected = TorchBackend(detector, CPU).start(images())()
+    expected = TorchBackend(detector, CPU).start(random_images())()
     for _ in range(2):  # the second batch runs the kernels that the first one made
-        found = compiled.start(images())()
+        found = compiled.start(random_images())()
         assert found.keys() == expected.keys()
         for name, raw in expected.items():
             torch.testing.assert_close(found[name], raw, rtol=1e-4, atol=1e-4)

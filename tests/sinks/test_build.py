@@ -4,7 +4,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from tests.inference.fakes import frame_of, image, noise, two_found, video
+from tests.inference.fakes import frame_of, image_source, noise, two_found, video
 from yolofpn.errors import UserError
 from yolofpn.sinks import SINKS
 from yolofpn.sinks.build import Sinks, build_sinks
@@ -32,7 +32,7 @@ def test_all_sinks_are_closed_in_their_order_even_if_one_fails() -> None:
     journal: list[str] = []
     sinks = Sinks([Recorder(journal, "a"), Recorder(journal, "b", fails=True), Recorder(journal, "c")])
     with pytest.raises(UserError, match="b failed"), sinks:
-        sinks.write(image("dog.jpg"), frame_of(image("dog.jpg")), two_found())
+        sinks.write(image_source("dog.jpg"), frame_of(image_source("dog.jpg")), two_found())
     assert journal == ["write a", "write b", "write c", "close a", "close b", "close c"]
 
 
@@ -46,7 +46,7 @@ def test_an_interrupted_run_closes_its_sinks() -> None:
 def test_every_format_at_once(tmp_path: Path) -> None:
     clip = video("b/clip.avi")
     with build_sinks(tmp_path / "new" / "folder", formats=KEYS) as sinks:
-        sinks.write(image("a/dog.png"), frame_of(image("a/dog.png")), two_found())
+        sinks.write(image_source("a/dog.png"), frame_of(image_source("a/dog.png")), two_found())
         sinks.write(clip, frame_of(clip), two_found())
     root = tmp_path / "new" / "folder"
     assert sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()) == [
@@ -74,21 +74,21 @@ def test_every_format_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("formats", "media"), [((), "none"), (("jsonl",), "none")])
 def test_the_json_lines_are_always_written(tmp_path: Path, formats: tuple[str, ...], media: str) -> None:
     with build_sinks(tmp_path, formats=formats, media=media) as sinks:  # type: ignore[arg-type]
-        sinks.write(image("dog.jpg"), frame_of(image("dog.jpg")), two_found())
+        sinks.write(image_source("dog.jpg"), frame_of(image_source("dog.jpg")), two_found())
     assert [path.name for path in tmp_path.iterdir()] == ["detections.jsonl"]
 
 
 def test_a_folder_that_is_named_is_written_anew(tmp_path: Path) -> None:
     for _ in range(2):
         with build_sinks(tmp_path) as sinks:
-            sinks.write(image("dog.jpg"), frame_of(image("dog.jpg"), noise()), two_found())
+            sinks.write(image_source("dog.jpg"), frame_of(image_source("dog.jpg"), noise()), two_found())
     assert len((tmp_path / "detections.jsonl").read_text().splitlines()) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["detections.jsonl", "dog.jpg"]
 
 
 def test_standard_output_takes_json_lines_only(capsys: pytest.CaptureFixture[str]) -> None:
     with build_sinks(None) as sinks:
-        sinks.write(image("dog.jpg"), frame_of(image("dog.jpg")), two_found())
+        sinks.write(image_source("dog.jpg"), frame_of(image_source("dog.jpg")), two_found())
     assert json.loads(capsys.readouterr().out)["width"] == 80
     with pytest.raises(UserError, match="folder"):
         build_sinks(None, formats=("jsonl", "coco"))
@@ -110,7 +110,7 @@ def test_a_file_in_the_place_of_the_folder_is_an_error_of_the_user(tmp_path: Pat
 def test_a_full_disk_ends_the_run_and_loses_nothing_that_was_written(small_disk: Path) -> None:
     with pytest.raises(UserError, match="space"), build_sinks(small_disk, formats=KEYS) as sinks:
         for index in range(1000):
-            source = image(f"{index:04}.png")
+            source = image_source(f"{index:04}.png")
             sinks.write(source, frame_of(source, noise(seed=index)), two_found())
     lines = [json.loads(line) for line in (small_disk / "detections.jsonl").read_text().splitlines()]
     assert len(lines) >= 3

@@ -8,7 +8,7 @@ import pytest
 import torch
 from pycocotools.coco import COCO  # type: ignore[import-untyped]
 
-from tests.inference.fakes import FakeSource, frame_of, nothing_found, picture, two_found, video
+from tests.inference.fakes import FakeSource, frame_of, image_source, nothing_found, two_found, video
 from yolofpn.sinks.coco_results import CocoSink
 from yolofpn.structures import Detections
 
@@ -24,7 +24,7 @@ def write(folder: Path, *sources: FakeSource, image_ids: dict[str, int] | None =
 
 
 def test_pycocotools_loads_the_results(tmp_path: Path) -> None:
-    images = write(tmp_path, picture("dog.jpg"), picture("000000000139.jpg"))
+    images = write(tmp_path, image_source("dog.jpg"), image_source("000000000139.jpg"))
     categories = [{"id": number, "name": str(number)} for number in (1, 2, 18)]
     (tmp_path / "truth.json").write_text(json.dumps({"images": images, "categories": categories, "annotations": []}))
     with contextlib.redirect_stdout(io.StringIO()):
@@ -38,7 +38,13 @@ def test_pycocotools_loads_the_results(tmp_path: Path) -> None:
 
 
 def test_ids_are_the_digits_of_a_name_else_running(tmp_path: Path) -> None:
-    images = write(tmp_path, picture("dog.jpg"), picture("a/000000000139.jpg"), picture("cat.jpg"), picture("1x.jpg"))
+    images = write(
+        tmp_path,
+        image_source("dog.jpg"),
+        image_source("a/000000000139.jpg"),
+        image_source("cat.jpg"),
+        image_source("1x.jpg"),
+    )
     assert [(image["file_name"], image["id"]) for image in images] == [
         ("dog.jpg", 1),
         ("a/000000000139.jpg", 139),
@@ -49,19 +55,21 @@ def test_ids_are_the_digits_of_a_name_else_running(tmp_path: Path) -> None:
 
 
 def test_ids_are_never_given_twice(tmp_path: Path) -> None:
-    images = write(tmp_path, picture("dog.jpg"), picture("1.jpg"), picture("a/7.jpg"), picture("b/7.jpg"))
+    images = write(
+        tmp_path, image_source("dog.jpg"), image_source("1.jpg"), image_source("a/7.jpg"), image_source("b/7.jpg")
+    )
     assert [image["id"] for image in images] == [1, 2, 7, 3]
 
 
 def test_the_ids_of_a_data_set_come_first(tmp_path: Path) -> None:
     ids = {"dog.jpg": 1, "a/5.jpg": 50, "b/5.jpg": 51}
-    sources = [picture(name) for name in ("5.jpg", "a/5.jpg", "b/5.jpg", "x/dog.jpg", "50.jpg", "new.jpg")]
+    sources = [image_source(name) for name in ("5.jpg", "a/5.jpg", "b/5.jpg", "x/dog.jpg", "50.jpg", "new.jpg")]
     images = write(tmp_path, *sources, image_ids=ids)
     assert [image["id"] for image in images] == [5, 50, 51, 1, 2, 3]
 
 
 def test_long_numbers_are_no_ids(tmp_path: Path) -> None:
-    images = write(tmp_path, picture("20250131120000123456.jpg"), picture("٣.jpg"))
+    images = write(tmp_path, image_source("20250131120000123456.jpg"), image_source("٣.jpg"))
     assert [image["id"] for image in images] == [1, 2]
 
 
@@ -86,7 +94,7 @@ def test_the_files_are_valid_after_every_image(tmp_path: Path) -> None:
     counts = []
     for detections in (nothing_found(), two_found(), nothing_found(), two_found()):
         counts.append(len(json.loads((tmp_path / "detections.coco.json").read_text())))
-        sink.write(picture("dog.jpg"), frame_of(picture("dog.jpg")), detections)
+        sink.write(image_source("dog.jpg"), frame_of(image_source("dog.jpg")), detections)
         assert len(json.loads((tmp_path / "images.json").read_text())) == len(counts)
     assert counts == [0, 0, 2, 2]
 
@@ -95,8 +103,8 @@ def test_small_scores_keep_their_order(tmp_path: Path) -> None:
     scores = torch.tensor([0.00100003, 0.00100002, 0.00100001])
     sink = CocoSink(tmp_path)
     sink.write(
-        picture("dog.jpg"),
-        frame_of(picture("dog.jpg")),
+        image_source("dog.jpg"),
+        frame_of(image_source("dog.jpg")),
         Detections(torch.tensor([[0.12345, 0, 10.0, 10.0]] * 3), scores, torch.zeros(3, dtype=torch.int64)),
     )
     sink.close()

@@ -9,7 +9,7 @@ import torch
 from PIL import Image as PillowImage
 from ruamel.yaml import YAML
 
-from tests.inference.fakes import NAMES, frame_of, noise, nothing_found, picture, two_found, video
+from tests.inference.fakes import NAMES, frame_of, image_source, noise, nothing_found, two_found, video
 from yolofpn.data.layouts import open_data
 from yolofpn.sinks.labelled import DatasetSink
 from yolofpn.sinks.yolo_results import YoloSink, yolo_lines
@@ -39,8 +39,8 @@ def test_boxes_of_no_area_are_no_labels() -> None:
 def test_yolo_writes_a_file_per_image_and_frame(tmp_path: Path) -> None:
     sink = YoloSink(tmp_path)
     for name in ("a/dog.jpg", "b/dog.jpg"):
-        sink.write(picture(name), frame_of(picture(name)), two_found())
-    sink.write(picture("empty.v2.png"), frame_of(picture("empty.v2.png")), nothing_found())
+        sink.write(image_source(name), frame_of(image_source(name)), two_found())
+    sink.write(image_source("empty.v2.png"), frame_of(image_source("empty.v2.png")), nothing_found())
     clip = video("clip.mp4")
     for index in (0, 5):
         sink.write(clip, frame_of(clip, index=index), two_found()[:1])
@@ -58,8 +58,8 @@ def test_yolo_writes_a_file_per_image_and_frame(tmp_path: Path) -> None:
 
 def test_a_data_set_as_cvat_and_label_studio_expect_it(tmp_path: Path) -> None:
     sink = DatasetSink(tmp_path)
-    sink.write(picture("a/dog.png"), frame_of(picture("a/dog.png"), noise(seed=1)), two_found())
-    sink.write(picture("cat.bmp"), frame_of(picture("cat.bmp"), noise(seed=2)), nothing_found())
+    sink.write(image_source("a/dog.png"), frame_of(image_source("a/dog.png"), noise(seed=1)), two_found())
+    sink.write(image_source("cat.bmp"), frame_of(image_source("cat.bmp"), noise(seed=2)), nothing_found())
     clip = video("clip.mp4")
     sink.write(clip, frame_of(clip, index=3), two_found()[:1])
     sink.close()
@@ -89,8 +89,8 @@ def test_a_data_set_as_cvat_and_label_studio_expect_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", ["data.yaml", "", "train"])
 def test_training_reads_the_data_set_back(tmp_path: Path, place: str) -> None:
     sink = DatasetSink(tmp_path)
-    sink.write(picture("a/dog.png"), frame_of(picture("a/dog.png"), noise(seed=1)), two_found())
-    sink.write(picture("empty.png"), frame_of(picture("empty.png"), noise(seed=2)), nothing_found())
+    sink.write(image_source("a/dog.png"), frame_of(image_source("a/dog.png"), noise(seed=1)), two_found())
+    sink.write(image_source("empty.png"), frame_of(image_source("empty.png"), noise(seed=2)), nothing_found())
     sink.close()
     dataset = open_data(tmp_path / "dataset" / place).load("all")
     assert dataset.names == NAMES
@@ -117,17 +117,17 @@ def read_yaml(path: Path) -> Any:
 @pytest.mark.parametrize("name", ["no", "12", "a: b # c", 'a "b"', "犬", "- x", "1e-3", "null"])
 def test_every_name_survives_the_yaml(tmp_path: Path, name: str) -> None:
     sink = DatasetSink(tmp_path)
-    sink.write(picture("dog.jpg"), frame_of(picture("dog.jpg")), two_found((name, *NAMES[1:])))
+    sink.write(image_source("dog.jpg"), frame_of(image_source("dog.jpg")), two_found((name, *NAMES[1:])))
     assert read_yaml(tmp_path / "dataset" / "data.yaml")["names"][0] == name
     assert (tmp_path / "dataset" / "train" / "classes.txt").read_text(encoding="utf-8").splitlines()[0] == name
 
 
 def test_without_names_classes_are_called_by_their_numbers(tmp_path: Path) -> None:
     sink = DatasetSink(tmp_path)
-    sink.write(picture("a.jpg"), frame_of(picture("a.jpg")), nothing_found(()))
+    sink.write(image_source("a.jpg"), frame_of(image_source("a.jpg")), nothing_found(()))
     assert read_yaml(tmp_path / "dataset" / "data.yaml")["nc"] == 0
-    sink.write(picture("b.jpg"), frame_of(picture("b.jpg")), two_found(()))
-    sink.write(picture("c.jpg"), frame_of(picture("c.jpg")), two_found(())[1:])
+    sink.write(image_source("b.jpg"), frame_of(image_source("b.jpg")), two_found(()))
+    sink.write(image_source("c.jpg"), frame_of(image_source("c.jpg")), two_found(())[1:])
     assert read_yaml(tmp_path / "dataset" / "data.yaml")["names"] == {0: "0", 1: "1", 2: "2"}
 
 
@@ -135,7 +135,7 @@ def test_an_image_that_every_tool_reads_is_copied_bit_for_bit(tmp_path: Path) ->
     original = tmp_path / "dog.JPG"
     cv2.imwrite(str(original), noise())
     sink = DatasetSink(tmp_path / "out")
-    sink.write(picture("dog.JPG", original), frame_of(picture("dog.JPG")), two_found())
+    sink.write(image_source("dog.JPG", original), frame_of(image_source("dog.JPG")), two_found())
     assert (tmp_path / "out/dataset/train/images/dog.jpg").read_bytes() == original.read_bytes()
     assert len(list((tmp_path / "out/dataset/train/images").iterdir())) == 1
 
@@ -146,7 +146,7 @@ def test_damaged_exif_data_are_passed_over_in_silence(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         sink = DatasetSink(tmp_path / "out")
-        sink.write(picture("dog.jpg", original), frame_of(picture("dog.jpg")), two_found())
+        sink.write(image_source("dog.jpg", original), frame_of(image_source("dog.jpg")), two_found())
     assert (tmp_path / "out/dataset/train/images/dog.jpg").read_bytes() == original.read_bytes()
 
 
@@ -158,7 +158,7 @@ def test_a_turned_image_is_written_upright(tmp_path: Path) -> None:
     PillowImage.fromarray(np.zeros((80, 60, 3), np.uint8)).save(original, exif=exif)
     upright = noise(60, 80)
     sink = DatasetSink(tmp_path / "out")
-    sink.write(picture("dog.jpg", original), frame_of(picture("dog.jpg"), upright), two_found())
+    sink.write(image_source("dog.jpg", original), frame_of(image_source("dog.jpg"), upright), two_found())
     assert np.array_equal(read(tmp_path / "out/dataset/train/images/dog.png"), upright)
 
 
@@ -168,5 +168,5 @@ def test_unusual_kinds_of_pixels_are_written_anew(tmp_path: Path, mode: str) -> 
     original = tmp_path / f"dog{suffix}"
     PillowImage.new(mode, (80, 60)).save(original)
     sink = DatasetSink(tmp_path / "out")
-    sink.write(picture(original.name, original), frame_of(picture(original.name)), two_found())
+    sink.write(image_source(original.name, original), frame_of(image_source(original.name)), two_found())
     assert np.array_equal(read(tmp_path / "out/dataset/train/images/dog.png"), noise())

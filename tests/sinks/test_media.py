@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.inference.fakes import FakeSource, frame_of, noise, nothing_found, picture, two_found, video
+from tests.inference.fakes import FakeSource, frame_of, image_source, noise, nothing_found, two_found, video
 from yolofpn.errors import UserError
 from yolofpn.sinks.crops import CropSink
 from yolofpn.sinks.image_files import crop, encode_image
@@ -81,7 +81,7 @@ def test_a_crop_holds_every_pixel_that_its_box_touches(box: list[float], pixels:
 
 def test_crops_of_a_lossless_image_are_lossless(tmp_path: Path) -> None:
     sink = CropSink(tmp_path)
-    sink.write(picture("a/dog.png"), frame_of(picture("a/dog.png")), two_found())
+    sink.write(image_source("a/dog.png"), frame_of(image_source("a/dog.png")), two_found())
     sink.close()
     assert files(tmp_path) == ["crops/dog/a/dog_0.png", "crops/person/a/dog_1.png"]
     assert (read(tmp_path / "crops/dog/a/dog_0.png") == noise()[20:50, 10:30]).all()
@@ -91,7 +91,7 @@ def test_crops_of_a_lossless_image_are_lossless(tmp_path: Path) -> None:
 def test_crops_of_other_images_and_of_videos_are_jpeg(tmp_path: Path) -> None:
     sink = CropSink(tmp_path)
     names = ("a/b: c?", "", "dog")
-    sink.write(picture("dog.jpg"), frame_of(picture("dog.jpg")), two_found(names))
+    sink.write(image_source("dog.jpg"), frame_of(image_source("dog.jpg")), two_found(names))
     clip = video("clip.mp4")
     sink.write(clip, frame_of(clip, index=12), two_found()[:1])
     sink.write(clip, frame_of(clip, index=13), nothing_found())
@@ -101,7 +101,7 @@ def test_crops_of_other_images_and_of_videos_are_jpeg(tmp_path: Path) -> None:
 def test_annotated_images_lie_where_their_sources_lay(tmp_path: Path) -> None:
     sink = MediaSink(tmp_path)
     for name in ("a/dog.png", "b/dog.png", "b/dog.bmp"):
-        sink.write(picture(name), frame_of(picture(name)), two_found())
+        sink.write(image_source(name), frame_of(image_source(name)), two_found())
     sink.close()
     assert files(tmp_path) == ["a/dog.png", "b/dog.bmp", "b/dog.png"]
     assert (read(tmp_path / "a/dog.png") == two_found().draw(noise())).all()
@@ -110,7 +110,7 @@ def test_annotated_images_lie_where_their_sources_lay(tmp_path: Path) -> None:
 def test_equal_names_get_numbers_and_lose_nothing(tmp_path: Path) -> None:
     sink = MediaSink(tmp_path, labels="none")
     for seed in range(3):
-        sink.write(picture("dog.png"), frame_of(picture("dog.png"), noise(seed=seed)), nothing_found())
+        sink.write(image_source("dog.png"), frame_of(image_source("dog.png"), noise(seed=seed)), nothing_found())
     assert files(tmp_path) == ["dog-2.png", "dog-3.png", "dog.png"]
     assert (read(tmp_path / "dog-3.png") == noise(seed=2)).all()
 
@@ -119,7 +119,7 @@ def test_images_stay_clear_of_the_folders_of_other_sinks(tmp_path: Path) -> None
     media, crops = MediaSink(tmp_path), CropSink(tmp_path)
     for name in ("dog.png", "crops/dog/dog_0.png"):
         for sink in (media, crops):
-            sink.write(picture(name), frame_of(picture(name)), two_found()[:1])
+            sink.write(image_source(name), frame_of(image_source(name)), two_found()[:1])
     assert files(tmp_path) == [
         "crops-media/dog/dog_0.png",
         "crops/dog/crops/dog/dog_0_0.png",
@@ -130,8 +130,8 @@ def test_images_stay_clear_of_the_folders_of_other_sinks(tmp_path: Path) -> None
 
 def test_hits_writes_only_images_with_detections_and_videos_with_any(tmp_path: Path) -> None:
     sink = MediaSink(tmp_path, "hits")
-    sink.write(picture("dog.png"), frame_of(picture("dog.png")), two_found())
-    sink.write(picture("empty.png"), frame_of(picture("empty.png")), nothing_found())
+    sink.write(image_source("dog.png"), frame_of(image_source("dog.png")), two_found())
+    sink.write(image_source("empty.png"), frame_of(image_source("empty.png")), nothing_found())
     for name, found in (("hit.avi", [0, 1, 0]), ("miss.avi", [0, 0, 0])):
         clip = video(name)
         for index, any_found in enumerate(found):
@@ -147,7 +147,7 @@ def test_a_video_is_finished_when_the_next_source_begins(tmp_path: Path) -> None
     clip = video("clip.avi")
     for index in range(5):
         sink.write(clip, frame_of(clip, index=index, time=index / 10), two_found())
-    sink.write(picture("dog.png"), frame_of(picture("dog.png")), two_found())
+    sink.write(image_source("dog.png"), frame_of(image_source("dog.png")), two_found())
     data = (tmp_path / "clip.mp4").read_bytes()
     assert b"moof" not in data
     assert frame_count(tmp_path / "clip.mp4") == 5

@@ -2,13 +2,13 @@ from pathlib import Path, PurePath, PurePosixPath
 
 import pytest
 
-from tests.inference.fakes import FakeSource, frame_of, image, video
+from tests.inference.fakes import FakeSource, frame_of, image_source, video
 from yolofpn.errors import UserError
 from yolofpn.sinks.names import OutputNames, next_output_dir, safe_part, source_stem
 
 
 def test_folders_are_kept() -> None:
-    assert source_stem(image("a/b/dog.v2.jpg")) == PurePath("a/b/dog.v2")
+    assert source_stem(image_source("a/b/dog.v2.jpg")) == PurePath("a/b/dog.v2")
 
 
 def test_a_stream_keeps_the_dots_of_its_name() -> None:
@@ -22,13 +22,16 @@ def test_nothing_leads_out_of_the_output_folder(path: str) -> None:
 
 def test_images_of_one_name_get_numbers() -> None:
     names = OutputNames()
-    stems = [names.stem(image(name)).as_posix() for name in ("dog.jpg", "dog.png", "Dog.jpg", "dog-2.jpg", "a/dog.jpg")]
+    stems = [
+        names.stem(image_source(name)).as_posix()
+        for name in ("dog.jpg", "dog.png", "Dog.jpg", "dog-2.jpg", "a/dog.jpg")
+    ]
     assert stems == ["dog", "dog-2", "Dog-3", "dog-2-2", "a/dog"]
 
 
 def test_the_same_name_a_thousand_times() -> None:
     names = OutputNames()
-    assert len({names.stem(image("dog.jpg")) for _ in range(1000)}) == 1000
+    assert len({names.stem(image_source("dog.jpg")) for _ in range(1000)}) == 1000
 
 
 def test_accents_that_some_file_systems_take_for_the_same_are_told_apart() -> None:

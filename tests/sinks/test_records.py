@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.inference.fakes import NAMES, frame_of, image, noise, nothing_found, two_found, video
+from tests.inference.fakes import NAMES, frame_of, image_source, noise, nothing_found, two_found, video
 from yolofpn.sinks.csv_table import CsvSink
 from yolofpn.sinks.jsonl import JsonLinesSink
 from yolofpn.sinks.records import record, utc_text
@@ -60,7 +60,7 @@ def test_lines_are_on_disk_before_the_next_frame_begins(tmp_path: Path) -> None:
 def test_lines_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
     """Only ASCII, which every terminal and pipe takes."""
     sink = JsonLinesSink(None)
-    sink.write(image("dog.jpg"), frame_of(image("dog.jpg")), two_found(("Hündchen", "b", "c")))
+    sink.write(image_source("dog.jpg"), frame_of(image_source("dog.jpg")), two_found(("Hündchen", "b", "c")))
     sink.close()
     out = capsys.readouterr().out
     assert out.isascii()
@@ -70,8 +70,8 @@ def test_lines_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
 def test_csv_has_a_row_per_detection(tmp_path: Path) -> None:
     sink = CsvSink(tmp_path)
     names = ('a "quoted", name', *NAMES[1:])
-    sink.write(image("b,c.jpg"), frame_of(image("b,c.jpg")), two_found(names))
-    sink.write(image("empty.jpg"), frame_of(image("empty.jpg")), nothing_found())
+    sink.write(image_source("b,c.jpg"), frame_of(image_source("b,c.jpg")), two_found(names))
+    sink.write(image_source("empty.jpg"), frame_of(image_source("empty.jpg")), nothing_found())
     clip = video("clip.mp4")
     sink.write(clip, frame_of(clip, index=4, time=0.4), two_found()[:1])
     sink.close()
