@@ -113,7 +113,7 @@ def test_where_nothing_is_found_the_maps_decide() -> None:
 
 
 def test_images_are_drawn_where_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parity, "sample_pictures", list)
+    monkeypatch.setattr(parity, "sample_images", list)
     drawn = check_pictures((64, 96))
     assert len(drawn) >= 2
     assert all(image.shape == (1, 3, 64, 96) and image.dtype == torch.uint8 for image in drawn)
