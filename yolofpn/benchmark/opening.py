@@ -19,8 +19,8 @@ from yolofpn.darknet.weights import write_layers
 from yolofpn.data.names import COCO_CATEGORY_IDS, COCO_NAMES
 from yolofpn.errors import UserError
 from yolofpn.inference.load import LoadedDetector, load_for_inference
+from yolofpn.inference.options import Workload
 from yolofpn.inference.predictor import Predictor
-from yolofpn.inference.workload import Workload
 from yolofpn.models.build import build_model
 from yolofpn.models.yolo import YOLO
 from yolofpn.shipped import default_weights

@@ -30,7 +30,7 @@ from yolofpn.devices import choose_device
 from yolofpn.errors import UserError
 from yolofpn.evaluation.files import write_json
 from yolofpn.extras import is_installed
-from yolofpn.inference.workload import Workload
+from yolofpn.inference.options import Workload
 from yolofpn.shipped import default_sources
 from yolofpn.sinks.image_files import encode_image
 from yolofpn.sources.resolve import Source, resolve_sources

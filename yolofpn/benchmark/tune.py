@@ -19,10 +19,10 @@ from yolofpn.devices import is_fast_at_bf16
 from yolofpn.errors import NaNOutputError, UserError
 from yolofpn.evaluation.evaluate import EVALUATION_LIMITS, relabelled
 from yolofpn.evaluation.metrics import DetectionMetrics
-from yolofpn.inference.choose import tuned_key, used_libraries
 from yolofpn.inference.load import load_for_inference
 from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.threads import sharing_processors
+from yolofpn.inference.torch_network import tuned_key, used_libraries
 from yolofpn.runtimes.backend import Backend
 from yolofpn.runtimes.build import BackendBuilder
 from yolofpn.runtimes.libraries import is_installed

@@ -35,10 +35,9 @@ from yolofpn.evaluation.verify import verify
 from yolofpn.extras import skipped_plots
 from yolofpn.files import locked_output
 from yolofpn.inference.load import load_for_inference
-from yolofpn.inference.options import PredictorOptions
+from yolofpn.inference.options import PredictorOptions, Workload
 from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.threads import share_processors
-from yolofpn.inference.workload import Workload
 
 DETECTIONS, IMAGES, TRUTH = "detections.coco.json", "images.json", "truth.coco.json"
 

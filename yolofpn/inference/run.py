@@ -17,12 +17,11 @@ from yolofpn.errors import UserError
 from yolofpn.files import locked_output, write_errors
 from yolofpn.inference.live_results import open_results
 from yolofpn.inference.load import load_for_inference
-from yolofpn.inference.options import PredictorOptions
+from yolofpn.inference.options import PredictorOptions, expected_workload
 from yolofpn.inference.pipeline import written
 from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.report import Report
 from yolofpn.inference.threads import share_processors
-from yolofpn.inference.workload import expected_workload
 from yolofpn.interrupt import StopRequest
 from yolofpn.results import Failure, Result, Results
 from yolofpn.shipped import default_sources

@@ -12,9 +12,9 @@ import torch
 from tests.runtimes.small import random_images, small_detector
 from tests.runtimes.test_second_stage import DARKNET, MLP, make
 from yolofpn.errors import UserError
-from yolofpn.inference import choose
-from yolofpn.inference.choice import Choice
-from yolofpn.inference.choose import choose_backend, tuned_key, used_libraries
+from yolofpn.inference import torch_network
+from yolofpn.inference.network import Choice
+from yolofpn.inference.torch_network import choose_backend, tuned_key, used_libraries
 from yolofpn.runtimes import build, cache, takeover
 from yolofpn.runtimes.backend import Backend
 from yolofpn.runtimes.build import BackendBuilder, Verdict
@@ -38,7 +38,7 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def openvino_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choose, "is_installed", lambda module: module == "openvino")
+    monkeypatch.setattr(torch_network, "is_installed", lambda module: module == "openvino")
 
 
 def choice_of(**settings: Any) -> Choice:
@@ -131,16 +131,16 @@ def test_what_a_given_backend_differs_by_is_said(monkeypatch: pytest.MonkeyPatch
 
 
 def test_what_would_be_faster_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choose, "is_installed", lambda _: False)
+    monkeypatch.setattr(torch_network, "is_installed", lambda _: False)
     found = choice_of(workload="many")
     assert found.note == "backend: torch fp32 on cpu; pip install '.[openvino]' would be faster here"
 
 
 def test_onnx_comes_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choose, "is_installed", lambda module: module == "onnxruntime")
+    monkeypatch.setattr(torch_network, "is_installed", lambda module: module == "onnxruntime")
     assert "onnx takes over" in choice_of(workload="many").note
     assert choice_of(workload="many", precision="bf16").note == "backend: torch bf16 on cpu"
-    monkeypatch.setattr(choose, "is_installed", lambda _: True)
+    monkeypatch.setattr(torch_network, "is_installed", lambda _: True)
     assert "openvino takes over" in choice_of().note
 
 
