@@ -33,7 +33,7 @@ from yolofpn.cli.arguments import run_command
 from yolofpn.config import Metadata, load_config
 from yolofpn.config.stored import dump_metadata
 from yolofpn.data.layouts import open_data
-from yolofpn.data.proposals import with_proposals
+from yolofpn.data.proposal_files import with_proposals
 from yolofpn.models.build import build_model
 from yolofpn.reading import parse_json
 from yolofpn.tensor_files import write_safetensors

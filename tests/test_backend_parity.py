@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from yolofpn.data.class_names import match_classes
 from yolofpn.data.layouts import open_data
-from yolofpn.data.names import match_classes
 from yolofpn.data.samples import to_tensor
-from yolofpn.evaluation.evaluate import EVALUATION_LIMITS, relabelled
+from yolofpn.evaluation.evaluator import EVALUATION_LIMITS, relabelled
 from yolofpn.evaluation.metrics import DetectionMetrics
 from yolofpn.ops.resize import Placement, resize_image
 from yolofpn.runtimes.backend import Backend
-from yolofpn.runtimes.convert import map_names
+from yolofpn.runtimes.conversion import map_names
 from yolofpn.runtimes.onnx import ONNX, ONNXGraph
 from yolofpn.runtimes.openvino import OpenVINO, OpenVINOGraph
 from yolofpn.runtimes.parity import TOLERANCES, compare_backends

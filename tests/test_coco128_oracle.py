@@ -17,7 +17,7 @@ from pycocotools.cocoeval import COCOeval  # type: ignore[import-untyped]
 from tests.data.trees import write
 from yolofpn.cli.detect import main as detect
 from yolofpn.cli.evaluate import main as evaluate
-from yolofpn.data.names import COCO_CATEGORY_IDS
+from yolofpn.data.class_names import COCO_CATEGORY_IDS
 
 SIZE, SCORE_THRESH, NMS_THRESH = 320, 0.005, 0.45
 ANNOTATIONS = "annotations/instances_train2017.json"
@@ -35,7 +35,7 @@ FLAGS = [f"--score-thresh={SCORE_THRESH}", f"--nms-thresh={NMS_THRESH}", "--max-
 def test_ap_is_that_of_opencv(
     name: str, resize: str, known_ap: float, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("yolofpn.evaluation.run.write_plots", lambda *_: None)  # nobody looks at them
+    monkeypatch.setattr("yolofpn.evaluation.evaluation_run.write_plots", lambda *_: None)  # nobody looks at them
     truth = COCO(str(data_dir / "coco128" / ANNOTATIONS))
     images = data_dir / "coco128" / "images" / "train2017"
     uncut, cut = opencv_results(name, resize, truth, images, tmp_path)

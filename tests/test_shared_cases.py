@@ -32,7 +32,7 @@ from yolofpn.cli.evaluate import main as evaluate
 from yolofpn.cli.train import main as train
 from yolofpn.darknet.cfg import parse_cfg
 from yolofpn.darknet.network import DarknetNetwork
-from yolofpn.darknet.weights import write_layers
+from yolofpn.darknet.weights_file import write_layers
 
 RED = (200.0, 120.0, 248.0, 216.0)  # the one box of most of them
 Boxes = dict[str, list[tuple[float, ...]]]
@@ -49,7 +49,7 @@ def cases() -> Path:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("yolofpn.evaluation.run.write_plots", lambda *_: None)
+    monkeypatch.setattr("yolofpn.evaluation.evaluation_run.write_plots", lambda *_: None)
 
 
 @pytest.fixture

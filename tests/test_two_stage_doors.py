@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from tests.commands import call
-from tests.evaluation.test_run import write_scene
+from tests.evaluation.test_evaluation_run import write_scene
 from yolofpn.cli import benchmark, convert, detect, evaluate, export, summary
 from yolofpn.config import InputConfig, Metadata, ModelConfig, PostprocessConfig
 from yolofpn.demo.settings import Settings

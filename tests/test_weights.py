@@ -20,8 +20,8 @@ from yolofpn.config.stored import dump_metadata, to_stored
 from yolofpn.darknet.cfg import parse_cfg
 from yolofpn.darknet.download import NAMED_WEIGHTS, NamedWeights
 from yolofpn.darknet.network import DarknetNetwork
-from yolofpn.darknet.weights import NEW_HEADER, pack_header, write_layers
-from yolofpn.data.names import COCO_CATEGORY_IDS, COCO_NAMES
+from yolofpn.darknet.weights_file import NEW_HEADER, pack_header, write_layers
+from yolofpn.data.class_names import COCO_CATEGORY_IDS, COCO_NAMES
 from yolofpn.errors import UserError
 from yolofpn.models.build import NativeDetector
 from yolofpn.models.yolo import YOLO

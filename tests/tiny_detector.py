@@ -13,7 +13,7 @@ import torch
 
 from yolofpn.darknet.cfg import parse_cfg
 from yolofpn.darknet.network import DarknetNetwork
-from yolofpn.darknet.weights import write_layers
+from yolofpn.darknet.weights_file import write_layers
 from yolofpn.structures import Image
 
 RED, GREEN, BLACK = (0, 0, 255), (0, 255, 0), (0, 0, 0)  # BGR

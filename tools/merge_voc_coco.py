@@ -22,15 +22,15 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from yolofpn.data.class_names import COCO_NAMES, coco_category_ids, normalise_name
 from yolofpn.data.dataset import DetectionDataset
 from yolofpn.data.images import image_size
 from yolofpn.data.layouts import held_out_mask, open_data
 from yolofpn.data.loader import Loader
-from yolofpn.data.names import COCO_NAMES, coco_category_ids, normalise_name
 from yolofpn.data.sampler import EvalBatchSampler
 from yolofpn.data.samples import EvaluationSamples
 from yolofpn.devices import choose_device, default_workers
-from yolofpn.evaluation.evaluate import place_detections, run_dense
+from yolofpn.evaluation.evaluator import place_detections, run_dense
 from yolofpn.structures import Limits
 from yolofpn.weights import load_weights
 

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from yolofpn.structures import Detections, Frame, Target
     from yolofpn.training.epoch_result import EpochResult
     from yolofpn.training.logger import Logger, RunInfo
-    from yolofpn.training.plan import TrainOptions
-    from yolofpn.training.run import TrainingResult, train
+    from yolofpn.training.run_plan import TrainOptions
+    from yolofpn.training.training_run import TrainingResult, train
     from yolofpn.version import __version__
 
 __all__ = [
@@ -38,9 +38,9 @@ _HOMES = {
     "EpochResult": "yolofpn.training.epoch_result",
     "Logger": "yolofpn.training.logger",
     "RunInfo": "yolofpn.training.logger",
-    "TrainOptions": "yolofpn.training.plan",
-    "TrainingResult": "yolofpn.training.run",
-    "train": "yolofpn.training.run",
+    "TrainOptions": "yolofpn.training.run_plan",
+    "TrainingResult": "yolofpn.training.training_run",
+    "train": "yolofpn.training.training_run",
 }
 
 

@@ -20,8 +20,8 @@ from yolofpn.darknet.cfg import parse_cfg, read_cfg
 from yolofpn.darknet.companions import choose_resize, find_cfg, find_names, resize_note
 from yolofpn.darknet.download import NAMED_WEIGHTS, fetch_weights
 from yolofpn.darknet.network import DarknetNetwork, load_darknet_network
-from yolofpn.darknet.weights import NEW_HEADER, norm_eps_of, open_weights
-from yolofpn.data.names import coco_category_ids, read_names
+from yolofpn.darknet.weights_file import NEW_HEADER, norm_eps_of, open_weights
+from yolofpn.data.class_names import coco_category_ids, read_names
 from yolofpn.errors import UserError
 from yolofpn.models.build import NativeDetector, build_limits, build_model
 from yolofpn.reading import ParseError

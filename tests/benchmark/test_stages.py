@@ -13,8 +13,8 @@ from yolofpn.benchmark.contenders import NETWORK, POST, PRE, OurContender
 from yolofpn.benchmark.stages import DECODE, DRAW, ENCODE, JSON, Stages, end_to_end, endless_frames, first_frames
 from yolofpn.errors import UserError
 from yolofpn.inference.predictor import Predictor, load_detector
-from yolofpn.sinks.build import Sinks, build_sinks
-from yolofpn.sinks.names import SourceInfo
+from yolofpn.sinks.opened import Sinks, build_sinks
+from yolofpn.sinks.output_names import SourceInfo
 from yolofpn.sources.resolve import Source, resolve_sources
 from yolofpn.structures import Detections, Frame
 

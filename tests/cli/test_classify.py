@@ -18,7 +18,7 @@ from yolofpn.cli.classify import centre_crop, main
 from yolofpn.darknet.cfg import parse_cfg
 from yolofpn.darknet.native import load_classifier
 from yolofpn.darknet.network import DarknetNetwork
-from yolofpn.darknet.weights import WeightLayer, write_layers
+from yolofpn.darknet.weights_file import WeightLayer, write_layers
 from yolofpn.data.images import read_image
 from yolofpn.models.backbones.darknet import Darknet19, DarknetClassifier
 from yolofpn.models.layers import ConvBNAct

@@ -14,7 +14,7 @@ from yolofpn.cli.summary import main as summary
 from yolofpn.config import DarknetHeader
 from yolofpn.darknet.cfg import parse_cfg
 from yolofpn.darknet.network import DarknetNetwork
-from yolofpn.darknet.weights import write_layers
+from yolofpn.darknet.weights_file import write_layers
 from yolofpn.models.yolo import YOLO
 from yolofpn.weights import load_weights
 

@@ -23,7 +23,7 @@ from tests.videos import write_video
 from yolofpn.cli import detect as door
 from yolofpn.config import ResizeMode
 from yolofpn.drawing import LabelStyle
-from yolofpn.inference.run import _run_name
+from yolofpn.inference.detection_run import _run_name
 from yolofpn.shipped import sample_images
 from yolofpn.sinks.media import MediaChoice
 from yolofpn.sources.kinds import camera_source, url_source

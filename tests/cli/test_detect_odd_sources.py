@@ -28,7 +28,7 @@ from yolofpn.data.images import MAX_FRAME_PIXELS
 from yolofpn.sources import remote
 from yolofpn.sources.live import capture as live
 from yolofpn.sources.live import mjpeg
-from yolofpn.sources.live import network as stream
+from yolofpn.sources.live import network_stream as stream
 from yolofpn.sources.live.capture import Patience
 
 pytestmark = [

@@ -19,8 +19,8 @@ from yolofpn import load_detector
 from yolofpn.cli.detect import main as detect
 from yolofpn.cli.export import main
 from yolofpn.errors import UserError
-from yolofpn.inference import export
-from yolofpn.inference.load import load_for_inference
+from yolofpn.inference import export_graph
+from yolofpn.inference.load_detector import load_for_inference
 from yolofpn.runtimes.onnx import ONNX
 from yolofpn.runtimes.openvino import OpenVINO
 from yolofpn.runtimes.parity import Parity
@@ -142,7 +142,7 @@ def test_a_graph_that_finds_something_else_is_not_left_behind(
     weights: Path, graphs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     monkeypatch.setattr(ONNX, "convert", lambda *_: onnx.load(graphs["onnx"]))
-    monkeypatch.setattr(export, "compare_backends", lambda *_: Parity(100, 0.93, 4.0, 0.09, 0.1))
+    monkeypatch.setattr(export_graph, "compare_backends", lambda *_: Parity(100, 0.93, 4.0, 0.09, 0.1))
     output = tmp_path / "out" / "x.onnx"
     outcome = call(main, capsys, "--weights", weights, "--format", "onnx", "--batch", "2", output)
     assert outcome.code == 2

@@ -12,7 +12,7 @@ from tests.models.small import small_config
 from tests.runtimes.small import NAMES, random_images
 from yolofpn.cli.export import main
 from yolofpn.config import InputConfig, Metadata, PostprocessConfig
-from yolofpn.inference.load import load_for_inference
+from yolofpn.inference.load_detector import load_for_inference
 from yolofpn.models.build import build_yolo
 from yolofpn.weights import load_weights, save_weights
 

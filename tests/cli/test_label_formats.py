@@ -35,7 +35,7 @@ def finder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("yolofpn.evaluation.run.write_plots", lambda *_: None)
+    monkeypatch.setattr("yolofpn.evaluation.evaluation_run.write_plots", lambda *_: None)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from tests.training.small import write_cfg, write_images
 from yolofpn.cli import detect, evaluate, train
 from yolofpn.config import dump_config, load_config
 from yolofpn.errors import UserError
-from yolofpn.evaluation.plots import plot_confusion
+from yolofpn.evaluation.evaluation_plots import plot_confusion
 from yolofpn.files import locked_output
 
 

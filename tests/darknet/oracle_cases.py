@@ -19,7 +19,7 @@ from torch import Tensor
 from yolofpn.config import DarknetHeader
 from yolofpn.darknet.cfg import read_cfg
 from yolofpn.darknet.network import DarknetNetwork
-from yolofpn.darknet.weights import LooseNumbers, WeightLayer, write_layers
+from yolofpn.darknet.weights_file import LooseNumbers, WeightLayer, write_layers
 
 SCORE_THRESH, NMS_THRESH = 0.3, 0.45
 HEADER = DarknetHeader(major=0, minor=2, revision=5, seen=0)

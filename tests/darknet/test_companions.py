@@ -7,7 +7,7 @@ import pytest
 from yolofpn.config import DarknetHeader
 from yolofpn.darknet.cfg import parse_cfg
 from yolofpn.darknet.companions import choose_resize, find_cfg, find_names, resize_note
-from yolofpn.data.names import COCO_NAMES
+from yolofpn.data.class_names import COCO_NAMES
 from yolofpn.errors import UserError
 
 YOLOV3_NUMBERS = 62_001_757

@@ -16,7 +16,7 @@ from yolofpn.config import DarknetHeader, InputConfig, ModelConfig, PostprocessC
 from yolofpn.darknet.cfg import parse_cfg
 from yolofpn.darknet.native import load_classifier, native_layers, require_darknet_counterpart
 from yolofpn.darknet.network import DarknetNetwork, load_darknet_network
-from yolofpn.darknet.weights import WeightLayer, count_numbers, read_layers, write_layers
+from yolofpn.darknet.weights_file import WeightLayer, count_numbers, read_layers, write_layers
 from yolofpn.errors import UserError
 from yolofpn.models.backbones.darknet import Darknet, Darknet19, DarknetClassifier, darknet53, scaled_darknet
 from yolofpn.models.build import build_yolo

@@ -15,7 +15,7 @@ from torch import nn
 from yolofpn.darknet.cfg import parse_cfg, read_cfg
 from yolofpn.darknet.network import DarknetNetwork, load_darknet_network
 from yolofpn.darknet.sections import Softmax
-from yolofpn.darknet.weights import NormEps, WeightLayers, open_weights, read_layers, write_layers
+from yolofpn.darknet.weights_file import NormEps, WeightLayers, open_weights, read_layers, write_layers
 from yolofpn.errors import UserError
 from yolofpn.structures import Detections, Limits, Target
 

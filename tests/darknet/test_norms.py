@@ -13,7 +13,7 @@ from yolofpn.cli.convert import main as convert
 from yolofpn.config import DarknetHeader
 from yolofpn.darknet.cfg import parse_cfg, read_cfg
 from yolofpn.darknet.network import DarknetNetwork, load_darknet_network
-from yolofpn.darknet.weights import write_layers
+from yolofpn.darknet.weights_file import write_layers
 from yolofpn.runtimes.fold import fold_norms
 from yolofpn.weights import load_weights
 

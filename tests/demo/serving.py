@@ -24,7 +24,7 @@ from yolofpn.demo.access import AuthMiddleware
 from yolofpn.demo.app import Page
 from yolofpn.demo.cameras import open_cameras
 from yolofpn.demo.connections import Network
-from yolofpn.demo.limits import Limits
+from yolofpn.demo.limits import ServerLimits
 from yolofpn.demo.serve import listen, server_config
 from yolofpn.demo.shelf import Shelf
 from yolofpn.structures import Image
@@ -109,7 +109,7 @@ def demo_server(
     weights: Sequence[str | Path],
     *,
     sources: Sequence[str] = (),
-    limits: Limits | None = None,
+    limits: ServerLimits | None = None,
     password: str | None = None,
     proxies: Sequence[Network] = (),
     tls: tuple[Path, Path] | None = None,
@@ -125,7 +125,7 @@ def demo_server(
 def app_server(
     page: ASGIApp,
     *,
-    limits: Limits | None = None,
+    limits: ServerLimits | None = None,
     password: str | None = None,
     proxies: Sequence[Network] = (),
     tls: tuple[Path, Path] | None = None,

@@ -17,7 +17,7 @@ from websockets.sync.client import connect
 from tests.demo.serving import Answer, Client, demo_server, look
 from tests.inference.live_fakes import until
 from yolofpn.demo.app import STATIC
-from yolofpn.demo.limits import ConnectionLimits, Limits, SessionLimits
+from yolofpn.demo.limits import ConnectionLimits, ServerLimits, SessionLimits
 
 PASSWORD = "correct horse"
 
@@ -156,7 +156,7 @@ def test_attempts_that_wait_to_be_sent_at_once_count_as_well(locked_port: int) -
 
 
 def test_a_password_that_does_not_arrive_is_not_waited_for(tiny: Path) -> None:
-    limits = Limits(connection=ConnectionLimits(form_seconds=0.3))
+    limits = ServerLimits(connection=ConnectionLimits(form_seconds=0.3))
     with demo_server([tiny], password=PASSWORD, limits=limits) as port:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         connection.putrequest("POST", "/login")
@@ -199,7 +199,7 @@ def test_behind_a_proxy_that_speaks_https_the_cookie_does_not_travel_in_clear(ti
 
 
 def test_sessions_end_and_what_runs_in_them(tiny: Path) -> None:
-    limits = Limits(session=SessionLimits(idle_seconds=60.0, seconds=4.0))
+    limits = ServerLimits(session=SessionLimits(idle_seconds=60.0, seconds=4.0))
     with demo_server([tiny], password=PASSWORD, limits=limits) as port:
         client = Client(port)
         client.request("/login", b"password=correct+horse")

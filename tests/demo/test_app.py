@@ -20,14 +20,14 @@ from tests.demo.serving import Client, demo_server, png
 from tests.inference.live_fakes import until
 from tests.tiny_detector import BLACK, GREEN, RED, quarters
 from tests.videos import write_video
-from yolofpn.demo.limits import Limits, UploadLimits, WorkLimits
+from yolofpn.demo.limits import ServerLimits, UploadLimits, WorkLimits
 from yolofpn.demo.uploads import Upload
 from yolofpn.fields import Depth
 from yolofpn.structures import Frame
 
 # 128 x 192 stretched to 64 x 64 makes four cells, each a quarter of the image.
 RED_AND_GREEN = png(quarters(RED, BLACK, BLACK, GREEN))
-LIMITS = Limits(UploadLimits(image_bytes=100_000, video_bytes=200_000, image_pixels=100_000, video_seconds=10.0))
+LIMITS = ServerLimits(UploadLimits(image_bytes=100_000, video_bytes=200_000, image_pixels=100_000, video_seconds=10.0))
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +182,7 @@ def test_one_user_cannot_take_all_places(client: Client, port: int) -> None:
 
 
 def test_browsers_of_one_address_share_its_places(tiny: Path) -> None:
-    limits = Limits(work=WorkLimits(uploads_per_client=1, uploads_per_address=2, uploads=3))
+    limits = ServerLimits(work=WorkLimits(uploads_per_client=1, uploads_per_address=2, uploads=3))
     proxy = [ipaddress.ip_network("127.0.0.1")]
     with demo_server([tiny], limits=limits, proxies=proxy) as port:
         clients = [Client(port, headers={"X-Forwarded-For": f"192.0.2.{number // 3}"}) for number in range(6)]
@@ -222,7 +222,7 @@ def test_who_goes_away_while_waiting_is_not_answered(tiny: Path, monkeypatch: py
 
     frame = Upload.frame
     monkeypatch.setattr(Upload, "frame", slow)
-    with demo_server([tiny], limits=Limits(work=WorkLimits(decoded_pixels=1))) as port:
+    with demo_server([tiny], limits=ServerLimits(work=WorkLimits(decoded_pixels=1))) as port:
         clients = [Client(port) for _ in range(3)]
         first = threading.Thread(target=clients[0].upload, args=(RED_AND_GREEN, "first"))
         first.start()

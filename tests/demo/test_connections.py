@@ -21,7 +21,7 @@ from tests.demo.serving import Client, app_server
 from tests.inference.live_fakes import until
 from yolofpn.demo import connections
 from yolofpn.demo.connections import FewLines, is_proxy
-from yolofpn.demo.limits import ConnectionLimits, Limits
+from yolofpn.demo.limits import ConnectionLimits, ServerLimits
 
 SHORT = ConnectionLimits(per_address=4, head_seconds=0.4, idle_seconds=1, stall_seconds=0.4, form_seconds=0.4)
 PROXY = [ipaddress.ip_network("127.0.0.1")]
@@ -46,7 +46,7 @@ async def page(scope: Scope, receive: Receive, send: Send) -> None:
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    with app_server(page, limits=Limits(connection=SHORT)) as port:
+    with app_server(page, limits=ServerLimits(connection=SHORT)) as port:
         yield port
 
 
@@ -92,7 +92,7 @@ def wait_for_room(port: int) -> None:
 
 
 def test_one_address_has_so_many_connections_and_no_more(caplog: pytest.LogCaptureFixture) -> None:
-    with app_server(page, limits=Limits(connection=replace(SHORT, head_seconds=60.0))) as port:
+    with app_server(page, limits=ServerLimits(connection=replace(SHORT, head_seconds=60.0))) as port:
         with contextlib.ExitStack() as stack:
             for _ in range(4):
                 stack.enter_context(connect(port))
@@ -104,7 +104,7 @@ def test_one_address_has_so_many_connections_and_no_more(caplog: pytest.LogCaptu
 
 
 def test_a_trusted_proxy_brings_many_users_and_all_together_are_bounded() -> None:
-    limits = Limits(connection=replace(SHORT, per_address=2, connections=6, head_seconds=60.0))
+    limits = ServerLimits(connection=replace(SHORT, per_address=2, connections=6, head_seconds=60.0))
     with app_server(page, limits=limits, proxies=PROXY) as port, contextlib.ExitStack() as stack:
         for _ in range(5):
             stack.enter_context(connect(port))
@@ -269,7 +269,7 @@ def test_a_tls_handshake_has_a_deadline(
     certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(connections, "ConnectionLimits", lambda: SHORT)
-    with app_server(page, limits=Limits(connection=SHORT), tls=certificate) as port:
+    with app_server(page, limits=ServerLimits(connection=SHORT), tls=certificate) as port:
         with connect(port) as connection:
             assert 0.2 < seconds_until_closed(connection) < 15
         with connect(port) as connection:
@@ -281,7 +281,7 @@ def test_a_tls_handshake_has_a_deadline(
 def test_requests_of_an_address_behind_a_proxy_are_bounded_too() -> None:
     slow = replace(SHORT, per_address=2, form_seconds=5.0)
     form = b"POST /login HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: %s\r\nContent-Length: 10\r\n\r\n"
-    limits = Limits(connection=slow)
+    limits = ServerLimits(connection=slow)
     with (
         app_server(page, limits=limits, proxies=PROXY, password="x" * 8) as port,
         connect(port) as one,

@@ -22,7 +22,7 @@ from tests.videos import write_video
 from yolofpn.demo import live
 from yolofpn.demo.answers import FAULT, detect
 from yolofpn.demo.cameras import Camera, open_cameras
-from yolofpn.demo.limits import ConnectionLimits, Limits, WorkLimits
+from yolofpn.demo.limits import ConnectionLimits, ServerLimits, WorkLimits
 from yolofpn.errors import InputError, UserError
 
 RED_AND_GREEN = png(quarters(RED, BLACK, BLACK, GREEN))
@@ -144,7 +144,7 @@ def number_of(camera: Camera) -> int:
 
 def test_a_silent_camera_is_told(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = write_video(tmp_path / "street.mp4", [quarters(RED)] * 5)
-    limits = Limits(work=WorkLimits(camera_seconds=1.0))
+    limits = ServerLimits(work=WorkLimits(camera_seconds=1.0))
     newer = Camera.newer
     with demo_server([tiny], sources=[str(clip)], limits=limits) as port, Client(port).live("?camera=0") as socket:
         monkeypatch.setattr(Camera, "newer", lambda *_: None)
@@ -194,7 +194,7 @@ def test_a_fault_in_the_program_is_told_and_the_image_goes_on(
 
 @pytest.fixture
 def pinging_port(request: pytest.FixtureRequest, tiny: Path) -> Iterator[int]:
-    limits = Limits(connection=ConnectionLimits(ping_seconds=0.05, pong_seconds=request.param))
+    limits = ServerLimits(connection=ConnectionLimits(ping_seconds=0.05, pong_seconds=request.param))
     with demo_server([tiny], limits=limits) as port:
         yield port
 
@@ -215,7 +215,7 @@ def test_a_long_turn_does_not_end_the_connection(pinging_port: int, monkeypatch:
         socket.send("{}")
         assert isinstance(socket.recv(timeout=60), bytes)
         assert look(socket, RED_AND_GREEN)[0]["detections"]
-    limits = Limits()
+    limits = ServerLimits()
     assert limits.work.camera_seconds < limits.connection.pong_seconds / 2, "a silent camera is no vanished page"
 
 
@@ -235,7 +235,7 @@ def test_a_page_that_vanished_is_given_up(pinging_port: int) -> None:
 
 
 def test_a_page_that_asks_for_nothing_is_closed(tiny: Path) -> None:
-    limits = Limits(connection=ConnectionLimits(viewer_idle_seconds=2.0))
+    limits = ServerLimits(connection=ConnectionLimits(viewer_idle_seconds=2.0))
     with demo_server([tiny], limits=limits) as port, Client(port).live() as socket:
         for _ in range(3):
             time.sleep(0.7)

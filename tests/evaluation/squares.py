@@ -14,7 +14,7 @@ import torch
 
 from yolofpn.config import InputConfig, Metadata, PostprocessConfig
 from yolofpn.darknet.network import DarknetNetwork
-from yolofpn.darknet.weights import write_layers
+from yolofpn.darknet.weights_file import write_layers
 from yolofpn.types import ResizeMode
 from yolofpn.weights import build_detector, save_weights
 

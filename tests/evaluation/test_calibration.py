@@ -14,7 +14,7 @@ from yolofpn.cli.export import main
 from yolofpn.detector import Detector
 from yolofpn.errors import UserError
 from yolofpn.evaluation.calibration import open_calibration
-from yolofpn.inference.export import ExportOptions, open_export
+from yolofpn.inference.export_graph import ExportOptions, open_export
 from yolofpn.runtimes import openvino
 from yolofpn.runtimes.exported import ExportedDetector
 

@@ -17,9 +17,9 @@ from tests.models.two_stage.test_faster_rcnn import config, make
 from yolofpn.cli.detect import build_parser as detect_parser
 from yolofpn.cli.evaluate import build_parser as evaluate_parser
 from yolofpn.config import InputConfig, Metadata, PostprocessConfig
+from yolofpn.data.class_names import match_classes
 from yolofpn.data.dataset import DetectionDataset, FlatStrings
 from yolofpn.data.images import read_image
-from yolofpn.data.names import match_classes
 from yolofpn.evaluation.run_detector import Found, RunSettings, run_detector
 from yolofpn.inference.predictor import Predictor
 from yolofpn.runtimes.backend import Wait

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from tests.evaluation.squares import Square, metadata_of_finder, write_finder, write_squares
 from yolofpn.cli.evaluate import main
 from yolofpn.errors import UserError
-from yolofpn.evaluation.proposals import ProposalCollector
-from yolofpn.evaluation.run import EvaluateOptions, evaluate
+from yolofpn.evaluation.evaluation_run import EvaluateOptions, evaluate
+from yolofpn.evaluation.proposal_recall import ProposalCollector
 from yolofpn.inference.predictor import load_detector
 from yolofpn.structures import Detections, Limits
 
@@ -39,7 +39,7 @@ def finder(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("yolofpn.evaluation.run.write_plots", lambda *_: None)
+    monkeypatch.setattr("yolofpn.evaluation.evaluation_run.write_plots", lambda *_: None)
 
 
 def run(tmp_path: Path, data: Path, weights: Path, **changes: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:

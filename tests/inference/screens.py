@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import pytest
 
-from yolofpn.inference import run
+from yolofpn.inference import detection_run
 from yolofpn.structures import Image
 
 
@@ -25,7 +25,7 @@ class Screen:
         self.sizes: list[tuple[int, int]] = []
         self.shown: list[tuple[str, Image]] = []
         self.destroyed = 0
-        monkeypatch.setattr(run, "check_display", lambda: None)
+        monkeypatch.setattr(detection_run, "check_display", lambda: None)
         monkeypatch.setattr(cv2, "namedWindow", lambda title, flags: self.opened.append(title))
         monkeypatch.setattr(cv2, "resizeWindow", lambda title, width, height: self.sizes.append((width, height)))
         monkeypatch.setattr(cv2, "imshow", lambda title, image: self.shown.append((title, image)))

@@ -16,10 +16,10 @@ import pytest
 from tests.inference.fakes import two_found
 from tests.inference.live_fakes import END, FakeCamera, shade, shades_of, until
 from yolofpn.errors import InputError
+from yolofpn.inference.detection_report import Report
 from yolofpn.inference.live_results import APART, LiveResults, open_results
-from yolofpn.inference.report import Report
 from yolofpn.results import Failure, Result
-from yolofpn.sinks.build import build_sinks
+from yolofpn.sinks.opened import build_sinks
 from yolofpn.sources.kinds import Source, failed_source
 from yolofpn.sources.live import capture as live
 from yolofpn.structures import Frame, Image, Limits

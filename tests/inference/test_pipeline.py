@@ -14,8 +14,8 @@ from tests.inference.fakes import nothing_found
 from yolofpn.errors import InputError, UserError
 from yolofpn.inference.pipeline import results_of, written
 from yolofpn.results import Failure, Result
-from yolofpn.sinks.build import Sinks
-from yolofpn.sinks.names import SourceInfo
+from yolofpn.sinks.opened import Sinks
+from yolofpn.sinks.output_names import SourceInfo
 from yolofpn.sources.resolve import Source
 from yolofpn.structures import Detections, Frame, Image, Limits
 

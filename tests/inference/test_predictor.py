@@ -16,7 +16,7 @@ from tests.tiny_detector import GREEN, NAMES, RED, quarters
 from yolofpn import Detections, Predictor, load_detector
 from yolofpn.config import InputConfig, Metadata, ModelConfig, PostprocessConfig
 from yolofpn.errors import InputError, UserError
-from yolofpn.inference.options import PredictorOptions, PredictorSettings
+from yolofpn.inference.predictor_options import PredictorOptions, PredictorSettings
 from yolofpn.runtimes.backend import Batch, Wait
 from yolofpn.weights import build_detector, load_weights, save_weights
 

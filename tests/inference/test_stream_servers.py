@@ -19,7 +19,7 @@ import pytest
 
 from yolofpn.sources.live import capture as live
 from yolofpn.sources.live.capture import LiveCapture, Patience
-from yolofpn.sources.live.network import connect_stream
+from yolofpn.sources.live.network_stream import connect_stream
 from yolofpn.sources.resolve import resolve_sources
 from yolofpn.structures import Frame
 

@@ -13,11 +13,11 @@ from tests.runtimes.small import random_images, small_detector
 from tests.runtimes.test_second_stage import DARKNET, MLP, make
 from yolofpn.errors import UserError
 from yolofpn.inference import torch_network
-from yolofpn.inference.network import Choice
+from yolofpn.inference.running_network import Choice
 from yolofpn.inference.torch_network import choose_backend, tuned_key, used_libraries
-from yolofpn.runtimes import build, cache, takeover
+from yolofpn.runtimes import backends, cache, takeover
 from yolofpn.runtimes.backend import Backend
-from yolofpn.runtimes.build import BackendBuilder, Verdict
+from yolofpn.runtimes.backends import BackendBuilder, Verdict
 from yolofpn.runtimes.openvino import OpenVINO
 from yolofpn.runtimes.parity import Parity
 from yolofpn.runtimes.takeover import Takeover
@@ -124,7 +124,7 @@ def test_less_precision_is_only_taken_by_name(monkeypatch: pytest.MonkeyPatch, n
 
 def test_what_a_given_backend_differs_by_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "boxes within" in choice_of(backend="openvino").note
-    monkeypatch.setattr(build, "compare_backends", lambda *_: Parity(100, 0.9, 1.0, 0.1, 0.5))
+    monkeypatch.setattr(backends, "compare_backends", lambda *_: Parity(100, 0.9, 1.0, 0.1, 0.5))
     monkeypatch.setattr(cache, "read_verdict", lambda _: None)
     monkeypatch.setattr(cache, "write_verdict", lambda *_: None)
     assert "NOT within the tolerance" in choice_of(backend="openvino").note

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from yolofpn.inference import options
-from yolofpn.inference.options import expected_workload
+from yolofpn.inference import predictor_options
+from yolofpn.inference.predictor_options import expected_workload
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ from yolofpn.inference.options import expected_workload
         (["dog.jpg", "Street.MP4"], "many"),
         (["http://example.org/clip.mkv"], "many"),
         (["train.txt"], "many"),
-        (["dog.jpg"] * options.MANY, "many"),
+        (["dog.jpg"] * predictor_options.MANY, "many"),
         (["0"], "live"),
         (["RTSP://user:secret@camera/stream"], "live"),
         (["street.mp4", "rtsp://camera/stream"], "live"),
@@ -28,7 +28,7 @@ def test_what_is_typed_tells_how_much_is_coming(specs: list[str], expected: str)
 
 
 def test_folders_are_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(options, "MANY", 4)
+    monkeypatch.setattr(predictor_options, "MANY", 4)
     (tmp_path / "inner").mkdir()
     for name in ("a.jpg", "inner/b.jpg"):
         (tmp_path / name).touch()

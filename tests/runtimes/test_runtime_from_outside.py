@@ -19,7 +19,7 @@ from yolofpn.cli.export import main as export
 from yolofpn.detector import Detector
 from yolofpn.errors import UserError
 from yolofpn.runtimes.backend import Batch, Wait, as_uint8
-from yolofpn.runtimes.convert import INPUT_NAME, trace_dense
+from yolofpn.runtimes.conversion import INPUT_NAME, trace_dense
 from yolofpn.runtimes.newest import NewestSizes
 from yolofpn.runtimes.runtime import METADATA_KEY, GraphShape, Runtime
 from yolofpn.weights import save_weights

@@ -12,7 +12,7 @@ from tests.commands import call
 from tests.tiny_detector import GREEN, RED, quarters
 from yolofpn import sinks
 from yolofpn.cli.detect import main
-from yolofpn.sinks.names import SourceInfo
+from yolofpn.sinks.output_names import SourceInfo
 from yolofpn.structures import Detections, Frame
 
 

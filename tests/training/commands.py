@@ -14,7 +14,7 @@ from typing import Any
 
 _PROCESSES = multiprocessing.get_context("forkserver")
 # Imported once for all runs; torch would import _dynamo with the first optimiser of each.
-_PROCESSES.set_forkserver_preload(["yolofpn.training.run", "yolofpn.cli.train", "torch._dynamo"])
+_PROCESSES.set_forkserver_preload(["yolofpn.training.training_run", "yolofpn.cli.train", "torch._dynamo"])
 
 
 @dataclass(frozen=True)

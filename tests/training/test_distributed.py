@@ -65,7 +65,7 @@ def test_live_batch_norm_on_cpu_ranks_is_said(files: Path, tmp_path: Path) -> No
 def measure(output: str) -> int:
     """On this rank: write down the metrics of a model that is the same on all."""
     from yolofpn.training.distributed import join_ranks
-    from yolofpn.training.plan import TrainOptions, make_plan
+    from yolofpn.training.run_plan import TrainOptions, make_plan
     from yolofpn.training.setup import set_up
 
     device = torch.device("cpu")

@@ -18,7 +18,7 @@ from torch.optim import SGD
 from tests.data.small_dataset import write_dataset
 from tests.training.small import write_cfg
 from yolofpn.config import Config, TrainConfig, load_config
-from yolofpn.config.load import DataSection
+from yolofpn.config.load_config import DataSection
 from yolofpn.data.loader import Batch
 from yolofpn.errors import UserError
 from yolofpn.evaluation.metrics import Metrics
@@ -30,7 +30,7 @@ from yolofpn.training.engine import OnEpoch, Trainer, batches_per_step, explaini
 from yolofpn.training.epoch_result import EpochResult
 from yolofpn.training.learner import Learner
 from yolofpn.training.logger import CsvLogger, read_metrics
-from yolofpn.training.plan import Plan
+from yolofpn.training.run_plan import Plan
 from yolofpn.training.setup import Setup
 from yolofpn.training.splits import Splits, training_loader
 from yolofpn.training.validation import Validation

@@ -10,7 +10,7 @@ from yolofpn.cli.train import main
 from yolofpn.config import load_config
 from yolofpn.training import rehearsal
 from yolofpn.training.checkpoint import read_checkpoint
-from yolofpn.training.plan import TrainOptions, make_plan, with_epochs_for
+from yolofpn.training.run_plan import TrainOptions, make_plan, with_epochs_for
 
 from .small import write_cfg, write_images
 

@@ -68,7 +68,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "one.yaml").write_text(ONE_STAGE)
     (tmp_path / "two.yaml").write_text(two_stage())
     monkeypatch.chdir(tmp_path)
-    for module in ("yolofpn.evaluation.run", "yolofpn.training.run"):
+    for module in ("yolofpn.evaluation.evaluation_run", "yolofpn.training.training_run"):
         monkeypatch.setattr(f"{module}.write_plots", lambda *_: None)
 
 

@@ -69,7 +69,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 
 
 def without_plots(patch: pytest.MonkeyPatch) -> None:
-    for module in ("yolofpn.evaluation.run", "yolofpn.training.run"):
+    for module in ("yolofpn.evaluation.evaluation_run", "yolofpn.training.training_run"):
         patch.setattr(f"{module}.write_plots", lambda *_: None)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from yolofpn.config import Config, DarknetHeader, InputConfig, Metadata, load_config
 from yolofpn.darknet.download import NAMED_WEIGHTS, darknet53_convolutions
 from yolofpn.darknet.native import native_layers
-from yolofpn.darknet.weights import WeightLayer, write_layers
+from yolofpn.darknet.weights_file import WeightLayer, write_layers
 from yolofpn.errors import UserError
 from yolofpn.models.build import build_yolo
 from yolofpn.models.yolo import YOLO

@@ -13,12 +13,12 @@ from tests.data.small_dataset import write_dataset
 from yolofpn import shipped
 from yolofpn.cli.train import main
 from yolofpn.config import Metadata, load_config
-from yolofpn.data.names import VOC_NAMES
+from yolofpn.data.class_names import VOC_NAMES
 from yolofpn.errors import UserError
 from yolofpn.models.backbones import efficientnet_lite
 from yolofpn.models.backbones.efficientnet_lite import find_package_weights
 from yolofpn.models.build import build_yolo
-from yolofpn.models.summary import layer_rows
+from yolofpn.models.layer_summary import layer_rows
 from yolofpn.training import start_auto
 from yolofpn.training.start import read_starting_weights, take_over
 from yolofpn.training.start_auto import choose_start

@@ -9,7 +9,7 @@ import torch
 
 from yolofpn import weights as weights_module
 from yolofpn.config import Metadata, load_config
-from yolofpn.data.names import VOC_NAMES
+from yolofpn.data.class_names import VOC_NAMES
 from yolofpn.models.build import build_yolo
 from yolofpn.training.start import adapt_config, read_starting_weights, take_over
 from yolofpn.weights import save_weights

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from yolofpn.cli.convert import main
 from yolofpn.config import ModelConfig
-from yolofpn.data.names import COCO_CATEGORY_IDS, COCO_NAMES
+from yolofpn.data.class_names import COCO_CATEGORY_IDS, COCO_NAMES
 from yolofpn.errors import UserError
 from yolofpn.training.start_torchvision import is_torchvision_detector, torchvision_detector
 from yolofpn.weights import load_weights

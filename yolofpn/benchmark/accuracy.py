@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from yolofpn.benchmark.tables import workload_names
+from yolofpn.data.class_names import match_classes
 from yolofpn.data.dataset import DetectionDataset
-from yolofpn.data.names import match_classes
 from yolofpn.errors import UserError
-from yolofpn.evaluation.evaluate import EVALUATION_LIMITS
+from yolofpn.evaluation.evaluator import EVALUATION_LIMITS
 from yolofpn.evaluation.run_detector import RunSettings, run_detector
 from yolofpn.inference.predictor import Predictor
 from yolofpn.runtimes import RUNTIMES

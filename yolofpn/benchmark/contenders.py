@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from yolofpn.benchmark.machine import synchronize
-from yolofpn.inference.options import Workload
 from yolofpn.inference.predictor import Predictor
-from yolofpn.models.summary import layer_rows
+from yolofpn.inference.predictor_options import Workload
+from yolofpn.models.layer_summary import layer_rows
 from yolofpn.models.two_stage.faster_rcnn import FasterRCNN
 from yolofpn.runtimes.backend import Backend, Batch, Wait
 from yolofpn.runtimes.timing import seconds_per_pass

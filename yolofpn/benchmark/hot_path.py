@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from yolofpn.benchmark.timing import Timing, interleave, timed
+from yolofpn.benchmark.rounds import Timing, interleave, timed
 from yolofpn.inference.predictor import Predictor
 from yolofpn.models.postprocess import MapSpec, class_scores, decode_picked, pick_from_maps
 from yolofpn.ops.nms import batched_nms

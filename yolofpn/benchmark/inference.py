@@ -12,8 +12,8 @@ import torch
 
 from yolofpn.benchmark.contenders import Contender, OurContender, gflop
 from yolofpn.benchmark.machine import matrix_product, peak_memory, reset_peak_memory
+from yolofpn.benchmark.rounds import Timing, interleave, timed
 from yolofpn.benchmark.stages import Stages, end_to_end
-from yolofpn.benchmark.timing import Timing, interleave, timed
 from yolofpn.inference.threads import sharing_processors
 from yolofpn.sources.resolve import Source
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from yolofpn.benchmark.contenders import NETWORK, POST, PRE, OurContender, TimedDetections
 from yolofpn.config import Metadata
-from yolofpn.inference.options import Workload
 from yolofpn.inference.predictor import Predictor
+from yolofpn.inference.predictor_options import Workload
 from yolofpn.ops.resize import Placement, resize_image
 from yolofpn.structures import Detections, Image, Limits
 

@@ -13,14 +13,14 @@ from torch import nn
 from yolofpn.benchmark.contenders import OurContender
 from yolofpn.config import Metadata, load_config
 from yolofpn.darknet.cfg import read_cfg
-from yolofpn.darknet.layers import Convolution
+from yolofpn.darknet.darknet_layers import Convolution
 from yolofpn.darknet.network import DarknetNetwork
-from yolofpn.darknet.weights import write_layers
-from yolofpn.data.names import COCO_CATEGORY_IDS, COCO_NAMES
+from yolofpn.darknet.weights_file import write_layers
+from yolofpn.data.class_names import COCO_CATEGORY_IDS, COCO_NAMES
 from yolofpn.errors import UserError
-from yolofpn.inference.load import LoadedDetector, load_for_inference
-from yolofpn.inference.options import Workload
+from yolofpn.inference.load_detector import LoadedDetector, load_for_inference
 from yolofpn.inference.predictor import Predictor
+from yolofpn.inference.predictor_options import Workload
 from yolofpn.models.build import build_model
 from yolofpn.models.yolo import YOLO
 from yolofpn.shipped import default_weights

@@ -18,8 +18,8 @@ from yolofpn.errors import InputError, UserError
 from yolofpn.inference.pipeline import results_of, written
 from yolofpn.inference.predictor import Predictor
 from yolofpn.results import Result
-from yolofpn.sinks.build import build_sinks
 from yolofpn.sinks.image_files import encode_image
+from yolofpn.sinks.opened import build_sinks
 from yolofpn.sinks.records import record
 from yolofpn.sources.resolve import Source
 from yolofpn.structures import Frame, Image

@@ -9,10 +9,10 @@ from pathlib import Path
 from torch import Tensor
 
 from yolofpn.config import Metadata
+from yolofpn.data.class_names import match_classes
 from yolofpn.data.dataset import DetectionDataset
 from yolofpn.data.images import read_image
 from yolofpn.data.layouts import open_data
-from yolofpn.data.names import match_classes
 from yolofpn.data.samples import to_tensor
 from yolofpn.errors import InputError, UserError
 from yolofpn.ops.resize import resize_image

@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def run() -> int:
         data = take_data(arguments)
         from yolofpn.config import YOLOHeadConfig, load_config
-        from yolofpn.data.anchors import fit_anchors
+        from yolofpn.data.anchor_clusters import fit_anchors
 
         config = load_config(arguments.cfg) if arguments.cfg else None
         current: tuple[tuple[tuple[float, float], ...], ...] = ()

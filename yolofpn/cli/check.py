@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def run() -> int:
         data = take_data(arguments)
-        from yolofpn.data.check import check_data
+        from yolofpn.data.data_check import check_data
 
         report = check_data(
             data.source,

@@ -91,10 +91,10 @@ def load_classifier(weights: Path, cfg: Path | None) -> Classifier:
         UserError: if a file cannot be read, or cfg and weights do not match.
     """
     from yolofpn.darknet.cfg import read_cfg
-    from yolofpn.darknet.layers import FullyConnected
+    from yolofpn.darknet.darknet_layers import FullyConnected
     from yolofpn.darknet.native import load_classifier as load_native
     from yolofpn.darknet.network import load_darknet_network
-    from yolofpn.darknet.weights import open_weights
+    from yolofpn.darknet.weights_file import open_weights
     from yolofpn.models.backbones.darknet import Darknet19, DarknetClassifier, darknet53
     from yolofpn.models.backbones.efficientnet_lite import LITE_NAMES, find_package_weights
 
@@ -120,7 +120,7 @@ def load_classifier(weights: Path, cfg: Path | None) -> Classifier:
 
 
 def _load_efficientnet_lite(path: Path) -> Classifier:
-    from yolofpn.data.names import read_names
+    from yolofpn.data.class_names import read_names
     from yolofpn.models.backbones.efficientnet_lite import (
         LITE_SIDES,
         EfficientNetLite,
@@ -186,7 +186,7 @@ def centre_crop(image: Image, side: int, border: int = 0) -> Image:
 
 
 def _read_names(path: Path | None, classifier: Classifier) -> Sequence[str]:
-    from yolofpn.data.names import read_names
+    from yolofpn.data.class_names import read_names
 
     num_classes = classifier.num_classes
     if path is None:

@@ -75,7 +75,7 @@ def from_torchvision(
         UserError: if no cfg is given, or it describes another network.
     """
     from yolofpn.config import Metadata, load_config
-    from yolofpn.data.names import read_names
+    from yolofpn.data.class_names import read_names
     from yolofpn.tensor_files import read_tensors
     from yolofpn.training.start_torchvision import is_torchvision_detector, torchvision_detector
     from yolofpn.weights import LoadedWeights, build_detector, check_state
@@ -109,7 +109,7 @@ def as_native(loaded: LoadedWeights, cfg: str, overrides: Sequence[str] = ()) ->
     from yolofpn.config import YOLOHeadConfig, load_config
     from yolofpn.darknet.native import copy_into_native, native_layers, require_darknet_counterpart
     from yolofpn.darknet.network import DarknetNetwork
-    from yolofpn.darknet.weights import NEW_HEADER, norm_eps_of
+    from yolofpn.darknet.weights_file import NEW_HEADER, norm_eps_of
     from yolofpn.models.build import build_yolo
     from yolofpn.weights import LoadedWeights
 
@@ -167,7 +167,7 @@ def write(loaded: LoadedWeights, output: Path, *, half: bool = False) -> None:
 
     from yolofpn.darknet.native import layers_to_write, require_darknet_counterpart
     from yolofpn.darknet.network import DarknetNetwork
-    from yolofpn.darknet.weights import NEW_HEADER, StoredLayers, write_layers
+    from yolofpn.darknet.weights_file import NEW_HEADER, StoredLayers, write_layers
     from yolofpn.models.yolo import YOLO
     from yolofpn.weights import save_weights
 

@@ -16,7 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
 
     def run() -> int:
-        from yolofpn.inference.run import DetectOptions, detect
+        from yolofpn.inference.detection_run import DetectOptions, detect
 
         options = vars(arguments)
         options["sources"] = (*options["sources"], *options.pop("source"))

@@ -16,7 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def run() -> int:
         data = take_data(arguments)
-        from yolofpn.evaluation.run import EvaluateOptions, evaluate
+        from yolofpn.evaluation.evaluation_run import EvaluateOptions, evaluate
 
         options = EvaluateOptions(data=data.source, root=data.root, voc_corners=data.voc_corners, **vars(arguments))
         return evaluate(options)

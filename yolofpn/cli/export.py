@@ -12,7 +12,7 @@ from yolofpn.errors import UserError
 from yolofpn.text import command
 
 if TYPE_CHECKING:
-    from yolofpn.inference.export import Calibration, Exporter
+    from yolofpn.inference.export_graph import Calibration, Exporter
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         calibration = vars(arguments).pop("calibration")
         if (arguments.precision == "int8") != (calibration is not None):
             raise UserError("--precision int8 and --calibration DATA must be given together")
-        from yolofpn.inference.export import ExportOptions, open_export
+        from yolofpn.inference.export_graph import ExportOptions, open_export
 
         exporter, notes = open_export(ExportOptions(**vars(arguments)))
         for note in notes:

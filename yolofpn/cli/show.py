@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def run() -> int:
         data = take_data(arguments)
-        from yolofpn.data.show import save_page
+        from yolofpn.data.label_pages import save_page
 
         lines = save_page(
             data.source,

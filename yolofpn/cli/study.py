@@ -31,8 +31,8 @@ def _run(words: Sequence[str]) -> Callable[[], int]:
 
     def run() -> int:
         from yolofpn.shipped import find_config
-        from yolofpn.study.plan import Size
-        from yolofpn.study.run import StudyOptions, run_study
+        from yolofpn.study.study_plan import Size
+        from yolofpn.study.study_run import StudyOptions, run_study
 
         study = find_config(arguments.study)
         size = Size(

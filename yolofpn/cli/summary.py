@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from yolofpn.darknet.network import DarknetNetwork
     from yolofpn.models.build import NativeDetector
-    from yolofpn.models.summary import LayerRow
+    from yolofpn.models.layer_summary import LayerRow
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def run() -> int:
         from yolofpn.darknet.network import DarknetNetwork
         from yolofpn.detector import size_fits
-        from yolofpn.models.summary import format_rows, layer_rows
+        from yolofpn.models.layer_summary import format_rows, layer_rows
 
         network, size, card = _load(arguments.model, arguments.overrides, arguments.num_classes)
         network.to("meta")  # the table needs shapes only, so no memory is used at any image size
@@ -59,7 +59,7 @@ def _region_rows(network: NativeDetector | DarknetNetwork) -> list[LayerRow]:
     """Return the layer rows of the second stage for one region; empty if there is no second stage."""
     import torch
 
-    from yolofpn.models.summary import layer_rows
+    from yolofpn.models.layer_summary import layer_rows
 
     stage = network.second_stage
     if stage is None:

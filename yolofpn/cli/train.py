@@ -23,8 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
 
     def run() -> int:
-        from yolofpn.training.plan import TrainOptions
-        from yolofpn.training.run import train
+        from yolofpn.training.run_plan import TrainOptions
+        from yolofpn.training.training_run import train
 
         arguments.overrides = tuple(arguments.overrides)
         return DONE if train(TrainOptions(**vars(arguments))).finished else SOME_FAILED

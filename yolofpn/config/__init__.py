@@ -1,8 +1,8 @@
 """The YAML files: typed, frozen, complete, and refused with the place and the remedy when something is wrong."""
 
-from yolofpn.config.load import Config, dump_config, load_config, read_yaml, validate
+from yolofpn.config.load_config import Config, dump_config, load_config, read_yaml, validate
 from yolofpn.config.metadata import DarknetHeader, Metadata
-from yolofpn.config.training import (
+from yolofpn.config.train_config import (
     AdamWConfig,
     AugmentConfig,
     CosineConfig,
@@ -16,7 +16,7 @@ from yolofpn.config.training import (
 )
 from yolofpn.fields import Depth, StrictModel, VocCorners
 from yolofpn.models.backbones.section import BackboneConfig
-from yolofpn.models.config import (
+from yolofpn.models.model_config import (
     AddNeckConfig,
     BestAnchorConfig,
     ConcatNeckConfig,
@@ -29,7 +29,13 @@ from yolofpn.models.config import (
     YOLOHeadConfig,
     YOLOLossConfig,
 )
-from yolofpn.models.two_stage.config import FastRCNNHeadConfig, RCNNHeadConfig, RoIHeadsConfig, RPNConfig, RPNHeadConfig
+from yolofpn.models.two_stage.two_stage_config import (
+    FastRCNNHeadConfig,
+    RCNNHeadConfig,
+    RoIHeadsConfig,
+    RPNConfig,
+    RPNHeadConfig,
+)
 from yolofpn.types import ResizeMode
 
 __all__ = [

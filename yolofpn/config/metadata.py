@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from yolofpn.errors import UserError
 from yolofpn.fields import NonNegativeInt, StrictModel
-from yolofpn.models.config import InputConfig, ModelConfig, PostprocessConfig
+from yolofpn.models.model_config import InputConfig, ModelConfig, PostprocessConfig
 from yolofpn.reading import MAX_CLASSES, is_encodable, short
 
 

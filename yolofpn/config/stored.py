@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import Any, get_args
 
 from yolofpn.config.explain import sections
-from yolofpn.config.load import validate
+from yolofpn.config.load_config import validate
 from yolofpn.config.metadata import DarknetHeader, Metadata
 from yolofpn.errors import UserError
 from yolofpn.fields import StrictModel
-from yolofpn.models import config as models
+from yolofpn.models import model_config as models
 from yolofpn.models.backbones.darknet_config import Darknet19Config, Darknet53Config, ScaledDarknetConfig
 from yolofpn.models.backbones.efficientnet_lite_config import EfficientNetLiteConfig
 from yolofpn.models.backbones.resnet_config import ResNetConfig
 from yolofpn.models.backbones.strided_config import StridedConfig
 from yolofpn.models.backbones.yolov3_tiny_config import TinyDarknetConfig
-from yolofpn.models.two_stage import config as two_stage
+from yolofpn.models.two_stage import two_stage_config as two_stage
 from yolofpn.reading import ParseError, parse_json, short
 
 FORMAT_VERSION = 1

@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from yolofpn.darknet.options import Options
 from yolofpn.darknet.schema import SECTIONS, read_net, read_section
+from yolofpn.darknet.section_options import Options
 from yolofpn.darknet.sections import Net, Section
 from yolofpn.errors import UserError
 from yolofpn.reading import ParseError, read_bounded

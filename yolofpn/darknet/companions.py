@@ -9,7 +9,7 @@ from pathlib import Path
 from yolofpn.config import DarknetHeader, ResizeMode
 from yolofpn.darknet.cfg import DarknetCfg
 from yolofpn.darknet.download import NAMED_WEIGHTS, find_problem
-from yolofpn.data.names import COCO_NAMES, read_names
+from yolofpn.data.class_names import COCO_NAMES, read_names
 from yolofpn.errors import UserError
 
 _SHIPPED = Path(__file__).parent / "cfgs"

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from tqdm import tqdm
 
-from yolofpn.darknet.weights import open_weights
+from yolofpn.darknet.weights_file import open_weights
 from yolofpn.errors import UserError
 from yolofpn.files import CACHE_VARIABLE, cache_folder
 from yolofpn.models.backbones.darknet import DARKNET53_CHANNELS, DARKNET53_DEPTHS

@@ -10,7 +10,7 @@ from torch import nn
 
 from yolofpn.config import DarknetHeader
 from yolofpn.darknet.norms import divisor_squared, variance_for
-from yolofpn.darknet.weights import (
+from yolofpn.darknet.weights_file import (
     NEW_HEADER,
     LoadedLayers,
     NormEps,

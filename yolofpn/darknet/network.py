@@ -8,11 +8,11 @@ from typing import Self
 from torch import Tensor, nn
 
 from yolofpn.darknet.cfg import DarknetCfg
-from yolofpn.darknet.layers import Convolution, FullyConnected, Implicit, Norm, Shortcut, build_layer
+from yolofpn.darknet.darknet_layers import Convolution, FullyConnected, Implicit, Norm, Shortcut, build_layer
+from yolofpn.darknet.layer_plan import NETWORK_INPUT, plan_network, size_divisor
 from yolofpn.darknet.outputs import map_specs, num_classes
-from yolofpn.darknet.plan import NETWORK_INPUT, plan_network, size_divisor
 from yolofpn.darknet.sections import Softmax
-from yolofpn.darknet.weights import (
+from yolofpn.darknet.weights_file import (
     MODERN_EPS,
     LoadedLayers,
     LooseNumbers,

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from yolofpn.darknet.weights import NormEps
+from yolofpn.darknet.weights_file import NormEps
 
 
 class RootEpsBatchNorm2d(nn.BatchNorm2d):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from yolofpn.darknet.plan import PlannedLayer, divides
+from yolofpn.darknet.layer_plan import PlannedLayer, divides
 from yolofpn.darknet.sections import Region, Softmax, Yolo
 from yolofpn.models.postprocess import MapSpec
 

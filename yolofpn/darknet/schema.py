@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
-from yolofpn.darknet.options import MAX_INTEGER, Options
+from yolofpn.darknet.section_options import MAX_INTEGER, Options
 from yolofpn.darknet.sections import (
     ACTIVATIONS,
     Activate,
@@ -20,17 +20,17 @@ from yolofpn.darknet.sections import (
     Connected,
     Convolutional,
     Identity,
-    Implicit,
-    LocalAvgPool,
-    MaxPool,
+    ImplicitSection,
+    LocalAvgPoolSection,
+    MaxPoolSection,
     Net,
     Region,
-    Reorg,
-    Route,
+    ReorgSection,
+    RouteSection,
     Sam,
-    ScaleChannels,
+    ScaleChannelsSection,
     Section,
-    Shortcut,
+    ShortcutSection,
     Softmax,
     Upsample,
     Yolo,
@@ -153,11 +153,11 @@ def _connected(options: Options) -> Connected:
     )
 
 
-def _shortcut(options: Options) -> Shortcut:
+def _shortcut(options: Options) -> ShortcutSection:
     options.only(1, "alpha", "beta")
     weighted = options.choice("weights_type", "none", ("none", "per_feature", "per_layer", "per_channel"))
     normalization = options.choice("weights_normalization", "none", ("none", "relu", "avg_relu", "softmax"))
-    return Shortcut(
+    return ShortcutSection(
         _layers(options, "from"),
         _activation(options, "linear"),
         cast(Any, {"per_layer": "per_feature"}.get(weighted, weighted)),
@@ -165,12 +165,12 @@ def _shortcut(options: Options) -> Shortcut:
     )
 
 
-def _route(options: Options) -> Route:
+def _route(options: Options) -> RouteSection:
     groups = options.integer("groups", 1)
     group_id = options.integer("group_id", 0, minimum=0)
     if group_id >= groups:
         raise options.error(f"group_id={group_id} must be below groups={groups}", "group_id")
-    return Route(_layers(options, "layers"), groups, group_id)
+    return RouteSection(_layers(options, "layers"), groups, group_id)
 
 
 def _layers(options: Options, key: str) -> tuple[int, ...]:
@@ -180,9 +180,9 @@ def _layers(options: Options, key: str) -> tuple[int, ...]:
     return layers
 
 
-def _scale_channels(options: Options) -> ScaleChannels:
+def _scale_channels(options: Options) -> ScaleChannelsSection:
     per_pixel = options.flag("scale_wh")
-    return ScaleChannels(_one_layer(options), _activation(options, "linear"), per_pixel)
+    return ScaleChannelsSection(_one_layer(options), _activation(options, "linear"), per_pixel)
 
 
 def _sam(options: Options) -> Sam:
@@ -211,28 +211,28 @@ def _window(options: Options) -> tuple[int, int, int]:
     return size, stride, padding
 
 
-def _local_avgpool(options: Options) -> LocalAvgPool:
-    return LocalAvgPool(*_window(options))
+def _local_avgpool(options: Options) -> LocalAvgPoolSection:
+    return LocalAvgPoolSection(*_window(options))
 
 
-def _maxpool(options: Options) -> MaxPool:
+def _maxpool(options: Options) -> MaxPoolSection:
     options.only(0, "antialiasing", "maxpool_depth", "maxpool_zero_nonmax")
     options.only(1, "out_channels")
-    return MaxPool(*_window(options))
+    return MaxPoolSection(*_window(options))
 
 
 def _avgpool(options: Options) -> AvgPool:
     return AvgPool()
 
 
-def _reorg(options: Options) -> Reorg:
+def _reorg(options: Options) -> ReorgSection:
     options.only(0, "extra", "flatten", "reverse")
-    return Reorg(options.integer("stride", 1))
+    return ReorgSection(options.integer("stride", 1))
 
 
-def _reorg3d(options: Options) -> Reorg:
+def _reorg3d(options: Options) -> ReorgSection:
     options.only(0, "reverse")
-    return Reorg(options.integer("stride", 1), usual=True)
+    return ReorgSection(options.integer("stride", 1), usual=True)
 
 
 def _batchnorm(options: Options) -> BatchNorm:
@@ -243,8 +243,8 @@ def _activate(options: Options) -> Activate:
     return Activate(_activation(options, "linear"))
 
 
-def _implicit(options: Options) -> Implicit:
-    return Implicit(options.integer("filters", 128), options.integer("atoms", 1))
+def _implicit(options: Options) -> ImplicitSection:
+    return ImplicitSection(options.integer("filters", 128), options.integer("atoms", 1))
 
 
 def _softmax(options: Options) -> Softmax:

@@ -44,7 +44,7 @@ class Connected:
 
 
 @dataclass(frozen=True)
-class Shortcut:
+class ShortcutSection:
     """Adds earlier maps to the previous one; ``layers`` as written, negative ones count back from this layer.
 
     ``weighted``: every map, or every channel of every map, has a weight, which is normalised over the maps.
@@ -57,7 +57,7 @@ class Shortcut:
 
 
 @dataclass(frozen=True)
-class Route:
+class RouteSection:
     """Concatenates earlier maps; of ``groups`` equal parts of each map's channels only part ``group_id``."""
 
     layers: tuple[int, ...]
@@ -66,7 +66,7 @@ class Route:
 
 
 @dataclass(frozen=True)
-class ScaleChannels:
+class ScaleChannelsSection:
     """Multiplies an earlier map by the previous one, which holds a number per channel, or (``per_pixel``) per pixel."""
 
     layer: int
@@ -90,7 +90,7 @@ class Upsample:
 
 
 @dataclass(frozen=True)
-class MaxPool:
+class MaxPoolSection:
     """Maximum over windows; ``padding`` is the sum of both sides, of which the first gets the smaller half."""
 
     size: int
@@ -99,7 +99,7 @@ class MaxPool:
 
 
 @dataclass(frozen=True)
-class LocalAvgPool:
+class LocalAvgPoolSection:
     """Mean over each window without its padding; ``padding`` as in ``MaxPool``."""
 
     size: int
@@ -120,7 +120,7 @@ class Activate:
 
 
 @dataclass(frozen=True)
-class Implicit:
+class ImplicitSection:
     """Learned values that do not depend on the image: ``filters`` channels and ``atoms`` rows of one pixel."""
 
     filters: int
@@ -133,7 +133,7 @@ class AvgPool:
 
 
 @dataclass(frozen=True)
-class Reorg:
+class ReorgSection:
     """Moves pixels into channels, in Darknet's old order ([reorg]) or the usual one ([reorg3d])."""
 
     stride: int
@@ -187,18 +187,18 @@ class Region:
 Section: TypeAlias = (
     Convolutional
     | Connected
-    | Shortcut
-    | Route
-    | ScaleChannels
+    | ShortcutSection
+    | RouteSection
+    | ScaleChannelsSection
     | Sam
-    | LocalAvgPool
+    | LocalAvgPoolSection
     | BatchNorm
     | Activate
-    | Implicit
+    | ImplicitSection
     | Upsample
-    | MaxPool
+    | MaxPoolSection
     | AvgPool
-    | Reorg
+    | ReorgSection
     | Softmax
     | Identity
     | Yolo

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from yolofpn.config import read_yaml, validate
-from yolofpn.data.config import DataConfig, PartConfig
-from yolofpn.data.files import Layout, Part, PathFinder, read_lines, split_name
-from yolofpn.data.names import line_of, numbered_names, read_names
+from yolofpn.data.class_names import line_of, numbered_names, read_names
+from yolofpn.data.data_config import DataConfig, PartConfig
+from yolofpn.data.image_files import Layout, Part, PathFinder, read_lines, split_name
 from yolofpn.errors import UserError
 from yolofpn.reading import check_class_names
 

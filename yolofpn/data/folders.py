@@ -9,7 +9,7 @@ from pathlib import Path
 from yolofpn.config import read_yaml
 from yolofpn.data import formats
 from yolofpn.data.exports import layout_of_darknet_data, layout_of_yaml
-from yolofpn.data.files import (
+from yolofpn.data.image_files import (
     SPLIT_FOLDERS,
     Layout,
     Part,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 from yolofpn.data.dataset import DetectionDataset, Problem
-from yolofpn.data.files import Layout, NameFinder, Part, images_of, label_candidates
+from yolofpn.data.image_files import Layout, NameFinder, Part, images_of, label_candidates
 from yolofpn.errors import UserError
 from yolofpn.regular_files import open_regular_file
 

@@ -12,11 +12,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from yolofpn.data.assemble import BoxRows, ImageList, assemble, image_size_that_fits
+from yolofpn.data.class_names import normalise_name
 from yolofpn.data.dataset import DetectionDataset, Problem, ProblemKind
-from yolofpn.data.files import FileIndex, Layout, Part
+from yolofpn.data.image_files import FileIndex, Layout, Part
 from yolofpn.data.images import image_size
 from yolofpn.data.label_format import DataFiles
-from yolofpn.data.names import normalise_name
 from yolofpn.data.shapes import Box, turned_box
 from yolofpn.errors import InputError, UserError
 from yolofpn.reading import MAX_TEXT_BYTES, ParseError, as_side, parse_json, read_bounded

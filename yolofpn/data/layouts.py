@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from yolofpn.config import VocCorners
 from yolofpn.data.dataset import DetectionDataset, Problem, ProblemKind, concatenate
 from yolofpn.data.exports import layout_of_darknet_data, layout_of_yaml
-from yolofpn.data.files import Layout, describe_unread_files, label_candidates
 from yolofpn.data.folders import layout_of_folder
 from yolofpn.data.formats import format_named
+from yolofpn.data.image_files import Layout, describe_unread_files, label_candidates
 from yolofpn.data.images import image_size
 from yolofpn.data.readers import Reader
 from yolofpn.errors import InputError, UserError

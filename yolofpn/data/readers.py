@@ -7,8 +7,8 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from yolofpn.data.dataset import DetectionDataset
-from yolofpn.data.files import Layout, Part, read_lines
 from yolofpn.data.formats import format_named
+from yolofpn.data.image_files import Layout, Part, read_lines
 from yolofpn.data.label_format import DataFiles, LabelFormat
 from yolofpn.reading import check_class_names
 

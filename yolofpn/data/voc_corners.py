@@ -18,7 +18,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from yolofpn.config import VocCorners
-from yolofpn.data.names import VOC_NAMES, normalise_name
+from yolofpn.data.class_names import VOC_NAMES, normalise_name
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from yolofpn.demo.limits import Limits
+from yolofpn.demo.limits import ServerLimits
 from yolofpn.demo.sessions import Sessions, address_key, read_cookie
 
 OPEN_PATHS = frozenset({"/login", "/static/login.html", "/static/style.css", "/static/icon.svg"})
@@ -58,7 +58,7 @@ class AuthMiddleware:
         secure: bool,
         port: int,
         behind_proxy: bool = False,
-        limits: Limits | None = None,
+        limits: ServerLimits | None = None,
     ) -> None:
         self._app = app
         self._password = password
@@ -66,9 +66,9 @@ class AuthMiddleware:
         self._secure = secure
         self._cookie = f"yolofpn-{port}{'-tls' if secure else ''}"
         self._proxy_is_known = behind_proxy
-        self._limits = (limits or Limits()).connection
-        self._wrong_password_seconds = (limits or Limits()).session.wrong_password_seconds
-        self._sessions = Sessions((limits or Limits()).session)
+        self._limits = (limits or ServerLimits()).connection
+        self._wrong_password_seconds = (limits or ServerLimits()).session.wrong_password_seconds
+        self._sessions = Sessions((limits or ServerLimits()).session)
         self._waiting: set[str] = set()
         self._open: Counter[str] = Counter()
 

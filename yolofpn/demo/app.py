@@ -25,9 +25,9 @@ from starlette.websockets import WebSocket
 from yolofpn.demo.answers import FAULT, as_data_url, describe, detect, drawn_jpeg
 from yolofpn.demo.cameras import Camera
 from yolofpn.demo.fair_queue import FairQueue
-from yolofpn.demo.limits import Limits
-from yolofpn.demo.live import Viewer
-from yolofpn.demo.memory import give_back_memory
+from yolofpn.demo.free_memory import give_back_memory
+from yolofpn.demo.limits import ServerLimits
+from yolofpn.demo.live import PageViewer
 from yolofpn.demo.settings import Settings, parse_settings
 from yolofpn.demo.shelf import Shelf
 from yolofpn.demo.uploads import Upload, check_upload, clean_name, receive, too_large
@@ -48,10 +48,10 @@ class Page:
         limits: of all that users may ask for.
     """
 
-    def __init__(self, shelf: Shelf, cameras: Sequence[Camera] = (), limits: Limits | None = None) -> None:
+    def __init__(self, shelf: Shelf, cameras: Sequence[Camera] = (), limits: ServerLimits | None = None) -> None:
         self._shelf = shelf
         self._cameras = list(cameras)
-        self._limits = limits or Limits()
+        self._limits = limits or ServerLimits()
         work = self._limits.work
         self._queue = FairQueue()
         self._workers = Workers(work.threads, work.decoded_pixels)
@@ -188,7 +188,7 @@ class Page:
         try:
             with self._viewers.take(websocket.scope):
                 camera = cameras.get(number)
-                viewer = Viewer(client, self._shelf, self._queue, self._workers, camera, self._limits)
+                viewer = PageViewer(client, self._shelf, self._queue, self._workers, camera, self._limits)
                 await viewer.serve(websocket)
         except InputError as error:
             await websocket.accept()  # browsers keep from the page why they were turned away before

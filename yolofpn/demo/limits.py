@@ -160,7 +160,7 @@ class SessionLimits:
 
 
 @dataclass(frozen=True)
-class Limits:
+class ServerLimits:
     """All limits of a server."""
 
     upload: UploadLimits = field(default_factory=UploadLimits)

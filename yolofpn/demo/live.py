@@ -23,7 +23,7 @@ from yolofpn.data.images import read_image
 from yolofpn.demo.answers import FAULT, describe, detect, drawn_jpeg, pack
 from yolofpn.demo.cameras import Camera
 from yolofpn.demo.fair_queue import FairQueue
-from yolofpn.demo.limits import Limits
+from yolofpn.demo.limits import ServerLimits
 from yolofpn.demo.settings import Settings, read_settings
 from yolofpn.demo.shelf import Shelf
 from yolofpn.demo.uploads import check_image
@@ -36,7 +36,7 @@ LOOK_EVERY = 0.015  # seconds; pages that wait for a camera must not fill the th
 _FORMATS = frozenset({"JPEG", "PNG", "WEBP"})
 
 
-class Viewer:
+class PageViewer:
     """A WebSocket connection of a live view.
 
     Args:
@@ -49,7 +49,7 @@ class Viewer:
     """
 
     def __init__(
-        self, client: str, shelf: Shelf, queue: FairQueue, workers: Workers, camera: Camera | None, limits: Limits
+        self, client: str, shelf: Shelf, queue: FairQueue, workers: Workers, camera: Camera | None, limits: ServerLimits
     ) -> None:
         self._client = client
         self._shelf = shelf

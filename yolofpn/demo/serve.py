@@ -20,8 +20,8 @@ from yolofpn.demo.access import AuthMiddleware, is_loopback
 from yolofpn.demo.app import Page
 from yolofpn.demo.cameras import open_cameras
 from yolofpn.demo.connections import BoundedListener, EventLoop, FewLines, HttpProtocol, Network, WebSocketProtocol
-from yolofpn.demo.limits import Limits
-from yolofpn.demo.memory import keep_memory_small
+from yolofpn.demo.free_memory import keep_memory_small
+from yolofpn.demo.limits import ServerLimits
 from yolofpn.demo.settings import Settings
 from yolofpn.demo.shelf import Shelf
 from yolofpn.errors import UserError
@@ -48,7 +48,7 @@ def serve(options: DemoOptions) -> int:
     Raises:
         UserError: if the weights are missing, a source is not there, the password is too short, the port is taken.
     """
-    limits = Limits()
+    limits = ServerLimits()
     least = limits.session.password_chars
     if options.password is not None and len(options.password) < least:
         raise UserError(f"the password is shorter than {least} characters: choose a longer one")
@@ -86,10 +86,10 @@ def server_config(
     tls_key: Path | None = None,
     *,
     proxies: Sequence[Network] = (),
-    limits: Limits | None = None,
+    limits: ServerLimits | None = None,
 ) -> uvicorn.Config:
     """Return the server configuration: few log messages, and limits on requests."""
-    limits = limits or Limits()
+    limits = limits or ServerLimits()
     config = uvicorn.Config(
         app,
         loop=partial(EventLoop, limits.connection),  # type: ignore[arg-type]  # called, and no more
@@ -114,7 +114,9 @@ def server_config(
     return config
 
 
-def listen(host: str, port: int, *, proxies: Sequence[Network] = (), limits: Limits | None = None) -> BoundedListener:
+def listen(
+    host: str, port: int, *, proxies: Sequence[Network] = (), limits: ServerLimits | None = None
+) -> BoundedListener:
     """An open port.
 
     Raises:
@@ -122,7 +124,7 @@ def listen(host: str, port: int, *, proxies: Sequence[Network] = (), limits: Lim
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        connections = (limits or Limits()).connection
+        connections = (limits or ServerLimits()).connection
         listener = BoundedListener(connections, proxies, family=family, type=kind, proto=protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)

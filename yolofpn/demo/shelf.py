@@ -13,7 +13,7 @@ from threading import Lock
 from yolofpn.demo.limits import WorkLimits
 from yolofpn.demo.settings import Settings
 from yolofpn.errors import InputError, UserError
-from yolofpn.inference.load import LoadedDetector, load_for_inference
+from yolofpn.inference.load_detector import LoadedDetector, load_for_inference
 from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.selection import choose_limits
 from yolofpn.shipped import default_weights
@@ -21,7 +21,7 @@ from yolofpn.weights import RUN_WEIGHTS
 
 
 @dataclass(frozen=True)
-class Choice:
+class WeightsChoice:
     """Weights that a user can choose: ``title`` is shown, ``spec`` is what the loader takes and stays here."""
 
     key: str
@@ -53,7 +53,7 @@ class Shelf:
         self._limits = limits or WorkLimits()
         self._runs = runs
         self._device = device
-        self._choices: dict[str, Choice] = {}
+        self._choices: dict[str, WeightsChoice] = {}
         self._lock = Lock()
         self._loading: defaultdict[str, Lock] = defaultdict(Lock)
         self._loaded: OrderedDict[str, LoadedDetector] = OrderedDict()
@@ -65,7 +65,7 @@ class Shelf:
             else:
                 self._offer(spec, Path(spec).name or spec)
 
-    def choices(self) -> list[Choice]:
+    def choices(self) -> list[WeightsChoice]:
         """Return all available weights; their keys stay the same as long as the server runs."""
         with self._lock:
             known = {choice.spec for choice in self._choices.values()}
@@ -99,9 +99,9 @@ class Shelf:
     def _offer(self, spec: str, title: str) -> None:
         key = str(len(self._choices))
         titles = {choice.title for choice in self._choices.values()}
-        self._choices[key] = Choice(key, title if title not in titles else f"{title} ({key})", spec)
+        self._choices[key] = WeightsChoice(key, title if title not in titles else f"{title} ({key})", spec)
 
-    def _shared_predictor(self, choice: Choice, img_size: int | None) -> Predictor:
+    def _shared_predictor(self, choice: WeightsChoice, img_size: int | None) -> Predictor:
         with self._lock:
             found = self._predictors.get((choice.key, img_size))
             if found is not None:
@@ -116,7 +116,7 @@ class Shelf:
                 self._predictors.popitem(last=False)
         return predictor
 
-    def _weights(self, choice: Choice) -> LoadedDetector:
+    def _weights(self, choice: WeightsChoice) -> LoadedDetector:
         with self._lock:
             if choice.key in self._loaded:
                 self._loaded.move_to_end(choice.key)
@@ -130,7 +130,7 @@ class Shelf:
         return loaded
 
     @contextmanager
-    def _without_path(self, choice: Choice) -> Iterator[None]:
+    def _without_path(self, choice: WeightsChoice) -> Iterator[None]:
         """A server's paths are none of the users' business."""
         try:
             yield

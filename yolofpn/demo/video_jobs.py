@@ -16,8 +16,7 @@ from typing import Any
 
 from yolofpn.demo.answers import describe
 from yolofpn.demo.fair_queue import FairQueue
-from yolofpn.demo.limits import MIB, UploadLimits
-from yolofpn.demo.limits import Limits as DemoLimits
+from yolofpn.demo.limits import MIB, ServerLimits, UploadLimits
 from yolofpn.demo.uploads import Upload
 from yolofpn.demo.workers import Workers
 from yolofpn.errors import InputError, UserError
@@ -202,7 +201,7 @@ class VideoJobs:
         limits: of uploads, and of the work at once.
     """
 
-    def __init__(self, queue: FairQueue, workers: Workers, limits: DemoLimits) -> None:
+    def __init__(self, queue: FairQueue, workers: Workers, limits: ServerLimits) -> None:
         self._queue = queue
         self._workers = workers
         self._limits = limits

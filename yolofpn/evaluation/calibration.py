@@ -9,15 +9,15 @@ from itertools import islice
 from torch import Tensor
 
 from yolofpn.config import Metadata
+from yolofpn.data.class_names import match_classes
 from yolofpn.data.dataset import DetectionDataset
 from yolofpn.data.layouts import open_data
-from yolofpn.data.names import match_classes
 from yolofpn.data.samples import to_tensor
 from yolofpn.detector import Detector
 from yolofpn.errors import InputError, UserError
-from yolofpn.evaluation.evaluate import EVALUATION_LIMITS, relabelled
+from yolofpn.evaluation.evaluator import EVALUATION_LIMITS, relabelled
 from yolofpn.evaluation.metrics import DetectionMetrics
-from yolofpn.inference.export import Calibration
+from yolofpn.inference.export_graph import Calibration
 from yolofpn.inference.predictor import Predictor
 from yolofpn.ops.resize import resize_image
 

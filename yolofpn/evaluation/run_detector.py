@@ -10,15 +10,15 @@ from dataclasses import dataclass, replace
 import torch
 from tqdm import tqdm
 
+from yolofpn.data.class_names import ClassMatch
 from yolofpn.data.dataset import DetectionDataset
 from yolofpn.data.loader import Batch, Loader, Padding
-from yolofpn.data.names import ClassMatch
 from yolofpn.data.sampler import EvalBatchSampler
 from yolofpn.data.samples import EvaluationSamples
 from yolofpn.devices import default_workers
-from yolofpn.evaluation.evaluate import collect
+from yolofpn.evaluation.evaluator import collect
 from yolofpn.evaluation.metrics import DetectionMetrics
-from yolofpn.evaluation.proposals import ProposalCollector
+from yolofpn.evaluation.proposal_recall import ProposalCollector
 from yolofpn.inference.image_pyramid import merge_detections
 from yolofpn.inference.predictor import Predictor
 from yolofpn.models.two_stage.proposals import PROPOSAL_LIMITS

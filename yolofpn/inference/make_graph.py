@@ -16,7 +16,7 @@ import torch
 
 from yolofpn.config import Metadata
 from yolofpn.errors import UserError
-from yolofpn.runtimes.build import BackendBuilder
+from yolofpn.runtimes.backends import BackendBuilder
 from yolofpn.weights import load_weights, save_weights
 
 _WEIGHTS, _JOB = "weights.safetensors", "job.json"

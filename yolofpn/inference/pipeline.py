@@ -15,10 +15,10 @@ from typing import Protocol
 from yolofpn.concurrency import Background
 from yolofpn.errors import InputError
 from yolofpn.results import Failure, Result, Results
-from yolofpn.sinks.build import Sinks
+from yolofpn.sinks.opened import Sinks
 from yolofpn.sources.resolve import Source
 from yolofpn.structures import Detections, Frame, Image, Limits
-from yolofpn.view.thresholds import above
+from yolofpn.view.shown_thresholds import above
 
 AHEAD = 4  # images that may wait between two stages
 LIMIT = 64 << 20  # bytes of images from which no more are read: large ones wait alone

@@ -13,12 +13,12 @@ import numpy as np
 from yolofpn.config import Depth, Metadata, ResizeMode
 from yolofpn.detector import Detector, size_fits
 from yolofpn.errors import InputError, UserError
+from yolofpn.inference.image_inputs import Picture, as_bgr, group_by_size, image_again, to_batch
 from yolofpn.inference.image_pyramid import merge_detections
 from yolofpn.inference.live_results import open_results
-from yolofpn.inference.load import load_for_inference
-from yolofpn.inference.network import open_graph
-from yolofpn.inference.options import PredictorOptions, PredictorSettings
-from yolofpn.inference.pictures import Picture, as_bgr, group_by_size, image_again, to_batch
+from yolofpn.inference.load_detector import load_for_inference
+from yolofpn.inference.predictor_options import PredictorOptions, PredictorSettings
+from yolofpn.inference.running_network import open_graph
 from yolofpn.inference.selection import choose_limits
 from yolofpn.models.postprocess import divides_inputs, nms_exponent, postprocess_placed
 from yolofpn.ops.resize import NetworkImage, Placement, resize_for_detection

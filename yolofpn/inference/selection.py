@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import replace
 
-from yolofpn.data.names import normalise_name
+from yolofpn.data.class_names import normalise_name
 from yolofpn.errors import UserError
 from yolofpn.structures import Limits
 

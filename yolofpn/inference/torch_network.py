@@ -23,11 +23,11 @@ from yolofpn.detector import Detector
 from yolofpn.devices import choose_device
 from yolofpn.errors import UserError
 from yolofpn.inference.make_graph import environment, write_job
-from yolofpn.inference.network import Choice, Network, check_names, describe
-from yolofpn.inference.options import PredictorOptions, Workload
+from yolofpn.inference.predictor_options import PredictorOptions, Workload
+from yolofpn.inference.running_network import Choice, Network, check_names, describe
 from yolofpn.runtimes import cache
 from yolofpn.runtimes.backend import Backend
-from yolofpn.runtimes.build import BackendBuilder
+from yolofpn.runtimes.backends import BackendBuilder
 from yolofpn.runtimes.fold import for_inference
 from yolofpn.runtimes.full_precision import full_precision
 from yolofpn.runtimes.libraries import is_installed, versions

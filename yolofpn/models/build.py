@@ -9,7 +9,12 @@ from torch import nn
 
 from yolofpn.levels import TOP_LEVEL
 from yolofpn.models.backbones.base import Backbone
-from yolofpn.models.config import (
+from yolofpn.models.heads.assigner import BestAnchorAssigner, SimOTAAssigner
+from yolofpn.models.heads.yolo_head import YOLOHead
+from yolofpn.models.heads.yolo_loss import YOLOLoss
+from yolofpn.models.layers import Normalize
+from yolofpn.models.map_specs import build_map_specs
+from yolofpn.models.model_config import (
     AddNeckConfig,
     BestAnchorConfig,
     ConcatNeckConfig,
@@ -22,20 +27,15 @@ from yolofpn.models.config import (
     YOLOHeadConfig,
     YOLOLossConfig,
 )
-from yolofpn.models.heads.assigner import BestAnchorAssigner, SimOTAAssigner
-from yolofpn.models.heads.yolo_head import YOLOHead
-from yolofpn.models.heads.yolo_loss import YOLOLoss
-from yolofpn.models.layers import Normalize
-from yolofpn.models.map_specs import build_map_specs
 from yolofpn.models.necks.fpn import AddFPN, ConcatFPN, NoNeck
 from yolofpn.models.necks.tiny import TinyFPN
 from yolofpn.models.postprocess import MapSpec
-from yolofpn.models.two_stage.build import build_proposal_head, build_region_head, build_two_stage_head
-from yolofpn.models.two_stage.config import FastRCNNHeadConfig, RCNNHeadConfig, RPNHeadConfig
+from yolofpn.models.two_stage.build_two_stage import build_proposal_head, build_region_head, build_two_stage_head
 from yolofpn.models.two_stage.conv5_body import Conv5Body
 from yolofpn.models.two_stage.fast_rcnn import FastRCNN
 from yolofpn.models.two_stage.faster_rcnn import FasterRCNN
 from yolofpn.models.two_stage.proposal_network import ProposalNetwork
+from yolofpn.models.two_stage.two_stage_config import FastRCNNHeadConfig, RCNNHeadConfig, RPNHeadConfig
 from yolofpn.models.yolo import YOLO
 from yolofpn.structures import FeatureInfo, Limits
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from yolofpn.models.config import YOLOHeadConfig
+from yolofpn.models.model_config import YOLOHeadConfig
 from yolofpn.models.postprocess import MapSpec
 
 

@@ -17,7 +17,7 @@ from yolofpn.errors import UserError
 from yolofpn.models.postprocess import MapSpec, postprocess_maps
 from yolofpn.reading import ParseError, parse_json
 from yolofpn.runtimes.backend import Backend, Batch, InChunks
-from yolofpn.runtimes.check import check_graph
+from yolofpn.runtimes.graph_check import check_graph
 from yolofpn.runtimes.runtime import Runtime
 from yolofpn.runtimes.seal import UNSEALED, digest_of
 from yolofpn.structures import Detections, Limits, Target

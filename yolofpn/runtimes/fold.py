@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from yolofpn.darknet.layers import Convolution
+from yolofpn.darknet.darknet_layers import Convolution
 from yolofpn.darknet.norms import RootEpsBatchNorm2d, divisor_squared
 from yolofpn.detector import Detector
 from yolofpn.models.layers import FrozenBatchNorm2d

@@ -38,7 +38,7 @@ class ONNX(Runtime):
         """An ``onnx.ModelProto``."""
         import torch
 
-        from yolofpn.runtimes.convert import quiet, trace_dense
+        from yolofpn.runtimes.conversion import quiet, trace_dense
 
         for needed in ("onnxscript", "onnx"):  # by torch.onnx
             import_extra(needed, cls.extra)

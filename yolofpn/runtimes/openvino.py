@@ -58,7 +58,7 @@ class OpenVINO(Runtime):
         calibration: Sequence[Tensor] | None = None,
     ) -> Any:  # noqa: ANN401
         """An ``openvino.Model``."""
-        from yolofpn.runtimes.convert import quiet, trace_dense
+        from yolofpn.runtimes.conversion import quiet, trace_dense
 
         openvino = cls.library()
         program = trace_dense(detector, size)
@@ -118,7 +118,7 @@ class OpenVINO(Runtime):
 
 def quantize(model: Any, images: Iterable[Tensor]) -> Any:  # noqa: ANN401
     """An int8 model, its ranges taken from ``images`` (uint8 [1, 3, H, W] each)."""
-    from yolofpn.runtimes.convert import quiet
+    from yolofpn.runtimes.conversion import quiet
 
     OpenVINO.library()  # whose telemetry is that of NNCF too
     nncf = import_extra("nncf", "int8")

@@ -129,7 +129,7 @@ def check_pictures(size: tuple[int, int]) -> list[Tensor]:
 
 
 @dataclass(frozen=True)
-class Matches:
+class MatchedDetections:
     """Of the detections above ``SCORE_THRESH``, how many are matched, and the largest errors of those."""
 
     matched: int
@@ -138,14 +138,14 @@ class Matches:
     score_error: float
 
 
-def match_detections(found: Detections, others: Detections, tolerance: Tolerance) -> Matches:
+def match_detections(found: Detections, others: Detections, tolerance: Tolerance) -> MatchedDetections:
     """Partners among ``others`` of those in ``found`` that have a score above the threshold."""
     # What the picture's edge has cut to less than a pixel has no overlap to speak of.
     sides = (found.boxes[:, 2:] - found.boxes[:, :2]).min(axis=1)
     # Others may be weaker: at the threshold itself the smallest difference decides whether a detection is there.
     sure = found[(found.scores > SCORE_THRESH) & (sides >= 1)]
     if not len(sure) or not len(others):
-        return Matches(0, len(sure), 0.0, 0.0)
+        return MatchedDetections(0, len(sure), 0.0, 0.0)
     difference = np.abs(sure.scores[:, None] - others.scores[None])
     fits = (box_iou(sure.boxes, others.boxes) >= 0.9) & (sure.labels[:, None] == others.labels[None])
     fits &= difference <= tolerance.score
@@ -154,9 +154,9 @@ def match_detections(found: Detections, others: Detections, tolerance: Tolerance
     index, nearest = difference.argmin(axis=1), difference.min(axis=1)
     good = np.isfinite(nearest)
     if not good.any():
-        return Matches(0, len(sure), 0.0, 0.0)
+        return MatchedDetections(0, len(sure), 0.0, 0.0)
     box_error = np.abs(sure.boxes - others.boxes[index])[good].max()
-    return Matches(int(good.sum()), len(sure), float(box_error), float(nearest[good].max()))
+    return MatchedDetections(int(good.sum()), len(sure), float(box_error), float(nearest[good].max()))
 
 
 def _detect(detector: Detector, maps: RawMaps, size: tuple[int, int]) -> Detections:

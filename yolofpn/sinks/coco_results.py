@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from yolofpn.files import AppendFile
 
 if TYPE_CHECKING:
-    from yolofpn.sinks.names import SourceInfo
+    from yolofpn.sinks.output_names import SourceInfo
     from yolofpn.structures import Detections, Frame
 
 LONGEST_ID = 15  # digits; every integer of that length is exact in every JSON reader

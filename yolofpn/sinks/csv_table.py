@@ -11,7 +11,7 @@ from yolofpn.files import AppendFile
 from yolofpn.sinks.records import record
 
 if TYPE_CHECKING:
-    from yolofpn.sinks.names import SourceInfo
+    from yolofpn.sinks.output_names import SourceInfo
     from yolofpn.structures import Detections, Frame
 
 CSV_COLUMNS = ("source", "frame", "time", "width", "height", "x1", "y1", "x2", "y2", "score", "label", "name")

@@ -10,7 +10,7 @@ from yolofpn.files import AppendFile, StandardOutput
 from yolofpn.sinks.records import record
 
 if TYPE_CHECKING:
-    from yolofpn.sinks.names import SourceInfo
+    from yolofpn.sinks.output_names import SourceInfo
     from yolofpn.structures import Detections, Frame
 
 

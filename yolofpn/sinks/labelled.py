@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from yolofpn.errors import InputError
 from yolofpn.files import unfinished, write_atomically, write_errors
-from yolofpn.sinks.names import OutputNames, add_suffix
+from yolofpn.sinks.output_names import OutputNames, add_suffix
 from yolofpn.sinks.yolo_results import yolo_lines
 from yolofpn.text import as_yaml, one_line_names
 
 if TYPE_CHECKING:
-    from yolofpn.sinks.names import SourceInfo
+    from yolofpn.sinks.output_names import SourceInfo
     from yolofpn.structures import Detections, Frame
 
 

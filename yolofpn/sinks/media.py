@@ -11,7 +11,7 @@ from yolofpn import sinks
 from yolofpn.drawing import LabelStyle
 from yolofpn.files import write_atomically
 from yolofpn.sinks.image_files import encode_image
-from yolofpn.sinks.names import OutputNames, SourceInfo, source_stem
+from yolofpn.sinks.output_names import OutputNames, SourceInfo, source_stem
 from yolofpn.structures import Detections, Frame, Image
 from yolofpn.video.writer import VideoWriter
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 if TYPE_CHECKING:
-    from yolofpn.sinks.names import SourceInfo
+    from yolofpn.sinks.output_names import SourceInfo
     from yolofpn.structures import Detections, Frame
 
 

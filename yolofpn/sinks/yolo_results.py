@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from yolofpn.files import write_atomically
-from yolofpn.sinks.names import OutputNames, add_suffix
+from yolofpn.sinks.output_names import OutputNames, add_suffix
 
 if TYPE_CHECKING:
-    from yolofpn.sinks.names import SourceInfo
+    from yolofpn.sinks.output_names import SourceInfo
     from yolofpn.structures import Detections, Frame
 
 

@@ -16,7 +16,7 @@ from yolofpn.fields import Depth
 from yolofpn.regular_files import special_kind
 from yolofpn.sources.live.camera import connect_camera
 from yolofpn.sources.live.capture import Connect, LiveCapture
-from yolofpn.sources.live.network import connect_stream
+from yolofpn.sources.live.network_stream import connect_stream
 from yolofpn.sources.remote import STREAM_SCHEMES, fetch, looks_live, shown_url
 from yolofpn.structures import Frame
 from yolofpn.video.reader import is_video, probe_video, read_video

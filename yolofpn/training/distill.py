@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from yolofpn.data.names import match_classes
+from yolofpn.data.class_names import match_classes
 from yolofpn.errors import UserError
 from yolofpn.models.heads.predictions import flatten_maps
 from yolofpn.models.yolo import YOLO

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from yolofpn.config import YOLOHeadConfig
-from yolofpn.data.anchors import anchor_fit, network_box_sizes
-from yolofpn.data.check import check_data
+from yolofpn.data.anchor_clusters import anchor_fit, network_box_sizes
+from yolofpn.data.data_check import check_data
 from yolofpn.files import write_atomically
-from yolofpn.models.summary import format_rows, layer_rows
+from yolofpn.models.layer_summary import format_rows, layer_rows
 from yolofpn.training.engine import batches_per_step
 from yolofpn.training.memory import estimate_memory
 from yolofpn.training.setup import Setup

@@ -29,9 +29,9 @@ from yolofpn.training.epoch_result import EpochResult
 from yolofpn.training.learner import Learner, Update
 from yolofpn.training.logger import METRIC_COLUMNS, Logger, RunInfo
 from yolofpn.training.optim import keep_norm_statistics, learning_rate_factor
-from yolofpn.training.plan import with_epochs
 from yolofpn.training.random_state import RandomState, random_state
 from yolofpn.training.rehearsal import TimeBudget, epochs_that_fit
+from yolofpn.training.run_plan import with_epochs
 from yolofpn.training.setup import Setup
 from yolofpn.training.step_report import StepReport
 from yolofpn.weights import RUN_WEIGHTS, save_weights

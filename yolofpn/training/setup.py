@@ -20,9 +20,9 @@ from yolofpn.errors import UserError
 from yolofpn.models.build import NativeDetector, build_model
 from yolofpn.training.distributed import Ranks, from_main
 from yolofpn.training.optim import freeze
-from yolofpn.training.plan import Plan, change_train, with_epochs_for
 from yolofpn.training.precision import training_dtype
 from yolofpn.training.resume import refuse_other_data
+from yolofpn.training.run_plan import Plan, change_train, with_epochs_for
 from yolofpn.training.splits import Splits, anchor_warning, open_splits, training_loader, training_sizes
 from yolofpn.training.start import adapt_config, read_starting_weights, take_over
 from yolofpn.training.start_auto import AUTO, choose_start

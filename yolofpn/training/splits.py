@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from yolofpn.config import Config, YOLOHeadConfig
-from yolofpn.config.load import DataSection
-from yolofpn.data.anchors import network_box_sizes, poor_fit_warning
+from yolofpn.config.load_config import DataSection
+from yolofpn.data.anchor_clusters import network_box_sizes, poor_fit_warning
 from yolofpn.data.dataset import DetectionDataset
 from yolofpn.data.fingerprint import fingerprint
 from yolofpn.data.layouts import DataSource, open_data
 from yolofpn.data.loader import Loader, Padding
-from yolofpn.data.proposals import how_to_write, with_proposals
+from yolofpn.data.proposal_files import how_to_write, with_proposals
 from yolofpn.data.repeats import describe_repeats, repeat_factors
 from yolofpn.data.sampler import TrainBatchSampler, multi_scale_sizes
 from yolofpn.data.training_samples import CACHE_BYTES, TrainingSamples

@@ -15,7 +15,7 @@ from torch import Tensor
 from yolofpn.config import Config, Metadata, ModelConfig
 from yolofpn.darknet.download import NAMED_WEIGHTS, fetch_weights
 from yolofpn.darknet.network import DarknetNetwork
-from yolofpn.data.names import ClassMatch, match_classes
+from yolofpn.data.class_names import ClassMatch, match_classes
 from yolofpn.detector import Detector
 from yolofpn.errors import UserError
 from yolofpn.models import backbones

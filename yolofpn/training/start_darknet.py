@@ -23,7 +23,7 @@ from yolofpn.darknet.cfg import read_cfg
 from yolofpn.darknet.companions import find_cfg, find_names
 from yolofpn.darknet.native import native_layers
 from yolofpn.darknet.network import load_darknet_network
-from yolofpn.darknet.weights import NEW_HEADER, WeightLayer, WeightsFile, norm_eps_of, open_weights, read_layers
+from yolofpn.darknet.weights_file import NEW_HEADER, WeightLayer, WeightsFile, norm_eps_of, open_weights, read_layers
 from yolofpn.errors import UserError
 from yolofpn.levels import TOP_LEVEL
 from yolofpn.models.build import build_yolo

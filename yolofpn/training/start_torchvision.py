@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from yolofpn.config import ModelConfig, RCNNHeadConfig
-from yolofpn.data.names import COCO_CATEGORY_IDS, COCO_NAMES
+from yolofpn.data.class_names import COCO_CATEGORY_IDS, COCO_NAMES
 from yolofpn.errors import UserError
 
 _FIRST = "rpn.head.cls_logits.weight"

@@ -9,7 +9,7 @@ from yolofpn.data.dataset import DetectionDataset
 from yolofpn.data.loader import Loader, Padding
 from yolofpn.data.sampler import EvalBatchSampler
 from yolofpn.data.samples import EvaluationSamples
-from yolofpn.evaluation.evaluate import collect
+from yolofpn.evaluation.evaluator import collect
 from yolofpn.evaluation.metrics import DetectionMetrics, Metrics
 from yolofpn.models.build import NativeDetector
 from yolofpn.training.distributed import Ranks, from_main, gather

@@ -16,7 +16,7 @@ from yolofpn.files import write_atomically
 from yolofpn.results import Result
 from yolofpn.sinks.image_files import encode_image
 from yolofpn.structures import Image, Limits
-from yolofpn.view.thresholds import ShownThresholds
+from yolofpn.view.shown_thresholds import ShownThresholds
 from yolofpn.view.window import CLOSED, Window, close_windows
 
 QUIT = ("q", CLOSED)

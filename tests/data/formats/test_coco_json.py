@@ -10,10 +10,10 @@ import pytest
 from pycocotools.coco import COCO  # type: ignore[import-untyped]
 
 from tests.data.trees import coco_json, write, write_image
+from yolofpn.data.class_names import COCO_CATEGORY_IDS, COCO_NAMES
 from yolofpn.data.dataset import ProblemKind
 from yolofpn.data.formats.coco_json import read_coco
 from yolofpn.data.layouts import open_data
-from yolofpn.data.names import COCO_CATEGORY_IDS, COCO_NAMES
 from yolofpn.errors import UserError
 
 

@@ -16,7 +16,7 @@ from yolofpn.darknet.cfg_writer import write_cfg
 from yolofpn.darknet.download import NAMED_WEIGHTS, NamedWeights
 from yolofpn.darknet.native import layers_to_write
 from yolofpn.darknet.network import DarknetNetwork
-from yolofpn.darknet.weights import open_weights, read_layers, write_layers
+from yolofpn.darknet.weights_file import open_weights, read_layers, write_layers
 from yolofpn.errors import UserError
 from yolofpn.models.backbones.yolov3_tiny import PoolInPlace, TinyDarknet
 from yolofpn.models.build import build_yolo

@@ -14,7 +14,7 @@ from tests.models.cases import make_target
 from yolofpn.config import RoIHeadsConfig
 from yolofpn.models.two_stage import roi_heads as module
 from yolofpn.models.two_stage.box_head import BoxHead
-from yolofpn.models.two_stage.build import build_roi_heads
+from yolofpn.models.two_stage.build_two_stage import build_roi_heads
 from yolofpn.models.two_stage.roi_heads import RoIHeads
 from yolofpn.ops import roi_align
 from yolofpn.structures import FeatureInfo, Limits

@@ -14,7 +14,7 @@ from tests.models.small import BACKBONE
 from yolofpn.config import InputConfig, ModelConfig, PostprocessConfig, RPNConfig
 from yolofpn.models.build import build_model
 from yolofpn.models.two_stage.anchor_generator import AnchorGenerator
-from yolofpn.models.two_stage.build import build_first_stage
+from yolofpn.models.two_stage.build_two_stage import build_first_stage
 from yolofpn.models.two_stage.delta_coder import DeltaCoder
 from yolofpn.models.two_stage.faster_rcnn import FasterRCNN
 from yolofpn.models.two_stage.rpn import ProposalLimits, ProposalSelector, RPNOutput

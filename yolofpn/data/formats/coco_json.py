@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolofpn.data.assemble import BoxRows, ImageList, assemble, image_size_that_fits
+from yolofpn.data.class_names import normalise_name
 from yolofpn.data.coco_file import Category, CocoFile, Id, canonical_id, listed_categories, parse_coco
 from yolofpn.data.dataset import DetectionDataset, Problem, ProblemKind, SourceIds
-from yolofpn.data.files import FileIndex, Layout, Part, image_folders, split_folders_in, split_name
+from yolofpn.data.image_files import FileIndex, Layout, Part, image_folders, split_folders_in, split_name
 from yolofpn.data.images import image_size
 from yolofpn.data.label_format import DataFiles, has_words
-from yolofpn.data.names import normalise_name
 from yolofpn.data.shapes import turned_box
 from yolofpn.errors import InputError, UserError
 from yolofpn.reading import ParseError, as_side, short

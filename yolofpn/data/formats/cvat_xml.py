@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from yolofpn.data.cvat_tracks import frames_of
-from yolofpn.data.files import SPLIT_FOLDERS, Layout, Part, split_name
+from yolofpn.data.image_files import SPLIT_FOLDERS, Layout, Part, split_name
 from yolofpn.data.label_format import has_words
 from yolofpn.data.labelled_images import ImageLabels, ListedFormat, ObjectLabel, number_or_zero
 from yolofpn.data.shapes import NO_BOX, Box, points_box, runs_box, turned_box

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from yolofpn.data.assemble import numbered_lines
 from yolofpn.data.dataset import DetectionDataset, Problem, ProblemKind
-from yolofpn.data.files import SPLIT_FOLDERS, Layout, Part, composed, split_name
+from yolofpn.data.image_files import SPLIT_FOLDERS, Layout, Part, composed, split_name
 from yolofpn.data.label_format import DataFiles
 from yolofpn.data.labelled_images import ImageLabels, ObjectLabel, class_names_of, number, read_beside
 from yolofpn.data.shapes import NO_BOX

@@ -10,7 +10,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any, ClassVar
 
 from yolofpn.data.dataset import DetectionDataset, Problem, ProblemKind
-from yolofpn.data.files import Layout, NameFinder, Part, composed, list_files
+from yolofpn.data.image_files import Layout, NameFinder, Part, composed, list_files
 from yolofpn.data.label_format import DataFiles, has_words
 from yolofpn.data.labelled_images import ImageLabels, ObjectLabel, class_names_of, read_beside
 from yolofpn.data.shapes import NO_BOX, Box, points_box

@@ -14,11 +14,11 @@ import numpy as np
 
 from yolofpn.config import VocCorners
 from yolofpn.data.assemble import BoxRows, ImageList, assemble, image_size_that_fits
+from yolofpn.data.class_names import normalise_name
 from yolofpn.data.dataset import DetectionDataset, Problem, ProblemKind
-from yolofpn.data.files import Layout, Part, composed, split_name
+from yolofpn.data.image_files import Layout, Part, composed, split_name
 from yolofpn.data.images import image_size
 from yolofpn.data.label_format import DataFiles
-from yolofpn.data.names import normalise_name
 from yolofpn.data.shapes import Box, turned_box
 from yolofpn.data.voc_corners import SIDES, Corners, CornerSurvey, survey_corners
 from yolofpn.errors import InputError

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from yolofpn.data.assemble import BoxRows, ImageList, assemble, numbered_lines
+from yolofpn.data.class_names import numbered_names, read_names
 from yolofpn.data.dataset import DetectionDataset, Problem, ProblemKind
-from yolofpn.data.files import Layout, Part, composed
+from yolofpn.data.image_files import Layout, Part, composed
 from yolofpn.data.images import image_size
 from yolofpn.data.label_format import DataFiles
-from yolofpn.data.names import numbered_names, read_names
 from yolofpn.data.shapes import points_box
 from yolofpn.errors import InputError, UserError
 from yolofpn.reading import (

@@ -1,0 +1,186 @@
+"""Runs ``detect.py``: detects in sources, writes files and reports."""
+
+from __future__ import annotations
+
+import glob
+import sys
+from collections.abc import Iterator
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from pathlib import Path
+
+from yolofpn.concurrency import Background
+from yolofpn.data.image_files import describe_unread_files
+from yolofpn.drawing import LabelStyle
+from yolofpn.errors import UserError
+from yolofpn.files import locked_output, write_errors
+from yolofpn.inference.detection_report import Report
+from yolofpn.inference.live_results import open_results
+from yolofpn.inference.load_detector import load_for_inference
+from yolofpn.inference.pipeline import written
+from yolofpn.inference.predictor import Predictor
+from yolofpn.inference.predictor_options import PredictorOptions, expected_workload
+from yolofpn.inference.threads import share_processors
+from yolofpn.interrupt import StopRequest
+from yolofpn.results import Failure, Result, Results
+from yolofpn.shipped import default_sources
+from yolofpn.sinks.media import MediaChoice
+from yolofpn.sinks.opened import Sinks, build_sinks
+from yolofpn.sinks.output_names import next_output_dir
+from yolofpn.sources.remote import is_url
+from yolofpn.sources.resolve import Source, resolve_sources
+from yolofpn.view.shown_thresholds import lowered
+from yolofpn.view.viewer import Viewer
+from yolofpn.view.window import check_display
+
+OUTPUT_BASE = Path("runs/detect")
+STDOUT = "-"
+TICK = 0.1  # seconds between two looks for a signal while there is nothing new
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectOptions(PredictorOptions):
+    """What ``detect.py --help`` explains; what is not given is left to the weights."""
+
+    sources: tuple[str, ...] = ()
+    weights: str = "auto"
+    darknet_cfg: Path | None = None
+    names: Path | None = None
+    batch_size: int = 1
+    vid_stride: int = 1
+    output: str | None = None
+    format: tuple[str, ...] = ("jsonl",)
+    media: MediaChoice = "all"
+    labels: LabelStyle = "score"
+    show: bool = False
+
+
+def detect(options: DetectOptions) -> int:
+    """Run, print, write; the exit code: 0 done, 1 some inputs failed or the user interrupted, 2 it broke off.
+
+    Raises:
+        UserError: nothing can be done: bad weights or options, no readable input, no place to write to.
+    """
+    report = Report(sys.stderr if options.output == STDOUT else sys.stdout)
+    if options.show:
+        check_display()
+    predictor = open_predictor(options, report)
+    viewer = Viewer(options.labels, predictor.limits, report.say) if options.show else None
+    limits = lowered(predictor.limits) if options.show else None  # lower-scoring objects too, for the user to look at
+    specs = options.sources or default_sources()
+    folders = [Path(spec) for spec in specs if not is_url(spec)]
+    if (unread := describe_unread_files(folders, videos=True)) is not None:
+        report.say(unread)
+    sources = resolve_sources(specs, vid_stride=options.vid_stride, depth=predictor.depth)
+    report.start_clock()
+    started = open_results(sources, predictor, options.batch_size, limits=limits, report=report)
+    with closing(predictor), closing(started) as results:
+        while isinstance(first := results.peek(), Failure):
+            report.fail(first.message)
+            next(results)
+        if first is None:
+            raise UserError("no input could be read")
+        # The folder is made only now, so that a run that can do nothing leaves nothing behind.
+        output = _output_folder(options.output, specs[0], first.source)
+        with locked_output(output) if output else nullcontext():
+            sinks = build_sinks(output, formats=options.format, media=options.media, labels=options.labels)
+            if viewer and output:
+                viewer.snapshots = output / "snapshots"
+            code = _deliver(results, sinks, report, viewer)
+    return max(code, report.finish(output))
+
+
+def open_predictor(options: DetectOptions, report: Report) -> Predictor:
+    """The detector that the options name, ready for use; the choices made are told to ``report``."""
+    loaded = load_for_inference(options.weights, darknet_cfg=options.darknet_cfg, names=options.names)
+    for note in loaded.notes:
+        report.say(note)
+    workload = expected_workload(options.sources or default_sources())
+    predictor = Predictor(loaded.detector, loaded.metadata, replace(options, workload=workload))
+    report.say(predictor.backend_note)
+    share_processors(predictor)
+    return predictor
+
+
+def _deliver(results: Results, sinks: Sinks, report: Report, viewer: Viewer | None) -> int:
+    """Write, report and show every result, until the user has seen enough; then close the sinks.
+
+    Returns:
+        The exit code: 1 if the user interrupted, 2 if it broke off, such as on a full disk, else 0.
+    """
+    code = 0
+    request = StopRequest(announce=False)
+    try:
+        with (
+            request.listening(),  # the outermost: the first signal does not keep the sinks from being closed whole
+            sinks,
+            viewer or nullcontext(),
+            # Ended before the sinks are closed, even if a second Ctrl-C does not let what is under way come out.
+            closing(written(results, sinks, viewer.limits if viewer else None)) as done,
+        ):
+            try:
+                for result in _attended(done, viewer, request):
+                    report.take(result)
+                    if viewer and isinstance(result, Result) and not _shown(result, viewer, request):
+                        break
+            except KeyboardInterrupt:  # while a window was looked after
+                request.requested = True
+            if request.requested:
+                code = 1
+                report.stop("interrupted: what was done so far is kept")
+            results.stop()
+            for result in done:  # what was under way
+                report.take(result)
+    except UserError as error:
+        code = 2
+        report.stop(f"error: {error}")
+    return code
+
+
+def _attended(
+    done: Background[Result | Failure], viewer: Viewer | None, request: StopRequest
+) -> Iterator[Result | Failure]:
+    """What is done, until someone wants to stop; while there is nothing new the windows are looked after.
+
+    A signal never interrupts the taking of a result: what has left the queue is also counted.
+    """
+    while not request.requested:
+        if not done.ready:
+            if viewer is None:
+                done.wait(TICK)
+            else:
+                with request.raising():
+                    if not viewer.idle():
+                        return
+            continue
+        result = next(done, None)
+        if result is None:
+            return
+        yield result
+
+
+def _shown(result: Result, viewer: Viewer, request: StopRequest) -> bool:
+    """Show ``result``; False if the user wants no more. A signal ends the waiting for the user or the right time."""
+    with request.raising():
+        return viewer.show(result)
+
+
+def _output_folder(given: str | None, spec: str, first: Source) -> Path | None:
+    """Return the output folder: as given, else a new one named after the first source; None for standard output."""
+    if given == STDOUT:
+        return None
+    if not given:
+        return next_output_dir(OUTPUT_BASE, _run_name(spec, first))
+    with write_errors(Path(given)):
+        Path(given).mkdir(parents=True, exist_ok=True)
+    return Path(given)
+
+
+def _run_name(spec: str, first: Source) -> str:
+    """What a run over ``spec``, which begins with the source ``first``, is called: never with a password."""
+    if spec == "-":
+        return "stdin"
+    if is_url(spec) or spec.isdecimal():  # an address or a camera
+        return str(first.relative_path)
+    return Path(*takewhile(lambda part: not glob.has_magic(part), Path(spec).parts)).absolute().name

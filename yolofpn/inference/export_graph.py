@@ -1,0 +1,214 @@
+"""Runs ``export.py``: exports weights and keeps the file only if its detections agree with theirs."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from yolofpn import runtimes
+from yolofpn.config import Metadata, ResizeMode
+from yolofpn.darknet.cfg_writer import with_input, write_cfg
+from yolofpn.darknet.native import layers_to_write
+from yolofpn.darknet.network import DarknetNetwork
+from yolofpn.darknet.weights_file import NEW_HEADER, StoredLayers, write_layers
+from yolofpn.detector import Detector, size_fits
+from yolofpn.errors import UserError
+from yolofpn.files import write_atomically
+from yolofpn.models.yolo import YOLO
+from yolofpn.runtimes.backend import Backend, Batch, Wait
+from yolofpn.runtimes.exported import ExportedDetector, GraphPrecision, describe_graph, read_exported
+from yolofpn.runtimes.parity import FILE_TOLERANCE, TOLERANCES, Tolerance, check_pictures, compare_backends
+from yolofpn.runtimes.seal import seal
+from yolofpn.runtimes.torch_backend import TorchBackend
+from yolofpn.text import one_line_names
+from yolofpn.weights import load_weights
+
+_CPU = torch.device("cpu")
+INT8_LOSS = 0.02  # of AP
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Calibration data of int8.
+
+    Attributes:
+        pictures: uint8 [1, 3, H, W] RGB each, as the network sees them; the ranges of all maps are taken from them.
+        average_precision: of a detector on such pictures.
+    """
+
+    pictures: Sequence[Tensor]
+    average_precision: Callable[[Detector], float]
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Options of ``export.py``, see its --help; ``format`` is 'darknet' or the key of one of ``RUNTIMES``."""
+
+    output: Path
+    format: str
+    weights: str = "auto"
+    darknet_cfg: Path | None = None
+    names: Path | None = None
+    img_size: tuple[int, int] | None = None
+    resize: Literal["auto"] | ResizeMode = "auto"
+    precision: Literal["auto"] | GraphPrecision = "auto"
+    batch: int | None = None
+
+
+@dataclass(frozen=True)
+class Exporter:
+    """Everything that an export is made from.
+
+    Attributes:
+        metadata: with the size and the way of resizing of the export.
+    """
+
+    detector: YOLO | DarknetNetwork
+    metadata: Metadata
+    options: ExportOptions
+
+    def export(self, calibration: Calibration | None = None) -> list[str]:
+        """Write, read back and compare; lines that say what was written and how close it is.
+
+        Args:
+            calibration: given for int8.
+
+        Raises:
+            UserError: a library is missing, the file cannot be written, or it fails the check: then it is not there.
+        """
+        output = self.options.output
+        with _all_or_nothing(output) as folder:
+            path = folder / output.name
+            report = self._darknet(path) if self.options.format == "darknet" else self._graph(path, calibration)
+            files = sorted(file.name for file in folder.iterdir())
+        return [f"written: {', '.join(str(output.parent / name) for name in files)}", f"checked: {report}"]
+
+    def _graph(self, path: Path, calibration: Calibration | None) -> str:
+        options, size = self.options, self.metadata.input.size
+        precision: GraphPrecision = "fp32" if options.precision == "auto" else options.precision
+        runtime = runtimes.runtime_named(options.format)
+        info = describe_graph(self.metadata, precision, self.detector.specs, options.batch, sealed=runtime.sealed)
+        images = None if calibration is None else calibration.pictures
+        runtime.save(runtime.convert(self.detector, size, options.batch, images), path, info, precision)
+        if runtime.sealed:
+            seal(path, runtime.files(path)[1:])
+        exported = read_exported(path)
+        if calibration is not None:
+            return self._check_int8(exported, calibration)
+        backend = exported.backend()
+        report, passed = self._compare(backend, TOLERANCES[precision])
+        if not passed:
+            raise UserError(f"{options.output}: is not written, as its detections would be others: {report}")
+        return f"{backend.name} {precision}, {report}"
+
+    def _darknet(self, path: Path) -> str:
+        detector, header = self.detector, self.metadata.header or NEW_HEADER
+        layers: StoredLayers
+        if isinstance(detector, DarknetNetwork):
+            text, layers = detector.cfg.text, detector.stored_layers()
+            if self.options.img_size is not None or self.options.resize != "auto":
+                text = with_input(text, self.metadata.input)
+        else:
+            text, layers = write_cfg(detector, self.metadata.input), layers_to_write(detector, header)
+        class_names = "".join(f"{name}\n" for name in one_line_names(self.metadata.names))
+        write_atomically(path.with_suffix(".cfg"), text.encode())
+        write_atomically(path.with_suffix(".names"), class_names.encode())
+        write_layers(path, layers, header)
+        read_back = load_weights(path)
+        assert isinstance(read_back.detector, DarknetNetwork)
+        # Darknet's maps have the numbers of their layers for names; their strides tell which is which.
+        names = dict(zip(_by_stride(read_back.detector), _by_stride(detector), strict=True))
+        backend = _Renamed(TorchBackend(read_back.detector, _CPU), names)
+        report, passed = self._compare(backend, FILE_TOLERANCE)
+        if not passed:
+            raise UserError(f"{self.options.output}: is not written, as its detections would be others: {report}")
+        return report
+
+    def _compare(self, backend: Backend, tolerance: Tolerance) -> tuple[str, bool]:
+        pictures = check_pictures(self.metadata.input.size)
+        parity = compare_backends(self.detector, TorchBackend(self.detector, _CPU), backend, pictures, tolerance)
+        return str(parity), parity.holds(tolerance)
+
+    def _check_int8(self, exported: ExportedDetector, calibration: Calibration) -> str:
+        before, after = (calibration.average_precision(each) for each in (self.detector, exported))
+        report = f"int8, AP {after:.3f} of {before:.3f} on {len(calibration.pictures)} images"
+        if after < before - INT8_LOSS:
+            raise UserError(f"{self.options.output}: is not written, as it loses more than {INT8_LOSS} AP: {report}")
+        return report
+
+
+def open_export(options: ExportOptions) -> tuple[Exporter, list[str]]:
+    """Read the weights and see that they can be exported so; also lines to print.
+
+    Raises:
+        UserError: they cannot.
+    """
+    suffix = ".weights" if options.format == "darknet" else runtimes.runtime_named(options.format).suffix
+    if options.output.suffix != suffix:
+        raise UserError(f"{options.output}: the output file must end in {suffix} for --format {options.format}")
+    if options.format == "darknet" and options.batch is not None:
+        raise UserError("--batch does not apply to --format darknet, whose files have no batch size")
+    _check_precision(options)
+    loaded = load_weights(options.weights, darknet_cfg=options.darknet_cfg, names=options.names)
+    detector = loaded.detector
+    if not isinstance(detector, YOLO | DarknetNetwork):
+        raise UserError(
+            "only one-stage detectors can be exported: the second stage of this one is not a static graph\n"
+            "(detect.py --backend openvino runs its first stage there without an export)"
+        )
+    size, resize = options.img_size or loaded.metadata.input.size, options.resize
+    if not size_fits(detector, size):
+        raise UserError(
+            f"image size {size[0]}x{size[1]} is not a multiple of {detector.size_divisor}, the network's stride"
+        )
+    chosen = loaded.metadata.input.resize if resize == "auto" else resize
+    if chosen == "shortest-edge" and options.format != "darknet":
+        raise UserError("a graph takes images of one size, shortest-edge makes many: --resize letterbox or stretch")
+    input = loaded.metadata.input.model_copy(update={"size": size, "resize": chosen})
+    return Exporter(detector, loaded.metadata.model_copy(update={"input": input}), options), loaded.notes
+
+
+def _check_precision(options: ExportOptions) -> None:
+    held = ("fp32",) if options.format == "darknet" else runtimes.runtime_named(options.format).precisions
+    if options.precision not in ("auto", *held):
+        able = [f"--format {other.key} can" for other in runtimes.RUNTIMES if options.precision in other.precisions]
+        holds = " or ".join(held)
+        raise UserError(f"--format {options.format} holds {holds}, not {options.precision}: {', '.join(able)}")
+
+
+def _by_stride(detector: YOLO | DarknetNetwork) -> list[str]:
+    return sorted(detector.specs, key=lambda name: detector.specs[name].stride)
+
+
+@dataclass(frozen=True)
+class _Renamed:
+    """A backend whose maps get other names."""
+
+    inner: TorchBackend
+    names: dict[str, str]
+    name, precision, slots = "torch", "fp32", 1
+
+    def start(self, batch: Batch) -> Wait:
+        wait = self.inner.start(batch)
+        return lambda: {self.names[name]: raw for name, raw in wait().items()}
+
+
+@contextmanager
+def _all_or_nothing(output: Path) -> Iterator[Path]:
+    """A folder whose files go beside ``output`` at the end, if nothing went wrong."""
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=output.parent) as name:
+            yield Path(name)
+            # The file that was named comes last: with it the export is there.
+            for file in sorted(Path(name).iterdir(), key=lambda file: file.name == output.name):
+                file.replace(output.parent / file.name)
+    except OSError as error:
+        raise UserError(f"{output}: cannot be written: {error.strerror}") from None
