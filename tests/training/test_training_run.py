@@ -159,6 +159,7 @@ def test_training_needs_objects(files: Path, more: list[str], capsys: pytest.Cap
 
 def test_a_validation_split_without_objects_is_said(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*FLAGS, "--dry-run"]) == 0
+    assert [path.name for path in Path("runs/train").iterdir()] == ["small-dry-run-1"]  # the training will be number 1
     assert "no object" not in capsys.readouterr().out
     for path in (files / "data" / "labels" / "val").iterdir():
         path.write_text("")

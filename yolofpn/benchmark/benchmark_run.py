@@ -152,7 +152,7 @@ def _measure_inference(options: BenchmarkOptions, report: dict[str, Any]) -> int
         run = InferenceRun(sources, folder, options.rounds, options.frames, choose_device(options.device))
         peers = opencv_contenders(ours, folder, leave_out) if options.peers else []
         contenders: list[Contender] = [*ours, *peers]
-        print(f"{len(contenders)} contenders take turns in {options.rounds} rounds", flush=True)
+        print(f"candidates: {len(contenders)}, measured in turns; rounds: {options.rounds}", flush=True)
         rows = measure_inference(contenders, run)
         if dataset is not None:
             rows = [_with_ap(row, each, dataset, leave_out) for row, each in zip(rows, contenders, strict=True)]

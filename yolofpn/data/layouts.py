@@ -88,7 +88,7 @@ class DataSource:
         """
         stored = "train" if split == "all" or (split == "val" and self.holds_out) else split
         if stored not in self.layout.splits:
-            known = ", ".join(self.layout.splits)
+            known = ", ".join(self.layout.splits) + (" and val, a held-out tenth of it" if self.holds_out else "")
             raise UserError(f"{self.layout.origin}: has no split {split!r}; it has {known}")
         dataset = concatenate([self._reader.read(part) for part in self.layout.splits[stored]])
         if not len(dataset):

@@ -32,7 +32,9 @@ def prepare_run_folder(plan: Plan, config: Config, splits: Splits, locks: ExitSt
     Raises:
         UserError: it cannot be written, or another run writes there.
     """
-    run_dir = plan.output or next_output_dir(RUNS, plan.name)
+    # The first training of a configuration is its number 1, whatever was tried before.
+    kind = "-dry-run" if plan.dry_run else "-overfit" if plan.overfit is not None else ""
+    run_dir = plan.output or next_output_dir(RUNS, plan.name + kind)
     if plan.checkpoint is not None and run_dir.resolve() != plan.checkpoint.parent.resolve():
         copy_run(plan.checkpoint.parent, run_dir, locks)
     with write_errors(run_dir):
