@@ -4,17 +4,63 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-MAX_UNITS = 100_000  # OBUs of one image or frame
+MAX_UNITS = 60_000  # OBUs of a file
+MAX_SEQUENCE_HEADERS = 256  # of a file, that differ; an encoder repeats the same one
 _SEQUENCE_HEADER = 1  # a type of OBU
-_START = 1024  # bytes of one that are looked at
+_START = 512  # bytes of one that are looked at; the longest states its size within 400
+
+
+class Av1SizeReader:
+    """Reads the sizes in all AV1 data of one file, which have limits in common."""
+
+    def __init__(self) -> None:
+        self._units = 0
+        self._sizes: dict[bytes, tuple[int, int] | None] = {}  # of each sequence header; None: it is incomplete
+
+    def sizes(self, data: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple[int, int]]:
+        """(width, height) that each sequence header of AV1 data states.
+
+        Args:
+            data: holds the OBUs of one image, frame or configuration; nothing but sequence headers is copied.
+            start: of the OBUs in it.
+            end: of the OBUs in it, None for that of the data.
+
+        Raises:
+            IndexError: if it ends within a header.
+            ValueError: if the file has more than ``MAX_UNITS`` units or ``MAX_SEQUENCE_HEADERS`` different headers.
+        """
+        position, end = start, len(data) if end is None else min(end, len(data))
+        while position < end:
+            self._units += 1
+            if self._units > MAX_UNITS:
+                raise ValueError(f"more than {MAX_UNITS:,} units")
+            head = data[position]
+            position += 1 + (head >> 2 & 1)  # with an extension, or without
+            length = end - position
+            if head & 2:
+                length, position = _leb128(data[position : min(position + 8, end)], position)
+            if head >> 3 & 15 == _SEQUENCE_HEADER:
+                yield self._size(data[position : min(position + min(length, _START), end)])
+            position += length
+
+    def _size(self, header: bytes) -> tuple[int, int]:
+        if header not in self._sizes:
+            if len(self._sizes) == MAX_SEQUENCE_HEADERS:
+                raise ValueError(f"more than {MAX_SEQUENCE_HEADERS} different sequence headers")
+            self._sizes[header] = None
+            self._sizes[header] = _av1_size(_Bits(header))
+        size = self._sizes[header]
+        if size is None:
+            raise IndexError("ends within a header")
+        return size
 
 
 class _Bits:
     """Reads bits from the left; IndexError at the end."""
 
     def __init__(self, data: bytes) -> None:
-        self._value = int.from_bytes(data[:_START])
-        self._left = 8 * len(data[:_START])
+        self._value = int.from_bytes(data)
+        self._left = 8 * len(data)
 
     def read(self, count: int) -> int:
         self._left -= count
@@ -23,40 +69,19 @@ class _Bits:
         return self._value >> self._left & ((1 << count) - 1)
 
     def skip_variable(self) -> None:
-        """Over a number of the type uvlc()."""
+        """Over a number of the type uvlc(); IndexError for one beyond 32 bits, which decoders read differently."""
         zeros = 0
         while not self.read(1):
             zeros += 1
+            if zeros == 32:
+                raise IndexError("a number has no end")
         self.read(zeros)
 
 
-def sizes_in_av1(data: bytes) -> Iterator[tuple[int, int]]:
-    """(width, height) that each sequence header of AV1 data states.
-
-    Raises:
-        IndexError: if it ends within a header.
-        ValueError: if it has more than ``MAX_UNITS`` units.
-    """
-    position = count = 0
-    while position < len(data):
-        head = data[position]
-        position += 1 + (head >> 2 & 1)  # with an extension, or without
-        length = len(data) - position
-        if head & 2:
-            length, position = _leb128(data, position)
-        if head >> 3 & 15 == _SEQUENCE_HEADER:
-            yield _av1_size(_Bits(data[position : position + length]))
-        position += length
-        count += 1
-        if count > MAX_UNITS:
-            raise ValueError(f"more than {MAX_UNITS:,} units")
-
-
-def _leb128(data: bytes, position: int) -> tuple[int, int]:
-    """A number of up to eight bytes, and where it ends."""
+def _leb128(content: bytes, position: int) -> tuple[int, int]:
+    """A number of up to eight bytes, which begins at ``position``, and where it ends."""
     value = 0
-    for index in range(8):
-        byte = data[position + index]
+    for index, byte in enumerate(content):
         value |= (byte & 127) << 7 * index
         if byte < 128:
             return value, position + index + 1
