@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import signal
+import sys
 import threading
+from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -65,3 +69,20 @@ def test_it_is_announced_once(capfd: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert capfd.readouterr().err == "stopping after this step ...\n"
+
+
+def closed() -> TextIO:
+    file = Path(__file__).open()  # noqa: SIM115
+    file.close()
+    return file
+
+
+@pytest.mark.parametrize("stderr", [None, io.StringIO(), closed()], ids=["none", "notebook", "closed"])
+def test_where_nothing_can_be_announced_it_is_remembered(
+    stderr: TextIO | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = StopRequest()
+    with monkeypatch.context() as patch, request.listening():
+        patch.setattr(sys, "stderr", stderr)
+        signal.raise_signal(signal.SIGINT)
+    assert request.requested and not request.repeated

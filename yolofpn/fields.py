@@ -17,6 +17,7 @@ from pydantic_core import CoreSchema, core_schema
 from yolofpn.reading import MAX_CLASSES, MAX_INPUT_SIDE
 
 UnitFloat = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
 PositiveFloat = Annotated[float, Field(gt=0, le=1e12)]
 NonNegativeFloat = Annotated[float, Field(ge=0, le=1e12)]
 PositiveInt = Annotated[int, Field(gt=0, le=10**9)]

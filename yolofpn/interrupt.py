@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 
@@ -21,10 +21,11 @@ class StopRequest:
 
     Attributes:
         requested: whether a signal has come.
+        repeated: whether a second one has come, which must end the program.
     """
 
     def __init__(self, *, announce: bool = True) -> None:
-        self.requested = False
+        self.requested = self.repeated = False
         self._announce = announce
         self._at_once = False
 
@@ -58,9 +59,11 @@ class StopRequest:
             self._at_once = False
 
     def _request(self, number: int, frame: FrameType | None) -> None:
-        again, self.requested = self.requested, True
-        if again or self._at_once:
+        self.repeated, self.requested = self.requested, True
+        if self.repeated or self._at_once:
             raise KeyboardInterrupt
         if self._announce:
-            # Not print: a signal may come in the middle of one.
-            os.write(sys.stderr.fileno(), b"stopping after this step ...\n")
+            # Not print: a signal may come in the middle of one. Notebooks' standard error has no descriptor, and it may
+            # be closed or None.
+            with suppress(OSError, ValueError, AttributeError):
+                os.write(sys.stderr.fileno(), b"stopping after this step ...\n")

@@ -41,6 +41,34 @@ def test_levels_that_no_backbone_has(tmp_path: Path, levels: str) -> None:
         load_config(write_config(tmp_path), [f"model.neck.levels={levels}"])
 
 
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("model.backbone={type: darknet, rank: 1.01}", "model.backbone"),
+        ("model.backbone={type: darknet, rank: 0}", "model.backbone"),
+        ("model.backbone={type: darknet_tiny, rank: 1025}", "model.backbone"),
+        ("model.neck.rank=1.01", "model.neck.rank"),
+        ("model.head={type: yolo, anchors: [[[9, 9]], [[9, 9]]], channels: [16, 8], ranks: [null, 9]}", "model.head"),
+    ],
+)
+def test_ranks_that_no_kernel_has(tmp_path: Path, override: str, key: str) -> None:
+    with pytest.raises(UserError, match=key):
+        load_config(write_config(tmp_path), [override])
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "model.backbone={type: darknet, rank: 1}",
+        "model.backbone={type: darknet_tiny, rank: 1024}",
+        "model.neck.rank=1",
+        "model.head={type: yolo, anchors: [[[9, 9]], [[9, 9]]], channels: [16, 8], ranks: [null, 8]}",
+    ],
+)
+def test_the_largest_ranks(tmp_path: Path, override: str) -> None:
+    load_config(write_config(tmp_path), [override])
+
+
 @pytest.mark.parametrize("count", [0, 2])
 def test_metadata_belongs_to_exactly_one_network(config: Config, count: int) -> None:
     networks = {"model": config.model, "darknet_cfg": "[net]"} if count else {}

@@ -302,6 +302,28 @@ def test_interrupted_twice_nothing_is_written_to_closed_files(
     assert records("out")
 
 
+def test_interrupted_twice_while_waiting_ends_at_once(
+    weights: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_video(Path("clip.mp4"), [quarters(RED)] * 8)
+    write = Sinks.write
+
+    def slow_write(self: Sinks, *result: Any) -> None:
+        time.sleep(0.05)
+        write(self, *result)
+
+    def wait(*_: object) -> bool:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("the second signal must raise")
+
+    monkeypatch.setattr(Sinks, "write", slow_write)
+    monkeypatch.setattr("yolofpn.concurrency.Background.wait", wait)
+    outcome = detect(capsys, "clip.mp4", "--weights", weights, "--output", "out", "--media", "none")
+    assert (outcome.code, outcome.err) == (1, "interrupted\n")
+    assert len(records("out")) < 8
+
+
 def test_interrupted_before_anything_was_done(
     weights: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

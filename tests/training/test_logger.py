@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from tensorboard.backend.event_processing import event_accumulator  # type: igno
 from tests.training.small import write_cfg, write_images
 from yolofpn import EpochResult, Logger, RunInfo, TrainOptions, train
 from yolofpn.errors import UserError
-from yolofpn.training.logger import CsvLogger, TensorBoardLogger, read_metrics
+from yolofpn.training.checkpoint import read_checkpoint
+from yolofpn.training.logger import CsvLogger, TensorBoardLogger, logging_run, read_metrics
 
 
 def row(epoch: int, **more: float) -> dict[str, float]:
@@ -89,7 +91,7 @@ class Notebook:
         self.calls: list[tuple[Any, ...]] = []
 
     def start(self, run: RunInfo) -> None:
-        self.calls.append(("start", run.run_dir, run.settings["train"]["epochs"], run.epochs_done))
+        self.calls.append(("start", run.run_dir, run.settings["train"]["epochs"], run.steps_done, run.epochs_done))
 
     def log_step(self, step: int, scalars: Mapping[str, float]) -> None:
         self.calls.append(("step", step, dict(scalars)))
@@ -117,7 +119,7 @@ def test_a_logger_from_outside_sees_the_run(options: TrainOptions, tmp_path: Pat
     assert (result.run_dir, result.finished) == (run, True)
     kinds = [call[0] for call in logger.calls]
     assert kinds == ["start", "step", "step", "step", "epoch", "step", "step", "step", "epoch", "end"]
-    assert logger.calls[0] == ("start", run, 2, 0)
+    assert logger.calls[0] == ("start", run, 2, 0, 0)
     assert logger.calls[-1] == ("end", True)
     steps = [call for call in logger.calls if call[0] == "step"]
     assert [step for _, step, _ in steps] == [1, 2, 3, 4, 5, 6]
@@ -154,3 +156,110 @@ def test_a_logger_learns_that_the_run_failed(options: TrainOptions, monkeypatch:
     with pytest.raises(UserError):
         train(options, loggers=[logger])
     assert [call for call in logger.calls if call[0] != "start"] == [("end", False)]
+
+
+class Failing(Notebook):
+    """Raises in one of its methods, or at one of its steps or epochs."""
+
+    def __init__(self, where: object) -> None:
+        super().__init__()
+        self.where = where
+
+    def start(self, run: RunInfo) -> None:
+        super().start(run)
+        self.fail("start")
+
+    def log_step(self, step: int, scalars: Mapping[str, float]) -> None:
+        super().log_step(step, scalars)
+        self.fail(("step", step))
+
+    def log_epoch(self, epoch: int, scalars: Mapping[str, float]) -> None:
+        super().log_epoch(epoch, scalars)
+        self.fail(("epoch", epoch))
+
+    def end(self, finished: bool) -> None:
+        super().end(finished)
+        self.fail("end")
+
+    def fail(self, where: object) -> None:
+        if where == self.where:
+            raise TimeoutError(where)
+
+
+class Interrupting(Failing):
+    """Presses Ctrl-C there."""
+
+    def fail(self, where: object) -> None:
+        if where == self.where:
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_logger_that_fails_loses_no_epoch(options: TrainOptions, tmp_path: Path, epoch: int) -> None:
+    loggers = [Notebook(), Failing(("epoch", epoch)), Notebook()]
+    with pytest.raises(TimeoutError):
+        train(options, loggers=loggers)
+    assert read_checkpoint(tmp_path / "run" / "last.pt")["progress"]["epoch"] == epoch
+    assert [row["epoch"] for row in read_metrics(tmp_path / "run")] == ["1", "2"][:epoch]
+    assert [call for logger in loggers for call in logger.calls if call[0] == "end"] == [("end", False)] * 3
+
+
+def test_a_callback_that_fails_in_the_last_epoch_fails_the_run(options: TrainOptions, tmp_path: Path) -> None:
+    logger = Notebook()
+
+    def fail(result: EpochResult) -> None:
+        if result.epoch == 2:
+            raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        train(options, loggers=[logger], on_epoch=fail)
+    assert read_checkpoint(tmp_path / "run" / "last.pt")["progress"]["epoch"] == 2
+    assert logger.calls[-1] == ("end", False)
+
+
+def test_all_loggers_end_after_the_run_is_closed(
+    options: TrainOptions, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("yolofpn.training.training_run.closing_lines", lambda *_: ["all is closed"])
+    loggers = [Notebook(), Failing("end"), Failing("end")]
+    with pytest.raises(TimeoutError):
+        train(options, loggers=loggers)
+    assert capsys.readouterr().out.endswith("all is closed\n")
+    assert [call for logger in loggers for call in logger.calls if call[0] == "end"] == [("end", True)] * 3
+
+
+def test_a_logger_that_does_not_start_is_ended_too(tmp_path: Path) -> None:
+    loggers = [Notebook(), Failing("start"), Notebook()]
+    run = RunInfo(tmp_path, {"train": {"epochs": 1}})
+    with pytest.raises(TimeoutError), logging_run(loggers, run, lambda: True):
+        pytest.fail("the run must not begin")
+    assert [[call[0] for call in logger.calls] for logger in loggers] == [["start", "end"], ["start", "end"], []]
+    assert loggers[0].calls[-1] == loggers[1].calls[-1] == ("end", False)
+
+
+def test_events_that_cannot_be_written_anew_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[object] = []
+    monkeypatch.setattr("torch.utils.tensorboard.writer.SummaryWriter.close", lambda self: closed.append(self))
+    (tmp_path / "metrics.csv").write_text("epoch,AP\n1,much\n")
+    with pytest.raises(ValueError, match="much"), logging_run([TensorBoardLogger()], RunInfo(tmp_path, {}, 1), bool):
+        pytest.fail("the run must not begin")
+    assert len(closed) == 1
+
+
+@pytest.mark.parametrize(
+    ("first", "steps_done"),
+    [
+        (Interrupting(("step", 4)), 5),  # the next step is the last one, and is saved
+        (Failing(("step", 5)), 3),  # saved after the first epoch: steps 4 and 5 come again, as after a kill
+    ],
+)
+def test_a_resumed_run_says_which_step_is_next(options: TrainOptions, first: Failing, steps_done: int) -> None:
+    try:
+        train(options, loggers=[first])
+    except TimeoutError:
+        assert type(first) is Failing
+    assert [call[1] for call in first.calls if call[0] == "step"] == [1, 2, 3, 4, 5]
+    logger = Notebook()
+    assert train(TrainOptions(resume=options.output), loggers=[logger]).finished
+    assert logger.calls[0][-2:] == (steps_done, 1)
+    assert [call[1] for call in logger.calls if call[0] == "step"] == list(range(steps_done + 1, 7))

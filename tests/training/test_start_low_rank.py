@@ -107,6 +107,12 @@ def test_weights_that_are_split_already_stay(whole: YOLO, dataset: DetectionData
     assert split_kernels(start, model, dataset, SIZE, "letterbox") == (start, [])
 
 
+def test_a_rank_above_the_channels_is_not_split(whole: YOLO, dataset: DetectionDataset) -> None:
+    model = with_ranks(None, (257, None))  # of 256 channels, twice the neck's
+    start = StartingWeights("w", whole.state_dict(), {}, names=NAMES)
+    assert split_kernels(start, model, dataset, SIZE, "letterbox") == (start, [])
+
+
 def test_without_a_readable_image_the_kernels_decide(whole: YOLO, dataset: DetectionDataset) -> None:
     for path in map(Path, dataset.paths):
         path.write_bytes(b"no image")

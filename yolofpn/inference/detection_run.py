@@ -124,7 +124,10 @@ def _deliver(results: Results, sinks: Sinks, report: Report, viewer: Viewer | No
                     report.take(result)
                     if viewer and isinstance(result, Result) and not _shown(result, viewer, request):
                         break
-            except KeyboardInterrupt:  # while a window was looked after
+            except KeyboardInterrupt:
+                if request.repeated:
+                    raise
+                # The first signal raises only while a window is looked after.
                 request.requested = True
             if request.requested:
                 code = 1

@@ -15,6 +15,7 @@ from yolofpn.fields import (
     OneOf,
     PositiveFloat,
     PositiveInt,
+    Share,
     StrictModel,
     UnitFloat,
 )
@@ -53,7 +54,7 @@ class ConcatNeckConfig(NeckSwitches):
 
     type: Literal["concat"]
     channels: tuple[Channels, ...] | None = None
-    rank: PositiveFloat | None = None
+    rank: Share | None = None
 
     @model_validator(mode="after")
     def _channels_of_each_level(self) -> ConcatNeckConfig:
@@ -171,7 +172,7 @@ class YOLOHeadConfig(StrictModel):
         xy: 'linear' omits the sigmoid of x and y (YOLOv3, section 4).
         classes: 'softmax' for mutually exclusive classes (YOLOv3, section 2.2).
         channels: channels of each level's 3x3 convolution, the finest level first; by default twice the neck's.
-        ranks: ranks of these convolutions' kernels; null: full rank.
+        ranks: ranks of these convolutions' kernels, of which one has no more than its channels; null: full rank.
     """
 
     type: Literal["yolo"]
@@ -184,6 +185,13 @@ class YOLOHeadConfig(StrictModel):
     channels: tuple[PositiveInt, ...] | None = None
     ranks: tuple[PositiveInt | None, ...] | None = None
     loss: YOLOLossConfig = YOLOLossConfig()
+
+    @model_validator(mode="after")
+    def _ranks_of_kernels(self) -> YOLOHeadConfig:
+        for channels, rank in zip(self.channels or (), self.ranks or (), strict=False):
+            if rank is not None and rank > channels:
+                raise ValueError(f"ranks: a convolution of {channels} channels has no rank of {rank}")
+        return self
 
     def check_levels(self, levels: Sequence[int]) -> None:
         """Check that the anchors match a neck of ``levels``.

@@ -51,7 +51,8 @@ def build_trainer(
         learner=learner,
         run_dir=run_dir,
         progress=progress,
-        loggers=[*default_loggers(), *loggers] if setup.ranks.is_main else [],
+        loggers=default_loggers() if setup.ranks.is_main else [],
+        user_loggers=loggers if setup.ranks.is_main else [],
         on_epoch=on_epoch if setup.ranks.is_main else None,
     )
 

@@ -27,7 +27,7 @@ from yolofpn.training.checkpoint import BEST, LAST, Progress, save_checkpoint
 from yolofpn.training.distributed import from_main, gather, mean_over_ranks, take_from_main
 from yolofpn.training.epoch_result import EpochResult
 from yolofpn.training.learner import Learner, Update
-from yolofpn.training.logger import METRIC_COLUMNS, Logger, RunInfo
+from yolofpn.training.logger import METRIC_COLUMNS, Logger, RunInfo, logging_run
 from yolofpn.training.optim import keep_norm_statistics, learning_rate_factor
 from yolofpn.training.random_state import RandomState, random_state
 from yolofpn.training.rehearsal import TimeBudget, epochs_that_fit
@@ -51,6 +51,7 @@ class Trainer:
         run_dir: where checkpoints and weights go.
         progress: how far the run has come.
         loggers: receive the scalars; none in processes that do not write.
+        user_loggers: receive them too, those of an epoch once its checkpoint is written: they may fail.
         budget: how long the run should take; epochs are then added or dropped as its speed turns out.
         on_epoch: called after each epoch; if it returns True, the run stops as by Ctrl-C and can be resumed.
     """
@@ -60,6 +61,7 @@ class Trainer:
     run_dir: Path
     progress: Progress
     loggers: Sequence[Logger]
+    user_loggers: Sequence[Logger] = ()
     budget: TimeBudget | None = None
     on_epoch: OnEpoch | None = None
     _stopping: bool = False
@@ -97,15 +99,28 @@ class Trainer:
         warmup = min(self.config.warmup_steps, round(self.config.warmup_share * total))
         return self.config.optimizer.lr * learning_rate_factor(self.progress.step, total, warmup, self.config.schedule)
 
-    def run(self) -> bool:
+    def run(self, close: Callable[[], None] | None = None) -> bool:
         """Train; whether the run has come to its end (else it was interrupted and can be resumed).
+
+        Args:
+            close: called after the training, before the loggers' ``end``, which may raise.
 
         Raises:
             UserError: a loss is not finite, memory is too small, or nothing can be written.
         """
         progress = self.progress
         progress.finished = progress.epoch >= self.config.epochs
-        with self._request.listening(), explaining_memory(self.config), self._logging():
+        run = RunInfo(self.run_dir, self.setup.config.model_dump(mode="json"), progress.epoch, progress.step)
+        with logging_run((*self.loggers, *self.user_loggers), run, lambda: progress.finished):
+            self._train()
+            if close is not None:
+                close()
+        return progress.finished
+
+    def _train(self) -> None:
+        """Epoch after epoch, until the run has come to its end or someone wants to stop."""
+        progress = self.progress
+        with self._request.listening(), explaining_memory(self.config):
             self._gather_random_states()
             if progress.step == 0:
                 self._save(LAST)  # from here on the run can be killed and resumed
@@ -124,21 +139,6 @@ class Trainer:
                     break
             if not progress.finished:
                 self._save(LAST)
-        return progress.finished
-
-    @contextmanager
-    def _logging(self) -> Iterator[None]:
-        """The loggers receive scalars within this context."""
-        run = RunInfo(self.run_dir, self.setup.config.model_dump(mode="json"), self.progress.epoch)
-        started: list[Logger] = []
-        try:
-            for logger in self.loggers:
-                logger.start(run)
-                started.append(logger)
-            yield
-        finally:
-            for logger in started:
-                logger.end(self.progress.finished)
 
     def _train_epoch(self) -> None:
         """Go through what is left of the epoch."""
@@ -191,7 +191,7 @@ class Trainer:
         if update is Update.DONE:  # a skipped step does not move the schedule either
             progress.step += 1
             parts = {name: value / len(group) for name, value in zip(losses, means, strict=True)}
-            for logger in self.loggers:
+            for logger in (*self.loggers, *self.user_loggers):
                 logger.log_step(progress.step, {"lr": rate, "loss": sum(parts.values()), **parts})
         self._stopping, self._saving = stop > 0, save > 0
 
@@ -274,6 +274,8 @@ class Trainer:
             logger.log_epoch(result.epoch, result.scalars())
         self.say(str(result))
         self._save(LAST)
+        for logger in self.user_loggers:
+            logger.log_epoch(result.epoch, result.scalars())
         # From the main process, as all of them stop together.
         self._stopping = bool(from_main(self.on_epoch is not None and self.on_epoch(result)))
 

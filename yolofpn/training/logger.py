@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,12 +28,16 @@ class RunInfo:
     Attributes:
         run_dir: the run folder.
         settings: the whole config as plain values, such as ``settings["train"]["epochs"]``.
-        epochs_done: epochs before the run was resumed. What was logged of later ones is logged again.
+        epochs_done: whole epochs that the checkpoint holds; the first epoch that is logged now is the next one.
+        steps_done: optimiser steps that the checkpoint holds, which may lie within an epoch; the first step that is
+            logged now is the next one. Later steps and epochs that were already logged, as those of a run that was
+            killed after its last checkpoint, are logged again.
     """
 
     run_dir: Path
     settings: dict[str, Any]
     epochs_done: int = 0
+    steps_done: int = 0
 
 
 class Logger(Protocol):
@@ -63,7 +67,11 @@ class Logger(Protocol):
         ...
 
     def end(self, finished: bool) -> None:
-        """The run has ended; ``finished`` is False if it was interrupted or failed."""
+        """The run has ended, or a logger's ``start`` raised, even this one's.
+
+        Args:
+            finished: False if the run was interrupted or failed.
+        """
         ...
 
 
@@ -153,6 +161,28 @@ class TensorBoardLogger:
                 # With the digits of metrics.csv, so that a resumed run has the events of one that was never stopped.
                 self._events.add_scalar(f"{group}/{name}", float(_number(value)), epoch)
         self._events.flush()
+
+
+@contextmanager
+def logging_run(loggers: Sequence[Logger], run: RunInfo, finished: Callable[[], bool]) -> Iterator[None]:
+    """Start the loggers, and end each of them in any case, the last one first.
+
+    Args:
+        loggers: receive scalars within this context.
+        run: for their ``start``.
+        finished: whether the run has come to its end; asked only if nothing was raised.
+    """
+    complete = False
+
+    def end(logger: Logger) -> None:
+        logger.end(complete)
+
+    with ExitStack() as ends:
+        for logger in loggers:
+            ends.callback(end, logger)
+            logger.start(run)
+        yield
+        complete = finished()
 
 
 def default_loggers() -> list[Logger]:

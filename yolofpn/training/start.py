@@ -16,15 +16,13 @@ from yolofpn.config import Config, Metadata, ModelConfig
 from yolofpn.darknet.download import NAMED_WEIGHTS, fetch_weights
 from yolofpn.darknet.network import DarknetNetwork
 from yolofpn.data.class_names import ClassMatch, match_classes
-from yolofpn.detector import Detector
 from yolofpn.errors import UserError
 from yolofpn.models import backbones
 from yolofpn.models.backbones.section import BackboneConfig
 from yolofpn.models.build import NativeDetector
 from yolofpn.models.two_stage.conv5_body import Conv5Body, with_conv5_in_head
-from yolofpn.models.yolo import YOLO
 from yolofpn.tensor_files import read_tensors
-from yolofpn.training.start_darknet import darknet_settings, native_state, read_darknet
+from yolofpn.training.start_darknet import darknet_settings, native_state, read_darknet, scale_x_y_of
 from yolofpn.weights import load_weights, weights_kind
 
 _TOLERATED = "model.norm_eps"  # batch norm divides by the root of variance + eps: it matters little beside a variance
@@ -83,7 +81,14 @@ def read_starting_weights(spec: str, model: ModelConfig) -> StartingWeights:
     if path.is_file():
         if weights_kind(path) == "darknet":
             found = read_darknet(path, model)
-            return StartingWeights(spec, found.state, found.settings, names=found.names, notes=(*notes, *found.notes))
+            return StartingWeights(
+                spec,
+                found.state,
+                found.settings,
+                names=found.names,
+                notes=(*notes, *found.notes),
+                scale_x_y=found.scale_x_y,
+            )
         imagenet = _read_pretrained(path, model, notes)
         if imagenet is not None:
             return imagenet
@@ -101,7 +106,7 @@ def read_starting_weights(spec: str, model: ModelConfig) -> StartingWeights:
         names=metadata.names,
         category_ids=metadata.category_ids,
         notes=tuple(loaded.notes),
-        scale_x_y=_scale_x_y(detector),
+        scale_x_y=scale_x_y_of(detector),
     )
 
 
@@ -179,7 +184,7 @@ def take_over(model: NativeDetector, names: Sequence[str], category_ids: Sequenc
     match = match_classes(start.names, start.category_ids, names, category_ids) if start.names else None
     own = {name: tensor for name, tensor in model.state_dict().items() if not name.endswith("num_batches_tracked")}
     state = _in_places_of(model, start.state)
-    stretched = _scale_x_y(model)
+    stretched = scale_x_y_of(model)
     if start.scale_x_y is not None and stretched is not None and start.scale_x_y != stretched:
         state = _with_centres_scaled(state, centre_factor(start.scale_x_y, stretched), len(start.names))
     whole: dict[str, Tensor] = {}
@@ -215,21 +220,16 @@ def _in_places_of(model: NativeDetector, state: Mapping[str, Tensor]) -> Mapping
     return with_conv5_in_head(state, body) if isinstance(body, Conv5Body) else state
 
 
-def _scale_x_y(detector: Detector) -> float | None:
-    """Return ``scale_x_y`` of the head; None if there is none, or if it differs between levels."""
-    if not isinstance(detector, YOLO | DarknetNetwork):
-        return None
-    scales = {None if spec.linear_xy else spec.scale_x_y for spec in detector.specs.values()}
-    return scales.pop() if len(scales) == 1 else None
-
-
 def centre_factor(given: float, wanted: float) -> float:
     """What t_x and t_y are multiplied by so that boxes stay where they are under another ``scale_x_y``.
 
     The offset from the middle of the cell is s * (sigmoid(t) - 0.5) under a scale of s. It stays the same in the middle
-    and at 0.3 of a cell, and changes by at most 0.06 of a cell within 0.4.
+    and at 0.3 of a cell, and changes by at most 0.06 of a cell within 0.4. Where one of the scales, which Darknet does
+    not bound, does not reach 0.3, it is 1.
     """
-    return math.log((0.5 + 0.3 / wanted) / (0.5 - 0.3 / wanted)) / math.log((0.5 + 0.3 / given) / (0.5 - 0.3 / given))
+    if min(given, wanted) <= 0.6:
+        return 1.0
+    return math.atanh(0.6 / wanted) / math.atanh(0.6 / given)
 
 
 def _with_centres_scaled(state: Mapping[str, Tensor], factor: float, num_classes: int) -> dict[str, Tensor]:

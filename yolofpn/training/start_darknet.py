@@ -22,8 +22,9 @@ from yolofpn.config import (
 from yolofpn.darknet.cfg import read_cfg
 from yolofpn.darknet.companions import find_cfg, find_names
 from yolofpn.darknet.native import native_layers
-from yolofpn.darknet.network import load_darknet_network
+from yolofpn.darknet.network import DarknetNetwork, load_darknet_network
 from yolofpn.darknet.weights_file import NEW_HEADER, WeightLayer, WeightsFile, norm_eps_of, open_weights, read_layers
+from yolofpn.detector import Detector
 from yolofpn.errors import UserError
 from yolofpn.levels import TOP_LEVEL
 from yolofpn.models.build import build_yolo
@@ -45,19 +46,21 @@ def darknet_settings(header: DarknetHeader | None) -> Mapping[str, Any]:
 
 @dataclass(frozen=True)
 class DarknetStart:
-    """Read the initial weights of a native model from a ``.weights`` file.
+    """Initial weights of a native model from a ``.weights`` file.
 
     Attributes:
         state: tensors by their names in the native model.
         settings: what the numbers were trained with, by config key.
         names: of the classes of its predictions; empty where it has none.
         notes: lines to print.
+        scale_x_y: of the network in the file, see ``scale_x_y_of``; None where the file has no predictions.
     """
 
     state: dict[str, Tensor]
     settings: Mapping[str, Any]
     names: tuple[str, ...]
     notes: tuple[str, ...]
+    scale_x_y: float | None = None
 
 
 def read_darknet(path: Path, model: ModelConfig) -> DarknetStart:
@@ -79,8 +82,17 @@ def read_darknet(path: Path, model: ModelConfig) -> DarknetStart:
     given, settings = [layer for layer in kernels if isinstance(layer, WeightLayer)], darknet_settings(file.header)
     if loaded.complete and not network.is_classifier:
         names = find_names(path, cfg_path, network.num_classes)[0]
-        return DarknetStart(native_state(given, model, network.num_classes), settings, names, (note,))
+        state = native_state(given, model, network.num_classes)
+        return DarknetStart(state, settings, names, (note,), scale_x_y_of(network))
     return DarknetStart(native_state(given, model, _CLASSES), settings, (), (note,))
+
+
+def scale_x_y_of(detector: Detector) -> float | None:
+    """Return ``scale_x_y`` of the head; None if there is none, or if it differs between levels."""
+    if not isinstance(detector, YOLO | DarknetNetwork):
+        return None
+    scales = {None if spec.linear_xy else spec.scale_x_y for spec in detector.specs.values()}
+    return scales.pop() if len(scales) == 1 else None
 
 
 def native_state(given: Sequence[WeightLayer], model: ModelConfig, num_classes: int) -> dict[str, Tensor]:

@@ -66,8 +66,10 @@ def split_kernels(
 
 
 def _is_whole(kernel: Tensor | None, layer: LowRankConvBNAct) -> bool:
-    basis = layer.basis
-    return kernel is not None and kernel.shape == (layer.conv.out_channels, basis.in_channels, *basis.kernel_size)
+    """Whether ``kernel`` is one to split; a kernel has no more components than output channels."""
+    basis, channels = layer.basis, layer.conv.out_channels
+    shape = (channels, basis.in_channels, *basis.kernel_size)
+    return kernel is not None and kernel.shape == shape and basis.out_channels <= channels
 
 
 def _with_whole_kernels(model: NativeDetector, layers: Mapping[str, LowRankConvBNAct]) -> NativeDetector:

@@ -78,16 +78,21 @@ def train(options: TrainOptions, *, loggers: Sequence[Logger] = (), on_epoch: On
             keep_time(trainer, setup.config.train.minutes, started)
         for line in (*repeat_lines(setup.config, setup.splits.train), opening_line(setup, trainer)):
             say(line)
-        finished = trainer.run()
-        if finished:
-            metrics = measure_best(setup, trainer)
-            if plan.overfit is not None:
-                say(f"overfit: AP {metrics.values['AP']:.3f} AP50 {metrics.values['AP50']:.3f}")
-        if ranks.is_main:
-            draw_curves(run_dir)
-            for line in closing_lines(run_dir, trainer.setup.config, trainer.progress, setup.splits.val.paths[0]):
-                say(line)
+        finished = trainer.run(close=partial(close_run, setup, trainer))
         return TrainingResult(run_dir, finished, trainer.progress.best_ap, trainer.progress.best_epoch)
+
+
+def close_run(setup: Setup, trainer: Trainer) -> None:
+    """After the training: measure the best weights of a finished run, draw curves, print the last lines."""
+    if trainer.progress.finished:
+        metrics = measure_best(setup, trainer)
+        if setup.plan.overfit is not None:
+            setup.say(f"overfit: AP {metrics.values['AP']:.3f} AP50 {metrics.values['AP50']:.3f}")
+    if setup.ranks.is_main:
+        draw_curves(trainer.run_dir)
+        first_image = setup.splits.val.paths[0]
+        for line in closing_lines(trainer.run_dir, trainer.setup.config, trainer.progress, first_image):
+            setup.say(line)
 
 
 def keep_time(trainer: Trainer, minutes: float, started: float) -> None:

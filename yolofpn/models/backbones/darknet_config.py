@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from yolofpn.fields import PositiveFloat
+from yolofpn.fields import Share
 from yolofpn.models.backbones.section import IMAGENET_MEAN, IMAGENET_STD, BackboneConfig, Pretrained
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class ScaledDarknetConfig(BackboneConfig):
     width: float = Field(default=1.0, gt=0, le=4)
     depth: float = Field(default=1.0, gt=0, le=4)
     stem_stride: Literal[1, 2] = 1
-    rank: PositiveFloat | None = None
+    rank: Share | None = None
 
     def build(self, norm_eps: float, top_level: int) -> Darknet:
         """See ``scaled_darknet``."""

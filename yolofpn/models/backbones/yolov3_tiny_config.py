@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from yolofpn.fields import PositiveInt
+from pydantic import Field
+
 from yolofpn.models.backbones.section import BackboneConfig
 
 if TYPE_CHECKING:
@@ -15,11 +16,12 @@ class TinyDarknetConfig(BackboneConfig):
     """The backbone of yolov3-tiny.cfg: 3x3 convolutions with max-pooling in between.
 
     Attributes:
-        rank: of the last convolution's kernel, which has more than half of all weights; null leaves it whole.
+        rank: of the last convolution's kernel, which has more than half of all weights and 1024 output channels; null
+            leaves it whole.
     """
 
     type: Literal["darknet_tiny"]
-    rank: PositiveInt | None = None
+    rank: int | None = Field(default=None, gt=0, le=1024)
 
     def build(self, norm_eps: float, top_level: int) -> TinyDarknet:
         """See ``TinyDarknet``."""
