@@ -287,7 +287,7 @@ def test_no_class_in_common(scene: Path, tmp_path: Path, capsys: pytest.CaptureF
     weights = write_finder(tmp_path / "w.safetensors")
     arguments = ["--weights", str(weights), "--names", str(names), "--output", str(tmp_path / "out"), "--workers", "0"]
     assert main([*arguments, "--data", str(three)]) == 2
-    assert "no class in common: the weights' are cat, dog\n" in capsys.readouterr().err
+    assert "no class in common: the weights have cat, dog\n" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     assert main([*arguments, "--data", str(scene)]) == 0
     assert "matched by order" in capsys.readouterr().out

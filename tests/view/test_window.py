@@ -88,7 +88,7 @@ def test_no_display_is_one_line_and_exit_2(
     outcome = call(door.main, capsys, "x.jpg", "--weights", write_tiny(tmp_path / "w"), "--show")
     assert (outcome.code, outcome.out) == (2, "")
     assert message in outcome.err
-    assert "demo.py" in outcome.err
+    assert "demo" in outcome.err
     assert outcome.err.count("\n") == 1
 
 

@@ -91,4 +91,4 @@ def check_display() -> None:
 
 
 def _hint() -> str:
-    return f"use {command('demo')}, or leave --show away"
+    return f"use {command('demo')}, or omit --show"
