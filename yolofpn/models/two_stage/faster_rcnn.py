@@ -152,8 +152,8 @@ class FasterRCNN(nn.Module):
         first, output, whole = self.rules.first, self._rpn_output(dense), self._input_size(dense)
         image_sizes = [target.image_size or whole for target in targets]
         proposals = [boxes for boxes, _ in first.select(output, image_sizes, first.train_limits)]
-        second = self.rules.roi_heads.losses(self.head.box, self._pyramid(dense), proposals, targets)
-        return first.loss(output, targets).beside(second)
+        losses = first.loss(output, targets)  # samples before the second stage, as the RPN alone does
+        return losses.beside(self.rules.roi_heads.losses(self.head.box, self._pyramid(dense), proposals, targets))
 
     def _rpn_output(self, dense: dict[str, Tensor]) -> RPNOutput:
         return self.rules.first.read(dense, self._input_size(dense))
