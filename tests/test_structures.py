@@ -200,6 +200,25 @@ def test_a_target_checks_its_shapes() -> None:
         Target(torch.zeros(4), **parts)
 
 
+@pytest.mark.parametrize("index", [1.7, np.float32(1.0), torch.tensor(1.0)], ids=str)
+def test_a_number_with_a_fraction_is_no_index(index: Any) -> None:
+    with pytest.raises(TypeError):
+        four()[index]
+
+
+@pytest.mark.filterwarnings("error")
+def test_tensors_are_copies_whatever_the_arrays_are() -> None:
+    found = four()
+    assert found[::-1].torch()["scores"].tolist() == found.scores[::-1].tolist()
+    for name in ("boxes", "scores", "labels"):
+        getattr(found, name).setflags(write=False)
+    tensors = found.torch()
+    for name, tensor in tensors.items():
+        before = getattr(found, name).tolist()
+        tensor += 1
+        assert getattr(found, name).tolist() == before
+
+
 def test_to_moves_all_tensors() -> None:
     target = Target(torch.zeros(2, 4), torch.zeros(2), torch.zeros(2), torch.zeros(2), image_id=7).to("meta")
     assert {t.device.type for t in (target.boxes, target.labels, target.ignore, target.areas)} == {"meta"}

@@ -1,5 +1,8 @@
 """Errors caused by input; messages name the file or value and the fix, in one or two lines."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 DONE, SOME_FAILED, NOTHING_DONE = 0, 1, 2  # exit codes
 
 
@@ -8,7 +11,7 @@ class UserError(Exception):
 
 
 class NaNOutputError(ValueError):
-    """The output of a network is not a number: its weights are damaged, or its precision does not suffice."""
+    """The output of a network is not a number: its weights are damaged, or its precision is too low."""
 
     def __init__(self) -> None:
         super().__init__("the network's output is NaN: the weights are damaged or do not fit the network")
@@ -16,3 +19,22 @@ class NaNOutputError(ValueError):
 
 class InputError(UserError):
     """One input (an image, a video, an annotation file) is bad: it is reported, and the run continues without it."""
+
+
+@contextmanager
+def torch_errors() -> Iterator[None]:
+    """Turn a failed import of PyTorch, or of what belongs to it, into an error that says what to do.
+
+    Raises:
+        UserError: torch, torchvision or safetensors is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in ("torch", "torchvision", "safetensors"):
+            raise
+        raise UserError(
+            f"{package} is not installed: pip install {package}; without it, only exported graphs can detect: "
+            "--weights FILE.onnx"
+        ) from None

@@ -242,10 +242,10 @@ class Detections:
         return self[keep]
 
     def torch(self, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-        """``boxes``, ``scores`` and ``labels`` as tensors on ``device``, in the form of torchvision's detectors."""
+        """Copies of ``boxes``, ``scores`` and ``labels`` as tensors on ``device``, named as in torchvision."""
         from torch import from_numpy
 
-        return {name: from_numpy(getattr(self, name)).to(device) for name in ("boxes", "scores", "labels")}
+        return {name: from_numpy(getattr(self, name).copy()).to(device) for name in ("boxes", "scores", "labels")}
 
     def __repr__(self) -> str:
         found = ", ".join(

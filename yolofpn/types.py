@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -35,12 +36,13 @@ def rows_of(index: Index, count: int) -> Any:  # noqa: ANN401
 
     Raises:
         IndexError: it is an integer beyond the rows.
+        TypeError: it is one number, but no integer.
     """
     if not isinstance(index, int | slice):
         chosen: Any = index if hasattr(index, "detach") else np.asarray(index)
         if chosen.ndim:
             return chosen if len(chosen) or "bool" in str(chosen.dtype) else slice(0, 0)
-        index = int(chosen)
+        index = operator.index(chosen)
     if isinstance(index, slice):
         return index
     if not -count <= index < count:

@@ -382,11 +382,11 @@ def test_network_that_breaks_in_the_middle_keeps_what_was_done(
     def start(self: Predictor, images: Sequence[Image], limits: Limits | None = None) -> InFlight:
         calls.append(len(images))
         if len(calls) == 2:
-            raise UserError("the memory of cuda:0 does not suffice")
+            raise UserError("cuda:0 is out of memory")
         return original(self, images, limits)
 
     monkeypatch.setattr(Predictor, "start", start)
     outcome = detect(capsys, "good.png", "good.png", "--weights", weights, "--output", "out")
-    assert (outcome.code, outcome.err) == (2, "error: the memory of cuda:0 does not suffice\n")
+    assert (outcome.code, outcome.err) == (2, "error: cuda:0 is out of memory\n")
     assert outcome.out.endswith("results: out\n")
     assert len(records("out")) == 1

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -198,3 +198,21 @@ def test_a_list_that_breaks_off_is_reported() -> None:
     assert opened(sources(FakeCamera().source("rtsp://a"))) == (["rtsp://a"], ["list: damaged"])
     assert opened(sources(picture("dog.jpg"))) == ([], ["dog.jpg", "list: damaged"])
     assert opened(sources()) == ([], ["list: damaged"])
+
+
+def test_a_source_that_cannot_be_started_releases_those_before_it() -> None:
+    camera = FakeCamera(shade(1))
+
+    class Broken:
+        def __enter__(self) -> None:
+            until(lambda: camera.opened)
+            raise RuntimeError("no more threads")
+
+        def __exit__(self, *_: object) -> None: ...
+
+    broken = Source("rtsp://b", "stream", Path("b"), lambda: iter(()), capture=lambda **_: cast("Any", Broken()))
+    with pytest.raises(RuntimeError):
+        LiveResults([camera.source(), broken], FakePredictor())
+    camera.put(END)
+    until(lambda: camera.closed)
+    assert camera.opened == 1

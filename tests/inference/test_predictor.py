@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
@@ -322,10 +324,10 @@ def test_too_little_memory_is_explained(weights: Path, monkeypatch: pytest.Monke
         raise error
 
     monkeypatch.setattr(detector.backend, "start", fail)
-    with pytest.raises(UserError, match="memory of cpu does not suffice for 1 x 64x64 pixels: lower the batch"):
+    with pytest.raises(UserError, match="out of memory for 1 x 64x64 pixels"):
         detector(quarters())
     monkeypatch.setattr(detector.backend, "start", lambda batch: fail)
-    with pytest.raises(UserError, match="memory of cpu does not suffice for 1 x 64x64 pixels: lower the batch"):
+    with pytest.raises(UserError, match="out of memory for 1 x 64x64 pixels"):
         detector(quarters())
 
 
@@ -373,3 +375,23 @@ def test_real_weights_see_a_dog_a_bicycle_and_a_car(data_dir: Path) -> None:
 def test_load_detector_passes_on_every_setting_of_the_predictor() -> None:
     fields = {each.name: each.type for each in dataclasses.fields(PredictorOptions)}
     assert {name: each.__forward_arg__ for name, each in PredictorSettings.__annotations__.items()} == fields
+
+
+def test_batches_are_started_one_at_a_time_by_whatever_thread(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    detector = load_detector(weights, backend="torch")
+    start, together, most, lock = detector.backend.start, 0, 0, threading.Lock()
+
+    def counted(batch: Batch) -> Wait:
+        nonlocal together, most
+        with lock:
+            together += 1
+            most = max(most, together)
+        threading.Event().wait(0.02)
+        with lock:
+            together -= 1
+        return start(batch)
+
+    monkeypatch.setattr(detector.backend, "start", counted)
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(detector, [quarters(RED)] * 6))
+    assert most == 1 and [len(each) for each in found] == [1] * 6

@@ -213,6 +213,17 @@ def test_half_precision_and_channels_last_maps_are_read() -> None:
         torch.testing.assert_close(found.scores, expected.scores)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("softmax", [False, True])
+@pytest.mark.parametrize("value", [math.inf, -math.inf])
+@pytest.mark.parametrize("channel", range(5 + NUM_CLASSES))
+def test_an_infinite_logit_gives_no_warning(channel: int, value: float, softmax: bool) -> None:
+    dense = single_prediction(40, [40, 0, -40])
+    dense["p5"][0, channel, 1, 1] = value
+    (detections,) = run(dense, with_options(softmax=softmax), Limits())
+    assert np.isfinite(detections.boxes).all() and np.isfinite(detections.scores).all()
+
+
 @pytest.mark.parametrize("channel", range(5 + NUM_CLASSES))
 def test_nan_is_refused_wherever_it_is(channel: int) -> None:
     dense = single_prediction(40, [40, 40, 40])

@@ -204,6 +204,7 @@ def test_float64_boxes_keep_their_digits() -> None:
     assert nms(boxes, torch.tensor([1.0, 1.0 + 1e-12], dtype=torch.float64), 0.5).tolist() == [1]
 
 
+@pytest.mark.filterwarnings("error")
 def test_infinite_boxes_have_no_iou() -> None:
     infinity = float("inf")
     boxes = torch.tensor([[-infinity, -infinity, infinity, infinity]] * 2 + [[0.0, 0.0, 1.0, 1.0]] * 2)

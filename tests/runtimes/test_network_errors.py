@@ -1,4 +1,4 @@
-"""Memory that does not suffice, in the words of each library, and numbers that are none."""
+"""Too little memory, in the words of each library, and numbers that are none."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
     ids=lambda error: str(error)[:20],
 )
 def test_too_little_memory(error: Exception) -> None:
-    expected = "memory of cpu does not suffice for 8 images: lower"
+    expected = "out of memory for 8 images"
     with pytest.raises(UserError, match=expected), network_errors(CPU, "fp32", "8 images"):
         raise error
 

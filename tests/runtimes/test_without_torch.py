@@ -17,6 +17,7 @@ from tests.videos import write_video
 from yolofpn import load_detector
 from yolofpn.cli.detect import main as detect
 from yolofpn.cli.export import main as export
+from yolofpn.errors import UserError
 from yolofpn.structures import Image
 from yolofpn.weights import save_weights
 
@@ -46,14 +47,17 @@ PYTHON = (
     + """
 import json
 from yolofpn import load_detector
+from yolofpn.errors import UserError
 detector = load_detector(sys.argv[1])
 images = detector([sys.argv[2], sys.argv[2]], batch_size=2)
 frames = [found for _, found in detector.stream(sys.argv[3])]
 print(json.dumps([[each.boxes.tolist(), each.scores.tolist(), each.labels.tolist()] for each in images + frames]))
 try:
     load_detector("auto")
-except ImportError as error:
-    assert error.name == "torch"
+except UserError as error:
+    assert "pip install torch" in str(error)
+else:
+    raise AssertionError("weights were loaded without PyTorch")
 """
 )
 
@@ -77,8 +81,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def without_torch(program: str, *words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", program, *map(str, words)], capture_output=True, text=True)
+def without_torch(program: str, *words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", program, *map(str, words)], capture_output=True, text=True, cwd=cwd)
 
 
 @pytest.mark.parametrize("graph", ["onnx.onnx", "openvino.xml"])
@@ -112,3 +116,29 @@ def test_python_finds_what_the_weights_find_in_pytorch(folder: Path, graph: str)
         assert labels == own.labels.tolist() and len(labels) > 3
         np.testing.assert_allclose(boxes, own.boxes, rtol=0, atol=0.01)
         np.testing.assert_allclose(scores, own.scores, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["detect", "a.png"],
+        ["detect", "a.png", "--weights", "weights.safetensors"],
+        ["evaluate", "--data", "data.yaml"],
+        ["demo"],
+        ["train", "--data", "data.yaml"],
+    ],
+    ids=" ".join,
+)
+def test_what_needs_pytorch_says_so_in_one_line(folder: Path, words: list[str]) -> None:
+    done = without_torch(COMMAND, *words, cwd=folder)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ") and "pip install torch" in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("graph", ["onnx.onnx", "openvino.xml"])
+def test_a_graph_takes_no_images_of_varying_size(folder: Path, graph: str) -> None:
+    done = without_torch(COMMAND, "detect", "a.png", "--weights", graph, "--resize", "shortest-edge", cwd=folder)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    with pytest.raises(UserError):
+        load_detector(folder / graph, resize="shortest-edge")

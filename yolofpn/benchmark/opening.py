@@ -64,7 +64,7 @@ def combinations(
     *,
     compile: bool = False,
 ) -> Iterator[Combination]:
-    """Return all combinations; missing values come from the weights. With ``compile`` torch is also compiled."""
+    """Yield all combinations; missing values come from the weights. With ``compile`` torch is also compiled."""
     sizes: Sequence[tuple[int, int] | None] = img_sizes or [None]
     axes = (weights or ["auto"], backends or ["auto"], precisions or ["auto"], sizes, batch_sizes or [1])
     wanted: Sequence[Workload] = workloads or ["many"]

@@ -116,7 +116,7 @@ def _without_labels(folder: str, metadata: Metadata, most: int, reason: str) -> 
 
 
 def _read(dataset: DetectionDataset, most: int, metadata: Metadata) -> list[tuple[int, Image]]:
-    """Yield up to ``most`` readable images, spread over the data set, with their indices."""
+    """Return up to ``most`` readable images, spread over the data set, with their indices."""
     dataset = replace(dataset, depth=metadata.input.depth)
     step = max(1, len(dataset) // most)
     found: list[tuple[int, Image]] = []

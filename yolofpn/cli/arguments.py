@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 from yolofpn.errors import DONE as DONE
 from yolofpn.errors import NOTHING_DONE as NOTHING_DONE
 from yolofpn.errors import SOME_FAILED as SOME_FAILED
-from yolofpn.errors import UserError
+from yolofpn.errors import UserError, torch_errors
 from yolofpn.text import printable_output
 
 # Flags of other programs, accepted silently; not shown by --help.
@@ -229,7 +229,7 @@ def run_command(command: Callable[[], int]) -> int:
 
 def _run(command: Callable[[], int]) -> int:
     try:
-        with _sigterm_interrupts():
+        with _sigterm_interrupts(), torch_errors():
             return command()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -10,8 +10,10 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Future
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from yolofpn.demo.answers import describe
@@ -20,7 +22,7 @@ from yolofpn.demo.limits import MIB, ServerLimits, UploadLimits
 from yolofpn.demo.uploads import Upload
 from yolofpn.demo.workers import Workers
 from yolofpn.errors import InputError, UserError
-from yolofpn.inference.pipeline import Pending, results_of
+from yolofpn.inference.pipeline import results_of
 from yolofpn.inference.predictor import Predictor
 from yolofpn.results import Failure
 from yolofpn.sources.resolve import Source
@@ -91,6 +93,8 @@ class VideoJob:
             self.state = "done"
         except UserError as error:
             self._fail(str(error))
+        except CancelledError:  # the detector's queue is closed
+            self._fail(f"{self.upload.name}: stopped")
         except Exception:  # the page is not told how the server looks inside
             self._fail(f"{self.upload.name}: cannot be processed")
             if not self.cancelled:  # else its folder may just be gone
@@ -110,7 +114,7 @@ class VideoJob:
         try:
             while not self.cancelled:
                 if not results.ready:
-                    await asyncio.sleep(LOOK_EVERY)  # no thread waits for the detector
+                    await asyncio.sleep(LOOK_EVERY)  # no thread of the pool waits for the detector
                     continue
                 match next(results, None):
                     case None:
@@ -123,6 +127,7 @@ class VideoJob:
                             self.counts[name] = max(self.counts.get(name, 0), count)
                         self.done += 1
         finally:
+            turns.cancel()  # else the pipeline's thread waits for its turn, and ``close`` for that thread
             await workers.run(results.close)
             await workers.run(files.close)
 
@@ -143,11 +148,29 @@ class _Turns:
         self._predictor = predictor
         self._queue = queue
         self._client = client
+        self._lock = Lock()
+        self._cancelled = False
+        self._future: Future[list[Detections]] | None = None
         self.seconds: deque[float] = deque()
 
-    def start(self, images: Sequence[Image], limits: Limits | None = None) -> Pending:
-        """Ask for the next turn."""
-        return self._queue.submit(self._client, partial(self._detect, images, limits))
+    def start(self, images: Sequence[Image], limits: Limits | None = None) -> Future[list[Detections]]:
+        """Ask for the next turn.
+
+        Raises:
+            CancelledError: there are no more turns.
+        """
+        with self._lock:
+            if self._cancelled:
+                raise CancelledError
+            self._future = self._queue.submit(self._client, partial(self._detect, images, limits))
+            return self._future
+
+    def cancel(self) -> None:
+        """Take no more turns; whoever waits for one gets a ``CancelledError``."""
+        with self._lock:
+            self._cancelled = True
+            if self._future is not None:
+                self._future.cancel()
 
     def _detect(self, images: Sequence[Image], limits: Limits | None) -> list[Detections]:
         start = time.perf_counter()

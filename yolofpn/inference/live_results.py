@@ -33,7 +33,7 @@ class LiveReport(Protocol):
 
 
 class LiveResults(Iterator[Result | Failure]):
-    """Yield detections of the newest frame of each source, batch by batch, until all sources end or it is stopped.
+    """Detections of the newest frame of each source, batch by batch, until all sources end or it is stopped.
 
     A pass begins as soon as any source has a new frame, and takes the newest of every source that has one. Nothing is
     done ahead, so a result is as old as its own way through the network. A source that cannot be reached is reported,
@@ -66,9 +66,10 @@ class LiveResults(Iterator[Result | Failure]):
         self._stopped = False
         self._peeked: Result | Failure | None = None
         self._results = self._run()
-        self._running = ExitStack()
-        for _, capture in self._captures:
-            self._running.enter_context(capture)
+        with ExitStack() as started:  # if one does not start, those before it are released
+            for _, capture in self._captures:
+                started.enter_context(capture)
+            self._running = started.pop_all()
 
     def __next__(self) -> Result | Failure:
         if self._peeked is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from yolofpn.config import Metadata
 from yolofpn.config.metadata import rename_classes
 from yolofpn.data.class_names import read_names
-from yolofpn.errors import UserError
+from yolofpn.errors import UserError, torch_errors
 from yolofpn.runtimes import runtime_of
 from yolofpn.runtimes.exported import ExportedDetector, read_exported
 
@@ -33,11 +33,12 @@ def load_for_inference(
     """Like ``load_weights``; also loads exported graphs.
 
     Raises:
-        UserError: as there.
+        UserError: as there, or PyTorch is not installed and ``spec`` is no graph.
     """
     path = Path(spec)
     if not runtime_of(path) or not path.is_file():
-        from yolofpn.weights import load_weights  # PyTorch, which graphs do without
+        with torch_errors():
+            from yolofpn.weights import load_weights  # PyTorch, which graphs do without
 
         loaded = load_weights(spec, darknet_cfg=darknet_cfg, names=names)
         return LoadedDetector(loaded.detector, loaded.metadata, loaded.notes)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 from typing import Any, Unpack, overload
 
 import numpy as np
@@ -50,7 +51,7 @@ class Predictor:
         device: where the network runs.
 
     Raises:
-        UserError: ``img_size`` or ``pyramid`` does not fit the network, a class or the device is unknown.
+        UserError: ``img_size``, ``resize`` or ``pyramid`` does not fit the network, a class or the device is unknown.
         ValueError: an option is out of its range.
     """
 
@@ -91,6 +92,7 @@ class Predictor:
         self.backend_note = network.choice.note
         self.postprocessor = network.postprocessor
         self._around_postprocess = network.around_postprocess
+        self._starting = Lock()  # backends start one batch at a time, and ``stream`` does so in another thread
 
     def close(self) -> None:
         """End what still runs in the background: a graph in the making. The predictor stays usable."""
@@ -133,7 +135,7 @@ class Predictor:
 
         Raises:
             InputError: a file is no picture or is damaged.
-            UserError: the network's output is not a number, or the memory does not suffice.
+            UserError: the network's output is not a number, or out of memory.
             ValueError: something in it is no picture, or ``batch_size`` is below 1.
         """
         _check_batch_size(batch_size)
@@ -171,7 +173,7 @@ class Predictor:
     def start(self, images: Sequence[Image], limits: Limits | None = None) -> InFlight:
         """Start ``predict`` asynchronously: resize and submit to the network; ``result()`` waits for it.
 
-        Up to ``slots`` calls in flight make it faster. Any thread may ask for the result, once.
+        Up to ``slots`` calls in flight make it faster. Any thread may call this, and ask for the result, once.
 
         Args:
             images: BGR.
@@ -202,7 +204,7 @@ class Predictor:
         for indices in group_by_size(inputs):
             batch = to_batch([inputs[index] for index in indices])
             what = f"{len(batch)} x {batch.shape[2]}x{batch.shape[3]} pixels"
-            with network_errors(self.device, self.backend.precision, what):
+            with network_errors(self.device, self.backend.precision, what), self._starting:
                 wait = self.backend.start(batch)
             yield Pass(indices, [resized[index][1] for index in indices], wait, what)
 
@@ -307,6 +309,8 @@ def _check_size(detector: Detector, size: tuple[int, int], resize: ResizeMode) -
     if max(size) > MAX_INPUT_SIDE:
         raise UserError(f"image size {size[0]}x{size[1]} is too large: a side has at most {MAX_INPUT_SIDE} pixels")
     if resize == "shortest-edge":
+        if isinstance(detector, ExportedDetector):
+            raise UserError("a graph takes images of one size, shortest-edge makes many: --resize letterbox or stretch")
         if not divides_inputs(detector):
             raise UserError("this network's maps do not divide its input: --resize letterbox or stretch")
     elif not size_fits(detector, size):

@@ -17,7 +17,7 @@ from yolofpn.runtimes.takeover import Takeover
 def share_processors(predictor: Predictor) -> None:
     """Give the CPU cores to the library that runs the network; other libraries use one thread.
 
-    A second stage is a network too, which PyTorch runs whatever runs the first one. For programs, such as our doors:
+    A second stage is a network too, which PyTorch runs whatever runs the first one. For programs, such as the commands:
     these are settings of the whole process. OMP_NUM_THREADS bounds all of them.
     """
     cv2.setNumThreads(1 if predictor.device.type == "cpu" else num_threads())

@@ -253,8 +253,9 @@ def sigmoid(values: Floats) -> Floats:
 
 def _softmax(values: Floats) -> Floats:
     """Of each row [K, C]."""
-    powers = np.exp(values - values.max(axis=1, keepdims=True, initial=-np.inf))
-    result: Floats = powers / powers.sum(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):  # infinite logits give NaN, which is no detection
+        powers = np.exp(values - values.max(axis=1, keepdims=True, initial=-np.inf))
+        result: Floats = powers / powers.sum(axis=1, keepdims=True)
     return result
 
 

@@ -94,9 +94,9 @@ def batched_nms(
     sorted_labels: Indices = labels[by_score]
     by_label = np.argsort(sorted_labels, kind="stable")
     kept = np.empty(count, dtype=bool)
-    table = _table(exact_boxes[by_score[by_label]])
     # Infinite and empty boxes divide by zero or subtract infinities: their IoU is NaN, which exceeds no threshold.
     with np.errstate(all="ignore"):
+        table = _table(exact_boxes[by_score[by_label]])
         kept[by_label] = _keep(table, sorted_labels[by_label], _Rule(nms_thresh, distance_exponent))
     return by_score[kept]
 

@@ -147,7 +147,7 @@ class BackendBuilder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """See the detector."""
+        """The fingerprint of the detector's weights and structure, computed unless it was given."""
         assert isinstance(self.detector, nn.Module)
         return self.identity or cache.fingerprint(self.detector, self.metadata)
 

@@ -57,7 +57,7 @@ def key(*parts: object) -> str:
 
 
 def machine() -> str:
-    """Return a key of the CPU and library versions of this machine."""
+    """Return the architecture, CPU name and number of threads of this machine."""
     return f"{platform.machine()} {cpu_name()}, {num_threads()} threads"
 
 
@@ -141,7 +141,7 @@ def has_graph(name: str) -> bool:
 
 
 def remove_graph(path: Path) -> None:
-    """Return all files of a graph."""
+    """Delete all files of a graph."""
     runtime = runtimes.runtime_of(path)
     for file in (*(runtime.files(path) if runtime else [path]), path.with_suffix(_SUMS)):
         file.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from yolofpn.memory_errors import is_out_of_memory
 
 @contextmanager
 def network_errors(device: object, precision: str, what: str = "this batch") -> Iterator[None]:
-    """Turn memory that does not suffice, and output that is not a number, into errors that say what to do.
+    """Turn a lack of memory, and output that is not a number, into errors that say what to do.
 
     Args:
         device: where the network runs.
@@ -26,9 +26,7 @@ def network_errors(device: object, precision: str, what: str = "this batch") -> 
     except NaNOutputError:
         remedy = "fetch or train them again" if precision == "fp32" else "try --precision fp32"
         raise UserError(f"the network's output is NaN: the weights are damaged: {remedy}") from None
-    except Exception as error:  # each library has its own type for memory that does not suffice
+    except Exception as error:  # each library has its own type for it
         if is_out_of_memory(error):
-            raise UserError(
-                f"the memory of {device} does not suffice for {what}: lower the batch or image size"
-            ) from None
+            raise UserError(f"{device} is out of memory for {what}: lower the batch or image size") from None
         raise

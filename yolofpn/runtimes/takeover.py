@@ -108,7 +108,7 @@ class Takeover:
 
     @property
     def precision(self) -> str:
-        """See both backends."""
+        """See the current backend."""
         return self._current.precision
 
     @property

@@ -23,7 +23,7 @@ from yolofpn.training.learner import Learner
 from yolofpn.training.logger import Logger, default_loggers
 from yolofpn.training.optim import build_optimizer
 from yolofpn.training.random_state import restore_random_state
-from yolofpn.training.setup import Say, Setup
+from yolofpn.training.setup import Log, Setup
 
 
 def build_trainer(
@@ -106,7 +106,7 @@ def restore(learner: Learner[NativeDetector], state: Mapping[str, Any], ranks: R
     return progress
 
 
-def as_network(model: nn.Module, settings: TrainConfig, device: torch.device, ranks: Ranks, say: Say) -> nn.Module:
+def as_network(model: nn.Module, settings: TrainConfig, device: torch.device, ranks: Ranks, say: Log) -> nn.Module:
     """Return the module that computes the losses, wrapped by DDP if there are several processes."""
     if ranks.world_size == 1:
         return model

@@ -59,7 +59,7 @@ def rehearse(learner: Learner[Any], loader: Loader[TrainBatchSampler], *, second
 
 
 def _durations(learner: Learner[Any], batches: Iterator[Batch], seconds: float) -> Iterator[float]:
-    """Return the seconds of each step except the first."""
+    """Yield the seconds of each step except the first."""
     end = None
     for number, batch in enumerate(batches):
         if number == 0:

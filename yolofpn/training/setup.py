@@ -29,7 +29,7 @@ from yolofpn.training.start_auto import AUTO, choose_start
 from yolofpn.training.start_low_rank import split_kernels
 from yolofpn.training.validation import Validation
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Setup:
     device: torch.device
     dtype: torch.dtype
     ranks: Ranks
-    say: Say
+    say: Log
 
     @property
     def config(self) -> Config:
@@ -93,7 +93,7 @@ class Setup:
         }
 
 
-def set_up(plan: Plan, device: torch.device, ranks: Ranks, say: Say) -> Setup:
+def set_up(plan: Plan, device: torch.device, ranks: Ranks, say: Log) -> Setup:
     """Open the pictures and build the model; what was found is said.
 
     Raises:
@@ -133,7 +133,7 @@ def set_up(plan: Plan, device: torch.device, ranks: Ranks, say: Say) -> Setup:
     return Setup(replace(plan, config=config), splits, model, loader, validation, device, dtype, ranks, say)
 
 
-def start_model(plan: Plan, splits: Splits, say: Say) -> tuple[Config, NativeDetector]:
+def start_model(plan: Plan, splits: Splits, say: Log) -> tuple[Config, NativeDetector]:
     """The model for the data set's classes with what the starting weights give it, and the config that fits them.
 
     Raises:
@@ -173,7 +173,7 @@ def start_model(plan: Plan, splits: Splits, say: Say) -> tuple[Config, NativeDet
     return config, model
 
 
-def _without_random_freezing(config: Config, model: NativeDetector, say: Say) -> Config:
+def _without_random_freezing(config: Config, model: NativeDetector, say: Log) -> Config:
     """The config of a run from random initialisation: parts that could not learn would stay random for ever."""
     parts = {name.partition(".")[0] for name, _ in model.named_parameters()}
     frozen = [prefix for prefix in config.train.freeze if prefix.partition(".")[0] in parts]
