@@ -37,7 +37,9 @@ class Av1SizeReader:
             head = data[position]
             position += 1 + (head >> 2 & 1)  # with an extension, or without
             length = end - position
-            if head & 2:
+            if head & 2 and position < end and data[position] < 128:  # as most are
+                length, position = data[position], position + 1
+            elif head & 2:
                 length, position = _leb128(data[position : min(position + 8, end)], position)
             if head >> 3 & 15 == _SEQUENCE_HEADER:
                 yield self._size(data[position : min(position + min(length, _START), end)])

@@ -181,6 +181,7 @@ class _SizeReader:
                         self._add_item(names, *self._joined(sources[method], extents))
             except _INCOMPLETE:
                 self._has_unknown = True
+                return
 
     def _joined(self, source: _Box, extents: list[tuple[int, int]]) -> tuple[bytes, int, int]:
         """Data that holds the extents behind each other, their start and their end in it."""
