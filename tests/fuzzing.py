@@ -291,7 +291,8 @@ def run_case(name: str, mutations: Sequence[Mutation], folder: Path) -> Verdict:
 
 def _proposals(words: Sequence[str]) -> int:
     """What ``data.proposals`` and ``evaluate.py --proposals`` do with the file."""
-    Path("data.yaml").write_text(_YOLO_YAML + "names: [cat, dog]\n")
+    Path("one.txt").write_text("images/a.png\n")
+    Path("data.yaml").write_text("train: one.txt\nval: one.txt\nnames: [cat, dog]\n")
 
     def command() -> int:
         print(with_proposals(open_data("data.yaml").load("train"), Path(words[0]), "train")[1])

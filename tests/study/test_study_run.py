@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TextIO
@@ -120,7 +120,7 @@ def test_what_was_broken_off_goes_on(
     ]
 
 
-def _stop_after_a_checkpoint(trainer: Trainer) -> bool:
+def _stop_after_a_checkpoint(trainer: Trainer, close: Callable[[], None]) -> bool:
     trainer._save(LAST)
     return False
 

@@ -136,7 +136,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
     torch.save(state, tmp_path / "tv.pth")
     arguments = [str(tmp_path / "tv.pth"), str(tmp_path / "out.safetensors")]
     assert main(arguments) == 2
-    assert "name one with --cfg" in capsys.readouterr().err
+    assert "--cfg" in capsys.readouterr().err
     assert main([*arguments, "model.norm_eps=0"]) == 2
     assert "overrides need --cfg" in capsys.readouterr().err
 
