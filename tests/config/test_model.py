@@ -66,7 +66,7 @@ def test_ranks_that_no_kernel_has(tmp_path: Path, override: str, key: str) -> No
     ],
 )
 def test_the_largest_ranks(tmp_path: Path, override: str) -> None:
-    load_config(write_config(tmp_path), [override])
+    assert isinstance(load_config(write_config(tmp_path), [override]), Config)
 
 
 @pytest.mark.parametrize("count", [0, 2])

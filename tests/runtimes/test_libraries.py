@@ -7,8 +7,9 @@ import pytest
 
 from yolofpn import hardware
 from yolofpn.errors import UserError
+from yolofpn.extras import is_installed
 from yolofpn.hardware import num_threads
-from yolofpn.runtimes.libraries import import_extra, is_installed, versions
+from yolofpn.runtimes.libraries import import_extra, versions
 
 
 def test_a_missing_extra_is_named_with_its_remedy() -> None:

@@ -19,13 +19,13 @@ from yolofpn.devices import is_fast_at_bf16
 from yolofpn.errors import NaNOutputError, UserError
 from yolofpn.evaluation.evaluator import EVALUATION_LIMITS, relabelled
 from yolofpn.evaluation.metrics import DetectionMetrics
+from yolofpn.extras import is_installed
 from yolofpn.inference.load_detector import load_for_inference
 from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.threads import sharing_processors
 from yolofpn.inference.torch_network import tuned_key, used_libraries
 from yolofpn.runtimes.backend import Backend
 from yolofpn.runtimes.backends import BackendBuilder
-from yolofpn.runtimes.libraries import is_installed
 from yolofpn.runtimes.parity import TOLERANCES, match_detections
 from yolofpn.runtimes.second_stage import has_second_stage, prepare_postprocess
 from yolofpn.runtimes.timing import seconds_per_pass

@@ -81,6 +81,13 @@ def build_parser() -> Parser:
         action="store_false",
         help="skip the OpenCV baseline, which is measured on Darknet files",
     )
+    _add_output(parser)
+    return parser
+
+
+def _add_output(parser: Parser) -> None:
+    """Add how long is measured, and where the results go."""
+    add = parser.add_argument
     add("--rounds", type=positive_int, default=5, help="timing rounds")
     add("--frames", type=positive_int, default=120, help="maximum frames per end-to-end run")
     add("--json", type=Path, metavar="FILE", help="write the results to this file")
@@ -92,7 +99,6 @@ def build_parser() -> Parser:
         metavar="section.key=value",
         help="data.root=DIR; with --train any override of the config",
     )
-    return parser
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from yolofpn.config import Metadata
 from yolofpn.detector import Detector
 from yolofpn.devices import choose_device
 from yolofpn.errors import UserError
+from yolofpn.extras import is_installed
 from yolofpn.inference.make_graph import environment, write_job
 from yolofpn.inference.predictor_options import PredictorOptions, Workload
 from yolofpn.inference.running_network import Choice, Network, check_names, describe
@@ -30,7 +31,7 @@ from yolofpn.runtimes.backend import Backend
 from yolofpn.runtimes.backends import BackendBuilder
 from yolofpn.runtimes.fold import for_inference
 from yolofpn.runtimes.full_precision import full_precision
-from yolofpn.runtimes.libraries import is_installed, versions
+from yolofpn.runtimes.libraries import versions
 from yolofpn.runtimes.runtime import Runtime
 from yolofpn.runtimes.second_stage import has_second_stage, prepare_postprocess
 from yolofpn.runtimes.takeover import Preparation, Takeover

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from typing import Any
 
 from yolofpn.errors import UserError
-
-
-def is_installed(module: str) -> bool:
-    """Return whether ``module`` is installed, without importing it."""
-    return find_spec(module) is not None
 
 
 def import_extra(module: str, extra: str) -> Any:  # noqa: ANN401

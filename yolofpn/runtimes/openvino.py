@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from yolofpn.extras import is_installed
 from yolofpn.hardware import num_threads
-from yolofpn.runtimes.libraries import import_extra, is_installed
+from yolofpn.runtimes.libraries import import_extra
 from yolofpn.runtimes.newest import NewestSizes
 from yolofpn.runtimes.runtime import METADATA_KEY, GraphShape, Runtime
 from yolofpn.runtimes.signal_stack import kept_signal_stack
