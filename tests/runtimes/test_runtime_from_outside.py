@@ -125,7 +125,7 @@ def test_it_exports_and_detects(weights: Path, tmp_path: Path, capsys: pytest.Ca
 def test_it_runs_weights_by_name_from_the_cache(weights: Path, tmp_path: Path) -> None:
     found = load_detector(weights, backend="pt2")
     assert found.backend.name == "pt2" and "100.0% of" in found.backend_note
-    assert [path.suffix for path in sorted((tmp_path / "cache" / "graphs").iterdir())] == [".json", ".pt2", ".sums"]
+    assert sorted(path.suffix for path in (tmp_path / "cache" / "graphs").iterdir()) == [".json", ".pt2", ".sums"]
     with pytest.raises(UserError, match="pt2 backend computes in fp32 only, not bf16: --backend openvino can"):
         load_detector(weights, backend="pt2", precision="bf16")
 
