@@ -1,6 +1,6 @@
 """Measure how fast detection and training are on this machine: ``python benchmark.py --help``."""
 
-from yolofpn.cli.benchmark import main
+from benchmarking.command import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

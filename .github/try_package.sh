@@ -10,6 +10,9 @@ for command in detect train evaluate export; do
   "$bin/yolofpn" "$command" --help >/dev/null
 done
 
+# What only a clone has, one line says.
+[ "$("$bin/yolofpn" study 2>&1 | wc -l)" -eq 1 ]
+
 # The default weights, the sample images and the configs are in the package.
 "$bin/yolofpn" detect --output detected
 [ "$(wc -l <detected/detections.jsonl)" -eq 4 ]

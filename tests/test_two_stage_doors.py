@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarking import command as benchmark
 from tests.commands import call
 from tests.evaluation.test_evaluation_run import write_scene
-from yolofpn.cli import benchmark, convert, detect, evaluate, export, summary
+from yolofpn.cli import convert, detect, evaluate, export, summary
 from yolofpn.config import InputConfig, Metadata, ModelConfig, PostprocessConfig
 from yolofpn.demo.settings import Settings
 from yolofpn.demo.shelf import Shelf
@@ -161,8 +162,8 @@ def test_benchmark_on_nothing(
     cfg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("STAGE_SECONDS", "NETWORK_SECONDS"):
-        monkeypatch.setattr(f"yolofpn.benchmark.inference.{name}", 0.001)
-    monkeypatch.setattr("yolofpn.benchmark.machine.CHANNELS", 16)
+        monkeypatch.setattr(f"benchmarking.inference.{name}", 0.001)
+    monkeypatch.setattr("benchmarking.machine.CHANNELS", 16)
     (tmp_path / "one.yaml").write_text(CFG.replace(HEAD, "{type: yolo, anchors: [[[9, 9]], [[20, 20]], [[40, 40]]]}"))
     words = ("--weights", cfg, tmp_path / "one.yaml", "--empty", "--batch-size", 2, "--frames", 2, "--rounds", 1)
     outcome = call(benchmark.main, capsys, *words, *TORCH, "--json", tmp_path / "report.json")

@@ -11,13 +11,13 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarking.command import build_parser, main
+from benchmarking.contenders import OurContender
+from benchmarking.opencv_peer import OpenCVContender
+from benchmarking.stages import DECODE, DRAW, ENCODE, JSON, Stages
 from tests.commands import Outcome, call
 from tests.evaluation.squares import write_darknet_finder, write_squares
 from tests.evaluation.test_evaluation_run import PICTURES, write_scene
-from yolofpn.benchmark.contenders import OurContender
-from yolofpn.benchmark.opencv_peer import OpenCVContender
-from yolofpn.benchmark.stages import DECODE, DRAW, ENCODE, JSON, Stages
-from yolofpn.cli.benchmark import build_parser, main
 from yolofpn.cli.evaluate import main as evaluate
 
 pytestmark = pytest.mark.slow
@@ -28,8 +28,8 @@ TORCH = ("--backend", "torch", "--precision", "fp32", "--device", "cpu", "--roun
 @pytest.fixture(autouse=True)
 def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("inference.STAGE_SECONDS", "inference.NETWORK_SECONDS", "hot_path.SECONDS"):
-        monkeypatch.setattr(f"yolofpn.benchmark.{name}", 0.001)
-    monkeypatch.setattr("yolofpn.benchmark.machine.CHANNELS", 16)
+        monkeypatch.setattr(f"benchmarking.{name}", 0.001)
+    monkeypatch.setattr("benchmarking.machine.CHANNELS", 16)
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_ours_share_the_processors_as_in_detection_and_peers_have_them_all(
                 threads.setdefault(type(self._contender), set()).add(cv2.getNumThreads())
             return super().turn(seconds, at_least)
 
-    monkeypatch.setattr("yolofpn.benchmark.inference.Stages", NotedStages)
+    monkeypatch.setattr("benchmarking.inference.Stages", NotedStages)
     before = cv2.getNumThreads()
     try:
         cv2.setNumThreads(2)

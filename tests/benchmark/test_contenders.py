@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarking.contenders import NETWORK, POST, PRE, ClockedBackend, OurContender, gflop
+from benchmarking.opencv_peer import OpenCVContender, opencv_contenders
+from benchmarking.opening import Combination, combinations, open_contenders
 from tests.tiny_detector import GREEN, RED, quarters, write_tiny
-from yolofpn.benchmark.contenders import NETWORK, POST, PRE, ClockedBackend, OurContender, gflop
-from yolofpn.benchmark.opencv_peer import OpenCVContender, opencv_contenders
-from yolofpn.benchmark.opening import Combination, combinations, open_contenders
 from yolofpn.errors import UserError
 from yolofpn.inference.predictor import Predictor, load_detector
 from yolofpn.runtimes.backend import Batch, Wait

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarking.hot_path import NMS_THRESH, BatchCatcher, candidates
 from tests.tiny_detector import GREEN, RED, quarters, write_tiny
-from yolofpn.benchmark.hot_path import NMS_THRESH, BatchCatcher, candidates
 from yolofpn.darknet.network import DarknetNetwork
 from yolofpn.inference.predictor import Predictor, load_detector
 from yolofpn.ops.nms import batched_nms

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from yolofpn.benchmark import machine
-from yolofpn.benchmark.machine import (
+from benchmarking import machine
+from benchmarking.machine import (
     describe_machine,
     describe_versions,
     matrix_product,

@@ -7,10 +7,10 @@ from statistics import fmean
 import cv2
 import pytest
 
+from benchmarking.contenders import NETWORK, POST, PRE, OurContender
+from benchmarking.stages import DECODE, DRAW, ENCODE, JSON, Stages, end_to_end, endless_frames, first_frames
 from tests.tiny_detector import GREEN, RED, quarters, write_tiny
 from tests.videos import shades, write_video
-from yolofpn.benchmark.contenders import NETWORK, POST, PRE, OurContender
-from yolofpn.benchmark.stages import DECODE, DRAW, ENCODE, JSON, Stages, end_to_end, endless_frames, first_frames
 from yolofpn.errors import UserError
 from yolofpn.inference.predictor import Predictor, load_detector
 from yolofpn.sinks.opened import Sinks, build_sinks
@@ -86,7 +86,7 @@ def test_end_to_end_writes_what_detection_writes(
             self._of_folder.close()
             written.extend(sorted(written[0].iterdir()))
 
-    monkeypatch.setattr("yolofpn.benchmark.stages.build_sinks", NotedSinks)
+    monkeypatch.setattr("benchmarking.stages.build_sinks", NotedSinks)
     assert end_to_end(predictor, sources, 1, 100) > 0
     assert [path.name for path in written[1:]] == ["a.png", "b.mp4", "detections.jsonl"]
     assert not written[0].exists()  # nothing is left behind

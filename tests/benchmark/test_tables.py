@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from yolofpn.benchmark.tables import speed_table, table, training_table
+from benchmarking.tables import speed_table, table, training_table
 
 
 def speed_row(**changes: Any) -> dict[str, Any]:

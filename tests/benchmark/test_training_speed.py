@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarking import training_speed
+from benchmarking.command import main
+from benchmarking.training_speed import DECODING, KEPT, LOADER, NETWORK, STEP, TRAINING, Feed, Turns
 from tests.commands import call
 from tests.data.small_dataset import write_dataset
 from tests.training.small import write_cfg, write_images
 from tests.training.test_learner import Pull, batch, make_learner
-from yolofpn.benchmark import training_speed
-from yolofpn.benchmark.training_speed import DECODING, KEPT, LOADER, NETWORK, STEP, TRAINING, Feed, Turns
-from yolofpn.cli.benchmark import main
 from yolofpn.data.loader import Batch, Loader
 from yolofpn.data.sampler import TrainBatchSampler
 from yolofpn.data.training_samples import TrainingSamples

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.commands import call
 from yolofpn import __version__
-from yolofpn.__main__ import COMMANDS, main
+from yolofpn.__main__ import COMMANDS, IN_CLONE, command_module, main
 
 
 def test_commands_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -31,3 +33,14 @@ def test_unknown_commands_name_the_nearest(capsys: pytest.CaptureFixture[str]) -
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err == "yolofpn: unknown command 'detekt', did you mean detect?\n"
     assert "commands: detect, " in call(main, capsys, "xyz").err
+
+
+@pytest.mark.parametrize("command", IN_CLONE)
+def test_commands_of_the_clone_are_refused_without_it(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command_module(command, tmp_path) is None
+    monkeypatch.setattr("yolofpn.__main__.command_module", lambda _: None)
+    outcome = call(main, capsys, command, "--help")
+    assert (outcome.code, outcome.out, outcome.err.count("\n")) == (2, "", 1)
+    assert "clone" in outcome.err

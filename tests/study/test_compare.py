@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from studies.compare import compare, compare_table, format_table, read_results
+from studies.paper import PAPER_TABLES
+from studies.study_plan import Size, Study, keep_settings, load_study
 from yolofpn.data.images import read_image
 from yolofpn.errors import UserError
-from yolofpn.study.compare import compare, compare_table, format_table, read_results
-from yolofpn.study.paper import PAPER_TABLES
-from yolofpn.study.study_plan import Size, Study, keep_settings, load_study
 
 STUDY = """
 title: Two rows

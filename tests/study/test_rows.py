@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from studies.paper import PAPER_TABLES
+from studies.study_plan import choose_rows, load_study
 from yolofpn.config import Config, RCNNHeadConfig, YOLOHeadConfig, load_config
 from yolofpn.models.build import build_model
 from yolofpn.models.two_stage.proposal_network import ProposalNetwork
-from yolofpn.study.paper import PAPER_TABLES
-from yolofpn.study.study_plan import choose_rows, load_study
 
 CFG = Path(__file__).parents[2] / "cfg"
 STUDIES = sorted(path for path in (CFG / "study").glob("*.yaml") if "\nrows:" in path.read_text())

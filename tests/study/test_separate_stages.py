@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from studies.command import main
+from studies.study_plan import choose_rows, load_study
+from studies.study_run import make_job
 from tests.commands import call
 from tests.study.test_study_run import commands, files  # noqa: F401
 from tests.training.test_single_stages import CFG, FAST, RPN
-from yolofpn.cli.study import main
 from yolofpn.config import load_config
-from yolofpn.study.study_plan import choose_rows, load_study
-from yolofpn.study.study_run import make_job
 
 pytestmark = pytest.mark.slow
 

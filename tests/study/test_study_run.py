@@ -13,14 +13,14 @@ from typing import TextIO
 
 import pytest
 
+from studies import study_run as study_run
+from studies.command import main
+from studies.study_plan import Size, load_study
+from studies.study_run import StudyOptions, evaluation_command, make_job, training_command
 from tests.commands import call
 from tests.training.small import CFG, write_images
 from yolofpn.__main__ import main as yolofpn
-from yolofpn.cli.study import main
 from yolofpn.config import load_config
-from yolofpn.study import study_run as study_run
-from yolofpn.study.study_plan import Size, load_study
-from yolofpn.study.study_run import StudyOptions, evaluation_command, make_job, training_command
 from yolofpn.training.checkpoint import LAST
 from yolofpn.training.engine import Trainer
 

@@ -13,7 +13,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
 
     def run() -> int:
-        from yolofpn.benchmark.tuning import TuneOptions, tune
+        from yolofpn.tuning.tuning import TuneOptions, tune
 
         return tune(TuneOptions(**vars(arguments)))
 

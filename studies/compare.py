@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from studies.paper import PAPER_TABLES, PaperTable
+from studies.rows import ComparedRow, Measured
+from studies.study_plan import Study, load_study, read_settings
+from studies.study_run import RESULTS
 from yolofpn.errors import UserError
 from yolofpn.evaluation.coco import NO_OBJECTS
 from yolofpn.extras import skipped_plots
 from yolofpn.files import write_atomically, write_errors
-from yolofpn.study.paper import PAPER_TABLES, PaperTable
-from yolofpn.study.rows import ComparedRow, Measured
-from yolofpn.study.study_plan import Study, load_study, read_settings
-from yolofpn.study.study_run import RESULTS
 from yolofpn.text import command
 
 DASH = "-"
@@ -39,7 +39,7 @@ def compare(output: Path) -> int:
     if lines := skipped_plots("matplotlib"):
         print("\n".join([str(output / "table.md"), *lines]))
         return 0
-    from yolofpn.study.study_plots import plot_tables
+    from studies.study_plots import plot_tables
 
     plot = output / "table.png"
     with write_errors(plot):

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from yolofpn.benchmark.contenders import OurContender
+from benchmarking.contenders import OurContender
 from yolofpn.config import Metadata, load_config
 from yolofpn.darknet.cfg import read_cfg
 from yolofpn.darknet.darknet_layers import Convolution

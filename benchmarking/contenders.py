@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from yolofpn.benchmark.machine import synchronize
+from benchmarking.machine import synchronize
 from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.predictor_options import Workload
 from yolofpn.models.layer_summary import layer_rows

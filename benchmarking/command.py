@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
 
     def run() -> int:
-        from yolofpn.benchmark.benchmark_run import BenchmarkOptions, benchmark, print_tables
+        from benchmarking.benchmark_run import BenchmarkOptions, benchmark, print_tables
 
         options = vars(arguments)
         tables = options.pop("tables")

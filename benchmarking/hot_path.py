@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from yolofpn.benchmark.rounds import Timing, interleave, timed
 from yolofpn.inference.predictor import Predictor
 from yolofpn.models.postprocess import MapSpec, class_scores, decode_picked, pick_from_maps
 from yolofpn.ops.nms import batched_nms
 from yolofpn.runtimes.backend import Batch, Wait
 from yolofpn.sinks.records import record
 from yolofpn.structures import Frame, Image, Limits
+from yolofpn.tuning.rounds import Timing, interleave, timed
 from yolofpn.types import RawMaps
 
 SECONDS = 0.2

@@ -9,9 +9,9 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from studies.paper import PaperTable
+from studies.rows import ComparedRow
 from yolofpn.files import replace_file
-from yolofpn.study.paper import PaperTable
-from yolofpn.study.rows import ComparedRow
 
 DPI = 120
 BAR = 0.4

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from yolofpn.benchmark.tables import workload_names
+from benchmarking.tables import workload_names
 from yolofpn.data.class_names import match_classes
 from yolofpn.data.dataset import DetectionDataset
 from yolofpn.errors import UserError

@@ -10,12 +10,12 @@ from typing import Literal
 
 import torch
 
-from yolofpn.benchmark.contenders import Contender, OurContender, gflop
-from yolofpn.benchmark.machine import matrix_product, peak_memory, reset_peak_memory
-from yolofpn.benchmark.rounds import Timing, interleave, timed
-from yolofpn.benchmark.stages import Stages, end_to_end
+from benchmarking.contenders import Contender, OurContender, gflop
+from benchmarking.machine import matrix_product, peak_memory, reset_peak_memory
+from benchmarking.stages import Stages, end_to_end
 from yolofpn.inference.threads import sharing_processors
 from yolofpn.sources.resolve import Source
+from yolofpn.tuning.rounds import Timing, interleave, timed
 
 STAGE_SECONDS = 1.0
 NETWORK_SECONDS = 1.0

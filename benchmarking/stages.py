@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
 
-from yolofpn.benchmark.contenders import NETWORK, POST, PRE, Contender
+from benchmarking.contenders import NETWORK, POST, PRE, Contender
 from yolofpn.errors import InputError, UserError
 from yolofpn.inference.pipeline import results_of, written
 from yolofpn.inference.predictor import Predictor

@@ -14,8 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from yolofpn.benchmark.machine import peak_memory, reset_peak_memory, synchronize
-from yolofpn.benchmark.rounds import Timing, interleave
+from benchmarking.machine import peak_memory, reset_peak_memory, synchronize
 from yolofpn.data.loader import Batch, Loader, Padding
 from yolofpn.data.sampler import TrainBatchSampler
 from yolofpn.training.build_trainer import build_learner
@@ -25,6 +24,7 @@ from yolofpn.training.learner import Learner, Update
 from yolofpn.training.optim import keep_norm_statistics
 from yolofpn.training.setup import Setup
 from yolofpn.training.splits import training_loader
+from yolofpn.tuning.rounds import Timing, interleave
 
 IMAGES_PER_TURN = 64
 KEPT_IMAGES = 64  # few enough to be kept decoded whatever their size

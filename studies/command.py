@@ -30,9 +30,9 @@ def _run(words: Sequence[str]) -> Callable[[], int]:
     arguments = build_run_parser().parse_args(words)
 
     def run() -> int:
+        from studies.study_plan import Size
+        from studies.study_run import StudyOptions, run_study
         from yolofpn.shipped import find_config
-        from yolofpn.study.study_plan import Size
-        from yolofpn.study.study_run import StudyOptions, run_study
 
         study = find_config(arguments.study)
         size = Size(
@@ -82,7 +82,7 @@ def _compare(words: Sequence[str]) -> Callable[[], int]:
     output = parser.parse_args(words).output
 
     def run() -> int:
-        from yolofpn.study.compare import compare
+        from studies.compare import compare
 
         return compare(output)
 

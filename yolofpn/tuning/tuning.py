@@ -13,8 +13,6 @@ import torch
 from tqdm import tqdm
 
 from yolofpn import runtimes
-from yolofpn.benchmark.rounds import interleave
-from yolofpn.benchmark.tune_images import TuneImages, open_images
 from yolofpn.devices import is_fast_at_bf16
 from yolofpn.errors import NaNOutputError, UserError
 from yolofpn.evaluation.evaluator import EVALUATION_LIMITS, relabelled
@@ -32,6 +30,8 @@ from yolofpn.runtimes.timing import seconds_per_pass
 from yolofpn.runtimes.tuned import Tuned, write_tuned
 from yolofpn.structures import Detections, Image
 from yolofpn.text import bar_stream
+from yolofpn.tuning.rounds import interleave
+from yolofpn.tuning.tune_images import TuneImages, open_images
 
 ENOUGH_AGREEMENT = 0.97  # where there are no labels to measure AP with
 SCORE_THRESH = 0.001

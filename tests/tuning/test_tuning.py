@@ -14,10 +14,10 @@ import torch
 from tests.commands import call
 from tests.runtimes.small import random_images, small_detector
 from yolofpn import load_detector
-from yolofpn.benchmark import tuning as tune_module
-from yolofpn.benchmark.tuning import TunedRow, candidates, choose
 from yolofpn.cli import tune
 from yolofpn.runtimes.backends import BackendBuilder
+from yolofpn.tuning import tuning as tune_module
+from yolofpn.tuning.tuning import TunedRow, candidates, choose
 from yolofpn.weights import save_weights
 
 pytestmark = pytest.mark.slow

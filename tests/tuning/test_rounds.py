@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from yolofpn.benchmark.rounds import Timing, interleave, percentile, timed
+from yolofpn.tuning.rounds import Timing, interleave, percentile, timed
 
 
 def test_percentiles_by_hand() -> None:

@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from yolofpn.benchmark.accuracy import measure_ap, plot_ap
-from yolofpn.benchmark.contenders import Contender, OurContender
-from yolofpn.benchmark.hot_path import HotPathRow, measure_hot_path
-from yolofpn.benchmark.inference import InferenceRow, InferenceRun, measure_inference
-from yolofpn.benchmark.machine import describe_machine, describe_versions
-from yolofpn.benchmark.opencv_peer import opencv_contenders
-from yolofpn.benchmark.opening import combinations, open_contenders
-from yolofpn.benchmark.tables import markdown
-from yolofpn.benchmark.training_speed import TrainingRow, measure_training
+from benchmarking.accuracy import measure_ap, plot_ap
+from benchmarking.contenders import Contender, OurContender
+from benchmarking.hot_path import HotPathRow, measure_hot_path
+from benchmarking.inference import InferenceRow, InferenceRun, measure_inference
+from benchmarking.machine import describe_machine, describe_versions
+from benchmarking.opencv_peer import opencv_contenders
+from benchmarking.opening import combinations, open_contenders
+from benchmarking.tables import markdown
+from benchmarking.training_speed import TrainingRow, measure_training
 from yolofpn.data.dataset import DetectionDataset
 from yolofpn.data.given import GIVEN_KEYS, given_data
 from yolofpn.data.layouts import open_data

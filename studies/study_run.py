@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TextIO
 
 import yolofpn
+from studies.study_plan import Size, Study, StudyRow, choose_rows, keep_settings, load_study, recipes_of
 from yolofpn.config import Config, load_config
 from yolofpn.errors import DONE, SOME_FAILED, UserError
 from yolofpn.files import write_errors
-from yolofpn.study.study_plan import Size, Study, StudyRow, choose_rows, keep_settings, load_study, recipes_of
 from yolofpn.text import as_yaml, command
 from yolofpn.training.checkpoint import LAST, read_checkpoint
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from yolofpn.benchmark.contenders import NETWORK, POST, PRE, OurContender, TimedDetections
+from benchmarking.contenders import NETWORK, POST, PRE, OurContender, TimedDetections
 from yolofpn.config import Metadata
 from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.predictor_options import Workload

@@ -1,0 +1,1 @@
+"""Speed measurements: see ``python benchmark.py --help``. Not part of the installed package."""

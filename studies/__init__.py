@@ -1,0 +1,1 @@
+"""The ablation studies of the FPN paper: ``python -m yolofpn study``. Not part of the installed package."""

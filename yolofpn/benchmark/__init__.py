@@ -1,1 +1,0 @@
-"""Speed measurements: see ``python benchmark.py --help``."""

@@ -1,1 +1,0 @@
-"""The ablation studies of the FPN paper."""

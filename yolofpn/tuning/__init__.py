@@ -1,0 +1,1 @@
+"""Choice of the fastest backend and precision: ``yolofpn tune``."""
