@@ -1,4 +1,4 @@
-"""Detect objects in pictures, folders, videos, cameras and streams: ``python detect.py --help``."""
+"""Detect objects in images, folders, videos, cameras and streams: ``python detect.py --help``."""
 
 from yolofpn.cli.detect import main
 

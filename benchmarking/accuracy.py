@@ -1,4 +1,4 @@
-"""AP of the very contenders whose speed is measured, and a plot of the one against the other."""
+"""AP of the very candidates whose speed is measured, and a plot of the one against the other."""
 
 from __future__ import annotations
 

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from benchmarking.accuracy import measure_ap, plot_ap
-from benchmarking.contenders import Contender, OurContender
+from benchmarking.candidates import Candidate, OurCandidate
 from benchmarking.hot_path import HotPathRow, measure_hot_path
 from benchmarking.inference import InferenceRow, InferenceRun, measure_inference
 from benchmarking.machine import describe_machine, describe_versions
-from benchmarking.opencv_peer import opencv_contenders
-from benchmarking.opening import combinations, open_contenders
+from benchmarking.opencv_baseline import opencv_baselines
+from benchmarking.opening import combinations, open_candidates
 from benchmarking.tables import markdown
 from benchmarking.training_speed import TrainingRow, measure_training
 from yolofpn.data.dataset import DetectionDataset
@@ -62,7 +62,7 @@ class BenchmarkOptions:
     workers: int | None = None
     train: bool = False
     hot_path: bool = False
-    peers: bool = True
+    baselines: bool = True
     rounds: int = 5
     frames: int = 120
     json: Path | None = None
@@ -143,19 +143,19 @@ def _measure_inference(options: BenchmarkOptions, report: dict[str, Any]) -> int
         empty = [str(empty_image(folder))] * options.frames if options.empty else []
         given = empty or options.source or default_sources()
         sources = list(resolve_sources(given))
-        ours = open_contenders(wanted, options.device, folder, leave_out)
+        ours = open_candidates(wanted, options.device, folder, leave_out)
         for each in ours:
             print(f"{each.weights}: {each.own_predictor.backend_note}", flush=True)
         if options.hot_path:
             report["hot_path"] = [row.to_json() for row in hot_path_rows(ours, sources, options.rounds)]
             return 1 if left_out else 0
         run = InferenceRun(sources, folder, options.rounds, options.frames, choose_device(options.device))
-        peers = opencv_contenders(ours, folder, leave_out) if options.peers else []
-        contenders: list[Contender] = [*ours, *peers]
-        print(f"candidates: {len(contenders)}, measured in turns; rounds: {options.rounds}", flush=True)
-        rows = measure_inference(contenders, run)
+        baselines = opencv_baselines(ours, folder, leave_out) if options.baselines else []
+        candidates: list[Candidate] = [*ours, *baselines]
+        print(f"candidates: {len(candidates)}, measured in turns; rounds: {options.rounds}", flush=True)
+        rows = measure_inference(candidates, run)
         if dataset is not None:
-            rows = [_with_ap(row, each, dataset, leave_out) for row, each in zip(rows, contenders, strict=True)]
+            rows = [_with_ap(row, each, dataset, leave_out) for row, each in zip(rows, candidates, strict=True)]
     report["inference"] = [row.to_json() for row in rows]
     return 1 if left_out else 0
 
@@ -179,19 +179,19 @@ def _open_dataset(data: str, overrides: Sequence[str]) -> DetectionDataset:
 
 
 def _with_ap(
-    row: InferenceRow, contender: Contender, dataset: DetectionDataset, leave_out: Callable[[str], None]
+    row: InferenceRow, candidate: Candidate, dataset: DetectionDataset, leave_out: Callable[[str], None]
 ) -> InferenceRow:
     """Add AP to the row; baselines and random weights have none."""
-    if contender.predictor is None or contender.is_random:
+    if candidate.predictor is None or candidate.is_random:
         return row
     try:
-        return replace(row, ap=measure_ap(contender.predictor, dataset, contender.batch_size))
+        return replace(row, ap=measure_ap(candidate.predictor, dataset, candidate.batch_size))
     except UserError as error:
         leave_out(f"{row.weights} {row.backend} {row.precision}: no AP: {error}")
         return row
 
 
-def hot_path_rows(contenders: Sequence[OurContender], sources: Sequence[Source], rounds: int) -> Iterator[HotPathRow]:
+def hot_path_rows(candidates: Sequence[OurCandidate], sources: Sequence[Source], rounds: int) -> Iterator[HotPathRow]:
     """Measure the hot path of each candidate on the first image of the sources.
 
     Raises:
@@ -200,7 +200,7 @@ def hot_path_rows(contenders: Sequence[OurContender], sources: Sequence[Source],
     frame = next((frame for source in sources for frame in source.frames()), None)
     if frame is None:
         raise UserError("no source can be read")
-    for each in contenders:
+    for each in candidates:
         yield from measure_hot_path(each.own_predictor, frame.image, Path(frame.source).name, rounds)
 
 

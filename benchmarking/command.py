@@ -33,7 +33,7 @@ def build_parser() -> Parser:
     """Return the argument parser of benchmark.py."""
     parser = Parser(
         prog="benchmark.py",
-        aliases={"--cfg": "--weights"},
+        aliases={"--cfg": "--weights", "--no-peers": "--no-baselines"},
         description="Measure the speed of detection and training. All combinations are timed alternately in one run, "
         "so that load on the machine affects them equally.",
     )
@@ -76,8 +76,8 @@ def build_parser() -> Parser:
     add("--workers", type=count, help="with --train: data loading processes; default: chosen for the machine")
     add("--hot-path", action="store_true", help="measure each pre- and post-processing step on its own")
     add(
-        "--no-peers",
-        dest="peers",
+        "--no-baselines",
+        dest="baselines",
         action="store_false",
         help="skip the OpenCV baseline, which is measured on Darknet files",
     )

@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 
-from benchmarking.contenders import Contender, OurContender, gflop
+from benchmarking.candidates import Candidate, OurCandidate, gflop
 from benchmarking.machine import matrix_product, peak_memory, reset_peak_memory
 from benchmarking.stages import Stages, end_to_end
 from yolofpn.inference.threads import sharing_processors
@@ -34,15 +34,15 @@ class InferenceRow:
     Attributes:
         workload: what the backend got ready for; see ``choose_backend``.
         slots: batches that are in the network at once when it is timed alone.
-        gflop: of the network's dense part for an image; None for a peer.
+        gflop: of the network's dense part for an image; None for a baseline.
         stages: Timing.to_json of each stage, one image or batch after the other.
         network_ms: median of the network alone, with as many batches in flight as pay off.
         network_fps: images per second of the same.
-        end_to_end_fps: median of runs as detect.py does them, everything overlapping; None for a peer.
+        end_to_end_fps: median of runs as detect.py does them, everything overlapping; None for a baseline.
         share_of_network: end_to_end_fps of network_fps.
         gflop_per_second: best of the network alone.
         share_of_peak: of the best product of two large matrices in the same precision; None where there is none.
-        peak_memory: in MB, of the whole process, so of all contenders of a run.
+        peak_memory: in MB, of the whole process, so of all candidates of a run.
         ap: AP and AP50 on the data set, if one was given.
         proposals: regions of an image that a second stage looks at, which it does in post-processing; else None.
     """
@@ -92,39 +92,39 @@ class InferenceRun:
     device: torch.device
 
 
-def measure_inference(contenders: Sequence[Contender], run: InferenceRun) -> list[InferenceRow]:
-    """Let all contenders take turns: their stages, their networks, whole runs, and the machine's matrix products.
+def measure_inference(candidates: Sequence[Candidate], run: InferenceRun) -> list[InferenceRow]:
+    """Let all candidates take turns: their stages, their networks, whole runs, and the machine's matrix products.
 
     Raises:
         UserError: if no source can be read, or the network's output is NaN.
     """
     reset_peak_memory(run.device)
-    stages = [Stages(contender, run.sources, run.folder) for contender in contenders]
+    stages = [Stages(candidate, run.sources, run.folder) for candidate in candidates]
     tasks: dict[tuple[Work, int | str], Callable[[], Sequence[float]]] = {}
-    for number, (contender, own) in enumerate(zip(contenders, stages, strict=True)):
+    for number, (candidate, own) in enumerate(zip(candidates, stages, strict=True)):
         own.turn(0)  # warms up
         own.clear()
         (per_image,) = own.turn(0)
         works: dict[Work, Callable[[], Sequence[float]]] = {
             "stages": partial(own.turn, STAGE_SECONDS),
-            "network": partial(_network_turn, contender),
+            "network": partial(_network_turn, candidate),
         }
-        if contender.predictor is not None:
+        if candidate.predictor is not None:
             frames = max(FEWEST_FRAMES, min(run.frames, int(END_TO_END_SECONDS / per_image)))
-            frames = whole_batches(frames, contender.batch_size)
+            frames = whole_batches(frames, candidate.batch_size)
             works["end to end"] = partial(
-                lambda c, f: [end_to_end(c.predictor, run.sources, c.batch_size, f)], contender, frames
+                lambda c, f: [end_to_end(c.predictor, run.sources, c.batch_size, f)], candidate, frames
             )
-        tasks |= {(work, number): partial(_with_its_threads, contender, do) for work, do in works.items()}
-    products = {name: matrix_product(run.device, DTYPES[name]) for name in _precisions(contenders)}
+        tasks |= {(work, number): partial(_with_its_threads, candidate, do) for work, do in works.items()}
+    products = {name: matrix_product(run.device, DTYPES[name]) for name in _precisions(candidates)}
     for name, (multiply, _) in products.items():
         tasks["matrix", name] = partial(timed, multiply, 0.2)
     timings = interleave(tasks, run.rounds)
     peaks = {name: product_gflop / timings["matrix", name].best for name, (_, product_gflop) in products.items()}
     memory = peak_memory(run.device)
     return [
-        _row(contender, own, timings["network", number], timings.get(("end to end", number)), peaks, memory)
-        for number, (contender, own) in enumerate(zip(contenders, stages, strict=True))
+        _row(candidate, own, timings["network", number], timings.get(("end to end", number)), peaks, memory)
+        for number, (candidate, own) in enumerate(zip(candidates, stages, strict=True))
     ]
 
 
@@ -133,45 +133,45 @@ def whole_batches(frames: int, batch_size: int) -> int:
     return batch_size * max(FEWEST_BATCHES, -(-frames // batch_size))
 
 
-def _with_its_threads(contender: Contender, work: Callable[[], Sequence[float]]) -> Sequence[float]:
-    """Ours share the processors as in ``detect.py``; a peer has them all."""
-    predictor = contender.predictor
+def _with_its_threads(candidate: Candidate, work: Callable[[], Sequence[float]]) -> Sequence[float]:
+    """Ours share the processors as in ``detect.py``; a baseline has them all."""
+    predictor = candidate.predictor
     if predictor is None:
         return work()
     with sharing_processors(predictor):
         return work()
 
 
-def _network_turn(contender: Contender) -> list[float]:
+def _network_turn(candidate: Candidate) -> list[float]:
     """Return the mean seconds per image of several forward passes."""
-    one = contender.network_passes(2)
+    one = candidate.network_passes(2)
     passes = max(2, int(NETWORK_SECONDS / one))
-    return [contender.network_passes(passes) / contender.batch_size]
+    return [candidate.network_passes(passes) / candidate.batch_size]
 
 
-def _precisions(contenders: Sequence[Contender]) -> list[str]:
-    return sorted({each.precision for each in contenders if each.precision in DTYPES})
+def _precisions(candidates: Sequence[Candidate]) -> list[str]:
+    return sorted({each.precision for each in candidates if each.precision in DTYPES})
 
 
 def _row(
-    contender: Contender,
+    candidate: Candidate,
     stages: Stages,
     network: Timing,
     whole: Timing | None,
     peaks: Mapping[str, float],
     memory: dict[str, float],
 ) -> InferenceRow:
-    predictor = contender.predictor
+    predictor = candidate.predictor
     work = gflop(predictor) if predictor is not None else None
     rate = work / network.best if work is not None else None
-    peak = peaks.get(contender.precision)
+    peak = peaks.get(candidate.precision)
     return InferenceRow(
-        weights=contender.weights,
-        backend=contender.backend,
-        precision=contender.precision,
-        img_size=contender.img_size,
-        batch_size=contender.batch_size,
-        workload=contender.workload,
+        weights=candidate.weights,
+        backend=candidate.backend,
+        precision=candidate.precision,
+        img_size=candidate.img_size,
+        batch_size=candidate.batch_size,
+        workload=candidate.workload,
         slots=predictor.backend.slots if predictor is not None else 1,
         gflop=work,
         stages={name: Timing(tuple(seconds)).to_json() for name, seconds in stages.seconds.items()},
@@ -184,5 +184,5 @@ def _row(
         gflop_per_second=rate,
         share_of_peak=rate / peak if rate is not None and peak is not None else None,
         peak_memory=memory,
-        proposals=contender.proposals() if isinstance(contender, OurContender) else None,
+        proposals=candidate.proposals() if isinstance(candidate, OurCandidate) else None,
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from benchmarking.contenders import OurContender
+from benchmarking.candidates import OurCandidate
 from yolofpn.config import Metadata, load_config
 from yolofpn.darknet.cfg import read_cfg
 from yolofpn.darknet.darknet_layers import Convolution
@@ -75,9 +75,9 @@ def combinations(
             yield replace(each, compile=True)
 
 
-def open_contenders(
+def open_candidates(
     wanted: Iterable[Combination], device: str, folder: Path, leave_out: Callable[[str], None]
-) -> list[OurContender]:
+) -> list[OurCandidate]:
     """Open all candidates that can run on this machine.
 
     Args:
@@ -89,7 +89,7 @@ def open_contenders(
     Raises:
         UserError: if none can, for the reason of the first.
     """
-    opened: list[OurContender] = []
+    opened: list[OurCandidate] = []
     models: dict[str, Model] = {}
     first: UserError | None = None
     for each in wanted:
@@ -114,7 +114,7 @@ def open_contenders(
             continue
         path = path_of(each.weights)
         opened.append(
-            OurContender(
+            OurCandidate(
                 path.name,
                 predictor,
                 each.batch_size,

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
 
-from benchmarking.contenders import NETWORK, POST, PRE, Contender
+from benchmarking.candidates import NETWORK, POST, PRE, Candidate
 from yolofpn.errors import InputError, UserError
 from yolofpn.inference.pipeline import results_of, written
 from yolofpn.inference.predictor import Predictor
@@ -30,12 +30,12 @@ MOST_KEPT = 128  # drawn images that wait for the encoder
 
 
 class Stages:
-    """Takes images from sources over and over, and each through every stage of one contender.
+    """Takes images from sources over and over, and each through every stage of one candidate.
 
     Nothing overlaps here: videos, which are written by a thread of their own, are encoded at the end of each turn.
 
     Args:
-        contender: detects.
+        candidate: detects.
         sources: images and videos.
         folder: receives videos, which are removed again.
 
@@ -44,9 +44,9 @@ class Stages:
             video that were encoded in one turn their mean.
     """
 
-    def __init__(self, contender: Contender, sources: Sequence[Source], folder: Path) -> None:
+    def __init__(self, candidate: Candidate, sources: Sequence[Source], folder: Path) -> None:
         self.seconds: dict[str, list[float]] = {stage: [] for stage in (DECODE, PRE, NETWORK, POST, DRAW, ENCODE, JSON)}
-        self._contender = contender
+        self._contender = candidate
         self._frames = endless_frames(sources)
         self._folder = folder
 

@@ -42,9 +42,9 @@ class Scene:
 
     def average_precision(self, backend: Backend) -> float:
         metrics = DetectionMetrics(self.names)
-        for picture, placement, target in zip(self.inputs, self.placements, self.targets, strict=True):
+        for image, placement, target in zip(self.inputs, self.placements, self.targets, strict=True):
             with torch.inference_mode():
-                maps = backend.start(picture)()
+                maps = backend.start(image)()
                 found = self.loaded.detector.postprocess(maps, [placement.network_size], EVALUATION_LIMITS)[0]
             boxes = placement.to_image(found.boxes)
             metrics.add(relabelled(Detections(boxes, found.scores, found.labels), self.mapping), target)

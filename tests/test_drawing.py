@@ -203,9 +203,9 @@ def test_a_notebook_shows_images_inline(monkeypatch: pytest.MonkeyPatch) -> None
     image = gray(2, 3)
     image[0, 0] = (1, 2, 3)
     show_image(image)
-    (picture,) = shown
-    assert picture.size == (3, 2)  # type: ignore[attr-defined]
-    assert picture.getpixel((0, 0)) == (3, 2, 1)  # type: ignore[attr-defined]
+    (displayed,) = shown
+    assert displayed.size == (3, 2)  # type: ignore[attr-defined]
+    assert displayed.getpixel((0, 0)) == (3, 2, 1)  # type: ignore[attr-defined]
 
 
 def test_outside_a_notebook_the_viewer_of_the_system_shows_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,8 +213,8 @@ def test_outside_a_notebook_the_viewer_of_the_system_shows_them(monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: None))
     monkeypatch.setenv("DISPLAY", ":0")
 
-    def viewer(picture: object) -> bool:
-        shown.append(picture)
+    def viewer(displayed: object) -> bool:
+        shown.append(displayed)
         return True
 
     monkeypatch.setattr("PIL.ImageShow.show", viewer)

@@ -251,7 +251,7 @@ def test_hdr_becomes_sdr(name: str, cases: Path, weights: Path, capsys: pytest.C
     height, width = expected.shape[:2]
     frame = cv2.resize(frame, (width, height))
     for x in range(width // 16, width, width // 8):
-        wanted, got = (picture[height // 2, x].astype(int) for picture in (expected, frame))
+        wanted, got = (bgr[height // 2, x].astype(int) for bgr in (expected, frame))
         assert np.abs(wanted - got).max() < 40, (x, wanted, got)
 
 

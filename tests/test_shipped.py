@@ -166,25 +166,25 @@ def test_file_names_of_configs_are_unique() -> None:
 
 def test_the_sample_images_can_be_read_and_have_their_terms_beside_them() -> None:
     folder = Path(default_sources()[0]).resolve()
-    pictures = sample_images()
-    assert len(pictures) >= 3
+    images = sample_images()
+    assert len(images) >= 3
     terms = (folder / "README.md").read_text(encoding="utf-8")
-    for path in pictures:
+    for path in images:
         assert read_image(path).shape[2] == 3
         assert f"| `{path.name}` |" in terms
-    assert sum(path.stat().st_size for path in pictures) < 400_000
-    assert sorted(folder.iterdir()) == sorted([*pictures, folder / "README.md"])
+    assert sum(path.stat().st_size for path in images) < 400_000
+    assert sorted(folder.iterdir()) == sorted([*images, folder / "README.md"])
 
 
 def test_the_folder_is_named_as_seen_from_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPOSITORY / "yolofpn")
-    assert default_sources() == ("pictures",)
+    assert default_sources() == ("sample_images",)
     monkeypatch.chdir(tmp_path)
-    assert default_sources() == (str(REPOSITORY / "yolofpn" / "pictures"),)
+    assert default_sources() == (str(REPOSITORY / "yolofpn" / "sample_images"),)
 
 
 def test_no_sample_images_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shipped, "_PICTURES", tmp_path)
+    monkeypatch.setattr(shipped, "_SAMPLE_IMAGES", tmp_path)
     assert sample_images() == []
     with pytest.raises(UserError, match="folder"):
         default_sources()
@@ -194,7 +194,7 @@ def test_an_installed_package_holds_them_too(tmp_path: Path) -> None:
     """Built as pip builds it, from a tree that has the default weights in it."""
     tree, built = tmp_path / "tree", tmp_path / "built"
     package = tree / "yolofpn"
-    shutil.copytree(REPOSITORY / "yolofpn" / "pictures", package / "pictures")
+    shutil.copytree(REPOSITORY / "yolofpn" / "sample_images", package / "sample_images")
     for name in ("__init__.py", "shipped.py", "errors.py"):
         shutil.copy(REPOSITORY / "yolofpn" / name, package / name)
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
@@ -204,7 +204,9 @@ def test_an_installed_package_holds_them_too(tmp_path: Path) -> None:
     command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(built)]
     subprocess.run(command, cwd=tree, check=True, capture_output=True, timeout=300)
     installed = built / "yolofpn"
-    assert {path.name for path in (installed / "pictures").glob("*.jpg")} == {path.name for path in sample_images()}
+    assert {path.name for path in (installed / "sample_images").glob("*.jpg")} == {
+        path.name for path in sample_images()
+    }
     assert {path.name for path in (installed / "default_weights").iterdir()} == {"SHA256SUMS", "a.safetensors"}
     configs = {str(path.relative_to(installed / "default_cfg")) for path in (installed / "default_cfg").rglob("*.yaml")}
     assert configs == {str(path.relative_to(REPOSITORY / "cfg")) for path in shipped_configs()}

@@ -144,12 +144,12 @@ def test_supervision_detections() -> None:
     assert len(Detections.empty().to_supervision()) == 0
 
 
-def picture() -> Image:
+def gray_image() -> Image:
     return np.full((60, 80, 3), 90, dtype=np.uint8)
 
 
 def test_draw_gives_a_copy() -> None:
-    image = picture()
+    image = gray_image()
     drawn = four().draw(image)
     assert drawn.shape == image.shape
     assert (drawn != image).any()
@@ -165,16 +165,16 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[Image]:
 
 
 def test_show_draws_on_the_image_given(shown: list[Image]) -> None:
-    four().show(picture())
-    np.testing.assert_array_equal(shown[0], four().draw(picture()))
+    four().show(gray_image())
+    np.testing.assert_array_equal(shown[0], four().draw(gray_image()))
 
 
 def test_show_knows_the_image_detected_on(shown: list[Image]) -> None:
-    load: Callable[[], Image] = picture
+    load: Callable[[], Image] = gray_image
     found = four()
     remembered = Detections(found.boxes, found.scores, found.labels, NAMES, load_image=load)
     remembered[:2].show()
-    np.testing.assert_array_equal(shown[0], found[:2].draw(picture()))
+    np.testing.assert_array_equal(shown[0], found[:2].draw(gray_image()))
 
 
 def test_show_without_any_image(shown: list[Image]) -> None:
@@ -250,7 +250,7 @@ def test_comparing_asks_whether_it_is_the_same_object() -> None:
 
 
 def test_a_frame_knows_its_size() -> None:
-    assert Frame(picture(), "a.jpg").size == (60, 80)
+    assert Frame(gray_image(), "a.jpg").size == (60, 80)
 
 
 @pytest.mark.parametrize("package", ["pandas", "supervision"])

@@ -32,10 +32,10 @@ MODEL = ModelConfig.model_validate(
 def write_data(folder: Path) -> Path:
     names = [f"{number}.png" for number in range(5)]
     for number, name in enumerate(names):
-        write_image(folder / "pictures" / name, seed=number)
+        write_image(folder / "images" / name, seed=number)
     boxes = [(image, 1 + image % 2, [4 * image, 3 * image, 30, 20]) for image in range(1, 6)]
     write(folder / "val.json", coco_json(names, [*boxes, (2, 2, [0, 0, 50, 40])]))
-    return write(folder / "data.yaml", "format: coco\nsplits:\n  val: {images: pictures, annotations: val.json}\n")
+    return write(folder / "data.yaml", "format: coco\nsplits:\n  val: {images: images, annotations: val.json}\n")
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])

@@ -60,5 +60,5 @@ def is_fast_at_bf16(device: torch.device) -> bool:
 
 
 def default_workers(device: torch.device) -> int:
-    """Processes that load pictures: on the CPU one, as the network needs the rest; beside a GPU up to eight."""
+    """Processes that load images: on the CPU one, as the network needs the rest; beside a GPU up to eight."""
     return min(8, max(1, available_cpus() - 1)) if device.type != "cpu" else 1

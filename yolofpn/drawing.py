@@ -1,4 +1,4 @@
-"""Boxes and their names on pictures, readable from 64 to 8000 pixels."""
+"""Boxes and their names on images, readable from 64 to 8000 pixels."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ NO_CHARACTER = "\U0010ffff"  # Unicode will never give this code point to any
 def draw_boxes(image: Image, boxes: NDArray[Any], labels: Sequence[int], texts: Sequence[str]) -> Image:
     """A copy of ``image`` with boxes drawn on it, the first ones on top.
 
-    Line width and text size follow the size of the picture; a text stands above its box, inside or below it where
-    that place is taken or outside the picture.
+    Line width and text size follow the size of the image; a text stands above its box, inside or below it where
+    that place is taken or outside the image.
 
     Args:
         image: [H, W, 3] uint8, BGR.
@@ -86,19 +86,19 @@ def class_colour(label: int) -> Colour:
 
 
 def show_image(image: Image) -> None:
-    """Show [H, W, 3] uint8, BGR: inline in a notebook, else in the system's picture viewer.
+    """Show [H, W, 3] uint8, BGR: inline in a notebook, else in the system's image viewer.
 
     Raises:
         UserError: there is no notebook, and no display or no viewer.
     """
-    picture = PillowImage.fromarray(np.ascontiguousarray(image[:, :, ::-1]))
+    displayed = PillowImage.fromarray(np.ascontiguousarray(image[:, :, ::-1]))
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if shell is not None and hasattr(shell, "kernel"):
-        sys.modules["IPython.display"].display(picture)
+        sys.modules["IPython.display"].display(displayed)
         return
     needs_display = sys.platform not in ("win32", "darwin")
     has_display = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
-    if (needs_display and not has_display) or not ImageShow.show(picture):
+    if (needs_display and not has_display) or not ImageShow.show(displayed):
         raise UserError(
             "the image cannot be shown: this machine has no display or no image viewer\n"
             "save it instead: cv2.imwrite('image.png', detections.draw(image))"
@@ -118,7 +118,7 @@ def _linear(channel: float) -> float:
 
 
 def _sizes(height: int, width: int) -> tuple[int, int]:
-    """Line width and text height in pixels for a picture."""
+    """Line width and text height in pixels for an image."""
     side = (height * width) ** 0.5
     return max(1, round(side * 0.003)), max(8, round(side * 0.022))
 
@@ -126,7 +126,7 @@ def _sizes(height: int, width: int) -> tuple[int, int]:
 def _line_corners(
     boxes: NDArray[np.float64], size: tuple[int, int], line_width: int
 ) -> list[tuple[int, int, int, int]]:
-    """The pixels that the corners of the boxes' lines run through, so that the whole lines lie within the picture."""
+    """The pixels that the corners of the boxes' lines run through, so that the whole lines lie within the image."""
     height, width = size
     inset = line_width // 2
     last = np.array((max(width - 1 - inset, 0), max(height - 1 - inset, 0)))
@@ -144,7 +144,7 @@ def _place_tag(
     line_width: int,
     taken: NDArray[np.int64],
 ) -> tuple[int, int]:
-    """Left and top of a tag: the first of four places in the picture that covers no other tag, else the first."""
+    """Left and top of a tag: the first of four places in the image that covers no other tag, else the first."""
     left, top, right, bottom = corner
     tag_height, tag_width = tag_size
     outset = line_width // 2
@@ -162,7 +162,7 @@ def _place_tag(
 
 
 def _fitting_tag(text: str, text_height: int, colour: Colour, width: int) -> NDArray[np.uint8]:
-    """The text on its colour, smaller where it would be wider than the picture."""
+    """The text on its colour, smaller where it would be wider than the image."""
     tag = _tag(text, text_height, colour)
     if tag.shape[1] > width:
         tag = _tag(text, max(SMALLEST_TEXT, text_height * width // tag.shape[1]), colour)
@@ -171,7 +171,7 @@ def _fitting_tag(text: str, text_height: int, colour: Colour, width: int) -> NDA
 
 @lru_cache(maxsize=512)
 def _tag(text: str, text_height: int, colour: Colour) -> NDArray[np.uint8]:
-    """``text`` in black or white on ``colour``, as a read-only BGR picture; kept, for videos repeat their texts."""
+    """``text`` in black or white on ``colour``, as a read-only BGR image; kept, for videos repeat their texts."""
     text = "".join(character if character.isprintable() else " " for character in text)
     font = _font(_font_path(text), text_height)
     _, top, _, bottom = font.getbbox("Áj", anchor="ls")  # the same height for every text

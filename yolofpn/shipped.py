@@ -15,7 +15,7 @@ _PACKAGE = Path(__file__).resolve().parent
 _WEIGHTS_FOLDERS = (_PACKAGE.parent / "weights", _PACKAGE / "default_weights")
 _CONFIG_FOLDERS = (_PACKAGE.parent / "cfg", _PACKAGE / "default_cfg")
 _CONFIG_MARKER = "yolofpn.yaml"  # no other folder called cfg, such as one in site-packages, holds it
-_PICTURES = _PACKAGE / "pictures"
+_SAMPLE_IMAGES = _PACKAGE / "sample_images"
 _LFS_POINTER = b"version https://git-lfs"
 _OTHERS = "other weights: --weights FILE|RUN_DIR, or a name such as yolov3-tiny, which is downloaded (35 MB)"
 
@@ -99,19 +99,19 @@ def shipped_configs() -> list[Path]:
 
 
 def sample_images() -> list[Path]:
-    """The pictures that a detector is tried on; none where they were taken out of the package."""
-    return sorted(_PICTURES.glob("*.jpg"))
+    """The images that a detector is tried on; none where they were taken out of the package."""
+    return sorted(_SAMPLE_IMAGES.glob("*.jpg"))
 
 
 def default_sources() -> tuple[str, ...]:
-    """What is detected on where no source is named: the folder of the sample pictures, as seen from the working folder.
+    """What is detected on where no source is named: the folder of the sample images, as seen from the working folder.
 
     Raises:
         UserError: there are none.
     """
     if not sample_images():
-        raise UserError(f"{_PICTURES}: holds no images: name an image, folder or video of your own")
-    return (str(_from_here(_PICTURES)),)
+        raise UserError(f"{_SAMPLE_IMAGES}: holds no images: name an image, folder or video of your own")
+    return (str(_from_here(_SAMPLE_IMAGES)),)
 
 
 def _from_here(path: Path) -> Path:

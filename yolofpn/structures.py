@@ -5,7 +5,7 @@ Shapes:
     D detections of one image, M ground-truth boxes of one image, H and W a height and a width in pixels or cells.
 
 Boxes are float xyxy in pixels; the origin is the outer corner of the top left pixel, so a box that covers an
-image of W x H pixels is (0, 0, W, H). Labels are 0 .. C-1, there is no background class. NumPy pictures are BGR
+image of W x H pixels is (0, 0, W, H). Labels are 0 .. C-1, there is no background class. NumPy images are BGR
 as OpenCV reads them; tensors are RGB.
 """
 
@@ -64,7 +64,7 @@ class Target:
         boxes: [M, 4] float32 xyxy.
         labels: [M] int64 in 0 .. C-1.
         ignore: [M] bool; regions that are neither object nor background: COCO's crowds, VOC's difficult objects, and
-            in training pictures what a cut has left of an object where that is too little.
+            in training images what a cut has left of an object where that is too little.
         areas: [M] float32, the annotated area that decides between small, medium and large (COCO: of the mask).
         image_id: the data set's id of the image.
         image_size: (height, width) of the image where it travels padded to a larger one; None: it is not.
@@ -116,13 +116,13 @@ class Target:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One picture, or one frame of a video or stream, on its way through detection.
+    """One image, or one frame of a video or stream, on its way through detection.
 
     Attributes:
         image: [H, W, 3] uint8, BGR.
         source: where it comes from, as shown to people and written to files: never with a password.
-        index: frame number within its source; 0 for a picture.
-        time: presentation time in seconds from the start of its source; 0.0 for a picture.
+        index: frame number within its source; 0 for an image.
+        time: presentation time in seconds from the start of its source; 0.0 for an image.
         clock: when a live frame was captured (UTC); None for files.
         stale: a live source that stopped delivering repeats its last frame, marked so.
         dropped: frames of a live source skipped since the previous one.
@@ -269,10 +269,10 @@ class Detections:
         return draw_boxes(image, self.boxes, self.labels.tolist(), texts)
 
     def show(self, image: Image | None = None) -> None:
-        """Show the picture with the boxes: inline in a notebook, else in the system's picture viewer.
+        """Show the image with the boxes: inline in a notebook, else in the system's image viewer.
 
         Args:
-            image: [H, W, 3] uint8, BGR; by default the picture that was detected on.
+            image: [H, W, 3] uint8, BGR; by default the image that was detected on.
 
         Raises:
             ValueError: no image is given and the detections do not know theirs.

@@ -11,13 +11,13 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarking.candidates import OurCandidate
 from benchmarking.command import build_parser, main
-from benchmarking.contenders import OurContender
-from benchmarking.opencv_peer import OpenCVContender
+from benchmarking.opencv_baseline import OpenCVBaseline
 from benchmarking.stages import DECODE, DRAW, ENCODE, JSON, Stages
 from tests.commands import Outcome, call
 from tests.evaluation.squares import write_darknet_finder, write_squares
-from tests.evaluation.test_evaluation_run import PICTURES, write_scene
+from tests.evaluation.test_evaluation_run import IMAGES, write_scene
 from yolofpn.cli.evaluate import main as evaluate
 
 pytestmark = pytest.mark.slow
@@ -43,7 +43,7 @@ def scene(tmp_path: Path) -> Path:
 
 
 def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, *words: object) -> tuple[Outcome, dict[str, Any]]:
-    """What the door printed, and its JSON if it wrote one."""
+    """What the command printed, and its JSON if it wrote one."""
     path = tmp_path / "report.json"
     outcome = call(main, capsys, *TORCH, "--json", path, *words)
     return outcome, json.loads(path.read_text()) if path.is_file() else {}
@@ -53,7 +53,7 @@ def test_every_figure_is_in_the_report(
     finder: Path, scene: Path, tiny_video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     outcome, report = run(
-        capsys, tmp_path, "--weights", finder, "--source", scene.parent / "pictures", tiny_video, "--batch-size", 1, 2
+        capsys, tmp_path, "--weights", finder, "--source", scene.parent / "images", tiny_video, "--batch-size", 1, 2
     )
     assert outcome.code == 0, outcome.err
     assert report.keys() == {"format_version", "time", "machine", "versions", "inference"}
@@ -95,9 +95,9 @@ def test_ours_share_the_processors_as_in_detection_and_peers_have_them_all(
     before = cv2.getNumThreads()
     try:
         cv2.setNumThreads(2)
-        outcome, _ = run(capsys, tmp_path, "--weights", finder, "--source", scene.parent / "pictures")
+        outcome, _ = run(capsys, tmp_path, "--weights", finder, "--source", scene.parent / "images")
         assert outcome.code == 0, outcome.err
-        assert threads == {OurContender: {1}, OpenCVContender: {2}}
+        assert threads == {OurCandidate: {1}, OpenCVBaseline: {2}}
         assert cv2.getNumThreads() == 2
     finally:
         cv2.setNumThreads(before)
@@ -106,7 +106,7 @@ def test_ours_share_the_processors_as_in_detection_and_peers_have_them_all(
 def test_tables_are_printed_and_printed_again(
     finder: Path, scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    outcome, _ = run(capsys, tmp_path, "--weights", finder, "--source", scene.parent / "pictures", "--no-peers")
+    outcome, _ = run(capsys, tmp_path, "--weights", finder, "--source", scene.parent / "images", "--no-baselines")
     again = call(main, capsys, "--tables", tmp_path / "report.json")
     assert again.code == 0
     assert "| finder.weights | torch   | fp32 " in again.out and "opencv  |" not in again.out
@@ -121,7 +121,7 @@ def test_ap_is_that_of_evaluate_and_is_plotted(
     numbers = tmp_path / "numbers.json"
     words = ["--data", scene, "--weights", finder, "--backend", "torch", "--precision", "fp32", "--device", "cpu"]
     assert call(evaluate, capsys, *words, "--output", tmp_path / "out", "--json", numbers).code == 0
-    images, plot = scene.parent / "pictures", tmp_path / "new" / "plot.png"
+    images, plot = scene.parent / "images", tmp_path / "new" / "plot.png"
     random = finder.with_suffix(".cfg")
     outcome, report = run(
         capsys, tmp_path, "--weights", finder, random, "--source", images, "--data", scene, "--plot", plot
@@ -138,12 +138,12 @@ def test_ap_is_that_of_evaluate_and_is_plotted(
 def test_weights_without_ap_do_not_lose_the_figures_of_the_others(
     finder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = write_squares(tmp_path / "data", PICTURES, categories={"Blue": 7, "red": 3, "other": 9})
+    data = write_squares(tmp_path / "data", IMAGES, categories={"Blue": 7, "red": 3, "other": 9})
     stranger = tmp_path / "stranger.weights"
     for suffix in (".weights", ".cfg"):
         stranger.with_suffix(suffix).write_bytes(finder.with_suffix(suffix).read_bytes())
     stranger.with_suffix(".names").write_text("cup\nfork\n")
-    words = ["--weights", stranger, finder, "--source", data.parent / "pictures", "--no-peers", "--data", data]
+    words = ["--weights", stranger, finder, "--source", data.parent / "images", "--no-baselines", "--data", data]
     outcome, report = run(capsys, tmp_path, *words)
     assert outcome.code == 1 and "stranger.weights torch fp32: no AP: no class in common" in outcome.err
     assert [bool(row["ap"]) for row in report["inference"]] == [False, True]
@@ -160,7 +160,7 @@ def test_data_that_are_missing_are_told_before_anything_is_measured(
 def test_data_root_can_be_given(finder: Path, scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     moved = tmp_path / "elsewhere.yaml"
     scene.rename(moved)
-    words = ["--weights", finder, "--source", scene.parent / "pictures", "--no-peers", "--data", moved]
+    words = ["--weights", finder, "--source", scene.parent / "images", "--no-baselines", "--data", moved]
     outcome, report = run(capsys, tmp_path, *words, f"data.root={scene.parent}")
     assert outcome.code == 0, outcome.err
     assert report["inference"][0]["ap"]["AP"] > 0
@@ -168,7 +168,7 @@ def test_data_root_can_be_given(finder: Path, scene: Path, tmp_path: Path, capsy
 
 def test_hot_path(finder: Path, scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     outcome, report = run(
-        capsys, tmp_path, "--hot-path", "--weights", finder, "--source", scene.parent / "pictures", "--rounds", 2
+        capsys, tmp_path, "--hot-path", "--weights", finder, "--source", scene.parent / "images", "--rounds", 2
     )
     assert outcome.code == 0, outcome.err
     whats = [row["what"] for row in report["hot_path"]]
@@ -203,7 +203,7 @@ def test_hot_path(finder: Path, scene: Path, tmp_path: Path, capsys: pytest.Capt
 def test_wrong_words_are_answered_in_one_or_two_lines(
     words: list[str], said: str, finder: Path, scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    defaults = {"--weights": finder, "--source": scene.parent / "pictures"}
+    defaults = {"--weights": finder, "--source": scene.parent / "images"}
     missing = [word for flag, value in defaults.items() if flag not in words for word in (flag, value)]
     outcome = call(main, capsys, *words, *missing)
     assert outcome.code == 2
@@ -229,7 +229,7 @@ def test_a_missing_extra_is_named_and_the_others_run(
     finder: Path, scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)  # as if it were not installed
-    words = ["--weights", finder, "--source", scene.parent / "pictures", "--no-peers"]
+    words = ["--weights", finder, "--source", scene.parent / "images", "--no-baselines"]
     outcome, report = run(capsys, tmp_path, *words, "--backend", "onnx")
     assert outcome.code == 1  # torch, of TORCH, has run
     assert [row["backend"] for row in report["inference"]] == ["torch"]

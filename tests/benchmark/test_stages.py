@@ -7,7 +7,7 @@ from statistics import fmean
 import cv2
 import pytest
 
-from benchmarking.contenders import NETWORK, POST, PRE, OurContender
+from benchmarking.candidates import NETWORK, POST, PRE, OurCandidate
 from benchmarking.stages import DECODE, DRAW, ENCODE, JSON, Stages, end_to_end, endless_frames, first_frames
 from tests.tiny_detector import GREEN, RED, quarters, write_tiny
 from tests.videos import shades, write_video
@@ -54,7 +54,7 @@ def test_first_frames_of_all_sources_together(sources: list[Source], limit: int,
 def test_every_stage_of_every_image_is_timed(
     predictor: Predictor, sources: list[Source], tmp_path: Path, batch_size: int
 ) -> None:
-    stages = Stages(OurContender("tiny", predictor, batch_size), sources, tmp_path)
+    stages = Stages(OurCandidate("tiny", predictor, batch_size), sources, tmp_path)
     before = sorted(tmp_path.iterdir())
     (total,) = stages.turn(0, at_least=4)
     assert list(stages.seconds) == [DECODE, PRE, NETWORK, POST, DRAW, ENCODE, JSON]
@@ -102,6 +102,6 @@ def test_videos_of_different_sizes_are_encoded_apart(predictor: Predictor, tmp_p
     write_video(tmp_path / "small.mp4", shades(2))
     write_video(tmp_path / "large.mp4", shades(2, 96, 128))
     paths = [str(tmp_path / "small.mp4"), str(tmp_path / "large.mp4")]
-    stages = Stages(OurContender("tiny", predictor), list(resolve_sources(paths)), tmp_path)
+    stages = Stages(OurCandidate("tiny", predictor), list(resolve_sources(paths)), tmp_path)
     stages.turn(0, at_least=6)
     assert len(stages.seconds[ENCODE]) == 2

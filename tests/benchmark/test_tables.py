@@ -40,11 +40,11 @@ def test_the_workload_is_named_where_rows_differ_in_it() -> None:
 
 
 def test_ap_has_columns_only_where_it_was_measured() -> None:
-    peer = speed_row(backend="opencv", gflop=None, end_to_end_fps=None, share_of_network=None)
-    lines = speed_table([speed_row(ap={"AP": 0.2467, "AP50": 0.4461}), peer]).splitlines()
+    baseline = speed_row(backend="opencv", gflop=None, end_to_end_fps=None, share_of_network=None)
+    lines = speed_table([speed_row(ap={"AP": 0.2467, "AP50": 0.4461}), baseline]).splitlines()
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     assert cells[0][-2:] == ["AP", "AP50"] and cells[2][-2:] == ["0.247", "0.446"] and cells[3][-2:] == ["", ""]
-    assert "AP" not in speed_table([peer])
+    assert "AP" not in speed_table([baseline])
 
 
 def test_a_loss_that_is_no_number_stands_out() -> None:

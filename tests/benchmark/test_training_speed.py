@@ -53,7 +53,7 @@ def test_train_needs_a_yaml(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_epochs_follow_each_other(tmp_path: Path) -> None:
-    dataset = write_dataset(tmp_path / "pictures", count=4)
+    dataset = write_dataset(tmp_path / "images", count=4)
     samples = TrainingSamples(dataset, None, cache_bytes=0)
     feed = Feed(Loader(samples, TrainBatchSampler(4, 2, [(64, 64)])), workers=0)
     seen = [sorted(index for indices in next(feed.batches).indices for index in indices) for _ in range(6)]

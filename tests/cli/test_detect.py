@@ -1,4 +1,4 @@
-"""``detect.py`` through its door: what goes in, what is printed, what lies in the folder afterwards."""
+"""``detect.py`` by its command: what goes in, what is printed, what lies in the folder afterwards."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import yolofpn.__main__
 from tests.commands import Outcome, call
 from tests.tiny_detector import BLACK, GREEN, RED, quarters, write_tiny
 from tests.videos import write_video
-from yolofpn.cli import detect as door
+from yolofpn.cli import detect as command
 from yolofpn.config import ResizeMode
 from yolofpn.drawing import LabelStyle
 from yolofpn.inference.detection_run import _run_name
@@ -32,12 +32,12 @@ pytestmark = pytest.mark.usefixtures("in_own_folder")
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
+def images(tmp_path: Path) -> Path:
     """Two images, one of them in a folder of its own."""
-    (tmp_path / "pictures" / "more").mkdir(parents=True)
-    cv2.imwrite(str(tmp_path / "pictures" / "a.png"), quarters(RED, GREEN, RED))
-    cv2.imwrite(str(tmp_path / "pictures" / "more" / "b.png"), quarters(height=64, width=64))
-    return tmp_path / "pictures"
+    (tmp_path / "images" / "more").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "images" / "a.png"), quarters(RED, GREEN, RED))
+    cv2.imwrite(str(tmp_path / "images" / "more" / "b.png"), quarters(height=64, width=64))
+    return tmp_path / "images"
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def video(tmp_path: Path) -> Path:
 
 
 def detect(capsys: pytest.CaptureFixture[str], *words: object) -> Outcome:
-    return call(door.main, capsys, *words)
+    return call(command.main, capsys, *words)
 
 
 def records(text: str) -> list[dict[str, Any]]:
@@ -60,25 +60,25 @@ def names_of(record: dict[str, Any]) -> list[str]:
 
 
 def test_flags_offer_what_there_is() -> None:
-    choices = {action.dest: action.choices for action in door.build_parser()._actions}
+    choices = {action.dest: action.choices for action in command.build_parser()._actions}
     assert choices["resize"] == ("auto", *get_args(ResizeMode))
     assert choices["media"] == get_args(MediaChoice)
     assert choices["labels"] == get_args(LabelStyle)
 
 
-def test_a_folder(pictures: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    outcome = detect(capsys, pictures, "--weights", weights)
+def test_a_folder(images: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    outcome = detect(capsys, images, "--weights", weights)
     assert (outcome.code, outcome.err) == (0, "")
     lines = outcome.out.splitlines()
     cfg, names = weights.with_suffix(".cfg"), weights.with_suffix(".names")
     assert lines[:2] == [f"cfg: {cfg} (found by its name)", f"names: {names} (found)"]
     assert lines.pop(2).startswith("resize: ") and lines.pop(2).startswith("backend: ")
-    assert re.fullmatch(rf"{pictures}/a\.png 192x128: 2 red 1\.00, 1 potted plant 1\.00 \(\d+ ms\)", lines[2])
-    assert re.fullmatch(rf"{pictures}/more/b\.png 64x64: nothing \(\d+ ms\)", lines[3])
+    assert re.fullmatch(rf"{images}/a\.png 192x128: 2 red 1\.00, 1 potted plant 1\.00 \(\d+ ms\)", lines[2])
+    assert re.fullmatch(rf"{images}/more/b\.png 64x64: nothing \(\d+ ms\)", lines[3])
     assert lines[4] == "2 images: found 2 red, 1 potted plant"
     assert re.fullmatch(r"[\d.]+ FPS network, [\d.]+ FPS end to end", lines[5])
-    assert lines[6:] == ["results: runs/detect/pictures-1"]
-    output = Path("runs/detect/pictures-1")
+    assert lines[6:] == ["results: runs/detect/images-1"]
+    output = Path("runs/detect/images-1")
     written = sorted(str(path.relative_to(output)) for path in output.rglob("*") if path.is_file())
     assert written == ["a.png", "detections.jsonl", "more/b.png"]
     first, second = records((output / "detections.jsonl").read_text())
@@ -87,13 +87,13 @@ def test_a_folder(pictures: Path, weights: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_runs_never_overwrite_each_other_unless_named(
-    pictures: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+    images: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for number in (1, 2):
-        outcome = detect(capsys, pictures / "a.png", "--weights", weights)
+        outcome = detect(capsys, images / "a.png", "--weights", weights)
         assert outcome.out.endswith(f"results: runs/detect/a-{number}\n")
     for name in ("a.png", "more/b.png"):
-        outcome = detect(capsys, pictures / name, "--weights", weights, "--output", "named")
+        outcome = detect(capsys, images / name, "--weights", weights, "--output", "named")
         assert outcome.out.endswith("results: named\n")
     assert len(records(Path("named/detections.jsonl").read_text())) == 1
 
@@ -116,9 +116,9 @@ def test_a_video(video: Path, weights: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_images_and_videos_are_counted_apart(
-    pictures: Path, video: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+    images: Path, video: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    outcome = detect(capsys, pictures, video, "--weights", weights, "--vid-stride", 2, "--batch-size", 3)
+    outcome = detect(capsys, images, video, "--weights", weights, "--vid-stride", 2, "--batch-size", 3)
     assert "2 images and 3 frames: found 4 red, 1 potted plant\n" in outcome.out
 
 
@@ -144,9 +144,9 @@ def test_bar_on_a_terminal(
 
 
 def test_json_lines_on_standard_output_stand_there_alone(
-    pictures: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+    images: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    outcome = detect(capsys, pictures, "--weights", weights, "--output", "-")
+    outcome = detect(capsys, images, "--weights", weights, "--output", "-")
     assert outcome.code == 0
     assert [sorted(names_of(record)) for record in records(outcome.out)] == [["potted plant", "red", "red"], []]
     assert "2 images: found 2 red, 1 potted plant" in outcome.err
@@ -154,16 +154,16 @@ def test_json_lines_on_standard_output_stand_there_alone(
 
 
 def test_list_on_standard_input(
-    pictures: Path, weights: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    images: Path, weights: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO(f"# two\n{pictures}/a.png\n{pictures}/more\n"))
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"# two\n{images}/a.png\n{images}/more\n"))
     outcome = detect(capsys, "-", "--weights", weights)
     assert outcome.code == 0
     assert outcome.out.endswith("results: runs/detect/stdin-1\n")
     assert "2 images: found" in outcome.out
 
 
-def test_thresholds_and_classes(pictures: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_thresholds_and_classes(images: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cv2.imwrite("faint.png", quarters((0, 0, 153), GREEN))  # red .776, green .9999
 
     def found(*words: object) -> list[str]:
@@ -196,9 +196,9 @@ def test_size_and_resize(weights: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert boxes("--resize", "shortest-edge", "--img-size", "16x64") == [[0, 0, 64, 32]]
 
 
-def test_formats_and_media(pictures: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_formats_and_media(images: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--format", "jsonl,coco,csv,yolo,labels,crops", "--media", "hits", "--labels", "none", "--output", "out"]
-    assert detect(capsys, pictures, "--weights", weights, *words).code == 0
+    assert detect(capsys, images, "--weights", weights, *words).code == 0
     output = Path("out")
     assert {path.name for path in output.iterdir()} == {
         *("a.png", "crops", "dataset", "detections.coco.json", "detections.csv", "detections.jsonl"),
@@ -210,20 +210,20 @@ def test_formats_and_media(pictures: Path, weights: Path, capsys: pytest.Capture
     assert len(list((output / "crops" / "red").iterdir())) == 2
 
 
-def test_media_none_writes_only_numbers(pictures: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    detect(capsys, pictures, "--weights", weights, "--nosave", "--output", "out")
+def test_media_none_writes_only_numbers(images: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    detect(capsys, images, "--weights", weights, "--nosave", "--output", "out")
     assert [path.name for path in Path("out").iterdir()] == ["detections.jsonl"]
 
 
 def test_the_installed_command_opens_the_same_command(
-    pictures: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+    images: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    outcome = call(yolofpn.__main__.main, capsys, "detect", pictures / "a.png", "--weights", weights, "--output", "-")
+    outcome = call(yolofpn.__main__.main, capsys, "detect", images / "a.png", "--weights", weights, "--output", "-")
     assert (outcome.code, len(records(outcome.out))) == (0, 1)
 
 
 def test_without_source_and_weights_what_ships_with_the_project_is_used(
-    pictures: Path, weights: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    images: Path, weights: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     own = tmp_path / "clone" / "weights"
     monkeypatch.setattr("yolofpn.shipped._WEIGHTS_FOLDERS", (own,))
@@ -237,8 +237,8 @@ def test_without_source_and_weights_what_ships_with_the_project_is_used(
     outcome = detect(capsys)
     assert outcome.code == 0
     assert f"weights: {own / 'tiny.weights'} (the default weights; sha256 verified)" in outcome.out
-    assert outcome.out.endswith("results: runs/detect/pictures-1\n")
-    written = records(Path("runs/detect/pictures-1/detections.jsonl").read_text())
+    assert outcome.out.endswith("results: runs/detect/images-1\n")
+    written = records(Path("runs/detect/images-1/detections.jsonl").read_text())
     assert [Path(each["source"]) for each in written] == sample_images()
 
 

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.commands import call
-from yolofpn.cli import detect as door
+from yolofpn.cli import detect as command
 from yolofpn.data import depth as depth_module
 from yolofpn.data.images import read_image
 
@@ -35,7 +35,7 @@ def read(weights: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCa
 
     def run(name: str, *flags: object) -> NDArray[np.uint8]:
         words = [name, *flags, "--weights", weights, "--backend", "torch", "--score-thresh", "1", "--output", "out"]
-        outcome = call(door.main, capsys, *words)
+        outcome = call(command.main, capsys, *words)
         assert outcome.code == 0
         written = next(path for path in Path("out").iterdir() if path.stem == Path(name).stem)
         image = cv2.imread(str(written), cv2.IMREAD_COLOR)

@@ -1,4 +1,4 @@
-"""``detect.py`` on cameras, through its door: interrupted, never there, and with standard output."""
+"""``detect.py`` on cameras, by its command: interrupted, never there, and with standard output."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from tests.commands import Outcome, call
 from tests.inference.live_fakes import END, FakeCamera, until
 from tests.tiny_detector import RED, quarters, write_tiny
-from yolofpn.cli import detect as door
+from yolofpn.cli import detect as command
 from yolofpn.sources import kinds as source_kinds
 from yolofpn.sources.live import capture as live
 from yolofpn.sources.live.capture import Patience, Shot
@@ -41,7 +41,7 @@ def cameras(monkeypatch: pytest.MonkeyPatch) -> list[FakeCamera]:
 
 
 def detect(capsys: pytest.CaptureFixture[str], tmp_path: Path, *words: object) -> Outcome:
-    return call(door.main, capsys, *words, "--weights", write_tiny(tmp_path / "w"))
+    return call(command.main, capsys, *words, "--weights", write_tiny(tmp_path / "w"))
 
 
 def test_two_cameras_until_ctrl_c(

@@ -23,7 +23,7 @@ import pytest
 from tests.commands import Outcome, call
 from tests.tiny_detector import RED, quarters
 from tests.videos import write_video
-from yolofpn.cli import detect as door
+from yolofpn.cli import detect as command
 from yolofpn.data.images import MAX_FRAME_PIXELS
 from yolofpn.sources import remote
 from yolofpn.sources.live import capture as live
@@ -42,7 +42,17 @@ Answer: TypeAlias = Callable[[socket.socket], None]
 @pytest.fixture
 def detect(weights: Path, capsys: pytest.CaptureFixture[str]) -> Detect:
     return lambda *words: call(
-        door.main, capsys, *words, "--weights", weights, "--backend", "torch", "--output", "out", "--media", "none"
+        command.main,
+        capsys,
+        *words,
+        "--weights",
+        weights,
+        "--backend",
+        "torch",
+        "--output",
+        "out",
+        "--media",
+        "none",
     )
 
 
@@ -240,11 +250,11 @@ def test_class_names_and_cfgs_move_no_cursor(
 ) -> None:
     Path("own.names").write_text("red\x1b]0;title\x07\x9b2J\ngreen\n")
     flags = ("--weights", weights, "--backend", "torch", "--output", "out", "--media", "none")
-    outcome = call(door.main, capsys, good_image, *flags, "--names", "own.names")
+    outcome = call(command.main, capsys, good_image, *flags, "--names", "own.names")
     assert outcome.code == 0, outcome.err
     assert r"red\u001b]0;title\u0007\u009b2J" in outcome.out
     Path("odd.cfg").write_text(weights.with_suffix(".cfg").read_text() + "\x1b[2Jodd=\x9b1\n")
-    refused = call(door.main, capsys, good_image, *flags, "--darknet-cfg", "odd.cfg")
+    refused = call(command.main, capsys, good_image, *flags, "--darknet-cfg", "odd.cfg")
     printed = outcome.out + outcome.err + refused.out + refused.err
     assert r"\u001b[2J" in refused.out + refused.err
     assert not {"\x1b", "\x07", "\x9b", "\r"} & set(printed)

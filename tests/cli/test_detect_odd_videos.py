@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from tests.commands import call
 from tests.tiny_detector import RED, quarters
 from tests.videos import shades, write_video
-from yolofpn.cli import detect as door
+from yolofpn.cli import detect as command
 from yolofpn.video.reader import read_video
 
 pytestmark = pytest.mark.usefixtures("in_own_folder")
@@ -38,7 +38,7 @@ def detect(weights: Path, capsys: pytest.CaptureFixture[str]) -> Detect:
     """Runs detect.py, which must succeed in silence, and gives its lines."""
 
     def run(*words: object) -> Lines:
-        outcome = call(door.main, capsys, *words, "--weights", weights, "--backend", "torch", "--output", "out")
+        outcome = call(command.main, capsys, *words, "--weights", weights, "--backend", "torch", "--output", "out")
         assert (outcome.code, outcome.err) == (0, "")
         return [json.loads(line) for line in Path("out/detections.jsonl").read_text().splitlines()]
 
@@ -114,7 +114,7 @@ def test_a_gap_in_a_recording_is_no_join(weights: Path, capsys: pytest.CaptureFi
     images = [index for index, packet in enumerate(packets) if packet[1] & 0x1F == 1 and packet[2] == 0]
     del packets[images[len(images) // 2]]
     Path("gap.ts").write_bytes(b"".join(packets))
-    outcome = call(door.main, capsys, "gap.ts", "--weights", weights, "--backend", "torch", "--output", "out")
+    outcome = call(command.main, capsys, "gap.ts", "--weights", weights, "--backend", "torch", "--output", "out")
     assert outcome.code == 1
     assert "damaged" in outcome.err
 
@@ -207,7 +207,7 @@ def test_whatever_a_decoder_raises_fails_one_video_only(
         raise LookupError("of a kind that nobody expects")
 
     monkeypatch.setattr("yolofpn.video.reader.upright_bgr", fail)
-    outcome = call(door.main, capsys, tiny_video, good_image, "--weights", weights, "--output", "out")
+    outcome = call(command.main, capsys, tiny_video, good_image, "--weights", weights, "--output", "out")
     assert outcome.code == 1
     assert outcome.err.count("\n") == 1
     assert "tiny.mp4" in outcome.err

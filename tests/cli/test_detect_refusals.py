@@ -12,13 +12,13 @@ import torch
 
 from tests.commands import Outcome, call
 from tests.tiny_detector import CFG, write_tiny
-from yolofpn.cli import detect as door
+from yolofpn.cli import detect as command
 
 pytestmark = pytest.mark.usefixtures("good_image")
 
 
 def detect(capsys: pytest.CaptureFixture[str], *words: object) -> Outcome:
-    return call(door.main, capsys, *words)
+    return call(command.main, capsys, *words)
 
 
 def nan_weights(path: Path) -> None:

@@ -41,7 +41,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def graphs(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> dict[str, Path]:
-    """Written through the door: ONNX for two images at a time, OpenVINO for any number."""
+    """Written by the command: ONNX for two images at a time, OpenVINO for any number."""
     folder = tmp_path_factory.mktemp("graphs")
     found = {"onnx": folder / "small.onnx", "openvino": folder / "small.xml"}
     asked = {"onnx": ["--batch", "2"], "openvino": ["--batch", "dynamic", "--precision", "fp32"]}

@@ -104,7 +104,7 @@ activation=linear
 """
 
 
-def picture(height: int, width: int, batch: int = 1) -> NDArray[np.uint8]:
+def random_images(height: int, width: int, batch: int = 1) -> NDArray[np.uint8]:
     """Noise, [B, 3, H, W]."""
     return np.random.default_rng(1).integers(0, 256, (batch, 3, height, width), dtype=np.uint8)
 
@@ -178,7 +178,7 @@ def test_random_weights_give_what_opencv_gives(name: str, data_dir: Path, tmp_pa
     network = DarknetNetwork(read_cfg(cfg_path), norm_eps=OPENCV_EPS)
     fill_randomly(network.weight_layers())
     write_layers(weights_path, network.weight_layers())
-    images = picture(96, 160)
+    images = random_images(96, 160)
     ours = raw_outputs(network, images)
     assert not network.is_classifier or ours[0].max() < 0.9
     assert_close(ours, opencv_outputs(cfg_path, weights_path, network, images))
@@ -193,7 +193,7 @@ def test_every_section_gives_what_opencv_gives(tmp_path: Path) -> None:
     network = DarknetNetwork(parse_cfg(EVERY_SECTION, "my.cfg"), norm_eps=OPENCV_EPS)
     fill_randomly(network.weight_layers())
     write_layers(tmp_path / "my.weights", network.weight_layers())
-    images = picture(64, 64)
+    images = random_images(64, 64)
     ours = raw_outputs(network, images)
     assert ours[0].max() < 0.5
     assert_close(ours, opencv_outputs(tmp_path / "my.cfg", tmp_path / "my.weights", network, images))
@@ -206,8 +206,8 @@ def test_a_connected_layer_takes_a_whole_map_as_in_opencv(tmp_path: Path) -> Non
     fill_randomly(network.weight_layers())
     write_layers(tmp_path / "my.weights", network.weight_layers())
     assert (tmp_path / "my.weights").stat().st_size == 20 + 4 * (3 * 2 * 4 * 5 + 5)
-    theirs = opencv_outputs(tmp_path / "my.cfg", tmp_path / "my.weights", network, picture(4, 8))
-    assert_close(raw_outputs(network, picture(4, 8)), theirs)
+    theirs = opencv_outputs(tmp_path / "my.cfg", tmp_path / "my.weights", network, random_images(4, 8))
+    assert_close(raw_outputs(network, random_images(4, 8)), theirs)
 
 
 @pytest.mark.parametrize("name", REAL)
@@ -217,7 +217,7 @@ def test_real_weights_give_what_opencv_gives(name: str, batch: int, data_dir: Pa
     cfg = read_cfg(folder / f"{name}.cfg")
     network, loaded = load_darknet_network(cfg, folder / f"{name}.weights", norm_eps=OPENCV_EPS)
     assert loaded.complete
-    images = picture(cfg.net.height, cfg.net.width, batch)
+    images = random_images(cfg.net.height, cfg.net.width, batch)
     theirs = opencv_outputs(folder / f"{name}.cfg", folder / f"{name}.weights", network, images)
     assert_close(raw_outputs(network, images), theirs)
 
@@ -270,7 +270,7 @@ def test_region_is_decoded_as_by_opencv(data_dir: Path, tmp_path: Path) -> None:
     network = DarknetNetwork(parse_cfg(text, "my.cfg"), limits=EVERYTHING, norm_eps=OPENCV_EPS)
     fill_randomly(network.weight_layers())
     write_layers(tmp_path / "my.weights", network.weight_layers())
-    images = picture(96, 160)
+    images = random_images(96, 160)
     found = network(torch.from_numpy(images))
     assert isinstance(found, list)
     # Its own suppression cannot be switched off here, so OpenCV keeps fewer.
@@ -337,7 +337,7 @@ def test_is_a_detector() -> None:
 
 def test_float_images_count_to_255_too() -> None:
     network = DarknetNetwork(parse_cfg(TINY_DETECTOR, "my.cfg"))
-    x = torch.from_numpy(picture(32, 64))
+    x = torch.from_numpy(random_images(32, 64))
     conv = network.weight_layers()[0].conv
     assert conv.bias is not None
     expected = nn.functional.conv2d(x.double() / 255, conv.weight.double(), conv.bias.double(), stride=8, padding=1)
@@ -375,7 +375,7 @@ def test_a_detector_does_not_classify_and_a_classifier_does_not_detect(data_dir:
 @pytest.mark.slow
 def test_builds_and_runs_resnet50(data_dir: Path) -> None:
     network = DarknetNetwork(read_cfg(data_dir / "darknet" / "cfg" / "resnet50.cfg"))
-    probabilities = network.class_probabilities(torch.from_numpy(picture(64, 96)))
+    probabilities = network.class_probabilities(torch.from_numpy(random_images(64, 96)))
     assert probabilities.shape == (1, 1000)
 
 

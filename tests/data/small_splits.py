@@ -14,8 +14,8 @@ XML = voc_xml([("dog", (16, 11, 45, 30))])
 JSON_BOX = [15, 10, 30, 20]
 
 
-def write_yolo(picture: Path, label: Path, seed: int = 0) -> None:
-    write_image(picture, seed=seed)
+def write_yolo(image: Path, label: Path, seed: int = 0) -> None:
+    write_image(image, seed=seed)
     write(label, LINE)
 
 

@@ -146,15 +146,15 @@ def test_the_hash_tells_brightness_steps_from_left_to_right() -> None:
 
 def test_copies_stay_near_and_other_images_far(data_dir: Path) -> None:
     paths = sorted((data_dir / "coco128/images/train2017").glob("*.jpg"))[:24]
-    pictures = [image for path in paths if (image := cv2.imread(str(path))) is not None]
-    hashes = np.stack([difference_hash(np.asarray(image, dtype=np.uint8)) for image in pictures])
-    encoded = [cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 40])[1] for image in pictures]
+    images = [image for path in paths if (image := cv2.imread(str(path))) is not None]
+    hashes = np.stack([difference_hash(np.asarray(image, dtype=np.uint8)) for image in images])
+    encoded = [cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 40])[1] for image in images]
     decoded = [image for data in encoded if (image := cv2.imdecode(data, cv2.IMREAD_COLOR)) is not None]
     copies = np.stack(
         [difference_hash(np.asarray(cv2.resize(p, None, fx=0.6, fy=0.6), dtype=np.uint8)) for p in decoded]
     )
     index, distance = nearest(copies, hashes)
-    assert index.tolist() == list(range(len(pictures)))
+    assert index.tolist() == list(range(len(images)))
     assert distance.max() <= MAX_DISTANCE
     _, others = nearest(hashes[:12], hashes[12:])
     assert others.min() > MAX_DISTANCE

@@ -22,9 +22,9 @@ DAMAGED, UNKNOWN, TOO_LARGE = "damaged or cut off", "not an image of a known for
 LOSSLESS: dict[str, dict[str, object]] = {"PNG": {}, "WEBP": {"lossless": True}, "TIFF": {}}
 
 
-def encoded(picture: PIL.Image.Image, format: str, **options: object) -> bytes:
+def encoded(pil_image: PIL.Image.Image, format: str, **options: object) -> bytes:
     stream = io.BytesIO()
-    picture.save(stream, format, **options)
+    pil_image.save(stream, format, **options)
     return stream.getvalue()
 
 
@@ -91,8 +91,8 @@ def stored_as(upright: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]
 @pytest.mark.parametrize("format", LOSSLESS)
 def test_orientation_exactly(format: str, orientation: int) -> None:
     upright = random_rgb(5, 7)
-    picture = PIL.Image.fromarray(stored_as(upright, orientation))
-    data = encoded(picture, format, exif=exif(orientation), **LOSSLESS[format])
+    pil_image = PIL.Image.fromarray(stored_as(upright, orientation))
+    data = encoded(pil_image, format, exif=exif(orientation), **LOSSLESS[format])
     np.testing.assert_array_equal(read_image(data), upright[..., ::-1])
     assert image_size(data) == (5, 7)
     np.testing.assert_array_equal(to_bgr(PIL.Image.open(io.BytesIO(data))), upright[..., ::-1])
@@ -161,10 +161,10 @@ def test_floats_and_wide_integers(values: NDArray[np.float32 | np.int32], expect
 def test_transparency_lies_over_white(mode: str) -> None:
     """A transparent green pixel, a half transparent black one and an opaque one."""
     rgba = np.array([[[0, 255, 0, 0], [0, 0, 0, 128], [10, 10, 10, 255]]], np.uint8)
-    picture = PIL.Image.fromarray(rgba)
+    pil_image = PIL.Image.fromarray(rgba)
     if mode == "P":
-        picture = picture.quantize(3, method=PIL.Image.Quantize.FASTOCTREE)
-    image = read_image(encoded(picture.convert(mode) if mode != "P" else picture, "PNG"))
+        pil_image = pil_image.quantize(3, method=PIL.Image.Quantize.FASTOCTREE)
+    image = read_image(encoded(pil_image.convert(mode) if mode != "P" else pil_image, "PNG"))
     assert image[0, 0].tolist() == [255, 255, 255]
     assert image[0, 1].tolist() == [127, 127, 127]
     assert image[0, 2].tolist() == [10, 10, 10]
@@ -329,8 +329,8 @@ def test_pillow_images() -> None:
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"])
 def test_every_mode_of_a_white_image_is_white(mode: str) -> None:
-    picture = PIL.Image.new("RGB", (3, 2), "white").convert(mode)
-    assert np.abs(to_bgr(picture).astype(int) - 255).max() <= 1
+    pil_image = PIL.Image.new("RGB", (3, 2), "white").convert(mode)
+    assert np.abs(to_bgr(pil_image).astype(int) - 255).max() <= 1
 
 
 def test_a_mode_that_cannot_be_converted(tmp_path: Path) -> None:
@@ -356,10 +356,10 @@ def test_a_frame_larger_than_the_limit_ends_an_animation_whatever_its_headers_sa
     data = file.getvalue()
     assert len(list(read_frames(data, max_pixels=64))) == 3
 
-    def seek(picture: PIL.Image.Image, frame: int) -> None:
-        original(picture, frame)
+    def seek(pil_image: PIL.Image.Image, frame: int) -> None:
+        original(pil_image, frame)
         if frame == 2:
-            picture._size = (9, 8)
+            pil_image._size = (9, 8)
 
     with PIL.Image.open(io.BytesIO(data)) as opened:
         original = type(opened).seek

@@ -19,13 +19,13 @@ REPOSITORY = Path(__file__).parents[2]
 
 def test_our_yaml(tmp_path: Path) -> None:
     for split, stem in (("train", "a"), ("val", "b")):
-        write_image(tmp_path / "set" / "pictures" / split / f"{stem}.png")
+        write_image(tmp_path / "set" / "images" / split / f"{stem}.png")
         write(tmp_path / "set" / f"{split}.json", coco_json([f"{stem}.png"], [(1, 2, JSON_BOX)]))
     yaml = write(
         tmp_path / "cfg" / "x.yaml",
         "format: coco\nroot: ../set\nsplits:\n"
-        "  train: {images: pictures/train, annotations: train.json}\n"
-        "  val: {images: pictures/val, annotations: val.json}\n",
+        "  train: {images: images/train, annotations: train.json}\n"
+        "  val: {images: images/val, annotations: val.json}\n",
     )
     source = open_data(yaml)
     check_split(source, "train", ["a"])

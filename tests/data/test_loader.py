@@ -31,7 +31,7 @@ STRONG = Augmentation(vertical_flip=0.5, mosaic=0.5, mixup=0.5)
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> DetectionDataset:
-    return write_dataset(tmp_path / "pictures")
+    return write_dataset(tmp_path / "images")
 
 
 def training(

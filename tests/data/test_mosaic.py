@@ -24,8 +24,8 @@ def four(boxes: list[list[float]], size: tuple[int, int] = (100, 100)) -> list[L
 
 @pytest.mark.parametrize("seed", range(10))
 def test_unscaled_parts_are_copied_and_boxes_lie_where_their_pixels_do(seed: int) -> None:
-    pictures = four([[10.0 * i, 10.0 * j, 10.0 * i + 10, 10.0 * j + 10] for i in range(10) for j in range(10)])
-    mosaic = make_mosaic(pictures, (100, 100), np.random.default_rng(seed), zoom=(1, 1))
+    images = four([[10.0 * i, 10.0 * j, 10.0 * i + 10, 10.0 * j + 10] for i in range(10) for j in range(10)])
+    mosaic = make_mosaic(images, (100, 100), np.random.default_rng(seed), zoom=(1, 1))
     assert mosaic.image.shape == (100, 100, 3)
     assert set(np.unique(mosaic.image[:, :, 2])) == {200, 201, 202, 203}  # no gap: every image fills its quadrant
     whole = 0
@@ -43,8 +43,8 @@ def test_unscaled_parts_are_copied_and_boxes_lie_where_their_pixels_do(seed: int
 
 @pytest.mark.parametrize("seed", range(10))
 def test_scaled_parts_keep_their_boxes_to_a_fraction_of_a_pixel(seed: int) -> None:
-    pictures = four([[20, 30, 80, 70]], size=(100, 140))
-    mosaic = make_mosaic(pictures, (200, 200), np.random.default_rng(seed), zoom=(0.4, 1.6), min_visibility=0.25)
+    images = four([[20, 30, 80, 70]], size=(100, 140))
+    mosaic = make_mosaic(images, (200, 200), np.random.default_rng(seed), zoom=(0.4, 1.6), min_visibility=0.25)
     checked = 0
     for box, label in zip(mosaic.target.boxes.tolist(), mosaic.target.labels.tolist(), strict=True):
         rows, columns = np.nonzero(mosaic.image[:, :, 2] == 200 + label)
@@ -77,9 +77,9 @@ def test_a_scaled_part_shows_what_boxes_are_scaled_to(scale: float, start: tuple
 
 
 def test_the_mosaic_carries_the_first_images_id_and_its_generator_decides() -> None:
-    pictures = four([[10, 10, 60, 60]])
-    pictures[0] = LabelledImage(pictures[0].image, Target(**{**vars(pictures[0].target), "image_id": 42}))
-    results = [make_mosaic(pictures, (64, 64), np.random.default_rng(seed)) for seed in (1, 1, 2)]
+    images = four([[10, 10, 60, 60]])
+    images[0] = LabelledImage(images[0].image, Target(**{**vars(images[0].target), "image_id": 42}))
+    results = [make_mosaic(images, (64, 64), np.random.default_rng(seed)) for seed in (1, 1, 2)]
     assert all(result.target.image_id == 42 for result in results)
     assert np.array_equal(results[0].image, results[1].image)
     assert torch.equal(results[0].target.boxes, results[1].target.boxes)
@@ -87,10 +87,10 @@ def test_the_mosaic_carries_the_first_images_id_and_its_generator_decides() -> N
 
 
 def test_every_image_comes_into_every_quadrant() -> None:
-    pictures = four([])
+    images = four([])
     seen = set()
     for seed in range(60):
-        image = make_mosaic(pictures, (40, 60), np.random.default_rng(seed), zoom=(2, 2)).image
+        image = make_mosaic(images, (40, 60), np.random.default_rng(seed), zoom=(2, 2)).image
         seen |= {("corner", i, int(image[y, x, 2])) for i, (y, x) in enumerate([(0, 0), (0, -1), (-1, 0), (-1, -1)])}
     assert len(seen) == 16
 
@@ -106,9 +106,9 @@ def test_small_images_touch_the_centre_and_leave_gray() -> None:
 
 def test_the_visibility_rule_holds_in_a_mosaic() -> None:
     object_and_region = make_target([[0, 0, 100, 100], [0, 0, 100, 100]], labels=[0, 1], ignore=[False, True])
-    pictures = [position_coded(number, object_and_region) for number in range(4)]
+    images = [position_coded(number, object_and_region) for number in range(4)]
     for seed in range(20):
-        target = make_mosaic(pictures, (100, 100), np.random.default_rng(seed), zoom=(1, 1)).target
+        target = make_mosaic(images, (100, 100), np.random.default_rng(seed), zoom=(1, 1)).target
         areas = (target.boxes[:, 2:] - target.boxes[:, :2]).prod(dim=1)
         objects, regions = target.labels == 0, target.labels == 1
         assert torch.equal(target.boxes[objects], target.boxes[regions]) and len(target) == 8
@@ -123,11 +123,11 @@ def test_a_mosaic_needs_four_images() -> None:
 
 
 def test_extreme_shapes_fit_in() -> None:
-    pictures = [
+    images = [
         LabelledImage(np.full((height, width, 3), 200, dtype=np.uint8), make_target([[0, 0, width, height]]))
         for height, width in [(1, 1), (1, 500), (500, 1), (3, 2)]
     ]
-    mosaic = make_mosaic(pictures, (64, 96), np.random.default_rng(0))
+    mosaic = make_mosaic(images, (64, 96), np.random.default_rng(0))
     assert mosaic.image.shape == (64, 96, 3)
     assert (mosaic.target.boxes >= 0).all()
 

@@ -42,7 +42,7 @@ def items_of(dataset: DetectionDataset) -> list[dict[str, Any]]:
 
 
 def test_boxes_find_their_images(tmp_path: Path) -> None:
-    dataset = write_dataset(tmp_path / "pictures")
+    dataset = write_dataset(tmp_path / "images")
     by_id = items_of(dataset)
     with_strangers = [*by_id, item(7, [0, 0, 9000, 9000])]
     by_name = [
@@ -65,8 +65,8 @@ def test_boxes_find_their_images(tmp_path: Path) -> None:
 
 
 def test_an_image_that_cannot_be_read_needs_none(tmp_path: Path) -> None:
-    dataset = write_dataset(tmp_path / "pictures")
-    (tmp_path / "pictures" / "3.png").write_bytes(b"x")
+    dataset = write_dataset(tmp_path / "images")
+    (tmp_path / "images" / "3.png").write_bytes(b"x")
     items = [each for each in items_of(dataset) if each["image_id"] != 103] + [item(100, [5, 5, 0, 3])]
     found, _ = with_proposals(dataset, write(tmp_path / "p.json", items), "val")
     counts = [len(found.target(i).proposals) for i in range(6)]  # type: ignore[arg-type]
@@ -99,7 +99,7 @@ def test_an_image_that_cannot_be_read_needs_none(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_wrong_is_said(tmp_path: Path, text: str | None, message: str) -> None:
-    dataset = write_dataset(tmp_path / "pictures")
+    dataset = write_dataset(tmp_path / "images")
     path = tmp_path / "p.json"
     if text is not None:
         path.write_text(text)
@@ -109,7 +109,7 @@ def test_what_is_wrong_is_said(tmp_path: Path, text: str | None, message: str) -
 
 
 def test_a_wrong_annotated_size_is_no_fault_of_the_proposals(tmp_path: Path) -> None:
-    dataset = write_dataset(tmp_path / "pictures")
+    dataset = write_dataset(tmp_path / "images")
     smaller = replace(dataset, sizes=dataset.sizes // 2)
     found, _ = with_proposals(smaller, write(tmp_path / "p.json", items_of(dataset)), "val")
     _, target = found[0]
@@ -117,7 +117,7 @@ def test_a_wrong_annotated_size_is_no_fault_of_the_proposals(tmp_path: Path) -> 
 
 
 def test_a_name_of_two_images_names_neither(tmp_path: Path) -> None:
-    dataset = write_dataset(tmp_path / "pictures")
+    dataset = write_dataset(tmp_path / "images")
     twice = dataset.subset([0, 1, 1])
     items = [{"file_name": f"{number}.png", "bbox": [0, 0, 9, 9]} for number in (0, 1)]
     with pytest.raises(UserError, match=r"for 2 of the 3 images of val, such as .*1\.png"):
@@ -127,7 +127,7 @@ def test_a_name_of_two_images_names_neither(tmp_path: Path) -> None:
 @pytest.fixture
 def marked(tmp_path: Path) -> DetectionDataset:
     """Images with one bright object, which is also the first of their proposals; the other is all around it."""
-    dataset = write_dataset(tmp_path / "pictures", count=6).subset([1, 4])
+    dataset = write_dataset(tmp_path / "images", count=6).subset([1, 4])
     items = [item(number, [5, 5, 20, 30]) for number in (101, 104)]
     items += [item(number, [0, 0, 80, 60]) for number in (101, 104)]
     return with_proposals(dataset, write(tmp_path / "p.json", items), "train")[0]

@@ -9,18 +9,18 @@ from yolofpn.data.dataset import DetectionDataset, FlatStrings
 from yolofpn.data.repeats import RepeatFactors, describe_repeats, draw_counts, repeat_factors, samples_of
 
 
-def holding(pictures: list[list[int]], *, classes: int, ignored: int | None = None) -> DetectionDataset:
+def holding(images: list[list[int]], *, classes: int, ignored: int | None = None) -> DetectionDataset:
     """A data set whose images hold one box of each label listed; those of label ``ignored`` are ignore regions."""
-    labels = np.array([label for held in pictures for label in held], dtype=np.int32)
+    labels = np.array([label for held in images for label in held], dtype=np.int32)
     boxes = np.tile(np.array([[0, 0, 10, 10]], dtype=np.float32), (len(labels), 1))
     return DetectionDataset(
         names=tuple("abcdefghijklmnop"[:classes]),
         category_ids=tuple(range(classes)),
-        paths=FlatStrings(f"{number}.png" for number in range(len(pictures))),
-        sizes=np.full((len(pictures), 2), 10, dtype=np.int32),
-        image_ids=np.arange(len(pictures), dtype=np.int64),
-        labelled=np.ones(len(pictures), dtype=np.bool_),
-        offsets=np.cumsum([0, *map(len, pictures)]).astype(np.int64),
+        paths=FlatStrings(f"{number}.png" for number in range(len(images))),
+        sizes=np.full((len(images), 2), 10, dtype=np.int32),
+        image_ids=np.arange(len(images), dtype=np.int64),
+        labelled=np.ones(len(images), dtype=np.bool_),
+        offsets=np.cumsum([0, *map(len, images)]).astype(np.int64),
         boxes=boxes,
         labels=labels,
         ignore=labels == (-1 if ignored is None else ignored),
@@ -30,8 +30,8 @@ def holding(pictures: list[list[int]], *, classes: int, ignored: int | None = No
 
 def test_factors_by_hand() -> None:
     # Of 16 images class 0 is in 8, class 1 in 4, class 2 (three times) in one, class 3 in none but as a region.
-    pictures = [[0], [0, 1], [1, 0], [0, 1], [0], [0], [0], [0, 2, 2, 2], [1, 3], [3], [], [], [], [], [], []]
-    factors = repeat_factors(holding(pictures, classes=5, ignored=3), 0.5625)
+    images = [[0], [0, 1], [1, 0], [0, 1], [0], [0], [0], [0, 2, 2, 2], [1, 3], [3], [], [], [], [], [], []]
+    factors = repeat_factors(holding(images, classes=5, ignored=3), 0.5625)
     # The square roots of (9 / 16) / (8 / 16) = 1.125, (9 / 16) / (4 / 16) = 2.25 and (9 / 16) / (1 / 16) = 9.
     common = 1.125**0.5
     assert factors.classes.tolist() == pytest.approx([common, 1.5, 3, 1, 1])

@@ -37,11 +37,11 @@ def test_one_file_imports_albumentations() -> None:
 
 
 def test_without_variation_nothing_changes() -> None:
-    picture = bright_boxes((60, 80), make_target([[5, 5, 25, 35]]))
-    result = RandomView(STILL, move=True)(picture, np.random.default_rng(0))
-    assert np.array_equal(result.image, picture.image)
-    assert torch.allclose(result.target.boxes, picture.target.boxes, atol=1e-4)
-    assert torch.allclose(result.target.areas, picture.target.areas, rtol=1e-4)
+    labelled = bright_boxes((60, 80), make_target([[5, 5, 25, 35]]))
+    result = RandomView(STILL, move=True)(labelled, np.random.default_rng(0))
+    assert np.array_equal(result.image, labelled.image)
+    assert torch.allclose(result.target.boxes, labelled.target.boxes, atol=1e-4)
+    assert torch.allclose(result.target.areas, labelled.target.areas, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -49,8 +49,8 @@ def test_without_variation_nothing_changes() -> None:
     [({"flip": 1.0}, [55, 5, 75, 35]), ({"vertical_flip": 1.0}, [5, 25, 25, 55])],
 )
 def test_flips_take_the_boxes_along(changes: dict[str, float], expected: list[float]) -> None:
-    picture = bright_boxes((60, 80), make_target([[5, 5, 25, 35]]))
-    result = RandomView(varied(**changes), move=False)(picture, np.random.default_rng(0))
+    labelled = bright_boxes((60, 80), make_target([[5, 5, 25, 35]]))
+    result = RandomView(varied(**changes), move=False)(labelled, np.random.default_rng(0))
     assert bright_extent(result.image).tolist() == expected
     assert result.target.boxes.flatten().tolist() == pytest.approx(expected, abs=1e-3)
 
@@ -58,10 +58,10 @@ def test_flips_take_the_boxes_along(changes: dict[str, float], expected: list[fl
 @pytest.mark.slow
 def test_two_transforms_of_probability_one_half_are_independent() -> None:
     view = RandomView(varied(flip=0.5, vertical_flip=0.5), move=False)
-    picture = bright_boxes((16, 16), make_target([[0, 0, 4, 4]]))
+    labelled = bright_boxes((16, 16), make_target([[0, 0, 4, 4]]))
     outcomes: Counter[tuple[bool, bool]] = Counter()
     for seed in range(400):
-        x1, y1 = bright_extent(view(picture, np.random.default_rng(seed)).image)[:2]
+        x1, y1 = bright_extent(view(labelled, np.random.default_rng(seed)).image)[:2]
         outcomes[bool(x1 > 0), bool(y1 > 0)] += 1
     chi_square = sum((outcomes[a, b] - 100) ** 2 / 100 for a in (False, True) for b in (False, True))
     assert chi_square < 16.3, outcomes  # three degrees of freedom: exceeded by chance once in 1,000
@@ -69,21 +69,21 @@ def test_two_transforms_of_probability_one_half_are_independent() -> None:
 
 def test_the_generator_alone_decides() -> None:
     augmentation = Augmentation(vertical_flip=0.5)
-    picture = bright_boxes((60, 80), make_target([[5, 5, 25, 35], [40, 20, 70, 50]], labels=[0, 1]))
+    labelled = bright_boxes((60, 80), make_target([[5, 5, 25, 35], [40, 20, 70, 50]], labels=[0, 1]))
     view = RandomView(augmentation, move=True)
-    results = [view(picture, np.random.default_rng(seed)) for seed in range(5)]
+    results = [view(labelled, np.random.default_rng(seed)) for seed in range(5)]
     np.random.seed(99)  # noqa: NPY002
     other = RandomView(augmentation, move=True)
     for seed in (3, 1, 4, 0, 2):
-        assert same(other(picture, np.random.default_rng(seed)), results[seed])
+        assert same(other(labelled, np.random.default_rng(seed)), results[seed])
     assert not any(np.array_equal(results[0].image, result.image) for result in results[1:])
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_scale_and_translate_move_image_and_box_alike(seed: int) -> None:
-    picture = bright_boxes((120, 160), make_target([[50, 40, 110, 70]]))
+    labelled = bright_boxes((120, 160), make_target([[50, 40, 110, 70]]))
     view = RandomView(varied(scale=(0.5, 1.5), translate=0.4, flip=0.5), move=True)
-    result = view(picture, np.random.default_rng(seed))
+    result = view(labelled, np.random.default_rng(seed))
     assert result.image.shape == (120, 160, 3)
     (box,) = result.target.boxes.numpy()
     assert np.abs(bright_extent(result.image) - box).max() <= 1.0
@@ -93,11 +93,11 @@ def test_scale_and_translate_move_image_and_box_alike(seed: int) -> None:
 def test_scale_and_translate_apply_the_visibility_rule() -> None:
     # The second box is never cut, so it tells the scale; the third is the first again as an ignore region.
     boxes = [[0.0, 40.0, 40.0, 80.0], [70.0, 50.0, 90.0, 70.0], [0.0, 40.0, 40.0, 80.0]]
-    picture = bright_boxes((120, 160), make_target(boxes, labels=[0, 1, 2], ignore=[False, False, True]))
+    labelled = bright_boxes((120, 160), make_target(boxes, labels=[0, 1, 2], ignore=[False, False, True]))
     view = RandomView(varied(scale=(0.8, 1.2), translate=0.3), move=True)
     outcomes: Counter[str] = Counter()
     for seed in range(150):
-        target = view(picture, np.random.default_rng(seed)).target
+        target = view(labelled, np.random.default_rng(seed)).target
         by_label = {int(label): box for label, box in zip(target.labels, target.boxes.tolist(), strict=True)}
         ignored = dict(zip(target.labels.tolist(), target.ignore.tolist(), strict=True))
         reference = by_label[1]
@@ -132,22 +132,22 @@ def test_brightness_and_saturation_stay_in_their_ranges() -> None:
 
 
 def test_the_input_is_left_as_it_is() -> None:
-    picture = bright_boxes((60, 80), make_target([[5, 5, 25, 35]]))
-    image, boxes = picture.image.copy(), picture.target.boxes.clone()
+    labelled = bright_boxes((60, 80), make_target([[5, 5, 25, 35]]))
+    image, boxes = labelled.image.copy(), labelled.target.boxes.clone()
     view = RandomView(Augmentation(flip=1, vertical_flip=1), move=True)
-    view(random_safe_crop(picture, np.random.default_rng(1)), np.random.default_rng(0))
-    assert np.array_equal(picture.image, image) and torch.equal(picture.target.boxes, boxes)
+    view(random_safe_crop(labelled, np.random.default_rng(1)), np.random.default_rng(0))
+    assert np.array_equal(labelled.image, image) and torch.equal(labelled.target.boxes, boxes)
 
 
 def test_an_image_without_boxes() -> None:
-    picture = LabelledImage(np.zeros((20, 20, 3), dtype=np.uint8), make_target([]))
-    result = RandomView(Augmentation(), move=True)(picture, np.random.default_rng(0))
+    labelled = LabelledImage(np.zeros((20, 20, 3), dtype=np.uint8), make_target([]))
+    result = RandomView(Augmentation(), move=True)(labelled, np.random.default_rng(0))
     assert len(result.target) == 0 and result.target.boxes.shape == (0, 4)
 
 
 def test_boxes_partly_outside_are_clipped_first() -> None:
-    picture = LabelledImage(np.zeros((20, 20, 3), dtype=np.uint8), make_target([[-5, -5, 10, 10], [30, 30, 40, 40]]))
-    result = RandomView(STILL, move=False)(picture, np.random.default_rng(0))
+    labelled = LabelledImage(np.zeros((20, 20, 3), dtype=np.uint8), make_target([[-5, -5, 10, 10], [30, 30, 40, 40]]))
+    result = RandomView(STILL, move=False)(labelled, np.random.default_rng(0))
     assert result.target.boxes.tolist() == [[0, 0, 10, 10]]
 
 
@@ -167,16 +167,16 @@ def test_a_crop_holds_all_objects_whole(seed: int) -> None:
 
 
 def test_crops_vary_and_a_tiny_object_is_not_blown_up() -> None:
-    picture = bright_boxes((100, 120), make_target([[60, 50, 60.5, 50.5]]))
-    crops = [random_safe_crop(picture, np.random.default_rng(seed), crop_scale=0.5) for seed in range(40)]
+    labelled = bright_boxes((100, 120), make_target([[60, 50, 60.5, 50.5]]))
+    crops = [random_safe_crop(labelled, np.random.default_rng(seed), crop_scale=0.5) for seed in range(40)]
     assert all(len(crop.target) == 1 and crop.image.shape[0] >= 50 and crop.image.shape[1] >= 60 for crop in crops)
     assert len({crop.image.shape for crop in crops}) > 30
 
 
 def test_a_crop_may_cut_ignore_regions_but_keeps_what_is_left() -> None:
     target = make_target([[0, 0, 100, 100], [40, 40, 60, 60]], labels=[0, 1], ignore=[True, False])
-    picture = bright_boxes((100, 100), target)
-    crop = random_safe_crop(picture, np.random.default_rng(3), crop_scale=0.5)
+    labelled = bright_boxes((100, 100), target)
+    crop = random_safe_crop(labelled, np.random.default_rng(3), crop_scale=0.5)
     height, width = crop.image.shape[:2]
     assert (height, width) != (100, 100)
     assert crop.target.boxes[0].tolist() == [0, 0, width, height]
@@ -184,11 +184,11 @@ def test_a_crop_may_cut_ignore_regions_but_keeps_what_is_left() -> None:
 
 
 def test_a_crop_of_an_image_without_objects() -> None:
-    picture = bright_boxes((100, 100), make_target([]))
-    sizes = {random_safe_crop(picture, np.random.default_rng(seed)).image.shape[:2] for seed in range(20)}
+    labelled = bright_boxes((100, 100), make_target([]))
+    sizes = {random_safe_crop(labelled, np.random.default_rng(seed)).image.shape[:2] for seed in range(20)}
     assert len(sizes) > 10 and min(min(size) for size in sizes) >= 50
 
 
 def test_to_rgb_reverses_the_channels() -> None:
-    picture = LabelledImage(np.full((2, 2, 3), (1, 2, 3), dtype=np.uint8), make_target([]))
-    assert to_rgb(picture).image[0, 0].tolist() == [3, 2, 1]
+    labelled = LabelledImage(np.full((2, 2, 3), (1, 2, 3), dtype=np.uint8), make_target([]))
+    assert to_rgb(labelled).image[0, 0].tolist() == [3, 2, 1]

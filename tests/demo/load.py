@@ -1,4 +1,4 @@
-"""How a server serves many at once: ``python -m tests.demo.load PICTURE [--weights FILE] [--clients 8]``.
+"""How a server serves many at once: ``python -m tests.demo.load IMAGE [--weights FILE] [--clients 8]``.
 
 Every client has a connection of its own and sends its next image when the answer to the last one is there. The
 server is a process of its own, so that its memory can be told apart.
@@ -46,11 +46,11 @@ def server_process(*words: object) -> Iterator[tuple[int, int]]:
             server.wait()
 
 
-def run_clients(port: int, picture: bytes, *, clients: int, seconds: float, live: bool) -> list[Load]:
+def run_clients(port: int, image: bytes, *, clients: int, seconds: float, live: bool) -> list[Load]:
     """All clients at once for so long; webcams if ``live``, else uploads."""
     loads = [Load() for _ in range(clients)]
     deadline = time.monotonic() + seconds
-    threads = [threading.Thread(target=_run, args=(port, picture, load, deadline, live)) for load in loads]
+    threads = [threading.Thread(target=_run, args=(port, image, load, deadline, live)) for load in loads]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -68,19 +68,19 @@ def open_files(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
-def _run(port: int, picture: bytes, load: Load, deadline: float, live: bool) -> None:
+def _run(port: int, image: bytes, load: Load, deadline: float, live: bool) -> None:
     client = Client(port)
     client.request("/")
     if not live:
         while time.monotonic() < deadline:
             start = time.perf_counter()
-            answer = client.upload(picture)
+            answer = client.upload(image)
             _note(load, start, answer.json.get("error"))
         return
     with client.live() as socket:
         while time.monotonic() < deadline:
             start = time.perf_counter()
-            _note(load, start, look(socket, picture)[0].get("error"))
+            _note(load, start, look(socket, image)[0].get("error"))
 
 
 def _note(load: Load, start: float, error: str | None) -> None:
@@ -94,7 +94,7 @@ def _print(title: str, loads: Sequence[Load], seconds: float) -> None:
     p50 = [load.percentile(50) for load in loads]
     p95 = [load.percentile(95) for load in loads]
     print(
-        f"{title}: {sum(counts) / seconds:.1f} pictures/s in all, {min(counts)} to {max(counts)} per client; "
+        f"{title}: {sum(counts) / seconds:.1f} images/s in all, {min(counts)} to {max(counts)} per client; "
         f"p50 {min(p50):.0f} to {max(p50):.0f} ms, p95 {min(p95):.0f} to {max(p95):.0f} ms; "
         f"{sum(len(load.errors) for load in loads)} errors"
     )
@@ -103,28 +103,28 @@ def _print(title: str, loads: Sequence[Load], seconds: float) -> None:
 def main() -> None:
     """Print the figures of docs/benchmarks.md."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("picture", type=Path)
+    parser.add_argument("image", type=Path)
     parser.add_argument("--weights", default="auto")
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--requests", type=int, default=1000)
     arguments = parser.parse_args()
-    picture = arguments.picture.read_bytes()
+    image = arguments.image.read_bytes()
     with server_process("--weights", arguments.weights) as (port, pid):
-        run_clients(port, picture, clients=arguments.clients, seconds=3, live=False)
+        run_clients(port, image, clients=arguments.clients, seconds=3, live=False)
         for title, clients, live in [
             ("1 webcam", 1, True),
             (f"{arguments.clients} webcams", arguments.clients, True),
             (f"{arguments.clients} uploaders", arguments.clients, False),
         ]:
-            loads = run_clients(port, picture, clients=clients, seconds=arguments.seconds, live=live)
+            loads = run_clients(port, image, clients=clients, seconds=arguments.seconds, live=live)
             _print(title, loads, arguments.seconds)
         client = Client(port)
         client.request("/")
         for count in range(arguments.requests + 1):
             if count % (arguments.requests // 5) == 0:
                 print(f"after {count} more requests: {resident_mib(pid):.0f} MiB, {open_files(pid)} open files")
-            client.upload(picture if count % 10 else b"no image")
+            client.upload(image if count % 10 else b"no image")
 
 
 if __name__ == "__main__":

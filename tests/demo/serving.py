@@ -25,8 +25,8 @@ from yolofpn.demo.app import Page
 from yolofpn.demo.cameras import open_cameras
 from yolofpn.demo.connections import Network
 from yolofpn.demo.limits import ServerLimits
+from yolofpn.demo.model_store import ModelStore
 from yolofpn.demo.serve import listen, server_config
-from yolofpn.demo.shelf import Shelf
 from yolofpn.structures import Image
 
 
@@ -64,7 +64,7 @@ class Client:
             self.cookie = cookie.partition(";")[0]
         return answer
 
-    def upload(self, data: bytes, name: str = "picture.png", **settings: str) -> Answer:
+    def upload(self, data: bytes, name: str = "image.png", **settings: str) -> Answer:
         return self.request("/api/upload?" + urllib.parse.urlencode({"name": name, **settings}), data)
 
     def video(self, data: bytes, name: str = "clip.mp4") -> dict[str, Any]:
@@ -116,7 +116,7 @@ def demo_server(
     runs: Path = Path("no runs"),
 ) -> Iterator[int]:
     """The port of a server of its own; ``tls`` are certificate and key of one that speaks https."""
-    page = Page(Shelf([str(path) for path in weights], runs=runs, device="cpu"), open_cameras(sources), limits)
+    page = Page(ModelStore([str(path) for path in weights], runs=runs, device="cpu"), open_cameras(sources), limits)
     with app_server(page.app(), limits=limits, password=password, proxies=proxies, tls=tls) as port:
         yield port
 

@@ -42,7 +42,7 @@ def test_an_image_comes_back_with_its_boxes(client: Client) -> None:
     assert (found["source"], found["width"], found["height"]) == ("shapes.png", 192, 128)
     boxes = {detection["name"]: detection["box"] for detection in found["detections"]}
     assert boxes == {"red": [0, 0, 96, 64], "potted plant": [96, 64, 192, 128]}
-    kind, _, data = answer["picture"].partition(",")
+    kind, _, data = answer["image"].partition(",")
     assert kind == "data:image/jpeg;base64"
     drawn = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR)
     assert drawn is not None and drawn.shape == (128, 192, 3)

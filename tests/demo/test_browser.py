@@ -107,7 +107,7 @@ def assert_fits(page: Page) -> None:
 def test_a_webcam_is_shown_with_boxes(page: Page) -> None:
     page.click("#webcam-start")
     expect(page.locator("#rows")).to_contain_text("person")
-    expect(page.locator("#speed")).to_contain_text("pictures/s")
+    expect(page.locator("#speed")).to_contain_text("frames/s")
     assert page.locator("#canvas").get_attribute("width") == "480"
     record = json.loads(page.locator("#json").text_content() or "")
     assert record["source"] == "webcam" and record["detections"][0]["box"]
@@ -138,7 +138,7 @@ def test_an_image_is_shown_with_boxes_again_after_each_change(page: Page, data_d
     page.select_option("#size", "416")
     expect(page.locator("#rows")).to_contain_text("dog")
     with page.expect_download() as download:
-        page.click("#download-picture")
+        page.click("#download-image")
     assert download.value.suggested_filename == "dog-annotated.jpg"
     page.select_option("#weights", label="tiny.weights")
     expect(page.locator("#classes-list label")).to_have_text(["red", "potted plant"])
@@ -153,7 +153,7 @@ def test_settings_changed_while_an_image_is_on_its_way_count(page: Page, data_di
     page.locator("#score").fill("0.99")
     page.wait_for_timeout(600)  # the page waits for the user's last change
     held[0].continue_()
-    expect(page.locator("#picture")).to_be_visible()
+    expect(page.locator("#image")).to_be_visible()
     expect(page.locator("#found-count")).to_have_text("(0)")
 
 

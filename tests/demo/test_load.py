@@ -16,12 +16,12 @@ pytestmark = [
     pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning"),
     pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc"),
 ]
-PICTURE = png(quarters(RED, GREEN, height=256, width=384))
+IMAGE = png(quarters(RED, GREEN, height=256, width=384))
 
 
 def test_eight_webcams_are_served_fairly_beside_uploads(tiny: Path) -> None:
     with server_process("--weights", tiny) as (port, _):
-        loads = run_clients(port, PICTURE, clients=8, seconds=3, live=True)
+        loads = run_clients(port, IMAGE, clients=8, seconds=3, live=True)
     counts = [len(load.milliseconds) for load in loads]
     assert [error for load in loads for error in load.errors] == []
     assert min(counts) >= 5

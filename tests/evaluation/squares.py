@@ -92,17 +92,17 @@ def write_darknet_finder(folder: Path) -> Path:
 
 def write_squares(
     folder: Path,
-    pictures: Sequence[Sequence[Square]],
+    scenes: Sequence[Sequence[Square]],
     *,
     categories: Mapping[str, int],
     size: tuple[int, int] = (SIDE, SIDE),
 ) -> Path:
     """A COCO data set in ``folder``; image i has the id 10 * (i + 1). Gives its YAML."""
-    (folder / "pictures").mkdir(parents=True)
+    (folder / "images").mkdir(parents=True)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     numbers = {name.lower(): number for name, number in categories.items()}
-    for i, squares in enumerate(pictures):
+    for i, squares in enumerate(scenes):
         image = np.zeros((*size, 3), dtype=np.uint8)
         for square in squares:
             top, left = square.row * CELL, square.column * CELL
@@ -121,7 +121,7 @@ def write_squares(
                     }
                 )
         name = f"p{i}.png"
-        cv2.imwrite(str(folder / "pictures" / name), image)
+        cv2.imwrite(str(folder / "images" / name), image)
         images.append({"id": 10 * (i + 1), "file_name": name, "height": size[0], "width": size[1]})
     tree = {
         "images": images,
@@ -129,5 +129,5 @@ def write_squares(
         "categories": [{"id": number, "name": name} for name, number in categories.items()],
     }
     (folder / "truth.json").write_text(json.dumps(tree))
-    (folder / "data.yaml").write_text("format: coco\nsplits:\n  val: {images: pictures, annotations: truth.json}\n")
+    (folder / "data.yaml").write_text("format: coco\nsplits:\n  val: {images: images, annotations: truth.json}\n")
     return folder / "data.yaml"

@@ -19,13 +19,13 @@ from yolofpn.runtimes import openvino
 from yolofpn.runtimes.exported import ExportedDetector
 
 # Two of the three red squares can be seen: precision is 1 at 67 of COCO's 101 recalls, those up to 2/3.
-PICTURES = [[Square("red", 1, 2)], [Square("red", 0, 0), Square("red", 5, 5, painted=False)]]
+IMAGES = [[Square("red", 1, 2)], [Square("red", 0, 0), Square("red", 5, 5, painted=False)]]
 AP = 67 / 101
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    return write_squares(tmp_path / "data", PICTURES, categories={"red": 1, "blue": 2})
+    return write_squares(tmp_path / "data", IMAGES, categories={"red": 1, "blue": 2})
 
 
 @pytest.fixture
@@ -33,8 +33,8 @@ def without_nncf(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Graphs stay in full precision; of how many images they were to be quantised."""
     counts: list[int] = []
 
-    def keep(model: Any, pictures: Any) -> Any:
-        counts.append(len(pictures))
+    def keep(model: Any, images: Any) -> Any:
+        counts.append(len(images))
         return model
 
     monkeypatch.setattr(openvino, "quantize", keep)
@@ -43,18 +43,18 @@ def without_nncf(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_images_and_precision_are_those_of_the_data_set(data: Path) -> None:
     calibration = open_calibration(str(data), metadata_of_finder())
-    assert [tuple(image.shape) for image in calibration.pictures] == [(1, 3, 64, 64)] * 2
-    assert calibration.pictures[0][0, :, 8, 16].tolist() == [255, 0, 0]  # RGB, row 1, column 2
-    assert calibration.pictures[0].sum() == 64 * 255
+    assert [tuple(image.shape) for image in calibration.images] == [(1, 3, 64, 64)] * 2
+    assert calibration.images[0][0, :, 8, 16].tolist() == [255, 0, 0]  # RGB, row 1, column 2
+    assert calibration.images[0].sum() == 64 * 255
     assert calibration.average_precision(square_finder()) == pytest.approx(AP)
 
 
 def test_damaged_images_are_left_out(data: Path) -> None:
-    (data.parent / "pictures" / "p1.png").write_bytes(b"no image")
+    (data.parent / "images" / "p1.png").write_bytes(b"no image")
     calibration = open_calibration(str(data), metadata_of_finder())
-    assert len(calibration.pictures) == 1
+    assert len(calibration.images) == 1
     assert calibration.average_precision(square_finder()) == pytest.approx(1.0)
-    (data.parent / "pictures" / "p0.png").write_bytes(b"no image")
+    (data.parent / "images" / "p0.png").write_bytes(b"no image")
     with pytest.raises(UserError, match="none"):
         open_calibration(str(data), metadata_of_finder())
 

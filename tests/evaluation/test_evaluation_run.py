@@ -31,7 +31,7 @@ from yolofpn.inference.predictor import load_detector
 from yolofpn.types import ResizeMode
 from yolofpn.weights import save_weights
 
-PICTURES = [
+IMAGES = [
     [Square("red", 1, 1, 0.9), Square("blue", 4, 4)],
     [Square("red", 2, 2, 0.8), Square("red", 5, 5, labelled=False)],  # the surest of the reds is wrong
     [Square("blue", 3, 6, painted=False)],  # an object that is not found
@@ -40,7 +40,7 @@ PICTURES = [
 
 
 def write_scene(folder: Path) -> Path:
-    return write_squares(folder, PICTURES, categories={"Blue": 7, "red": 3})
+    return write_squares(folder, IMAGES, categories={"Blue": 7, "red": 3})
 
 
 @pytest.fixture
@@ -218,11 +218,11 @@ def test_more_objects_than_the_limits_are_told(
 @pytest.mark.parametrize("resize", ["stretch", "letterbox", "shortest-edge"])
 def test_any_batch_size_finds_what_detection_finds(resize: ResizeMode, tmp_path: Path) -> None:
     # 40 x 88 pixels: the network's input is smaller or larger, and for shortest-edge no multiple of its stride
-    pictures = [[Square("red", 1, 2), Square("blue", 3, 8)], [Square("blue", 2, 5, 0.9)], [Square("red", 0, 0)]]
-    data = write_squares(tmp_path / "data", pictures, categories={"red": 1, "blue": 2}, size=(40, 88))
+    images = [[Square("red", 1, 2), Square("blue", 3, 8)], [Square("blue", 2, 5, 0.9)], [Square("red", 0, 0)]]
+    data = write_squares(tmp_path / "data", images, categories={"red": 1, "blue": 2}, size=(40, 88))
     weights = write_finder(tmp_path / "finder.safetensors", metadata_of_finder(resize=resize))
     detector = load_detector(weights, img_size=(44, 100) if resize == "shortest-edge" else None, score_thresh=0.001)
-    paths = sorted((tmp_path / "data" / "pictures").iterdir())
+    paths = sorted((tmp_path / "data" / "images").iterdir())
     expected = [[round(side, 2) for side in box] for path in paths for box in detector(path).boxes.tolist()]
     assert expected
     for batch_size in (1, 2, 3):
@@ -270,8 +270,8 @@ def test_writes_curves_numbers_and_the_worst_images(scene: Path, finder: Path, t
 
 @pytest.mark.usefixtures("no_plots")
 def test_classes_that_the_data_lacks_take_no_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pictures = [[Square("red", 1, 1, 0.8), Square("blue", 4, 4, labelled=False)]]
-    data = write_squares(tmp_path / "data", pictures, categories={"red": 1, "green": 2})
+    images = [[Square("red", 1, 1, 0.8), Square("blue", 4, 4, labelled=False)]]
+    data = write_squares(tmp_path / "data", images, categories={"red": 1, "green": 2})
     code, numbers = run(tmp_path, data, write_finder(tmp_path / "w.safetensors"), detections_per_img=1)
     assert code == 0
     assert numbers["AP"] == pytest.approx(1)  # though the blue square is surer, and one detection is all that is kept
@@ -297,7 +297,7 @@ def test_no_class_in_common(scene: Path, tmp_path: Path, capsys: pytest.CaptureF
 def test_unreadable_images_count_as_failures(
     scene: Path, finder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    damaged = scene.parent / "pictures" / "p0.png"
+    damaged = scene.parent / "images" / "p0.png"
     damaged.write_bytes(damaged.read_bytes()[:60])
     code, numbers = run(tmp_path, scene, finder)
     assert code == 1
@@ -315,14 +315,14 @@ def test_unreadable_images_count_as_failures(
 def test_missing_images_count_as_failures(
     scene: Path, finder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (scene.parent / "pictures" / "p3.png").unlink()
+    (scene.parent / "images" / "p3.png").unlink()
     code, numbers = run(tmp_path, scene, finder)
     assert (code, numbers["images"]) == (1, 3)
     assert "1 image is missing and not evaluated" in capsys.readouterr().err
 
 
 def test_nothing_readable(scene: Path, finder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for path in (scene.parent / "pictures").iterdir():
+    for path in (scene.parent / "images").iterdir():
         path.write_bytes(b"no image")
     arguments = ["--data", str(scene), "--weights", str(finder), "--workers", "0", "--output", str(tmp_path / "out")]
     assert main(arguments) == 2
@@ -354,8 +354,8 @@ def test_stored_thresholds_are_the_default_of_detection(tmp_path: Path, capsys: 
     red, blue = detector.limits.score_thresh
     assert 0.917 < red < 0.982  # between the true and the false ones
     assert blue == 0.3  # which the data set lacks
-    assert len(detector(tmp_path / "data" / "pictures" / "p0.png")) == 10
-    assert len(load_detector(weights)(tmp_path / "data" / "pictures" / "p0.png")) == 14
+    assert len(detector(tmp_path / "data" / "images" / "p0.png")) == 10
+    assert len(load_detector(weights)(tmp_path / "data" / "images" / "p0.png")) == 14
     assert detector.metadata.model_copy(update={"postprocess": metadata.postprocess}) == metadata
 
 

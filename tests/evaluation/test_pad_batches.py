@@ -60,7 +60,7 @@ def open_predictor(monkeypatch: pytest.MonkeyPatch, *, pad_batches: bool) -> tup
     return predictor, recorder
 
 
-def pictures() -> list[np.ndarray]:
+def images() -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     return [rng.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in SHAPES]
 
@@ -73,9 +73,9 @@ def assert_the_same(one: Detections, other: Detections) -> None:
 
 def test_alone_and_in_a_batch_the_same_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     predictor, recorder = open_predictor(monkeypatch, pad_batches=False)
-    alone = [predictor(image) for image in pictures()]
+    alone = [predictor(image) for image in images()]
     recorder.batches.clear()
-    together = predictor(pictures(), batch_size=4)
+    together = predictor(images(), batch_size=4)
     assert recorder.shapes == [(3, 3, 64, 96), (1, 3, 96, 64)]  # equal ones share a pass
     for one, other in zip(alone, together, strict=True):
         assert_the_same(one, other)
@@ -83,7 +83,7 @@ def test_alone_and_in_a_batch_the_same_is_found(monkeypatch: pytest.MonkeyPatch)
 
 def test_padded_batches_are_as_large_as_their_largest(monkeypatch: pytest.MonkeyPatch) -> None:
     predictor, recorder = open_predictor(monkeypatch, pad_batches=True)
-    found = predictor(pictures(), batch_size=4)
+    found = predictor(images(), batch_size=4)
     assert recorder.shapes == [(4, 3, 96, 96)]
     first = torch.as_tensor(recorder.batches[0][0])
     fill = 255 * torch.tensor(MEAN)
@@ -94,7 +94,7 @@ def test_padded_batches_are_as_large_as_their_largest(monkeypatch: pytest.Monkey
         assert detections.boxes[:, 2].max() <= width and detections.boxes[:, 3].max() <= height
     recorder.batches.clear()
     alone, _ = open_predictor(monkeypatch, pad_batches=False)
-    (one,), other = predictor([pictures()[1]]), alone(pictures()[1])
+    (one,), other = predictor([images()[1]]), alone(images()[1])
     assert recorder.shapes == [(1, 3, 96, 64)]
     assert_the_same(one, other)
 
@@ -103,7 +103,7 @@ def test_padded_batches_are_as_large_as_their_largest(monkeypatch: pytest.Monkey
 def mixed(tmp_path: Path) -> DetectionDataset:
     """Four images of the shapes above."""
     dataset = write_dataset(tmp_path, count=4)
-    for number, image in enumerate(pictures()):
+    for number, image in enumerate(images()):
         cv2.imwrite(str(tmp_path / f"{number}.png"), image)
     return replace(
         dataset,

@@ -40,8 +40,8 @@ def test_they_are_those_of_the_first_stage(tmp_path: Path) -> None:
         category_ids=(3, 7),
     )
     save_weights(tmp_path / "w.safetensors", model.state_dict(), metadata)
-    pictures = [[Square("red", 1, 1)], [Square("blue", 2, 3)]]
-    data = write_squares(tmp_path / "data", pictures, categories={"red": 3, "blue": 7}, size=(64, 128))
+    images = [[Square("red", 1, 1)], [Square("blue", 2, 3)]]
+    data = write_squares(tmp_path / "data", images, categories={"red": 3, "blue": 7}, size=(64, 128))
     options = EvaluateOptions(
         data=str(data),
         weights=str(tmp_path / "w.safetensors"),
@@ -55,7 +55,7 @@ def test_they_are_those_of_the_first_stage(tmp_path: Path) -> None:
     results = json.loads((tmp_path / "p.json").read_text())
     assert isinstance(model, Proposer)
     for number in range(2):
-        image = read_image(tmp_path / "data" / "pictures" / f"p{number}.png")
+        image = read_image(tmp_path / "data" / "images" / f"p{number}.png")
         resized, placement = resize_image(image, (64, 64), "letterbox")
         with torch.inference_mode():
             dense = model.dense(torch.from_numpy(resized[:, :, ::-1].copy()).permute(2, 0, 1)[None])

@@ -19,7 +19,7 @@ from yolofpn.evaluation.proposal_recall import ProposalCollector
 from yolofpn.inference.predictor import load_detector
 from yolofpn.structures import Detections, Limits
 
-PICTURES = [
+IMAGES = [
     [Square("red", 1, 1, 0.9), Square("blue", 4, 4)],
     [Square("red", 2, 2, 0.8), Square("red", 5, 5, labelled=False)],
     [Square("blue", 3, 6, painted=False), Square("red", 0, 0, 0.7)],
@@ -29,7 +29,7 @@ PICTURES = [
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Path:
-    return write_squares(tmp_path / "data", PICTURES, categories={"Blue": 7, "red": 3})
+    return write_squares(tmp_path / "data", IMAGES, categories={"Blue": 7, "red": 3})
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_a_pyramid_finds_what_detection_finds(scene: Path, finder: Path, tmp_pat
     expected = [
         (10 * (number + 1), round(score, 5), [round(side, 2) for side in box])
         for number in range(4)
-        for found in [detector(tmp_path / "data" / "pictures" / f"p{number}.png")]
+        for found in [detector(tmp_path / "data" / "images" / f"p{number}.png")]
         for score, box in zip(found.scores.tolist(), found.boxes.tolist(), strict=True)
     ]
     found = [
@@ -81,7 +81,7 @@ def test_a_pyramid_finds_what_detection_finds(scene: Path, finder: Path, tmp_pat
 def test_unreadable_images_are_reported_once(
     scene: Path, finder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (scene.parent / "pictures" / "p0.png").write_bytes(b"no image")
+    (scene.parent / "images" / "p0.png").write_bytes(b"no image")
     arguments = ["--data", str(scene), "--weights", str(finder), "--workers", "0", "--output", str(tmp_path / "out")]
     assert main([*arguments, "--pyramid", "64,32"]) == 1
     printed = capsys.readouterr()

@@ -114,7 +114,7 @@ def test_a_bar_for_each_video_on_a_terminal(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_one_bar_for_all_images_after_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report_module, "PICTURES_BY_LINE", 2)
+    monkeypatch.setattr(report_module, "IMAGES_BY_LINE", 2)
     stream = Terminal()
     detection_report = Report(stream)
     for number in range(5):

@@ -1,4 +1,4 @@
-"""``detect.py`` on bad input, through its door: it is named, the rest goes on, and nothing that was done is lost."""
+"""``detect.py`` on bad input, by its command: it is named, the rest goes on, and nothing that was done is lost."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ import pytest
 from tests.commands import Outcome, call
 from tests.tiny_detector import GREEN, RED, quarters
 from tests.videos import noise, write_video
-from yolofpn.cli import detect as door
+from yolofpn.cli import detect as command
 from yolofpn.errors import InputError, UserError
 from yolofpn.inference.detection_report import Report
 from yolofpn.inference.predictor import InFlight, Predictor
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.usefixtures("good_image")
 
 
 def detect(capsys: pytest.CaptureFixture[str], *words: object) -> Outcome:
-    return call(door.main, capsys, *words)
+    return call(command.main, capsys, *words)
 
 
 def records(folder: str | Path) -> list[dict[str, Any]]:

@@ -168,7 +168,7 @@ def test_counters_are_in_the_summary() -> None:
     assert "rtsp://cam/1: 5 frames received, 3 dropped, 1 reconnect, stale for 0 s\n" in run.out.getvalue()
 
 
-def picture(name: str) -> Source:
+def image(name: str) -> Source:
     return Source(name, "image", Path(name), lambda: iter([Frame(shade(1), name)]))
 
 
@@ -182,7 +182,7 @@ def opened(sources: Iterator[Source]) -> tuple[list[str], list[str]]:
 
 def test_live_sources_and_files_do_not_mix() -> None:
     one, two = FakeCamera().source("rtsp://a"), FakeCamera().source("rtsp://b")
-    bad, dog = failed_source("x", "x: missing"), picture("dog.jpg")
+    bad, dog = failed_source("x", "x: missing"), image("dog.jpg")
     assert opened(iter([one, two])) == (["rtsp://a", "rtsp://b"], [])
     assert opened(iter([dog, bad])) == ([], ["dog.jpg", "x: missing"])
     assert opened(iter([bad, dog, one])) == ([], ["x: missing", "dog.jpg", f"rtsp://a: {APART}"])
@@ -196,7 +196,7 @@ def test_a_list_that_breaks_off_is_reported() -> None:
         raise InputError("list: damaged")
 
     assert opened(sources(FakeCamera().source("rtsp://a"))) == (["rtsp://a"], ["list: damaged"])
-    assert opened(sources(picture("dog.jpg"))) == ([], ["dog.jpg", "list: damaged"])
+    assert opened(sources(image("dog.jpg"))) == ([], ["dog.jpg", "list: damaged"])
     assert opened(sources()) == ([], ["list: damaged"])
 
 

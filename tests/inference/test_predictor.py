@@ -76,8 +76,8 @@ def test_every_kind_of_image_gives_the_same(detector: Predictor, tmp_path: Path)
         (PillowImage.fromarray(np.ascontiguousarray(rgb)), True),
         (PillowImage.fromarray(np.ascontiguousarray(rgb)).convert("RGBA"), False),
     ]
-    for picture, is_rgb in kinds:
-        found = detector(picture, rgb=is_rgb)
+    for given, is_rgb in kinds:
+        found = detector(given, rgb=is_rgb)
         assert found_boxes(found) == {"red": [0, 0, 96, 64], "potted plant": [96, 0, 192, 64]}
     # Read the wrong way round, red is blue, which the detector does not know.
     assert found_boxes(detector(rgb)) == {"potted plant": [96, 0, 192, 64]}

@@ -1,4 +1,4 @@
-"""``detect.py`` on videos, through its door: times, sound, rotation, odd sizes, a kill, and memory."""
+"""``detect.py`` on videos, by its command: times, sound, rotation, odd sizes, a kill, and memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.commands import call
 from tests.tiny_detector import GREEN, RED, quarters
 from tests.video.test_writer import frame_times, top_boxes, write_sound
 from tests.videos import write_video
-from yolofpn.cli import detect as door
+from yolofpn.cli import detect as command
 
 MILLISECONDS = [0, 40, 90, 300, 310, 900, 1000]
 
@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.usefixtures("in_own_folder"), pytest.mark.slow]
 @pytest.fixture
 def detect(weights: Path, capsys: pytest.CaptureFixture[str]) -> Any:
     def run(*words: object) -> list[dict[str, Any]]:
-        outcome = call(door.main, capsys, *words, "--weights", weights, "--backend", "torch", "--output", "out")
+        outcome = call(command.main, capsys, *words, "--weights", weights, "--backend", "torch", "--output", "out")
         assert (outcome.code, outcome.err) == (0, "")
         return records()
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from tests.models.cases import make_target
 from tests.models.small import BACKBONE
-from tests.models.two_stage.test_faster_rcnn import LIMITS, config, make, pictures
+from tests.models.two_stage.test_faster_rcnn import LIMITS, config, make, random_images
 from yolofpn.config import InputConfig, ModelConfig
 from yolofpn.errors import UserError
 from yolofpn.models.build import NativeDetector, build_model
@@ -52,7 +52,7 @@ def test_the_first_stage_alone(neck: str) -> None:
     whole = make(model).eval()
     part = part_of(whole, alone(model, "rpn"))
     assert isinstance(part, ProposalNetwork) and without_parameters(part, "head.box")
-    images, sizes = pictures(), [SIZE, (50, 70)]
+    images, sizes = random_images(), [SIZE, (50, 70)]
     with torch.inference_mode():
         dense = part.dense(images)
         expected = whole.propose(whole.dense(images), sizes)
@@ -81,7 +81,7 @@ def test_the_second_stage_alone(neck: str) -> None:
     whole = make(model).eval()
     part = part_of(whole, alone(model, "fast_rcnn"))
     assert isinstance(part, FastRCNN) and without_parameters(part, "head.rpn")
-    images, sizes, limits = pictures(), [SIZE, SIZE], Limits(0.3, 0.5, 50)
+    images, sizes, limits = random_images(), [SIZE, SIZE], Limits(0.3, 0.5, 50)
     with torch.inference_mode():
         of_whole = whole.dense(images)
         targets = [with_proposals(boxes) for boxes, _ in whole.propose(of_whole, sizes)]
@@ -104,12 +104,12 @@ def test_it_learns_from_the_proposals_and_the_ground_truth() -> None:
     part = build_model(alone(config(), "fast_rcnn"), 2, InputConfig(), LIMITS)
     target = make_target([(5, 9, 40, 50), (30, 30, 110, 90)], [1, 0])
     none = torch.zeros(0, 4)
-    losses = part(pictures(), [with_proposals(none, target), with_proposals(none)])
+    losses = part(random_images(), [with_proposals(none, target), with_proposals(none)])
     assert isinstance(losses, dict) and set(losses) == {"loss_class", "loss_box"}
     assert losses["loss_class"].item() == pytest.approx(1.0986, abs=0.1)  # log 3: the objects themselves are looked at
     assert losses["loss_box"].item() == pytest.approx(0.0, abs=1e-3)  # they fit, and first deltas are near zero
     shifted = target.boxes + torch.tensor([4.0, 0, 4, 0])
-    again = part(pictures(), [with_proposals(shifted, target), with_proposals(none)])
+    again = part(random_images(), [with_proposals(shifted, target), with_proposals(none)])
     assert isinstance(again, dict) and again["loss_box"] > 0.05
     torch.stack(list(again.values())).sum().backward()  # type: ignore[no-untyped-call]
     # Each parameter has a gradient, as several processes expect it, though no proposal is of the coarsest level's size.
@@ -119,10 +119,10 @@ def test_it_learns_from_the_proposals_and_the_ground_truth() -> None:
 def test_it_needs_proposals() -> None:
     part = build_model(alone(config(), "fast_rcnn"), 2, InputConfig(), LIMITS)
     with pytest.raises(UserError, match="proposals") as error:
-        part(pictures())
+        part(random_images())
     assert "\n" not in str(error.value)
     with pytest.raises(ValueError, match="proposals"):
-        part(pictures(), [make_target([]), make_target([])])
+        part(random_images(), [make_target([]), make_target([])])
 
 
 def test_conv5_as_the_second_stage_alone() -> None:

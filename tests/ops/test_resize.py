@@ -51,8 +51,8 @@ def test_letterbox_has_darknets_sizes_and_offsets(
     height, width = resized
     assert placement == Placement(width / image_size[1], height / image_size[0], left, top, image_size, network_size)
     assert result.shape == (*network_size, 3)
-    picture = result[top : top + height, left : left + width]
-    assert np.array_equal(picture, cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR))
+    content = result[top : top + height, left : left + width]
+    assert np.array_equal(content, cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR))
     padding = np.ones(network_size, dtype=bool)
     padding[top : top + height, left : left + width] = False
     assert (result[padding] == 128).all()

@@ -7,7 +7,7 @@ from torch import Tensor
 from tests.runtimes.small import random_images, small_detector
 from yolofpn.runtimes import parity
 from yolofpn.runtimes.backend import Batch, Wait
-from yolofpn.runtimes.parity import TOLERANCES, Parity, check_pictures, compare_backends
+from yolofpn.runtimes.parity import TOLERANCES, Parity, check_images, compare_backends
 from yolofpn.runtimes.torch_backend import TorchBackend
 from yolofpn.structures import Detections, Limits
 
@@ -114,7 +114,7 @@ def test_where_nothing_is_found_the_maps_decide() -> None:
 
 def test_images_are_drawn_where_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parity, "sample_images", list)
-    drawn = check_pictures((64, 96))
+    drawn = check_images((64, 96))
     assert len(drawn) >= 2
     assert all(image.shape == (1, 3, 64, 96) and image.dtype == torch.uint8 for image in drawn)
     assert all(float(image.float().std()) > 20 for image in drawn)

@@ -78,7 +78,7 @@ def test_long_names_are_cut_between_characters() -> None:
 
 def test_output_folders_are_numbered_and_never_given_twice(tmp_path: Path) -> None:
     base = tmp_path / "runs" / "detect"
-    assert next_output_dir(base, "pictures/dog.jpg") == base / "dog-1"
+    assert next_output_dir(base, "images/dog.jpg") == base / "dog-1"
     assert next_output_dir(base, "dog.png") == base / "dog-2"
     assert next_output_dir(base, "dog-2") == base / "dog-2-1"
     (base / "dog-7").mkdir()

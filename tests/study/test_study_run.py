@@ -1,4 +1,4 @@
-"""Studies of a small model, from the door to the table."""
+"""Studies of a small model, from the command to the table."""
 
 from __future__ import annotations
 

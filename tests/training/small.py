@@ -57,7 +57,7 @@ def write_images(folder: Path, count: int = 12, seed: int = 0) -> Path:
 
 
 def make_dark_rare(data: Path) -> None:
-    """Leave the second class of ``write_pictures`` in the first training image alone."""
+    """Leave the second class of ``write_images`` in the first training image alone."""
     for path in (data / "labels" / "train").iterdir():
         if path.stem != "train0":
             path.write_text(path.read_text().splitlines()[0] + "\n")

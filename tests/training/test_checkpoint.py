@@ -108,3 +108,8 @@ def test_other_files(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "other.pt")
     with pytest.raises(UserError, match="No such file"):
         read_checkpoint(tmp_path / "none.pt")
+
+
+def test_the_key_of_earlier_versions(tmp_path: Path, run: dict[str, Any]) -> None:
+    save_checkpoint(tmp_path / "last.pt", make_learner(), Progress(), {**run, "pictures": 7})
+    assert read_checkpoint(tmp_path / "last.pt", only_look=True)["images"] == 7

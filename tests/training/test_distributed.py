@@ -16,13 +16,13 @@ from tests.training.small import write_cfg, write_images
 
 pytestmark = pytest.mark.slow
 
-PICTURES = 12
+IMAGES = 12
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
-    write_images(folder / "data", PICTURES)
+    write_images(folder / "data", IMAGES)
     write_cfg(folder)
     return folder
 

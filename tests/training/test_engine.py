@@ -64,7 +64,7 @@ class Run:
         config = load_config(write_cfg(folder))
         settings = {"nominal_batch_size": 2, "ema_decay": 0.0, "epochs": len(aps), "clip_norm": None} | train
         self.config: Config = config.model_copy(update={"train": config.train.model_copy(update=settings)})
-        self.dataset = write_dataset(folder / "pictures")
+        self.dataset = write_dataset(folder / "images")
         self.folder = folder
         self.model = Counter(losses)
         self.lines: list[str] = []
@@ -78,7 +78,7 @@ class Run:
         return Trainer(
             setup=Setup(
                 plan=Plan(self.config),
-                splits=Splits(DataSection(source="pictures"), self.dataset, self.dataset, notes=()),
+                splits=Splits(DataSection(source="images"), self.dataset, self.dataset, notes=()),
                 model=model,
                 loader=training_loader(self.config, self.dataset, Ranks()),
                 validation=cast(Validation, self.evaluate),

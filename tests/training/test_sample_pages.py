@@ -56,14 +56,14 @@ def test_plots_of_runs_short_and_long(tmp_path: Path) -> None:
     for name, some in (("none", []), ("one", rows[:1]), ("many", rows)):
         plot_losses(tmp_path / f"{name}.png", some)
         plot_average_precision(tmp_path / f"{name}-ap.png", some)
-    pictures = {path.stem: cv2.imread(str(path)) for path in tmp_path.glob("*.png")}
-    assert len(pictures) == 6 and all(image is not None for image in pictures.values())
+    images = {path.stem: cv2.imread(str(path)) for path in tmp_path.glob("*.png")}
+    assert len(images) == 6 and all(image is not None for image in images.values())
     assert (tmp_path / "none.png").read_bytes() != (tmp_path / "many.png").read_bytes()
 
 
 @pytest.mark.usefixtures("drawn_plots")
 def test_labels_of_several_splits(tmp_path: Path) -> None:
-    dataset = write_dataset(tmp_path / "pictures")
+    dataset = write_dataset(tmp_path / "images")
     plot_labels(tmp_path / "labels.png", {"train": dataset, "val": dataset.subset([0, 1])})
     plot_labels(tmp_path / "other.png", {"train": dataset})
     first, second = (cv2.imread(str(tmp_path / name)) for name in ("labels.png", "other.png"))

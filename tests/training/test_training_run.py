@@ -1,4 +1,4 @@
-"""Whole runs through the door: what they leave behind and what they say."""
+"""Whole runs from the command: what they leave behind and what they say."""
 
 from __future__ import annotations
 
@@ -81,11 +81,11 @@ def test_the_last_lines_can_be_pasted(
     assert main([*FLAGS, "--output", "my run", "--epochs", "1", f"data.root={files / 'data'}"]) == 0
     best, *commands = capsys.readouterr().out.splitlines()[-4:]
     assert re.match(r"best: AP \d\.\d{3} at epoch 1: 'my run'/weights.safetensors$", best)
-    doors = {"detect.py": detect.main, "evaluate.py": evaluate.main, "train.py": main}
-    assert [shlex.split(command)[:2] for command in commands] == [["python", door] for door in doors]
+    mains = {"detect.py": detect.main, "evaluate.py": evaluate.main, "train.py": main}
+    assert [shlex.split(command)[:2] for command in commands] == [["python", script] for script in mains]
     for command in commands:
-        _, door, *arguments = shlex.split(command)
-        assert doors[door](arguments) == 0, command
+        _, script, *arguments = shlex.split(command)
+        assert mains[script](arguments) == 0, command
     said = capsys.readouterr().out
     assert "5 images" in said
     assert "epoch 2/2:" in said  # --resume with twice the epochs

@@ -17,7 +17,7 @@ from tests.inference.live_fakes import shade
 from tests.inference.screens import Screen
 from tests.tiny_detector import RED, quarters, write_tiny
 from tests.videos import write_video
-from yolofpn.cli import detect as door
+from yolofpn.cli import detect as command
 from yolofpn.results import Result
 from yolofpn.sources.kinds import Source
 from yolofpn.structures import Detections, Frame, Limits
@@ -224,7 +224,7 @@ def test_taking_windows_off_the_screen(screen: Screen) -> None:
 
 def run_viewer(capsys: pytest.CaptureFixture[str], tmp_path: Path, *words: object) -> Outcome:
     output = ["--weights", write_tiny(tmp_path / "w"), "--output", tmp_path / "out"]
-    return call(door.main, capsys, *words, *output, "--show")
+    return call(command.main, capsys, *words, *output, "--show")
 
 
 def test_quitting_ends_the_run_and_keeps_what_was_done(

@@ -12,11 +12,11 @@ import pytest
 from tests.commands import call
 from tests.inference.screens import Screen
 from tests.tiny_detector import write_tiny
-from yolofpn.cli import detect as door
+from yolofpn.cli import detect as command
 from yolofpn.errors import UserError
 from yolofpn.view.window import CLOSED, Window, check_display
 
-PICTURE = np.zeros((100, 50, 3), np.uint8)
+IMAGE = np.zeros((100, 50, 3), np.uint8)
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_a_window_opens_with_its_first_image(screen: Screen) -> None:
     window = Window("x")
     assert screen.opened == []
     for _ in range(2):
-        window.show(PICTURE)
+        window.show(IMAGE)
     assert (screen.opened, len(screen.shown)) == (["x"], 2)
 
 
@@ -38,7 +38,7 @@ def test_a_window_opens_with_its_first_image(screen: Screen) -> None:
 def test_keys(screen: Screen, codes: list[int], key: str) -> None:
     screen.codes = codes
     window = Window("x")
-    window.show(PICTURE)
+    window.show(IMAGE)
     assert window.key() == key
     assert screen.waits == [1]
 
@@ -46,7 +46,7 @@ def test_keys(screen: Screen, codes: list[int], key: str) -> None:
 def test_waiting_for_a_key_ends_with_it(screen: Screen) -> None:
     screen.codes = [-1, -1, ord("x"), ord("y")]
     window = Window("x")
-    window.show(PICTURE)
+    window.show(IMAGE)
     assert window.key(60) == "x"
     assert screen.codes == [ord("y")]
     assert max(screen.waits) <= 50, "so that Ctrl-C and closing are noticed"
@@ -54,7 +54,7 @@ def test_waiting_for_a_key_ends_with_it(screen: Screen) -> None:
 
 def test_waiting_for_a_key_ends_in_time(screen: Screen) -> None:
     window = Window("x")
-    window.show(PICTURE)
+    window.show(IMAGE)
     assert window.key(0.03) == ""
     assert 1 <= sum(screen.waits) <= 31
 
@@ -63,7 +63,7 @@ def test_closing_the_window_is_told(screen: Screen) -> None:
     screen.codes = [-1, -1]
     screen.closed_after = 2
     window = Window("x")
-    window.show(PICTURE)
+    window.show(IMAGE)
     assert window.key(60) == CLOSED
     assert len(screen.waits) == 3
 
@@ -85,7 +85,7 @@ def test_no_display_is_one_line_and_exit_2(
 ) -> None:
     monkeypatch.setenv("DISPLAY", display)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    outcome = call(door.main, capsys, "x.jpg", "--weights", write_tiny(tmp_path / "w"), "--show")
+    outcome = call(command.main, capsys, "x.jpg", "--weights", write_tiny(tmp_path / "w"), "--show")
     assert (outcome.code, outcome.out) == (2, "")
     assert message in outcome.err
     assert "demo" in outcome.err

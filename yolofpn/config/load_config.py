@@ -26,8 +26,8 @@ class ProposalFiles(StrictModel):
     """What a head of type fast_rcnn looks at: lists of boxes as ``evaluate.py --save-proposals`` writes them.
 
     Attributes:
-        train: of the pictures that it learns from.
-        val: of the pictures that it is measured on.
+        train: of the images that it learns from.
+        val: of the images that it is measured on.
     """
 
     train: str

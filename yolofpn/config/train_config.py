@@ -23,7 +23,7 @@ class AugmentConfig(StrictModel):
     """Augmentation settings; 0 disables an augmentation (see ``data/transforms.py``).
 
     Attributes:
-        close_epochs: in the last epochs there is no mosaic and no mixup, so that training ends on real pictures.
+        close_epochs: in the last epochs there is no mosaic and no mixup, so that training ends on real images.
     """
 
     flip: UnitFloat = 0.5
@@ -112,8 +112,8 @@ class TrainConfig(StrictModel):
     """One training run.
 
     Attributes:
-        batch_size: pictures that go through the network together, on each process.
-        nominal_batch_size: gradients of smaller batches are added up to about so many pictures per step.
+        batch_size: images that go through the network together, on each process.
+        nominal_batch_size: gradients of smaller batches are added up to about so many images per step.
         warmup_steps: optimiser steps over which the rate rises from 0.
         warmup_share: the warm-up takes at most this part of all steps.
         ema_decay: of the moving average of the weights that is evaluated and kept, at most: short runs have it follow
@@ -128,14 +128,14 @@ class TrainConfig(StrictModel):
         eval_interval: epochs between evaluations; the last epoch is always evaluated.
         patience: evaluations without a better AP after which training stops; None: it never stops early.
         checkpoint_minutes: how much work at most is lost when the machine stops.
-        repeat_thresh: pictures of a class that less than this part of all hold are shown more often, the rarer the
-            class the more (see ``data/repeats.py``); 0: every picture once per epoch.
+        repeat_thresh: images of a class that less than this part of all hold are shown more often, the rarer the
+            class the more (see ``data/repeats.py``); 0: every image once per epoch.
         reference_images: ``epochs`` are for a data set of so many images; smaller ones take more, larger ones fewer
             (``epochs`` x (reference / images) ** 0.55, between 20 and 600); None: always ``epochs``.
         epoch_batches: an epoch is at most so many batches, for data sets that take too long as a whole; None: all.
         minutes: how long the run should take; epochs and what depends on them are then chosen by its speed.
         distill: a detector that teaches beside the boxes; None: none.
-        workers: processes that load pictures; None: as fits the machine.
+        workers: processes that load images; None: as fits the machine.
     """
 
     epochs: PositiveInt = 300

@@ -28,8 +28,8 @@ from yolofpn.demo.fair_queue import FairQueue
 from yolofpn.demo.free_memory import give_back_memory
 from yolofpn.demo.limits import ServerLimits
 from yolofpn.demo.live import PageViewer
+from yolofpn.demo.model_store import ModelStore
 from yolofpn.demo.settings import Settings, parse_settings
-from yolofpn.demo.shelf import Shelf
 from yolofpn.demo.uploads import Upload, check_upload, clean_name, receive, too_large
 from yolofpn.demo.video_jobs import VideoJobs
 from yolofpn.demo.workers import Workers
@@ -43,13 +43,13 @@ class Page:
     """The page of one server.
 
     Args:
-        shelf: of the weights on offer.
+        store: of the weights on offer.
         cameras: of the server.
         limits: of all that users may ask for.
     """
 
-    def __init__(self, shelf: Shelf, cameras: Sequence[Camera] = (), limits: ServerLimits | None = None) -> None:
-        self._shelf = shelf
+    def __init__(self, store: ModelStore, cameras: Sequence[Camera] = (), limits: ServerLimits | None = None) -> None:
+        self._store = store
         self._cameras = list(cameras)
         self._limits = limits or ServerLimits()
         work = self._limits.work
@@ -101,7 +101,7 @@ class Page:
         return FileResponse(STATIC / "index.html")
 
     async def _info(self, _request: Request) -> Response:
-        choices = await self._workers.run(self._shelf.choices)
+        choices = await self._workers.run(self._store.choices)
         return JSONResponse(
             {
                 "weights": [{"key": choice.key, "title": choice.title} for choice in choices],
@@ -111,7 +111,7 @@ class Page:
         )
 
     async def _weights(self, request: Request) -> Response:
-        predictor = await self._workers.run(self._shelf.predictor, Settings(request.path_params["key"]))
+        predictor = await self._workers.run(self._store.predictor, Settings(request.path_params["key"]))
         thresh = predictor.limits.score_thresh
         height, width = predictor.img_size
         return JSONResponse(
@@ -146,7 +146,7 @@ class Page:
                     shutil.rmtree(folder, ignore_errors=True)
 
     async def _answer(self, request: Request, path: Path, name: str, settings: Settings) -> Response:
-        predictor = await self._workers.run(self._shelf.predictor, settings)
+        predictor = await self._workers.run(self._store.predictor, settings)
         upload = await self._workers.run(check_upload, path, name, self._limits.upload)
         if upload.kind == "image":
             return JSONResponse(await self._look(request, predictor, upload))
@@ -162,7 +162,7 @@ class Page:
                 self._queue.submit(request.scope["client_id"], partial(detect, predictor, frame.image))
             )
             jpeg = await self._workers.run(drawn_jpeg, frame.image, found, self._limits.settings.shown_side)
-        return {"found": describe(frame, found, seconds), "picture": as_data_url(jpeg)}
+        return {"found": describe(frame, found, seconds), "image": as_data_url(jpeg)}
 
     async def _video_status(self, request: Request) -> Response:
         job = self._videos.get(request.scope["client_id"], request.path_params["key"])
@@ -188,7 +188,7 @@ class Page:
         try:
             with self._viewers.take(websocket.scope):
                 camera = cameras.get(number)
-                viewer = PageViewer(client, self._shelf, self._queue, self._workers, camera, self._limits)
+                viewer = PageViewer(client, self._store, self._queue, self._workers, camera, self._limits)
                 await viewer.serve(websocket)
         except InputError as error:
             await websocket.accept()  # browsers keep from the page why they were turned away before

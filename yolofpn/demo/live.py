@@ -24,8 +24,8 @@ from yolofpn.demo.answers import FAULT, describe, detect, drawn_jpeg, pack
 from yolofpn.demo.cameras import Camera
 from yolofpn.demo.fair_queue import FairQueue
 from yolofpn.demo.limits import ServerLimits
+from yolofpn.demo.model_store import ModelStore
 from yolofpn.demo.settings import Settings, read_settings
-from yolofpn.demo.shelf import Shelf
 from yolofpn.demo.uploads import check_image
 from yolofpn.demo.workers import Workers
 from yolofpn.errors import InputError, UserError
@@ -41,7 +41,7 @@ class PageViewer:
 
     Args:
         client: whose turn it takes.
-        shelf: of the weights.
+        store: of the weights.
         queue: of the detector.
         workers: what decodes and draws.
         camera: of the server; None for the user's own webcam.
@@ -49,10 +49,16 @@ class PageViewer:
     """
 
     def __init__(
-        self, client: str, shelf: Shelf, queue: FairQueue, workers: Workers, camera: Camera | None, limits: ServerLimits
+        self,
+        client: str,
+        store: ModelStore,
+        queue: FairQueue,
+        workers: Workers,
+        camera: Camera | None,
+        limits: ServerLimits,
     ) -> None:
         self._client = client
-        self._shelf = shelf
+        self._store = store
         self._queue = queue
         self._workers = workers
         self._camera = camera
@@ -100,7 +106,7 @@ class PageViewer:
             return pack({"error": FAULT})
 
     async def _look(self, data: bytes) -> bytes:
-        predictor = await self._workers.run(self._shelf.predictor, self._settings)
+        predictor = await self._workers.run(self._store.predictor, self._settings)
         if self._camera is not None:
             return await self._found(predictor, await self._newest(self._camera))
         pixels = await self._workers.run(_check_webcam, data, self._limits.work.webcam_pixels)

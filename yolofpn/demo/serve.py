@@ -22,8 +22,8 @@ from yolofpn.demo.cameras import open_cameras
 from yolofpn.demo.connections import BoundedListener, EventLoop, FewLines, HttpProtocol, Network, WebSocketProtocol
 from yolofpn.demo.free_memory import keep_memory_small
 from yolofpn.demo.limits import ServerLimits
+from yolofpn.demo.model_store import ModelStore
 from yolofpn.demo.settings import Settings
-from yolofpn.demo.shelf import Shelf
 from yolofpn.errors import UserError
 
 
@@ -56,9 +56,9 @@ def serve(options: DemoOptions) -> int:
         _check_certificate(options.tls_cert, options.tls_key)
     keep_memory_small()
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # of each image that is open; the pool has threads for several images
-    shelf = Shelf(options.weights, device=options.device, limits=limits.work)
-    shelf.predictor(Settings())  # bad weights are told now, and not to the first visitor
-    page = Page(shelf, open_cameras(options.source, limits.work.cameras), limits)
+    store = ModelStore(options.weights, device=options.device, limits=limits.work)
+    store.predictor(Settings())  # bad weights are told now, and not to the first visitor
+    page = Page(store, open_cameras(options.source, limits.work.cameras), limits)
     local_only = is_loopback(options.host)
     with listen(options.host, options.port, proxies=options.trusted_proxy, limits=limits) as listener:
         port = listener.getsockname()[1]

@@ -16,12 +16,12 @@ from yolofpn.sources.resolve import Source
 from yolofpn.structures import Detections, Frame
 from yolofpn.text import bar_stream
 
-PICTURES_BY_LINE = 20
+IMAGES_BY_LINE = 20
 SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal that a bar could be drawn on
 
 
 class Report:
-    """Lines for the first pictures, a bar for more of them and for every video, and a summary.
+    """Lines for the first images, a bar for more of them and for every video, and a summary.
 
     Args:
         stream: where it is printed; what went wrong goes to standard error.
@@ -29,7 +29,7 @@ class Report:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._pictures = 0
+        self._images = 0
         self._frames = 0
         self._failures = 0
         self._classes: Counter[str] = Counter()
@@ -67,7 +67,7 @@ class Report:
         _print(line, sys.stderr)
 
     def add(self, source: Source, frame: Frame, detections: Detections, seconds: float) -> None:
-        """A picture or frame is done; ``seconds`` is its share of the network's time, from pixels to boxes.
+        """An image or frame is done; ``seconds`` is its share of the network's time, from pixels to boxes.
 
         Repeated frames of a live source that is silent do not count.
         """
@@ -76,8 +76,8 @@ class Report:
         self._network_seconds += seconds
         self._classes.update(detections.counts())
         if source.kind == "image":
-            self._pictures += 1
-            if self._pictures <= PICTURES_BY_LINE:
+            self._images += 1
+            if self._images <= IMAGES_BY_LINE:
                 self._end_progress()
                 height, width = frame.size
                 self.say(f"{source.name} {width}x{height}: {describe(detections)} ({seconds * 1000:.0f} ms)")
@@ -98,12 +98,12 @@ class Report:
         self._end_progress()
         for line in self._live:
             self.say(line)
-        done = [_count(self._pictures, "image")] if self._pictures or not self._frames else []
+        done = [_count(self._images, "image")] if self._images or not self._frames else []
         done += [_count(self._frames, "frame")] if self._frames else []
         failed = f", {self._failures} failed" if self._failures else ""
         found = ", ".join(f"{count} {name}" for name, count in self._classes.most_common()) or "nothing"
         self.say(f"{' and '.join(done)}{failed}: found {found}")
-        count = self._pictures + self._frames
+        count = self._images + self._frames
         network = count / max(self._network_seconds, 1e-9)
         end_to_end = count / max(time.perf_counter() - self._start, 1e-9)
         self.say(f"{network:.1f} FPS network, {end_to_end:.1f} FPS end to end")
@@ -112,7 +112,7 @@ class Report:
         return 1 if self._failures else 0
 
     def _progress_of(self, source: Source) -> ProgressLines:
-        """That of ``source``; all pictures share one, and live sources go on beside each other."""
+        """That of ``source``; all images share one, and live sources go on beside each other."""
         key = None if source.kind == "image" else source
         if key not in self._progress:
             if source.kind != "stream":
@@ -127,11 +127,11 @@ class Report:
 
 
 class ProgressLines:
-    """How far one video, or many pictures, have come: a bar on a terminal, else a line now and then and at the end.
+    """How far one video, or many images, have come: a bar on a terminal, else a line now and then and at the end.
 
     Args:
         stream: where it is printed.
-        source: the video; None for pictures.
+        source: the video; None for images.
     """
 
     def __init__(self, stream: TextIO, source: Source | None) -> None:

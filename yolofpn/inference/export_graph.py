@@ -24,7 +24,7 @@ from yolofpn.files import write_atomically
 from yolofpn.models.yolo import YOLO
 from yolofpn.runtimes.backend import Backend, Batch, Wait
 from yolofpn.runtimes.exported import ExportedDetector, GraphPrecision, describe_graph, read_exported
-from yolofpn.runtimes.parity import FILE_TOLERANCE, TOLERANCES, Tolerance, check_pictures, compare_backends
+from yolofpn.runtimes.parity import FILE_TOLERANCE, TOLERANCES, Tolerance, check_images, compare_backends
 from yolofpn.runtimes.seal import seal
 from yolofpn.runtimes.torch_backend import TorchBackend
 from yolofpn.text import one_line_names
@@ -39,11 +39,11 @@ class Calibration:
     """Calibration data of int8.
 
     Attributes:
-        pictures: uint8 [1, 3, H, W] RGB each, as the network sees them; the ranges of all maps are taken from them.
-        average_precision: of a detector on such pictures.
+        images: uint8 [1, 3, H, W] RGB each, as the network sees them; the ranges of all maps are taken from them.
+        average_precision: of a detector on such images.
     """
 
-    pictures: Sequence[Tensor]
+    images: Sequence[Tensor]
     average_precision: Callable[[Detector], float]
 
 
@@ -95,7 +95,7 @@ class Exporter:
         precision: GraphPrecision = "fp32" if options.precision == "auto" else options.precision
         runtime = runtimes.runtime_named(options.format)
         info = describe_graph(self.metadata, precision, self.detector.specs, options.batch, sealed=runtime.sealed)
-        images = None if calibration is None else calibration.pictures
+        images = None if calibration is None else calibration.images
         runtime.save(runtime.convert(self.detector, size, options.batch, images), path, info, precision)
         if runtime.sealed:
             seal(path, runtime.files(path)[1:])
@@ -132,13 +132,13 @@ class Exporter:
         return report
 
     def _compare(self, backend: Backend, tolerance: Tolerance) -> tuple[str, bool]:
-        pictures = check_pictures(self.metadata.input.size)
-        parity = compare_backends(self.detector, TorchBackend(self.detector, _CPU), backend, pictures, tolerance)
+        images = check_images(self.metadata.input.size)
+        parity = compare_backends(self.detector, TorchBackend(self.detector, _CPU), backend, images, tolerance)
         return str(parity), parity.holds(tolerance)
 
     def _check_int8(self, exported: ExportedDetector, calibration: Calibration) -> str:
         before, after = (calibration.average_precision(each) for each in (self.detector, exported))
-        report = f"int8, AP {after:.3f} of {before:.3f} on {len(calibration.pictures)} images"
+        report = f"int8, AP {after:.3f} of {before:.3f} on {len(calibration.images)} images"
         if after < before - INT8_LOSS:
             raise UserError(f"{self.options.output}: is not written, as it loses more than {INT8_LOSS} AP: {report}")
         return report

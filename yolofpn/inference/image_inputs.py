@@ -28,36 +28,36 @@ def to_batch(images: Sequence[NetworkImage]) -> NDArray[np.uint8] | NDArray[np.f
 
 
 def group_by_size(images: Sequence[NetworkImage]) -> list[list[int]]:
-    """The indices of pictures of each size, which can share a batch."""
+    """The indices of images of each size, which can share a batch."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for index, image in enumerate(images):
         groups.setdefault(image.shape, []).append(index)
     return list(groups.values())
 
 
-Picture: TypeAlias = "str | Path | Image | PillowImage.Image"
+ImageInput: TypeAlias = "str | Path | Image | PillowImage.Image"
 
 
-def as_bgr(picture: Picture, *, rgb: bool = False, depth: Depth = "auto") -> Image:
-    """A path, an array or a Pillow picture -> [H, W, 3] uint8, BGR; transparency is laid over white.
+def as_bgr(image: ImageInput, *, rgb: bool = False, depth: Depth = "auto") -> Image:
+    """A path, an array or a Pillow image -> [H, W, 3] uint8, BGR; transparency is laid over white.
 
     Args:
-        picture: arrays are uint8 [H, W], [H, W, 1], [H, W, 3] or [H, W, 4].
+        image: arrays are uint8 [H, W], [H, W, 1], [H, W, 3] or [H, W, 4].
         rgb: arrays are RGB or RGBA, not BGR or BGRA.
         depth: which value is white in files of more than 8 bits.
 
     Raises:
-        InputError: a file is no picture or is damaged.
-        ValueError: it is none of these, or an array is no picture.
+        InputError: a file is no image or is damaged.
+        ValueError: it is none of these, or an array is no image.
     """
-    if isinstance(picture, str | Path):
-        return read_image(picture, depth=depth)
-    if isinstance(picture, PillowImage.Image):
-        return to_bgr(picture)
-    if not isinstance(picture, np.ndarray):
-        kind = type(picture).__name__
+    if isinstance(image, str | Path):
+        return read_image(image, depth=depth)
+    if isinstance(image, PillowImage.Image):
+        return to_bgr(image)
+    if not isinstance(image, np.ndarray):
+        kind = type(image).__name__
         raise ValueError(f"an image is a path, a NumPy array or a Pillow image, got {kind}")
-    array = picture
+    array = image
     channels = array.shape[2] if array.ndim == 3 else 1
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or channels not in (1, 3, 4) or array.size == 0:
         raise ValueError(
@@ -71,6 +71,6 @@ def as_bgr(picture: Picture, *, rgb: bool = False, depth: Depth = "auto") -> Ima
     return to_bgr(PillowImage.fromarray(np.ascontiguousarray(rgba)))
 
 
-def image_again(picture: Picture, image: Image, depth: Depth) -> Callable[[], Image]:
+def image_again(given: ImageInput, image: Image, depth: Depth) -> Callable[[], Image]:
     """Return a function that returns the image again: files are read again, other images are kept."""
-    return partial(read_image, picture, depth=depth) if isinstance(picture, str | Path) else image.copy
+    return partial(read_image, given, depth=depth) if isinstance(given, str | Path) else image.copy

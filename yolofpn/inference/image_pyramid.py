@@ -1,4 +1,4 @@
-"""The featurised image pyramid: one detector on several sizes of a picture, and what it found on each made one."""
+"""The featurised image pyramid: one detector on several sizes of an image, and what it found on each made one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def merge_detections(
     distance_exponent: float | None = None,
     image_size: tuple[int, ...] = (1, 1),
 ) -> Detections:
-    """What was found in one picture at each size, in pixels of the picture, without what was found twice.
+    """What was found in one image at each size, in pixels of the image, without what was found twice.
 
     Args:
         parts: one for each size, at least one; a single one comes back as it is.

@@ -1,4 +1,4 @@
-"""Reading, detecting and writing at the same time, each in a thread of its own with few pictures between them.
+"""Reading, detecting and writing at the same time, each in a thread of its own with few images between them.
 
 PyAV, OpenCV and the networks let other threads run while they work, so on two processors the network hardly waits for
 the decoder or the encoder. Everything stays in its order, and each stage is an ordinary generator.

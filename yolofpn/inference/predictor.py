@@ -14,7 +14,7 @@ import numpy as np
 from yolofpn.config import Depth, Metadata, ResizeMode
 from yolofpn.detector import Detector, size_fits
 from yolofpn.errors import InputError, UserError
-from yolofpn.inference.image_inputs import Picture, as_bgr, group_by_size, image_again, to_batch
+from yolofpn.inference.image_inputs import ImageInput, as_bgr, group_by_size, image_again, to_batch
 from yolofpn.inference.image_pyramid import merge_detections
 from yolofpn.inference.live_results import open_results
 from yolofpn.inference.load_detector import load_for_inference
@@ -115,33 +115,33 @@ class Predictor:
         return self.metadata.names
 
     @overload
-    def __call__(self, picture: Picture, *, rgb: bool = False) -> Detections: ...
+    def __call__(self, image: ImageInput, *, rgb: bool = False) -> Detections: ...
 
     @overload
     def __call__(
-        self, picture: list[Any] | tuple[Any, ...], *, rgb: bool = False, batch_size: int = 1
+        self, image: list[Any] | tuple[Any, ...], *, rgb: bool = False, batch_size: int = 1
     ) -> list[Detections]: ...
 
     def __call__(
-        self, picture: Picture | list[Any] | tuple[Any, ...], *, rgb: bool = False, batch_size: int = 1
+        self, image: ImageInput | list[Any] | tuple[Any, ...], *, rgb: bool = False, batch_size: int = 1
     ) -> Detections | list[Detections]:
-        """Detect in one picture -> Detections; in a list of pictures -> a list of Detections.
+        """Detect in one image -> Detections; in a list of images -> a list of Detections.
 
         Args:
-            picture: a path, a NumPy picture ([H, W, 3], [H, W, 4] or [H, W] uint8), a Pillow picture, or a list of
+            image: a path, a NumPy image ([H, W, 3], [H, W, 4] or [H, W] uint8), a Pillow image, or a list of
                 these.
-            rgb: NumPy pictures are RGB, not BGR as OpenCV reads them.
-            batch_size: how many pictures of a list go through the network together.
+            rgb: NumPy images are RGB, not BGR as OpenCV reads them.
+            batch_size: how many images of a list go through the network together.
 
         Raises:
-            InputError: a file is no picture or is damaged.
+            InputError: a file is no image or is damaged.
             UserError: the network's output is not a number, or out of memory.
-            ValueError: something in it is no picture, or ``batch_size`` is below 1.
+            ValueError: something in it is no image, or ``batch_size`` is below 1.
         """
         _check_batch_size(batch_size)
-        if not isinstance(picture, list | tuple):
-            return self._detect_all([picture], rgb=rgb)[0]
-        batches = (picture[start : start + batch_size] for start in range(0, len(picture), batch_size))
+        if not isinstance(image, list | tuple):
+            return self._detect_all([image], rgb=rgb)[0]
+        batches = (image[start : start + batch_size] for start in range(0, len(image), batch_size))
         return [found for batch in batches for found in self._detect_all(batch, rgb=rgb)]
 
     def stream(self, *sources: str, batch_size: int = 1, vid_stride: int = 1) -> Iterator[tuple[Frame, Detections]]:
@@ -208,11 +208,11 @@ class Predictor:
                 wait = self.backend.start(batch)
             yield Pass(indices, [resized[index][1] for index in indices], wait, what)
 
-    def _detect_all(self, pictures: Sequence[Picture], *, rgb: bool) -> list[Detections]:
-        images = [as_bgr(picture, rgb=rgb, depth=self.depth) for picture in pictures]
+    def _detect_all(self, inputs: Sequence[ImageInput], *, rgb: bool) -> list[Detections]:
+        images = [as_bgr(each, rgb=rgb, depth=self.depth) for each in inputs]
         return [
-            replace(found, load_image=image_again(picture, image, self.depth))
-            for picture, image, found in zip(pictures, images, self.predict(images), strict=True)
+            replace(found, load_image=image_again(each, image, self.depth))
+            for each, image, found in zip(inputs, images, self.predict(images), strict=True)
         ]
 
     def _padded(self, images: Sequence[NetworkImage]) -> list[NetworkImage]:

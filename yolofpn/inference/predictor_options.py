@@ -17,7 +17,7 @@ from yolofpn.types import ResizeMode
 
 # few: the next image may be the last; live: each result is awaited; many: it is the sum that counts.
 Workload: TypeAlias = Literal["few", "live", "many"]
-MANY = 200  # pictures that are worth the seconds that a faster graph takes to make
+MANY = 200  # images that are worth the seconds that a faster graph takes to make
 
 
 def expected_workload(specs: Sequence[str]) -> Workload:

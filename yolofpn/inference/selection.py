@@ -27,7 +27,7 @@ def choose_limits(
         names: class names by label.
         score_thresh: lowest score, one for all classes, in [0, 1].
         nms_thresh: IoU above which the weaker box of a class goes, in [0, 1].
-        detections_per_img: most detections of one picture, from 1.
+        detections_per_img: most detections of one image, from 1.
         classes: names in any spelling, or labels, of the only classes wanted; or one name.
 
     Raises:

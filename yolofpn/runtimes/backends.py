@@ -18,7 +18,7 @@ from yolofpn.errors import NaNOutputError, UserError
 from yolofpn.runtimes import cache
 from yolofpn.runtimes.backend import Backend, Batch, Wait
 from yolofpn.runtimes.conversion import map_names
-from yolofpn.runtimes.parity import TOLERANCES, check_pictures, compare_backends
+from yolofpn.runtimes.parity import TOLERANCES, check_images, compare_backends
 from yolofpn.runtimes.runtime import Runtime
 from yolofpn.runtimes.torch_backend import TorchBackend
 from yolofpn.text import command
@@ -104,13 +104,13 @@ class BackendBuilder:
         for size in self.sizes:
             self._find(runtimes.runtime_named(name), size)
 
-    def make_int8(self, name: str, pictures: Callable[[tuple[int, int]], Sequence[Tensor]]) -> None:
-        """Make the int8 graphs of all sizes; ``pictures`` of a size are uint8 [1, 3, H, W] each."""
+    def make_int8(self, name: str, images: Callable[[tuple[int, int]], Sequence[Tensor]]) -> None:
+        """Make the int8 graphs of all sizes; ``images`` of a size are uint8 [1, 3, H, W] each."""
         runtime = runtimes.runtime_named(name)
         for size in self.sizes:
 
             def write(path: Path, size: tuple[int, int] = size) -> None:
-                runtime.save(runtime.convert(self.detector, size, calibration=pictures(size)), path)
+                runtime.save(runtime.convert(self.detector, size, calibration=images(size)), path)
 
             cache.remove_graph(cache.graph_folder() / f"{self._graph_key(name, 'int8', size)}{runtime.suffix}")
             self._cached(runtime, "int8", size, write)
@@ -136,9 +136,9 @@ class BackendBuilder:
         if (known := self.known_verdict(name, precision)) is not None:
             return known
         built, reference = self.build(name, precision), self.build("torch", "fp32")
-        pictures, tolerance = check_pictures(self.sizes[0]), TOLERANCES[precision]
+        images, tolerance = check_images(self.sizes[0]), TOLERANCES[precision]
         try:
-            parity = compare_backends(self.detector, reference, built, pictures, tolerance)
+            parity = compare_backends(self.detector, reference, built, images, tolerance)
         except NaNOutputError:  # the run itself says what to do about it
             return Verdict(False, "its output is not a number")
         verdict = Verdict(parity.holds(tolerance), str(parity))

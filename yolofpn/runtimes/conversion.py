@@ -40,7 +40,7 @@ def map_names(detector: Detector) -> list[str]:
 
 
 def trace_dense(detector: Detector, size: tuple[int, int]) -> ExportedProgram:
-    """The dense part for pictures of (height, width) in batches of any number, batch norm folded."""
+    """The dense part for images of (height, width) in batches of any number, batch norm folded."""
     part = _MapsInOrder(fold_norms(DensePart(detector))).eval()
     example = torch.zeros(2, 3, *size, dtype=torch.uint8)  # of a batch of one the tracer would remember the one
     with quiet(), torch.no_grad():

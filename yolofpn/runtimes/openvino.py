@@ -143,7 +143,7 @@ class _Compiled:
 
 @dataclass
 class _Graphs:
-    """For one size of input: the graph for one picture (or what the file has), and that of the largest batch so far."""
+    """For one size of input: the graph for one image (or what the file has), and that of the largest batch so far."""
 
     first: _Compiled
     most: _Compiled
@@ -186,26 +186,26 @@ class OpenVINOGraph:
         """Queues the work; the library's own threads do it."""
         from yolofpn.runtimes.backend import as_uint8
 
-        pictures = as_uint8(batch)
-        count, _, height, width = pictures.shape
+        images = as_uint8(batch)
+        count, _, height, width = images.shape
         with self._lock:
             graphs = self._graphs[height, width]
             if graphs.most.batch < count:
                 graphs.most = self._compile(count, (height, width))
         if graphs.first.batch > 1 or 2 * count > graphs.most.batch:
-            return self._run(graphs.most, pictures)
-        # More than half of the large graph's work would be on empty pictures.
-        waits = [self._run(graphs.first, pictures[index : index + 1]) for index in range(count)]
+            return self._run(graphs.most, images)
+        # More than half of the large graph's work would be on empty images.
+        waits = [self._run(graphs.first, images[index : index + 1]) for index in range(count)]
         return lambda: _joined([wait() for wait in waits])
 
-    def _run(self, compiled: _Compiled, pictures: NDArray[np.uint8]) -> Wait:
+    def _run(self, compiled: _Compiled, images: NDArray[np.uint8]) -> Wait:
         import numpy as np  # not for --help
 
-        count = len(pictures)
-        if count < compiled.batch:  # the end of a video: empty pictures fill up, as compiling anew would take longer
-            pictures = np.concatenate([pictures, np.zeros((compiled.batch - count, *pictures.shape[1:]), np.uint8)])
+        count = len(images)
+        if count < compiled.batch:  # the end of a video: empty images fill up, as compiling anew would take longer
+            images = np.concatenate([images, np.zeros((compiled.batch - count, *images.shape[1:]), np.uint8)])
         request = compiled.idle.pop() if compiled.idle else compiled.graph.create_infer_request()
-        request.start_async({0: pictures}, share_inputs=True)
+        request.start_async({0: images}, share_inputs=True)
 
         def wait() -> RawMaps:
             request.wait()

@@ -23,7 +23,7 @@ from yolofpn.types import RawMaps, to_array
 
 SCORE_THRESH = 0.25
 _CANDIDATES = Limits(score_thresh=0.1, nms_thresh=0.45, detections_per_img=1000)
-_MOST_PICTURES = 8
+_MAX_IMAGES = 8
 _ENOUGH = 5  # detections that say something; with fewer the maps decide
 
 
@@ -87,15 +87,15 @@ class Parity:
 
 
 def compare_backends(
-    detector: Detector, reference: Backend, other: Backend, pictures: Sequence[Tensor], tolerance: Tolerance
+    detector: Detector, reference: Backend, other: Backend, images: Sequence[Tensor], tolerance: Tolerance
 ) -> Parity:
-    """Run both on ``pictures`` (uint8 [1, 3, H, W] each)."""
+    """Run both on ``images`` (uint8 [1, 3, H, W] each)."""
     finish = [prepare_postprocess(detector, backend.precision) for backend in (reference, other)]
     pairs, square_errors = [], []
-    for picture in pictures:
-        expected, given = reference.start(picture)(), other.start(picture)()
+    for image in images:
+        expected, given = reference.start(image)(), other.start(image)()
         square_errors.append(_relative_square_error(expected, given))
-        size = (picture.shape[2], picture.shape[3])
+        size = (image.shape[2], image.shape[3])
         pairs.append(tuple(_detect(*each, size) for each in zip(finish, (expected, given), strict=True)))
     found = [match_detections(one, two, tolerance) for pair in pairs for one, two in (pair, pair[::-1])]
     matched, total = sum(each.matched for each in found), sum(each.total for each in found)
@@ -108,8 +108,8 @@ def compare_backends(
     )
 
 
-def check_pictures(size: tuple[int, int]) -> list[Tensor]:
-    """What backends are compared on: the sample pictures, or drawn ones where these are missing.
+def check_images(size: tuple[int, int]) -> list[Tensor]:
+    """What backends are compared on: the sample images, or drawn ones where these are missing.
 
     Args:
         size: (height, width) that they are stretched to.
@@ -118,7 +118,7 @@ def check_pictures(size: tuple[int, int]) -> list[Tensor]:
         uint8 [1, 3, H, W] each, RGB.
     """
     try:
-        images = [read_image(path) for path in sample_images()[:_MOST_PICTURES]]
+        images = [read_image(path) for path in sample_images()[:_MAX_IMAGES]]
     except (InputError, UserError):
         images = []
     if not images:
@@ -140,7 +140,7 @@ class MatchedDetections:
 
 def match_detections(found: Detections, others: Detections, tolerance: Tolerance) -> MatchedDetections:
     """Partners among ``others`` of those in ``found`` that have a score above the threshold."""
-    # What the picture's edge has cut to less than a pixel has no overlap to speak of.
+    # What the image's edge has cut to less than a pixel has no overlap to speak of.
     sides = (found.boxes[:, 2:] - found.boxes[:, :2]).min(axis=1)
     # Others may be weaker: at the threshold itself the smallest difference decides whether a detection is there.
     sure = found[(found.scores > SCORE_THRESH) & (sides >= 1)]
@@ -149,7 +149,7 @@ def match_detections(found: Detections, others: Detections, tolerance: Tolerance
     difference = np.abs(sure.scores[:, None] - others.scores[None])
     fits = (box_iou(sure.boxes, others.boxes) >= 0.9) & (sure.labels[:, None] == others.labels[None])
     fits &= difference <= tolerance.score
-    # Several may fit, such as boxes that the picture's edge has made equal; the one of the nearest score is meant.
+    # Several may fit, such as boxes that the image's edge has made equal; the one of the nearest score is meant.
     difference[~fits] = np.inf
     index, nearest = difference.argmin(axis=1), difference.min(axis=1)
     good = np.isfinite(nearest)

@@ -17,9 +17,9 @@ LONGEST_ID = 15  # digits; every integer of that length is exact in every JSON r
 
 
 class CocoSink:
-    """``detections.coco.json``: a COCO results list, valid JSON after every picture.
+    """``detections.coco.json``: a COCO results list, valid JSON after every image.
 
-    ``images.json`` beside it lists every picture with its id.
+    ``images.json`` beside it lists every image with its id.
 
     Args:
         output: the run's output folder.
@@ -39,7 +39,7 @@ class CocoSink:
         self._running = 0
 
     def write(self, source: SourceInfo, frame: Frame, detections: Detections) -> None:
-        """Add the results of one picture or frame."""
+        """Add the results of one image or frame."""
         image_id = self._image_id(source)
         height, width = frame.size
         image = {"id": image_id, "file_name": frame.source, "width": width, "height": height}
@@ -56,7 +56,7 @@ class CocoSink:
             self._images.close()
 
     def _image_id(self, source: SourceInfo) -> int:
-        """The data set's id, else an all-digit stem, else a running number; never the same for two pictures."""
+        """The data set's id, else an all-digit stem, else a running number; never the same for two images."""
         image_id = self._known_id(source) if source.kind == "image" else None
         if image_id is None or image_id in self._used:
             self._running += 1

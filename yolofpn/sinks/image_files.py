@@ -17,14 +17,14 @@ LOSSY = {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".avif", ".heic", ".
 
 
 def encode_image(image: Image, suffix: str) -> tuple[bytes, str]:
-    """A picture file's content and suffix: ``suffix`` where it can be written, else ``.jpg`` or the lossless ``.png``.
+    """An image file's content and suffix: ``suffix`` where it can be written, else ``.jpg`` or the lossless ``.png``.
 
     Args:
         image: [H, W, 3] uint8, BGR.
-        suffix: of the file that the picture comes from.
+        suffix: of the file that the image comes from.
 
     Raises:
-        InputError: no format takes a picture of this size.
+        InputError: no format takes an image of this size.
     """
     suffix = suffix.lower()
     if suffix not in WRITABLE:

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class DatasetSink:
-    """``dataset/``: pictures and labels that CVAT, Label Studio and training read.
+    """``dataset/``: images and labels that CVAT, Label Studio and training read.
 
     ``data.yaml`` for CVAT (as "Ultralytics YOLO") and for training stands at its root; ``train/`` with ``images/``,
     ``labels/`` and ``classes.txt`` is what Label Studio's converter imports. That reads no folders within
-    ``images/``, so a picture ``a/b/dog.jpg`` becomes ``a__b__dog.jpg``.
+    ``images/``, so an image ``a/b/dog.jpg`` becomes ``a__b__dog.jpg``.
 
     Args:
         output: the run's output folder.
@@ -39,19 +39,19 @@ class DatasetSink:
         self._classes: tuple[str, ...] | None = None
 
     def write(self, source: SourceInfo, frame: Frame, detections: Detections) -> None:
-        """Write picture and labels of one frame."""
+        """Write image and labels of one frame."""
         self._write_classes(detections)
         nested = self._names.frame_stem(source, frame)
         stem = self._stems.claim(PurePath("__".join(nested.parts)))
-        self._write_picture(stem, source, frame)
+        self._write_image(stem, source, frame)
         labels = yolo_lines(detections, frame.size, scores=False)
         write_atomically(self._root / "train" / "labels" / add_suffix(stem, ".txt"), labels.encode())
 
     def close(self) -> None:
         """Do nothing: every file is already complete."""
 
-    def _write_picture(self, stem: PurePath, source: SourceInfo, frame: Frame) -> None:
-        """The source's own file where every tool can read it, else the picture anew, without loss if it is one."""
+    def _write_image(self, stem: PurePath, source: SourceInfo, frame: Frame) -> None:
+        """The source's own file where every tool can read it, else the image anew, without loss if it is one."""
         from yolofpn.sinks.image_files import encode_image  # OpenCV: not for detect.py --help
 
         folder = self._root / "train" / "images"
@@ -89,7 +89,7 @@ def _is_plain(path: Path) -> bool:
     if path.suffix.lower() not in (".jpg", ".jpeg", ".png"):
         return False
     try:
-        with open_image(path) as picture:
-            return exif_orientation(picture) == 1 and picture.format in ("JPEG", "PNG") and picture.mode in ("RGB", "L")
+        with open_image(path) as image:
+            return exif_orientation(image) == 1 and image.format in ("JPEG", "PNG") and image.mode in ("RGB", "L")
     except InputError:
         return False

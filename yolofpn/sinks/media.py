@@ -27,14 +27,14 @@ class _OpenVideo:
 
 
 class MediaSink:
-    """Annotated pictures and videos under the names of their sources.
+    """Annotated images and videos under the names of their sources.
 
-    A picture keeps its format where that can be written; a video becomes an H.264 mp4. A video whose frames change
+    An image keeps its format where that can be written; a video becomes an H.264 mp4. A video whose frames change
     their size goes on in a second file.
 
     Args:
         folder: the run's output folder.
-        choice: 'all', or 'hits' for pictures with a detection and videos with any.
+        choice: 'all', or 'hits' for images with a detection and videos with any.
         labels: what stands beside a box.
     """
 
@@ -46,11 +46,11 @@ class MediaSink:
         self._videos: dict[int, _OpenVideo] = {}
 
     def write(self, source: SourceInfo, frame: Frame, detections: Detections) -> None:
-        """Write one picture, or add one frame to its video."""
+        """Write one image, or add one frame to its video."""
         if source.kind == "image":
             self._finish_files_but(None)
             if len(detections) or not self._hits_only:
-                self._write_picture(source, detections.draw(frame.image, labels=self._labels))
+                self._write_image(source, detections.draw(frame.image, labels=self._labels))
             return
         self._finish_files_but(source)
         video = self._video(source, frame)
@@ -63,7 +63,7 @@ class MediaSink:
             for key in list(self._videos):
                 stack.callback(self._finish, key)
 
-    def _write_picture(self, source: SourceInfo, image: Image) -> None:
+    def _write_image(self, source: SourceInfo, image: Image) -> None:
         data, suffix = encode_image(image, source.relative_path.suffix)
         path = self._names.claim(_out_of_the_way(source), suffix)
         write_atomically(self._folder / path, data)

@@ -68,7 +68,7 @@ def build_sinks(
         output: the folder that receives everything, made if need be; None for JSON lines on standard output, which
             goes without media and other formats.
         formats: keys of ``yolofpn.sinks.SINKS``.
-        media: which annotated pictures and videos are written.
+        media: which annotated images and videos are written.
         labels: what stands beside a box in them.
 
     Raises:

@@ -48,7 +48,7 @@ class SourceInfo(Protocol):
 class OutputNames:
     """Names for what is written about each source: like the source's own, and never the same for two.
 
-    A picture gets a new name each time it is asked for; a video or stream keeps its name over all of its frames.
+    An image gets a new name each time it is asked for; a video or stream keeps its name over all of its frames.
     """
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ def record(frame: Frame, detections: Detections) -> dict[str, Any]:
     """Convert the result of an image or frame to its JSON record.
 
     Boxes are rounded to 0.01 pixels, scores to 0.0001, times to a microsecond. Live frames also tell when they were
-    captured, whether they repeat an older picture, and how many were skipped before them.
+    captured, whether they repeat an older image, and how many were skipped before them.
     """
     height, width = frame.size
     line: dict[str, Any] = {

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 def yolo_lines(detections: Detections, size: tuple[int, int], *, scores: bool) -> str:
-    """One line ``label cx cy width height [score]`` per detection, lengths as shares of the picture's.
+    """One line ``label cx cy width height [score]`` per detection, lengths as shares of the image's.
 
     Args:
-        detections: boxes in pixels; what reaches out of the picture is cut off.
-        size: (height, width) of the picture.
+        detections: boxes in pixels; what reaches out of the image is cut off.
+        size: (height, width) of the image.
         scores: whether the score stands at the end of each line; without, boxes of no area are left out too, which
             labelling tools refuse.
     """
@@ -38,7 +38,7 @@ def yolo_lines(detections: Detections, size: tuple[int, int], *, scores: bool) -
 
 
 class YoloSink:
-    """``labels/STEM.txt`` for each picture or frame; an empty file where nothing was found.
+    """``labels/STEM.txt`` for each image or frame; an empty file where nothing was found.
 
     Args:
         output: the run's output folder.

@@ -44,7 +44,7 @@ def build_trainer(
     progress = Progress()
     if setup.plan.checkpoint is not None:
         progress = restore(learner, read_checkpoint(setup.plan.checkpoint), setup.ranks)
-    elif setup.ranks.rank:  # what each process draws for its own pictures
+    elif setup.ranks.rank:  # what each process draws for its own images
         torch.manual_seed(setup.config.train.seed + setup.ranks.rank)
     return Trainer(
         setup=setup,

@@ -77,7 +77,7 @@ class _PlainContent(StrictModel):
         config: of the run, as JSON.
         overfit: train and evaluate on so many images only.
         device: as asked for: 'auto', or one by name.
-        pictures: how many images it learns from.
+        images: how many images it learns from.
         samples: how many an epoch shows, repeats counted.
         content: digests of its data, by split (see ``data/fingerprint.py``).
         progress: how far it has come.
@@ -87,7 +87,7 @@ class _PlainContent(StrictModel):
     config: str
     overfit: NonNegativeInt | None = None
     device: str = "auto"
-    pictures: NonNegativeInt | None = None
+    images: NonNegativeInt | None = None
     samples: NonNegativeInt | None = None
     content: dict[str, str] = Field(default_factory=dict)
     progress: _PlainProgress
@@ -151,4 +151,5 @@ def read_checkpoint(path: Path, *, only_look: bool = False) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format_version") != FORMAT_VERSION:
         raise UserError(f"{path}: is not a checkpoint of this program")
     plain = {key: value for key, value in content.items() if key in _PlainContent.model_fields}
+    plain.setdefault("images", content.get("pictures"))  # the key of earlier versions
     return {**content, **validate(_PlainContent, plain, str(path)).model_dump()}

@@ -35,7 +35,7 @@ def dry_run(setup: Setup, run_dir: Path) -> None:
 
 
 def describe_data(setup: Setup) -> list[str]:
-    """What the data check finds; every picture is read."""
+    """What the data check finds; every image is read."""
     data = setup.splits.data
     report = check_data(
         data.source,

@@ -44,7 +44,7 @@ class MemoryEstimate:
 def estimate_memory(
     model: NativeDetector, settings: TrainConfig, size: tuple[int, int], device: torch.device, dtype: torch.dtype
 ) -> MemoryEstimate:
-    """Measure a forward pass of a few gray images; the pictures' own loading is not counted.
+    """Measure a forward pass of a few gray images; the images' own loading is not counted.
 
     Args:
         model: is left as it is.

@@ -29,7 +29,7 @@ def refuse_other_data(checkpoint: Path, train: DetectionDataset, samples: int, c
     """
     state = read_checkpoint(checkpoint, only_look=True)
     names = parse_metadata(state["metadata"], checkpoint).names
-    images = len(train) if state["pictures"] is None else state["pictures"]
+    images = len(train) if state["images"] is None else state["images"]
     others = [split for split, digest in content.items() if state["content"].get(split, digest) != digest]
     if names != train.names:
         changed = f"classes {', '.join(names[:10])}; now they are {', '.join(train.names[:10])}"

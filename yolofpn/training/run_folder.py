@@ -19,7 +19,7 @@ from yolofpn.weights import RUN_WEIGHTS
 
 
 def prepare_run_folder(plan: Plan, config: Config, splits: Splits, locks: ExitStack) -> Path:
-    """Make the run's folder and write what it was asked for, and which pictures it holds out; its path.
+    """Make the run's folder and write what it was asked for, and which images it holds out; its path.
 
     A folder that is named and holds another run begins anew; a run that goes on keeps all that it has.
 
@@ -59,7 +59,7 @@ def closing_lines(run_dir: Path, config: Config, progress: Progress, example: st
         run_dir: of the run.
         config: of the run.
         progress: how far it has come.
-        example: a picture to detect on.
+        example: an image to detect on.
     """
     run = shlex.quote(str(run_dir))
     lines = []

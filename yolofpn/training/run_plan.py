@@ -15,7 +15,7 @@ from yolofpn.training.checkpoint import LAST, read_checkpoint
 
 RUNS = Path("runs/train")
 
-# Learning a few pictures by heart needs neither variety nor an average over steps, but many steps.
+# Learning a few images by heart needs neither variety nor an average over steps, but many steps.
 OVERFIT_OVERRIDES = (
     "augment={flip: 0, vertical_flip: 0, hue: 0, saturation: 0, brightness: 0, scale: [1, 1], translate: 0, crop: 0, "
     "mosaic: 0, mixup: 0}",
@@ -71,7 +71,7 @@ class Plan:
         output: the run's folder; None: the next free one of its name.
         weights: what the model starts from, None for nothing.
         checkpoint: ``last.pt`` of the run that goes on.
-        overfit: train and evaluate on so many pictures only.
+        overfit: train and evaluate on so many images only.
         device: as ``--device`` names it.
         dry_run: look at everything, train nothing.
     """

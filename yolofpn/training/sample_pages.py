@@ -20,13 +20,13 @@ from yolofpn.files import write_atomically
 from yolofpn.models.build import NativeDetector
 from yolofpn.structures import Detections, Image
 
-PICTURES = 16
+IMAGES = 16
 JPEG_QUALITY = 90
 
 
 def first_batch(loader: Loader[TrainBatchSampler]) -> Batch:
-    """Return the first batch of a run, limited to ``PICTURES`` images."""
-    keys = next(iter(loader.sampler))[:PICTURES]
+    """Return the first batch of a run, limited to ``IMAGES`` images."""
+    keys = next(iter(loader.sampler))[:IMAGES]
     return collate([loader.samples[key] for key in keys])
 
 
@@ -52,7 +52,7 @@ def save_val_batch(
     device: torch.device,
     dtype: torch.dtype,
 ) -> None:
-    """Write a page of validation pictures with what ``model``, in evaluation mode, detects on them.
+    """Write a page of validation images with what ``model``, in evaluation mode, detects on them.
 
     Raises:
         UserError: the file cannot be written.
@@ -60,7 +60,7 @@ def save_val_batch(
     samples = EvaluationSamples(dataset, config.input.resize)
     padding = Padding.for_network(config.input.mean, model.size_divisor)
     images = []
-    for index in choose_images(dataset, PICTURES, seed=0):
+    for index in choose_images(dataset, IMAGES, seed=0):
         batch = collate([samples[SampleKey(index, 0, config.input.size)]], padding)
         if not batch.failures:
             (found,) = detect_batch(model, batch.images.to(device), batch, dtype, model.limits)
@@ -76,7 +76,7 @@ def draw_found(image: Image, found: Detections) -> Image:
 
 
 def fit_into_cell(image: Image) -> tuple[Image, float]:
-    """[H, W, 3] -> the same picture with its longer side ``CELL`` pixels long, and the factor of its size."""
+    """[H, W, 3] -> the same image with its longer side ``CELL`` pixels long, and the factor of its size."""
     height, width = image.shape[:2]
     scale = CELL / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -85,7 +85,7 @@ def fit_into_cell(image: Image) -> tuple[Image, float]:
 
 
 def write_jpeg(path: Path, image: Image) -> None:
-    """Write a picture, [H, W, 3] uint8 BGR.
+    """Write an image, [H, W, 3] uint8 BGR.
 
     Raises:
         UserError: the file cannot be written.

@@ -87,14 +87,14 @@ class Setup:
             "config": json.dumps(self.config.model_dump(mode="json")),  # paths may hold bytes that are not UTF-8
             "overfit": self.plan.overfit,
             "device": self.plan.device,
-            "pictures": len(self.splits.train),
+            "images": len(self.splits.train),
             "samples": self.loader.sampler.samples_per_epoch,
             "content": self.splits.digests,
         }
 
 
 def set_up(plan: Plan, device: torch.device, ranks: Ranks, say: Log) -> Setup:
-    """Open the pictures and build the model; what was found is said.
+    """Open the images and build the model; what was found is said.
 
     Raises:
         UserError: data, weights or config do not allow it.

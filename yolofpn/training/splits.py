@@ -1,4 +1,4 @@
-"""The pictures of a run: what is learnt from, what is measured on, and the batches that they come in."""
+"""The images of a run: what is learnt from, what is measured on, and the batches that they come in."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Splits:
     Attributes:
         data: names the data set.
         notes: lines to print.
-        held_out: ``val`` is a part of the data set's training pictures.
+        held_out: ``val`` is a part of the data set's training images.
     """
 
     data: DataSection
@@ -51,10 +51,10 @@ def open_splits(config: Config, overfit: int | None = None) -> Splits:
 
     Args:
         config: of the run.
-        overfit: instead, so many training pictures with objects as both.
+        overfit: instead, so many training images with objects as both.
 
     Raises:
-        UserError: no data set is named, it cannot be used, or no training picture has an object.
+        UserError: no data set is named, it cannot be used, or no training image has an object.
     """
     data = config.data
     if data is None:

@@ -18,7 +18,7 @@ _FIRST = "rpn.head.cls_logits.weight"
 _LAST = tuple(
     f"roi_heads.box_predictor.{layer}.{kind}" for layer in ("cls_score", "bbox_pred") for kind in ("bias", "weight")
 )
-_COCO_OUTPUTS = 91  # the background and ids up to 90, ten of which no picture of COCO shows
+_COCO_OUTPUTS = 91  # the background and ids up to 90, ten of which no image of COCO shows
 _COUNTER = "num_batches_tracked"
 
 # Older versions of torchvision lack the bracketed parts. Block N of its pyramid is our level N + 2.

@@ -16,7 +16,7 @@ from yolofpn.training.distributed import Ranks, from_main, gather
 
 
 class Validation:
-    """Detects on every picture of a split once, shared out over all processes.
+    """Detects on every image of a split once, shared out over all processes.
 
     Args:
         config: of the run.
@@ -24,7 +24,7 @@ class Validation:
         device: where the model lies.
         dtype: of the network's arithmetic.
         ranks: which of how many processes this is.
-        workers: processes that load pictures.
+        workers: processes that load images.
         padding: of images that are no multiples of the network's stride.
     """
 
@@ -38,7 +38,7 @@ class Validation:
         workers: int,
         padding: Padding,
     ) -> None:
-        # Pictures of different sizes would be padded to the largest of their batch, which changes what is found.
+        # Images of different sizes would be padded to the largest of their batch, which changes what is found.
         batch_size = 1 if config.input.resize == "shortest-edge" else config.train.batch_size
         sampler = EvalBatchSampler(
             len(dataset), batch_size, config.input.size, rank=ranks.rank, world_size=ranks.world_size

@@ -60,7 +60,7 @@ def make(model: ModelConfig) -> FasterRCNN:
     return detector.eval()
 
 
-def pictures(count: int = 2) -> Tensor:
+def random_images(count: int = 2) -> Tensor:
     return torch.randint(0, 256, (count, 3, 64, 96), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 
 
@@ -86,7 +86,7 @@ def whole_backbone(detector: FasterRCNN, model: ModelConfig) -> nn.Module:
 def test_the_stage_leaves_the_backbone_and_is_the_rest_of_it(backbone: dict[str, object], place: str) -> None:
     model = config(backbone)
     detector = make(model)
-    whole, images = whole_backbone(detector, model), pictures(1).float() / 255
+    whole, images = whole_backbone(detector, model), random_images(1).float() / 255
     body = detector.head.box.body
     assert isinstance(body, Conv5Body) and body.taken_from == f"backbone.{place}"
     assert not any(name.startswith(f"backbone.{place}.") for name in detector.state_dict())
@@ -101,7 +101,7 @@ def test_the_stage_leaves_the_backbone_and_is_the_rest_of_it(backbone: dict[str,
 
 
 def test_dense_is_conv4_and_the_proposal_network() -> None:
-    maps = make(config(RESNET)).dense(pictures())
+    maps = make(config(RESNET)).dense(random_images())
     assert {name: tuple(raw.shape) for name, raw in maps.items()} == {
         "p4": (2, 256, 4, 6),
         "objectness_p4": (2, 9, 4, 6),
@@ -116,7 +116,7 @@ def test_detections_against_a_loop_over_the_regions(at_once: int, monkeypatch: p
     detector = make(model)
     monkeypatch.setitem(roi_heads._POOLED_AT_ONCE, "cpu", at_once)
     sizes, limits = [(64, 96), (50, 70)], Limits(0.0, 1.0, 10_000)
-    dense = detector.dense(pictures())
+    dense = detector.dense(random_images())
     found = detector.postprocess(dense, sizes, limits)
     conv5, head = whole_backbone(detector, model).get_submodule("stages.4"), detector.head.box
     for image, (boxes, _) in enumerate(detector.propose(dense, sizes)):
@@ -134,7 +134,7 @@ def test_detections_against_a_loop_over_the_regions(at_once: int, monkeypatch: p
 @pytest.mark.parametrize("backbone", [RESNET, DARKNET], ids=str)
 def test_all_of_it_learns_without_nan(backbone: dict[str, object]) -> None:
     detector = make(config(backbone, batch_size_per_img=16)).train()
-    losses = detector(pictures(), [make_target([(5, 9, 40, 50), (30, 30, 60, 90)], [1, 0]), make_target([])])
+    losses = detector(random_images(), [make_target([(5, 9, 40, 50), (30, 30, 60, 90)], [1, 0]), make_target([])])
     assert isinstance(losses, dict)
     assert set(losses) == {"loss_objectness", "loss_rpn_box", "loss_class", "loss_box"}
     torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
@@ -210,4 +210,4 @@ def test_maps_of_the_backbone_feed_the_two_layers_too() -> None:
     assert not isinstance(detector.head.box.body, Conv5Body)
     assert detector.head.project.get_submodule("p4").get_parameter("weight").shape == (8, 256, 1, 1)
     assert not any(name.startswith("neck.") for name in detector.state_dict())
-    assert len(detector(pictures(1))) == 1
+    assert len(detector(random_images(1))) == 1

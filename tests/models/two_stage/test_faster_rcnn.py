@@ -39,12 +39,12 @@ def make(model: ModelConfig, num_classes: int = 2) -> FasterRCNN:
     return detector
 
 
-def pictures(count: int = 2, size: tuple[int, int] = (96, 128), seed: int = 0) -> Tensor:
+def random_images(count: int = 2, size: tuple[int, int] = (96, 128), seed: int = 0) -> Tensor:
     return torch.randint(0, 256, (count, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
 
 
 def losses_of(model: FasterRCNN, targets: list[Target], images: Tensor | None = None) -> dict[str, Tensor]:
-    losses = model(pictures(len(targets)) if images is None else images, targets)
+    losses = model(random_images(len(targets)) if images is None else images, targets)
     assert isinstance(losses, dict)
     return losses
 
@@ -109,7 +109,7 @@ def test_losses_do_not_depend_on_the_mode_but_on_the_seed() -> None:
 def test_proposals_lie_in_their_image_best_first_and_apart() -> None:
     detector = make(config((2, 3, 4, 5))).eval()
     with torch.inference_mode():
-        found = detector.propose(detector.dense(pictures()), [(96, 128), (50, 70)])
+        found = detector.propose(detector.dense(random_images()), [(96, 128), (50, 70)])
     for (boxes, scores), (height, width) in zip(found, [(96, 128), (50, 70)], strict=True):
         assert 10 < len(boxes) == len(scores) <= 1000
         assert scores.tolist() == sorted(scores.tolist(), reverse=True)
@@ -122,14 +122,14 @@ def test_proposal_limits() -> None:
     section["head"]["rpn"] |= {"pre_nms_top_n": (2000, 7), "post_nms_top_n": (2000, 5), "nms_thresh": 1.0}
     detector = make(ModelConfig.model_validate(section)).eval()
     with torch.inference_mode():
-        dense = detector.dense(pictures())
+        dense = detector.dense(random_images())
         assert [len(boxes) for boxes, _ in detector.propose(dense, [(96, 128)] * 2)] == [5, 5]
 
 
 def test_an_image_is_the_same_alone_and_in_a_batch() -> None:
     detector = make(config((2, 3, 4, 5))).eval()
     limits = Limits(0.3, 0.5, 100)
-    images = pictures(3)
+    images = random_images(3)
     with torch.inference_mode():
         together = detector.postprocess(detector.dense(images), [(96, 128)] * 3, limits)
         for number, found in enumerate(together):
@@ -142,7 +142,7 @@ def test_an_image_is_the_same_alone_and_in_a_batch() -> None:
 def test_detections_follow_the_limits() -> None:
     detector = make(config()).eval()
     with torch.inference_mode():
-        dense = detector.dense(pictures(1))
+        dense = detector.dense(random_images(1))
         many = detector.postprocess(dense, [(96, 128)], Limits(0.0, 1.0, 10_000))[0]
         some = detector.postprocess(dense, [(96, 128)], Limits((1.0, 0.0), 0.5, 10))[0]
     assert set(many.labels.tolist()) == {0, 1}
@@ -157,7 +157,7 @@ def test_detections_follow_the_limits() -> None:
 def test_no_proposals_no_detections() -> None:
     detector = make(config()).eval()
     with torch.inference_mode():
-        dense = detector.dense(pictures(1))
+        dense = detector.dense(random_images(1))
         none = [torch.zeros(0, 4)]
         found = detector.rules.roi_heads.detect(detector.head.box, dense, none, [(96, 128)], Limits())
     assert [len(each) for each in found] == [0]
@@ -168,10 +168,10 @@ def test_broken_weights_are_found_out() -> None:
     with torch.no_grad():
         detector.head.box.body.get_submodule("fc7").get_parameter("weight").fill_(torch.nan)
         with pytest.raises(ValueError, match="NaN"):
-            detector(pictures(1))
+            detector(random_images(1))
         detector.head.rpn.objectness.weight.fill_(torch.nan)
         with pytest.raises(ValueError, match="NaN"):
-            detector(pictures(1))
+            detector(random_images(1))
 
 
 def test_padding_takes_no_part_in_proposals() -> None:

@@ -1,14 +1,14 @@
-// Moving pictures: one request, one answer, so that what is seen is never older than one turn of the detector.
+// Live frames: one request, one answer, so that what is seen is never older than one turn of the detector.
 
 import { $, offer, say, showFound, view } from "./page.js";
 import { settings } from "./settings.js";
 
-const LONGEST_SIDE = 1280; // pixels of a webcam's picture that is sent
+const LONGEST_SIDE = 1280; // pixels of a webcam's frame that is sent
 const TABLE_EVERY = 250; // milliseconds; a table that changes faster cannot be read
 let current = null;
 let turn = 0; // the newest start; a webcam that opens after another one was chosen is let go
 
-/** Send changed settings to a running picture. */
+/** Send changed settings to a running stream. */
 export function settingsChanged() {
   current?.sendSettings();
 }
@@ -45,7 +45,7 @@ export async function watchWebcam(deviceId, whenOver) {
     stopLive();
     say("the webcam was disconnected");
   });
-  const canvas = document.createElement("canvas"); // one for all pictures: phones are slow to let canvases go
+  const canvas = document.createElement("canvas"); // one for all frames: phones are slow to let canvases go
   current = new Live("/api/live", () => grab(video, canvas), () => track.stop(), whenOver);
   return track.getSettings().deviceId;
 }
@@ -80,7 +80,7 @@ async function askForWebcam(deviceId) {
   }
 }
 
-/** The video's picture as JPEG. */
+/** The video's frame as JPEG. */
 function grab(video, canvas) {
   const scale = Math.min(1, LONGEST_SIDE / Math.max(video.videoWidth, video.videoHeight));
   canvas.width = Math.round(video.videoWidth * scale);
@@ -90,8 +90,8 @@ function grab(video, canvas) {
 }
 
 class Live {
-  constructor(path, nextPicture, end, whenOver) {
-    this.nextPicture = nextPicture;
+  constructor(path, nextImage, end, whenOver) {
+    this.nextImage = nextImage;
     this.end = end;
     this.whenOver = whenOver;
     this.times = [];
@@ -116,10 +116,10 @@ class Live {
   }
 
   async ask() {
-    const picture = await this.nextPicture();
+    const image = await this.nextImage();
     if (this.over || this.socket.readyState !== WebSocket.OPEN) return;
     this.askedAt = performance.now();
-    this.socket.send(picture ?? new Blob());
+    this.socket.send(image ?? new Blob());
   }
 
   async answered(data) {
@@ -159,12 +159,12 @@ class Live {
     const span = now - this.times[0];
     const rate = span > 0 ? ((this.times.length - 1) * 1000) / span : 0;
     const notes = [
-      `${rate.toFixed(1)} pictures/s`,
+      `${rate.toFixed(1)} frames/s`,
       `network ${found.milliseconds} ms`,
       `there and back ${Math.round(now - this.askedAt)} ms`,
     ];
     if (found.dropped) notes.push(`${found.dropped} skipped`);
-    if (found.stale) notes.push("no new picture: the last one is shown");
+    if (found.stale) notes.push("no new image: the last one is shown");
     $("speed").textContent = notes.join(" · ");
   }
 

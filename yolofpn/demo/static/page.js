@@ -7,16 +7,16 @@ export function say(text) {
   $("message").hidden = !text;
 }
 
-/** Show one of canvas, picture and video, or none. */
+/** Show one of canvas, image and video, or none. */
 export function view(id) {
-  for (const other of ["empty", "canvas", "picture", "video"]) $(other).hidden = other !== (id || "empty");
+  for (const other of ["empty", "canvas", "image", "video"]) $(other).hidden = other !== (id || "empty");
   if (id !== "video") $("video").pause();
 }
 
 /** Offer downloads: id -> {href, download}; those that are not named are hidden. */
 export function offer(links) {
   $("downloads").hidden = Object.keys(links).length === 0;
-  for (const id of ["download-picture", "download-video", "download-lines"]) {
+  for (const id of ["download-image", "download-video", "download-lines"]) {
     $(id).hidden = !(id in links);
     if (id in links) Object.assign($(id), links[id]);
   }
@@ -24,7 +24,7 @@ export function offer(links) {
 
 const BOX_COLUMNS = ["Class", "Score", "x1", "y1", "x2", "y2"];
 
-/** The table and the JSON of one picture or frame. */
+/** The table and the JSON of one image or frame. */
 export function showFound(found) {
   const rows = found.detections.map(({ name, score, box }) => [name, score.toFixed(2), ...box.map((side) => side.toFixed(0))]);
   fill(BOX_COLUMNS, rows, found);

@@ -1,4 +1,4 @@
-// A picture or video of the user: checked by size here, by content on the server.
+// An image or video of the user: checked by size here, by content on the server.
 
 import { $, clear, getJson, offer, say, showCounts, showFound, view } from "./page.js";
 import { settings } from "./settings.js";
@@ -29,7 +29,7 @@ export function setUpUpload(limits) {
   });
 }
 
-/** Look at the same picture again, when the user has stopped moving the settings. */
+/** Look at the same image again, when the user has stopped moving the settings. */
 export function lookAgain(limits) {
   if (sending) outdated = true;
   else if (last) send(last, limits);
@@ -57,7 +57,7 @@ async function send(file, limits) {
     const answer = await post(file, (part) => mine === turn && progress(part, `sending ${file.name}`));
     if (mine !== turn) return;
     if (answer.video) await follow(answer.video, mine);
-    else showPicture(answer, file);
+    else showImage(answer, file);
   } catch (error) {
     if (mine === turn) say(error.message);
   }
@@ -93,11 +93,11 @@ function progress(part, text) {
   $("progress-text").textContent = text;
 }
 
-function showPicture({ found, picture }, file) {
+function showImage({ found, image }, file) {
   last = file;
   say("");
-  $("picture").src = picture;
-  view("picture");
+  $("image").src = image;
+  view("image");
   showFound(found);
   const { width, height, milliseconds } = found;
   $("speed").textContent = `${width}x${height} pixels · network ${milliseconds} ms`;
@@ -105,7 +105,7 @@ function showPicture({ found, picture }, file) {
   URL.revokeObjectURL(lines);
   lines = URL.createObjectURL(new Blob([JSON.stringify(found) + "\n"], { type: "application/json" }));
   offer({
-    "download-picture": { href: picture, download: `${stem}-annotated.jpg` },
+    "download-image": { href: image, download: `${stem}-annotated.jpg` },
     "download-lines": { href: lines, download: `${stem}.jsonl` },
   });
 }

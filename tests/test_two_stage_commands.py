@@ -1,4 +1,4 @@
-"""A file of a two-stage detector through every door that takes weights."""
+"""A file of a two-stage detector through every command that takes weights."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tests.commands import call
 from tests.evaluation.test_evaluation_run import write_scene
 from yolofpn.cli import convert, detect, evaluate, export, summary
 from yolofpn.config import InputConfig, Metadata, ModelConfig, PostprocessConfig
+from yolofpn.demo.model_store import ModelStore
 from yolofpn.demo.settings import Settings
-from yolofpn.demo.shelf import Shelf
 from yolofpn.models.build import build_model
 from yolofpn.models.two_stage.faster_rcnn import FasterRCNN
 from yolofpn.weights import load_weights, save_weights
@@ -67,7 +67,7 @@ def two(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8))
     return path
 
@@ -85,7 +85,7 @@ def test_detect_on_an_image_and_a_video(
 ) -> None:
     frames = found_by(capsys, tmp_path / "out", image, tiny_video, "--weights", two, "--batch-size", 4, *TORCH)
     assert len(frames) == 1 + 12 and len(frames[0]) > 3
-    assert (tmp_path / "out" / "picture.png").is_file() and (tmp_path / "out" / "tiny.mp4").is_file()
+    assert (tmp_path / "out" / "image.png").is_file() and (tmp_path / "out" / "tiny.mp4").is_file()
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_benchmark_on_nothing(
 
 
 def test_the_page_offers_it(two: Path) -> None:
-    predictor = Shelf([str(two)], device="cpu").predictor(Settings(score_thresh=0.2))
+    predictor = ModelStore([str(two)], device="cpu").predictor(Settings(score_thresh=0.2))
     found = predictor.predict([np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)])
     assert len(found[0]) > 3 and predictor.limits.score_thresh == 0.2
 

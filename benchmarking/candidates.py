@@ -33,7 +33,7 @@ class TimedDetections:
     seconds: dict[str, float]
 
 
-class Contender(Protocol):
+class Candidate(Protocol):
     """Something that detects, stage by stage."""
 
     @property
@@ -63,7 +63,7 @@ class Contender(Protocol):
 
     @property
     def predictor(self) -> Predictor | None:
-        """Ours; None for a peer."""
+        """Ours; None for a baseline."""
         ...
 
     @property
@@ -85,7 +85,7 @@ class Contender(Protocol):
         ...
 
 
-class OurContender:
+class OurCandidate:
     """A predictor, timed from within: its backend tells when images reach it and when their maps are there.
 
     Args:

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarking.contenders import NETWORK, POST, PRE, ClockedBackend, OurContender, gflop
-from benchmarking.opencv_peer import OpenCVContender, opencv_contenders
-from benchmarking.opening import Combination, combinations, open_contenders
+from benchmarking.candidates import NETWORK, POST, PRE, ClockedBackend, OurCandidate, gflop
+from benchmarking.opencv_baseline import OpenCVBaseline, opencv_baselines
+from benchmarking.opening import Combination, combinations, open_candidates
 from tests.tiny_detector import GREEN, RED, quarters, write_tiny
 from yolofpn.errors import UserError
 from yolofpn.inference.predictor import Predictor, load_detector
@@ -18,7 +18,7 @@ from yolofpn.types import RawMaps
 
 pytestmark = pytest.mark.slow
 
-PICTURES = [quarters(RED, GREEN), quarters(GREEN, GREEN, RED, height=96, width=96)]
+IMAGES = [quarters(RED, GREEN), quarters(GREEN, GREEN, RED, height=96, width=96)]
 
 
 @pytest.fixture
@@ -44,21 +44,21 @@ def test_compiled_ones_stand_beside_torch_alone() -> None:
 
 
 def test_ours_finds_what_the_predictor_finds_and_knows_when(weights: Path) -> None:
-    expected = open_tiny(weights).predict(PICTURES)
-    contender = OurContender("tiny", open_tiny(weights), 2)
-    timed = contender.detect(PICTURES)
+    expected = open_tiny(weights).predict(IMAGES)
+    candidate = OurCandidate("tiny", open_tiny(weights), 2)
+    timed = candidate.detect(IMAGES)
     assert list(timed.seconds) == [PRE, NETWORK, POST] and min(timed.seconds.values()) > 0
     for found, wanted in zip(timed.detections, expected, strict=True):
         assert len(found) and np.array_equal(found.boxes, wanted.boxes) and np.array_equal(found.scores, wanted.scores)
-    assert (contender.backend, contender.precision, contender.img_size) == ("torch", "fp32", (64, 64))
-    assert contender.network_passes(2) > 0
+    assert (candidate.backend, candidate.precision, candidate.img_size) == ("torch", "fp32", (64, 64))
+    assert candidate.network_passes(2) > 0
 
 
 def test_opencv_finds_the_same(weights: Path, tmp_path: Path) -> None:
     predictor = open_tiny(weights)
-    timed = OpenCVContender(weights, predictor, 2, tmp_path).detect(PICTURES)
+    timed = OpenCVBaseline(weights, predictor, 2, tmp_path).detect(IMAGES)
     assert list(timed.seconds) == [PRE, NETWORK, POST]
-    for found, wanted in zip(timed.detections, predictor.predict(PICTURES), strict=True):
+    for found, wanted in zip(timed.detections, predictor.predict(IMAGES), strict=True):
         assert len(found) and np.array_equal(found.labels, wanted.labels)
         torch.testing.assert_close(found.scores, wanted.scores, atol=1e-4, rtol=0)
         torch.testing.assert_close(found.boxes, wanted.boxes, atol=1e-2, rtol=0)
@@ -66,16 +66,16 @@ def test_opencv_finds_the_same(weights: Path, tmp_path: Path) -> None:
 
 def test_opencv_stands_once_beside_each_darknet_file_size_and_batch(weights: Path, tmp_path: Path) -> None:
     ours = [
-        OurContender("tiny", open_tiny(weights), batch, darknet_file=file)
+        OurCandidate("tiny", open_tiny(weights), batch, darknet_file=file)
         for batch, file in [(1, weights), (1, weights), (2, weights), (1, None)]
     ]
     lines: list[str] = []
-    peers = opencv_contenders(ours, tmp_path, lines.append)
-    assert [peer.batch_size for peer in peers] == [1, 2] and not lines
+    baselines = opencv_baselines(ours, tmp_path, lines.append)
+    assert [baseline.batch_size for baseline in baselines] == [1, 2] and not lines
     ours[0].own_predictor.metadata = ours[0].own_predictor.metadata.model_copy(
         update={"darknet_cfg": "[net]\n[what]\n"}
     )
-    assert not opencv_contenders(ours[:1], tmp_path, lines.append)
+    assert not opencv_baselines(ours[:1], tmp_path, lines.append)
     assert lines[0].startswith("skipped: OpenCV does not read tiny.weights")
 
 
@@ -103,10 +103,10 @@ def test_as_many_passes_in_flight_as_pay_off(weights: Path) -> None:
     predictor = open_tiny(weights)
     backend = SlowBackend()
     predictor.backend = backend
-    contender = OurContender("tiny", predictor)
+    candidate = OurCandidate("tiny", predictor)
     assert isinstance(predictor.backend, ClockedBackend) and predictor.backend.slots == 2
-    contender._batch = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
-    contender.network_passes(5)
+    candidate._batch = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
+    candidate.network_passes(5)
     assert (backend.most, backend.in_flight, backend.finished) == (2, 0, 5 + 2 * 2)  # some before and after
 
 
@@ -121,22 +121,22 @@ def test_passes_are_of_the_batch_of_the_last_detect_whatever_ran_in_between(weig
 
     predictor_maps = predictor.detector.dense
     predictor.backend = Noted()
-    contender = OurContender("tiny", predictor, 2)
-    contender.detect([PICTURES[0], PICTURES[0]])
-    predictor.predict([PICTURES[0]])  # as a run end to end does with its last image
+    candidate = OurCandidate("tiny", predictor, 2)
+    candidate.detect([IMAGES[0], IMAGES[0]])
+    predictor.predict([IMAGES[0]])  # as a run end to end does with its last image
     assert seen == [2, 1]
-    contender.network_passes(2)
+    candidate.network_passes(2)
     assert set(seen[2:]) == {2}
 
 
 def test_what_cannot_run_is_left_out(weights: Path, tmp_path: Path) -> None:
     lines: list[str] = []
     wanted = [Combination(str(weights), "torch", "fp32"), Combination(str(weights), "torch", "int8")]
-    opened = open_contenders(wanted, "cpu", tmp_path, lines.append)
+    opened = open_candidates(wanted, "cpu", tmp_path, lines.append)
     assert [each.weights for each in opened] == ["tiny.weights"] and opened[0].darknet_file == weights
     assert len(lines) == 1 and f"{weights} torch int8" in lines[0] and " export " in lines[0]
     with pytest.raises(UserError, match="weights"):
-        open_contenders([Combination(str(tmp_path / "none.weights"))], "cpu", tmp_path, lines.append)
+        open_candidates([Combination(str(tmp_path / "none.weights"))], "cpu", tmp_path, lines.append)
 
 
 def test_random_weights_for_cfg_and_yaml(weights: Path, tmp_path: Path) -> None:
@@ -146,12 +146,12 @@ def test_random_weights_for_cfg_and_yaml(weights: Path, tmp_path: Path) -> None:
     # Untrained, the last of these has numbers so large that they drown a bias.
     yamls = (cfgs / "yolofpn-tiny.yaml", cfgs / "yolofpn-add.yaml")
     wanted = [Combination(str(path), "torch", "fp32") for path in (weights.with_suffix(".cfg"), *yamls)]
-    opened = open_contenders(wanted, "cpu", made, pytest.fail)
+    opened = open_candidates(wanted, "cpu", made, pytest.fail)
     assert [each.is_random for each in opened] == [True, True, True]
     assert [each.darknet_file for each in opened] == [made / "tiny.weights", None, None]
     assert gflop(opened[0].own_predictor) == pytest.approx(2 * 3 * 7 * 2 * 2 / 1e9)  # 2 x 2 cells
     assert gflop(opened[1].own_predictor) == pytest.approx(5.46, abs=0.01)
     assert len(opened[1].own_predictor.names) == 80
     for each in opened:  # or NMS of nonsense would be what is measured
-        assert len(each.detect(PICTURES[:1]).detections[0]) == 0
+        assert len(each.detect(IMAGES[:1]).detections[0]) == 0
     assert cv2.dnn.readNetFromDarknet(str(made / "tiny.cfg"), str(made / "tiny.weights"))

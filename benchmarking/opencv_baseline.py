@@ -1,4 +1,4 @@
-"""OpenCV's own reader and runner of Darknet files: a peer that is always installed."""
+"""OpenCV's own reader and runner of Darknet files: a baseline that is always installed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarking.contenders import NETWORK, POST, PRE, OurContender, TimedDetections
+from benchmarking.candidates import NETWORK, POST, PRE, OurCandidate, TimedDetections
 from yolofpn.config import Metadata
 from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.predictor_options import Workload
@@ -18,7 +18,7 @@ from yolofpn.ops.resize import Placement, resize_image
 from yolofpn.structures import Detections, Image, Limits
 
 
-class OpenCVContender:
+class OpenCVBaseline:
     """Baseline: the same cfg and weights in OpenCV's DNN module, with OpenCV's NMS and the same resizing.
 
     Args:
@@ -72,9 +72,9 @@ class OpenCVContender:
         return (time.perf_counter() - start) / count
 
 
-def opencv_contenders(
-    ours: Sequence[OurContender], folder: Path, leave_out: Callable[[str], None]
-) -> list[OpenCVContender]:
+def opencv_baselines(
+    ours: Sequence[OurCandidate], folder: Path, leave_out: Callable[[str], None]
+) -> list[OpenCVBaseline]:
     """Create an OpenCV baseline for each Darknet file, size and batch size.
 
     Args:
@@ -82,14 +82,14 @@ def opencv_contenders(
         folder: receives cfg files.
         leave_out: called with a line for what OpenCV cannot read.
     """
-    found: list[OpenCVContender] = []
+    found: list[OpenCVBaseline] = []
     seen: set[tuple[Path, tuple[int, int], int]] = set()
     for each in ours:
         if each.darknet_file is None or (key := (each.darknet_file, each.img_size, each.batch_size)) in seen:
             continue
         seen.add(key)
         try:
-            found.append(OpenCVContender(each.darknet_file, each.own_predictor, each.batch_size, folder))
+            found.append(OpenCVBaseline(each.darknet_file, each.own_predictor, each.batch_size, folder))
         except cv2.error as error:
             leave_out(f"skipped: OpenCV does not read {each.darknet_file.name}: {error.err}")
     return found

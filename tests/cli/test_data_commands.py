@@ -1,4 +1,4 @@
-"""The doors check, show and anchors on a small data set."""
+"""The commands check, show and anchors on a small data set."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ TINY = Path(__file__).parents[2] / "cfg" / "yolofpn-tiny.yaml"
 def data(tmp_path: Path) -> Path:
     """Two splits of two images each."""
     for number in range(4):
-        write_image(tmp_path / "pictures" / f"{number}.png", seed=number)
+        write_image(tmp_path / "images" / f"{number}.png", seed=number)
     for split, first in (("train", 0), ("val", 2)):
         names = [f"{first}.png", f"{first + 1}.png"]
         boxes = [(image - first, label, box) for image, label, box in BOXES if 0 < image - first <= 2]
         write(tmp_path / f"{split}.json", coco_json(names, boxes))
-    lines = [f"  {split}: {{images: pictures, annotations: {split}.json}}" for split in ("train", "val")]
+    lines = [f"  {split}: {{images: images, annotations: {split}.json}}" for split in ("train", "val")]
     return write(tmp_path / "data.yaml", "\n".join(["format: coco", "splits:", *lines, ""]))
 
 
 def test_check(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(data)]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "no problems found"
-    (data.parent / "pictures" / "1.png").write_bytes(b"no image")
-    (data.parent / "pictures" / "3.png").write_bytes(b"no image")
+    (data.parent / "images" / "1.png").write_bytes(b"no image")
+    (data.parent / "images" / "3.png").write_bytes(b"no image")
     assert main(["check", "--data", str(data), "--split", "train"]) == 1
     printed = capsys.readouterr().out
     assert "unreadable image (1)" in printed
@@ -41,12 +41,10 @@ def test_check(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_check_names_every_file_if_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_image(tmp_path / "pictures" / "0.png")
+    write_image(tmp_path / "images" / "0.png")
     names = [f"{number}.png" for number in range(13)]
     write(tmp_path / "train.json", coco_json(names, [(1, 1, [5, 5, 20, 20])]))
-    data = write(
-        tmp_path / "data.yaml", "format: coco\nsplits:\n  train: {images: pictures, annotations: train.json}\n"
-    )
+    data = write(tmp_path / "data.yaml", "format: coco\nsplits:\n  train: {images: images, annotations: train.json}\n")
     assert main(["check", str(data), "--split", "train"]) == 1
     assert "12.png" not in capsys.readouterr().out
     assert main(["check", str(data), "--split", "train", "--all"]) == 1

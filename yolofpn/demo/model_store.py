@@ -29,7 +29,7 @@ class WeightsChoice:
     spec: str
 
 
-class Shelf:
+class ModelStore:
     """Finds weights, and keeps those in use loaded. Its methods may be called from several threads.
 
     Args:
