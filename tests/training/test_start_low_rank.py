@@ -15,7 +15,7 @@ from yolofpn.models.build import build_yolo
 from yolofpn.models.layers import ConvBNAct, LowRankConvBNAct
 from yolofpn.models.yolo import YOLO
 from yolofpn.training.start import StartingWeights, take_over
-from yolofpn.training.start_low_rank import split, split_kernels
+from yolofpn.training.start_low_rank import merge_kernels, split, split_kernels
 
 CFG = Path(__file__).parents[2] / "cfg"
 NAMES = ("bright", "dark")
@@ -68,6 +68,24 @@ def test_full_ranks_compute_what_whole_kernels_do(whole: YOLO, dataset: Detectio
         expected, found = whole.dense(images), model.dense(images)
     for name, tensor in expected.items():
         torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_merged_kernels_compute_what_low_rank_ones_do(whole: YOLO) -> None:
+    model = with_ranks(64, (128, None)).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("basis.bias"):
+                parameter.uniform_(-1, 1)
+    start = StartingWeights("w", model.state_dict(), {}, names=NAMES)
+    assert merge_kernels(start, model).state.keys() == model.state_dict().keys()
+    merged = merge_kernels(start, whole)
+    network = with_ranks(None, (None, None)).eval()
+    network.load_state_dict(dict(merged.state))
+    images = torch.randint(0, 256, (2, 3, *SIZE), dtype=torch.uint8)
+    with torch.no_grad():
+        expected, found = model.dense(images), network.dense(images)
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-4)
 
 
 def test_principal_components_by_hand() -> None:

@@ -26,7 +26,7 @@ from yolofpn.training.run_plan import Plan, change_train, with_epochs_for
 from yolofpn.training.splits import Splits, anchor_warning, open_splits, training_loader, training_sizes
 from yolofpn.training.start import adapt_config, read_starting_weights, take_over
 from yolofpn.training.start_auto import AUTO, choose_start
-from yolofpn.training.start_low_rank import split_kernels
+from yolofpn.training.start_low_rank import merge_kernels, split_kernels
 from yolofpn.training.validation import Validation
 
 Log = Callable[[str], None]
@@ -164,7 +164,9 @@ def start_model(plan: Plan, splits: Splits, say: Log) -> tuple[Config, NativeDet
                 f"image size {height}x{width} is not a multiple of {model.size_divisor}, the model's stride"
             )
     if start is not None:
-        start, lines = split_kernels(start, model, dataset, config.input.size, config.input.resize)
+        start, lines = split_kernels(
+            merge_kernels(start, model), model, dataset, config.input.size, config.input.resize
+        )
         for line in lines:
             say(line)
         say(take_over(model, dataset.names, dataset.category_ids, start))

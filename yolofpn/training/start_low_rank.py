@@ -1,4 +1,4 @@
-"""Whole kernels as the start of low-rank ones: what they answer to the training images is kept as far as it can be."""
+"""Whole kernels as the start of low-rank ones, which keep their responses to the training images, and the reverse."""
 
 from __future__ import annotations
 
@@ -63,6 +63,24 @@ def split_kernels(
         f"weights: {kernels} split into low-rank ones, which keep {min(kept):.0%} or more of the variance of what they "
         "answer to the training images"
     ]
+
+
+def merge_kernels(start: StartingWeights, model: NativeDetector) -> StartingWeights:
+    """Weights with whole kernels in place of the low-rank ones that ``model`` does not have, or has with another rank.
+
+    A kernel and its basis become their product, so the network computes the same.
+    """
+    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    state = dict(start.state)
+    for name, basis in start.state.items():
+        layer = name.removesuffix(".basis.weight")
+        if layer == name or shapes.get(name) == basis.shape:
+            continue
+        outer = state[f"{layer}.conv.weight"].float().flatten(1)
+        state[f"{layer}.conv.weight"] = (outer @ basis.float().flatten(1)).view(-1, *basis.shape[1:])
+        state[f"{layer}.norm.running_mean"] = state[f"{layer}.norm.running_mean"] - outer @ state[f"{layer}.basis.bias"]
+        del state[name], state[f"{layer}.basis.bias"]
+    return replace(start, state=state)
 
 
 def _is_whole(kernel: Tensor | None, layer: LowRankConvBNAct) -> bool:
