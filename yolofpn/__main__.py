@@ -22,6 +22,7 @@ COMMANDS = {
     "tune": "choose the fastest backend and precision on your own images",
     "study": "run the FPN paper's ablation studies (in a clone)",
     "convert": "convert Darknet weights to safetensors and back",
+    "convert-labels": "write a data set in another label format",
     "classify": "classify images with an ImageNet classifier",
 }
 CLONE = Path(__file__).resolve().parents[1]
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
         print("usage: yolofpn COMMAND ...    (each has its own --help)\n")
-        print("\n".join(f"  {name:10} {text}" for name, text in COMMANDS.items()))
+        print("\n".join(f"  {name:14} {text}" for name, text in COMMANDS.items()))
         return 0 if words else 2
     if words[0] == "--version":
         from yolofpn import __version__
@@ -57,7 +58,7 @@ def command_module(command: str, clone: Path = CLONE) -> str | None:
     """Return the module with the ``main`` of a command; None for one of ``clone`` that is not there."""
     package = IN_CLONE.get(command)
     if package is None:
-        return f"yolofpn.cli.{command}"
+        return f"yolofpn.cli.{command.replace('-', '_')}"
     if not (clone / package / "command.py").is_file():
         return None
     if str(clone) not in sys.path:  # started in another folder by the script of an editable installation

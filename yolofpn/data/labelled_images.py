@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -35,6 +35,7 @@ class ObjectLabel:
         rotation: rotation of the box about its centre in degrees; its axis-aligned bounding box is used.
         ignore: neither object nor background.
         dropped: reason for dropping it, for the report; None for objects.
+        outline: whether the box is that around a polygon, mask or ellipse.
     """
 
     name: str
@@ -42,6 +43,7 @@ class ObjectLabel:
     rotation: float = 0.0
     ignore: bool = False
     dropped: str | None = None
+    outline: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ class _Assembly:
     images: ImageList = field(default_factory=ImageList)
     files: list[str] = field(default_factory=list)
     _rows: BoxRows = field(default_factory=BoxRows)
+    _outlines: int = 0
+    _turned: int = 0
 
     def __post_init__(self) -> None:
         self._label_of = {normalise_name(name): label for label, name in enumerate(self.names)}
@@ -88,6 +92,8 @@ class _Assembly:
             x1, y1, x2, y2 = (side * factor for side, factor in zip(entry.box, scale, strict=True))
             turned = bool(entry.rotation) and math.isfinite(x1 + y1 + x2 + y2 + entry.rotation)
             placed = turned_box((x1, y1, x2, y2), entry.rotation, size) if turned else None
+            self._outlines += entry.outline
+            self._turned += turned and not entry.outline
             row = (len(self.images.paths), number, label, (x1, y1, x2, y2))
             self._rows.add(*row, ignore=entry.ignore, placed=placed)
         self.images.paths.append(path)
@@ -98,9 +104,12 @@ class _Assembly:
     def dataset(self) -> DetectionDataset:
         """The data set of all images so far."""
         files = self.files
-        return assemble(
+        dataset = assemble(
             self.names, self.images, self._rows, self.problems, file_of=lambda image: files[image], item=self.item
         )
+        counts = [(self._outlines, "polygons, masks or ellipses"), (self._turned, "rotated boxes")]
+        shapes = " and ".join(f"{count} {what}" for count, what in counts if count)
+        return replace(dataset, notes=(f"data: {shapes} are read as the upright boxes around them",) if shapes else ())
 
     def _objects(self, labels: ImageLabels, file: str, prefix: str) -> Iterable[tuple[int, int, ObjectLabel]]:
         """(number, label, entry) of each object of a known class."""

@@ -19,10 +19,11 @@ from yolofpn.errors import UserError
 from yolofpn.reading import ParseError, check_class_names, parse_xml
 
 _OBJECTS = frozenset({"box", "polygon", "polyline", "ellipse", "mask", "cuboid"})
+_IGNORED = frozenset({"difficult", "is_crowd", "iscrowd"})  # attributes of CVAT's VOC and COCO imports
 
 
 class CvatXml(ListedFormat):
-    """CVAT's own XML: the box around each shape; points are no objects."""
+    """CVAT's own XML: the box around each shape; points are no objects, ``difficult`` ones are ignore regions."""
 
     key: ClassVar[str] = "cvat"
     title: ClassVar[str] = "CVAT for images"
@@ -89,9 +90,10 @@ def _labels(image: ElementTree.Element) -> ImageLabels:
 def _object(name: str, shape: ElementTree.Element) -> ObjectLabel | None:
     if shape.tag in _OBJECTS:
         box, degrees = _shape_box(shape), number_or_zero(shape.get("rotation"))
+        ignore = any(a.get("name") in _IGNORED and a.text == "true" for a in shape.iterfind("attribute"))
         if shape.tag == "ellipse" and degrees and math.isfinite(sum(box)):
-            return ObjectLabel(name, turned_box(box, degrees, ellipse=True))
-        return ObjectLabel(name, box, degrees)
+            return ObjectLabel(name, turned_box(box, degrees, ellipse=True), ignore=ignore, outline=True)
+        return ObjectLabel(name, box, degrees, ignore=ignore, outline=shape.tag != "box")
     if shape.tag in ("points", "skeleton"):
         return ObjectLabel(name, NO_BOX, dropped=f"{shape.tag} have no box")
     return None

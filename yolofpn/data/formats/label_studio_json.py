@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -16,10 +17,14 @@ from yolofpn.errors import UserError
 _CLASSES = ("rectanglelabels", "ellipselabels", "polygonlabels", "labels")
 _NO_OBJECTS = {"brushlabels": "a brush mask is not read", "keypointlabels": "a point has no box"}
 _KEYS = {*_CLASSES, *_NO_OBJECTS}
+_IGNORED = frozenset({"difficult", "crowd", "ignore"})
 
 
 class LabelStudioJson(ListedFormat):
-    """The box around each region. Of several annotations of a task the first counts that was not cancelled."""
+    """The box around each region. Of several annotations of a task the first counts that was not cancelled.
+
+    Regions with the choice ``difficult``, ``crowd`` or ``ignore`` are ignore regions.
+    """
 
     key: ClassVar[str] = "label-studio"
     title: ClassVar[str] = "Label Studio tasks"
@@ -56,7 +61,8 @@ def _labels(task: dict[str, Any]) -> ImageLabels | None:
         return None
     regions = [region for region in results if isinstance(region, dict) and _value(region).keys() & _KEYS]
     size = next(((r.get("original_height"), r.get("original_width")) for r in regions), (None, None))
-    return ImageLabels([_object(region) for region in regions], *size)
+    ignored = {r.get("id") for r in results if isinstance(r, dict) and _IGNORED & _choices(r)}
+    return ImageLabels([_object(region, region.get("id") in ignored) for region in regions], *size)
 
 
 def _results(task: dict[str, Any]) -> list[Any] | None:
@@ -75,7 +81,13 @@ def _value(region: dict[str, Any]) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _object(region: dict[str, Any]) -> ObjectLabel:
+def _choices(region: dict[str, Any]) -> set[str]:
+    """What was chosen for a region, by the choices that a labelling interface may have for each."""
+    chosen = _value(region).get("choices")
+    return {choice.lower() for choice in chosen if isinstance(choice, str)} if isinstance(chosen, list) else set()
+
+
+def _object(region: dict[str, Any], ignore: bool) -> ObjectLabel:
     value = _value(region)
     key = next(key for key in (*_CLASSES, *_NO_OBJECTS) if key in value)
     classes = value[key] if isinstance(value[key], list) else [value[key]]
@@ -85,8 +97,9 @@ def _object(region: dict[str, Any]) -> ObjectLabel:
     if key in _NO_OBJECTS or not name:
         return ObjectLabel(name, NO_BOX, dropped=_NO_OBJECTS.get(key, "has no label"))
     if "radiusX" in value:
-        return ObjectLabel(name, box, number_or_zero(value.get("rotation")))
-    return _turned(name, box, number_or_zero(value.get("rotation")))
+        return ObjectLabel(name, box, number_or_zero(value.get("rotation")), ignore, outline=True)
+    turned = _turned(name, box, number_or_zero(value.get("rotation")))
+    return replace(turned, ignore=ignore, outline="points" in value)
 
 
 def _box(value: dict[str, Any], x_unit: float, y_unit: float) -> Box:

@@ -49,7 +49,7 @@ class LabelmeJson:
         return class_names_of(entry.name for known in labels for entry in known.objects if entry.dropped is None)
 
     def read(self, part: Part, names: tuple[str, ...]) -> DetectionDataset:
-        """The box around each shape; those called ``__ignore__`` are ignore regions."""
+        """The box around each shape; those called ``__ignore__`` or flagged ``difficult`` are ignore regions."""
         images, labels = self._with_image_paths(part)
         return read_beside(images, labels, names, _parse_labels, "shape")
 
@@ -105,7 +105,10 @@ def _object(shape: dict[str, Any]) -> ObjectLabel:
         return ObjectLabel(name, NO_BOX, dropped="a point has no box")
     if name == "_background_":
         return ObjectLabel(name, NO_BOX, dropped="background is no object")
-    return ObjectLabel(name, _shape_box(shape), ignore=name == "__ignore__")
+    flags = shape.get("flags")
+    marks = (shape.get("difficult"), flags.get("difficult") if isinstance(flags, dict) else None)
+    ignore, outline = name == "__ignore__" or True in marks, shape.get("shape_type", "polygon") != "rectangle"
+    return ObjectLabel(name, _shape_box(shape), ignore=ignore, outline=outline)
 
 
 def _shape_box(shape: dict[str, Any]) -> Box:

@@ -89,7 +89,7 @@ def _object(region: object) -> ObjectLabel:
         return ObjectLabel("", NO_BOX, dropped="has no attribute that names its class")
     # VIA gives the rotation of ellipses in radians.
     degrees = math.degrees(number_or_zero(shape.get("theta"))) if kind == "ellipse" else 0.0
-    return ObjectLabel(name, _box(shape), degrees)
+    return ObjectLabel(name, _box(shape), degrees, outline=kind != "rect")
 
 
 def _class_name(attributes: dict[str, Any]) -> str:
