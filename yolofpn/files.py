@@ -32,26 +32,31 @@ class AppendFile:
     What is older than ``SYNC_SECONDS`` at an ``append`` is brought to the disk by it, so that it survives a power cut.
 
     Args:
-        path: the file; it is emptied first.
+        path: the file; it is emptied first, unless ``keep`` is given.
         head: what it begins with.
         tail: what closes its format, such as ``]``: every append overwrites it and puts it behind itself, in one write.
         errors: what becomes of a file's name that is not UTF-8: an escape, which JSON reads back, or its own bytes
             (``surrogateescape``).
+        keep: of an existing file so many bytes stay, in place of the head.
 
     Raises:
         UserError: it cannot be written; also from ``append``, and then the file is as it was before.
     """
 
-    def __init__(self, path: Path, *, head: str = "", tail: str = "", errors: str = "backslashreplace") -> None:
+    def __init__(
+        self, path: Path, *, head: str = "", tail: str = "", errors: str = "backslashreplace", keep: int = 0
+    ) -> None:
         self.path = path
         self._errors = errors
         self._tail = tail.encode()
-        self._end = 0
+        self._end = keep
         self._synced = time.monotonic()
         with write_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("wb", buffering=0)
-        self.append(head)
+            self._file = path.open("r+b" if keep else "wb", buffering=0)
+            self._file.truncate(keep)
+        if not keep:
+            self.append(head)
 
     def append(self, text: str) -> None:
         """Write ``text`` before the tail."""

@@ -180,6 +180,14 @@ def positive_int(text: str) -> int:
     return int(text)
 
 
+def shard(text: str) -> tuple[int, int]:
+    """Parse K/N: part K, from 1, of N."""
+    number, _, parts = text.partition("/")
+    if not (_is_whole(number) and _is_whole(parts) and 1 <= int(number) <= int(parts)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a part K/N, such as 1/16 for the first of 16")
+    return int(number), int(parts)
+
+
 def positive_float(text: str) -> float:
     """Parse a finite number above 0.
 

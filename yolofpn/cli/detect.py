@@ -6,7 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from yolofpn import runtimes, sinks
-from yolofpn.cli.arguments import Parser, comma_list, image_size, image_sizes, positive_int, run_command, unit_float
+from yolofpn.cli.arguments import (
+    Parser,
+    comma_list,
+    image_size,
+    image_sizes,
+    positive_int,
+    run_command,
+    shard,
+    unit_float,
+)
 
 DEPTHS = ("auto", "12", "16", "minmax")
 
@@ -17,8 +26,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def run() -> int:
         from yolofpn.inference.detection_run import DetectOptions, detect
+        from yolofpn.sources.shards import Shard
 
         options = vars(arguments)
+        options["shard"] = Shard(*arguments.shard) if arguments.shard else None
         options["sources"] = (*options["sources"], *options.pop("source"))
         return detect(DetectOptions(**options))
 
@@ -62,6 +73,20 @@ def build_parser() -> Parser:
     add("--batch-size", type=positive_int, default=1, metavar="N", help="images or frames per batch")
     add("--vid-stride", type=positive_int, default=1, metavar="N", help="detect on every N-th frame of a video")
     add("--output", metavar="DIR", help="output folder, or - for JSON Lines on stdout; default: runs/detect/SOURCE-N")
+    add(
+        "--resume",
+        type=Path,
+        metavar="DIR",
+        help="go on in the output folder of a run that ended early, with the same sources and flags: what its "
+        "detections.jsonl holds is skipped",
+    )
+    add(
+        "--shard",
+        type=shard,
+        metavar="K/N",
+        help="detect only in part K of N of the sources (by a hash of their paths), such as 3/16 in one of 16 jobs; "
+        "cat joins the detections.jsonl of all",
+    )
     keys = [sink.key for sink in sinks.SINKS]
     written = "; ".join(f"{sink.key}: {sink.help}" for sink in sinks.SINKS)
     add("--format", type=comma_list(*keys), default="jsonl", metavar=",".join(keys), help=f"output formats; {written}")

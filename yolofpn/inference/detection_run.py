@@ -25,11 +25,13 @@ from yolofpn.inference.threads import share_processors
 from yolofpn.interrupt import StopRequest
 from yolofpn.results import Failure, Result, Results
 from yolofpn.shipped import default_sources
+from yolofpn.sinks.jsonl import finished_sources
 from yolofpn.sinks.media import MediaChoice
 from yolofpn.sinks.opened import Sinks, build_sinks
 from yolofpn.sinks.output_names import next_output_dir
 from yolofpn.sources.remote import is_url
 from yolofpn.sources.resolve import Source, resolve_sources
+from yolofpn.sources.shards import Shard
 from yolofpn.view.shown_thresholds import lowered
 from yolofpn.view.viewer import Viewer
 from yolofpn.view.window import check_display
@@ -50,6 +52,8 @@ class DetectOptions(PredictorOptions):
     batch_size: int = 1
     vid_stride: int = 1
     output: str | None = None
+    resume: Path | None = None
+    shard: Shard | None = None
     format: tuple[str, ...] = ("jsonl",)
     media: MediaChoice = "all"
     labels: LabelStyle = "score"
@@ -72,23 +76,44 @@ def detect(options: DetectOptions) -> int:
     folders = [Path(spec) for spec in specs if not is_url(spec)]
     if (unread := describe_unread_files(folders, videos=True)) is not None:
         report.say(unread)
-    sources = resolve_sources(specs, vid_stride=options.vid_stride, depth=predictor.depth)
+    sources, resume_at = _sources_to_do(options, specs, predictor, report)
     report.start_clock()
     started = open_results(sources, predictor, options.batch_size, limits=limits, report=report)
     with closing(predictor), closing(started) as results:
         while isinstance(first := results.peek(), Failure):
             report.fail(first.message)
             next(results)
-        if first is None:
+        if first is None and not (options.shard or options.resume):
             raise UserError("no input could be read")
         # The folder is made only now, so that a run that can do nothing leaves nothing behind.
-        output = _output_folder(options.output, specs[0], first.source)
+        output = options.resume or _output_folder(options.output, specs[0], first.source if first else None)
         with locked_output(output) if output else nullcontext():
-            sinks = build_sinks(output, formats=options.format, media=options.media, labels=options.labels)
+            sinks = build_sinks(
+                output, formats=options.format, media=options.media, labels=options.labels, resume_at=resume_at
+            )
             if viewer and output:
                 viewer.snapshots = output / "snapshots"
             code = _deliver(results, sinks, report, viewer)
     return max(code, report.finish(output))
+
+
+def _sources_to_do(
+    options: DetectOptions, specs: tuple[str, ...], predictor: Predictor, report: Report
+) -> tuple[Iterator[Source], int | None]:
+    """The sources of the run's shard that are not done yet, and where the JSON lines of an earlier run go on."""
+    sources = resolve_sources(specs, vid_stride=options.vid_stride, depth=predictor.depth)
+    if options.shard:
+        report.say(f"shard {options.shard}")
+        sources = options.shard.of(sources)
+    if options.resume is None:
+        return sources, None
+    if options.output:
+        raise UserError("--resume and --output exclude each other: the folder to resume is the output")
+    if not options.resume.is_dir():
+        raise UserError(f"{options.resume}: no such folder; --resume takes the output folder of an earlier run")
+    finished, resume_at = finished_sources(options.resume)
+    report.say(f"resuming {options.resume}: {len(finished)} done")
+    return (each for each in sources if each.kind == "stream" or each.name not in finished), resume_at
 
 
 def open_predictor(options: DetectOptions, report: Report) -> Predictor:
@@ -169,7 +194,7 @@ def _shown(result: Result, viewer: Viewer, request: StopRequest) -> bool:
         return viewer.show(result)
 
 
-def _output_folder(given: str | None, spec: str, first: Source) -> Path | None:
+def _output_folder(given: str | None, spec: str, first: Source | None) -> Path | None:
     """Return the output folder: as given, else a new one named after the first source; None for standard output."""
     if given == STDOUT:
         return None
@@ -180,10 +205,10 @@ def _output_folder(given: str | None, spec: str, first: Source) -> Path | None:
     return Path(given)
 
 
-def _run_name(spec: str, first: Source) -> str:
+def _run_name(spec: str, first: Source | None) -> str:
     """What a run over ``spec``, which begins with the source ``first``, is called: never with a password."""
     if spec == "-":
         return "stdin"
     if is_url(spec) or spec.isdecimal():  # an address or a camera
-        return str(first.relative_path)
+        return str(first.relative_path) if first else "empty"
     return Path(*takewhile(lambda part: not glob.has_magic(part), Path(spec).parts)).absolute().name

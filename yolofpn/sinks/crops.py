@@ -24,6 +24,7 @@ class CropSink:
     key: ClassVar[str] = "crops"
     help: ClassVar[str] = "crops/NAME/, each detection cut out"
     folder: ClassVar[str | None] = "crops"
+    resumable: ClassVar[bool] = True
 
     def __init__(self, output: Path) -> None:
         self._folder = output / "crops"

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from yolofpn.errors import UserError
 from yolofpn.files import AppendFile, StandardOutput
 from yolofpn.sinks.records import record
 
@@ -14,19 +15,24 @@ if TYPE_CHECKING:
     from yolofpn.structures import Detections, Frame
 
 
+FILE = "detections.jsonl"
+
+
 class JsonLinesSink:
     """``detections.jsonl``: one line per image or frame, written before the next one begins.
 
     Args:
         output: the run's output folder; None for standard output.
+        keep: so many bytes of the file stay, those of an earlier run.
     """
 
     key: ClassVar[str] = "jsonl"
     help: ClassVar[str] = "detections.jsonl, a line for each image or frame (always written)"
     folder: ClassVar[str | None] = None
+    resumable: ClassVar[bool] = True
 
-    def __init__(self, output: Path | None) -> None:
-        self._output = StandardOutput() if output is None else AppendFile(output / "detections.jsonl")
+    def __init__(self, output: Path | None, keep: int = 0) -> None:
+        self._output = StandardOutput() if output is None else AppendFile(output / FILE, keep=keep)
         self._ensure_ascii = output is None  # the encoding of standard output depends on the terminal
 
     def write(self, source: SourceInfo, frame: Frame, detections: Detections) -> None:
@@ -36,3 +42,45 @@ class JsonLinesSink:
     def close(self) -> None:
         """Close the file."""
         self._output.close()
+
+
+def finished_sources(output: Path) -> tuple[frozenset[str], int]:
+    """What ``detections.jsonl`` in a folder holds of a run that ended early.
+
+    The last source counts as unfinished: a video may lack frames, and other files of the last image may be missing.
+
+    Returns:
+        The names of the finished sources, and how many bytes their lines take.
+
+    Raises:
+        UserError: the file cannot be read, or a line is not of this format.
+    """
+    path = output / FILE
+    finished: set[str] = set()
+    last, start, end = None, 0, 0
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
+                    break  # it was being written
+                source = _source_of(line, f"{path}: line {number}")
+                if source != last:
+                    if last is not None:
+                        finished.add(last)
+                    last, start = source, end
+                end += len(line)
+    except FileNotFoundError:
+        return frozenset(), 0
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
+    return frozenset(finished - {last}), start
+
+
+def _source_of(line: bytes, place: str) -> str:
+    try:
+        source = json.loads(line)["source"]
+    except (ValueError, TypeError, KeyError):
+        source = None
+    if not isinstance(source, str):
+        raise UserError(f"{place} is not one of detect.py: resume with the folder of an earlier run, or choose another")
+    return source

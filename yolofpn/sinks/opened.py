@@ -61,6 +61,7 @@ def build_sinks(
     formats: Collection[str] = ("jsonl",),
     media: MediaChoice = "all",
     labels: LabelStyle = "score",
+    resume_at: int | None = None,
 ) -> Sinks:
     """The sinks of a run; the JSON lines are always among them.
 
@@ -70,9 +71,10 @@ def build_sinks(
         formats: keys of ``yolofpn.sinks.SINKS``.
         media: which annotated images and videos are written.
         labels: what stands beside a box in them.
+        resume_at: so many bytes of the JSON lines stay, those of an earlier run; None: it is a new run.
 
     Raises:
-        UserError: a format is unknown or needs a folder, or the folder cannot be written.
+        UserError: a format is unknown, needs a folder or cannot be resumed, or the folder cannot be written.
     """
     keys = [sink.key for sink in sinks.SINKS]
     for unknown in set(formats) - set(keys):
@@ -84,9 +86,12 @@ def build_sinks(
         if chosen:
             raise UserError(f"format {chosen[0].key!r} needs a folder: give one with --output, - takes JSON lines only")
         return Sinks([JsonLinesSink(None)])
+    whole = [sink.key for sink in chosen if not getattr(sink, "resumable", False)]
+    if whole and resume_at is not None:
+        raise UserError(f"format {whole[0]!r} is one file for the whole run, which cannot be resumed: leave it out")
     with write_errors(output):
         output.mkdir(parents=True, exist_ok=True)
-    lines = JsonLinesSink(output)
+    lines = JsonLinesSink(output, resume_at or 0)
     others: list[Sink] = [sink(output) for sink in chosen]
     if media != "none":
         others.append(MediaSink(output, media, labels))

@@ -32,6 +32,9 @@ class FormatSink(Sink, Protocol):
         key: its name in ``--format``.
         help: what it writes, in a few words.
         folder: the folder within the output that it fills, which results of other sinks keep out of; None for files.
+
+    A sink with a class attribute ``resumable = True`` can go on in the folder of a run that ended early, because it
+    writes whole files for each image.
     """
 
     key: ClassVar[str]

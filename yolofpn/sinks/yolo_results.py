@@ -47,6 +47,7 @@ class YoloSink:
     key: ClassVar[str] = "yolo"
     help: ClassVar[str] = "labels/, a YOLO text file for each image, with scores"
     folder: ClassVar[str | None] = "labels"
+    resumable: ClassVar[bool] = True
 
     def __init__(self, output: Path) -> None:
         self._folder = output / "labels"
