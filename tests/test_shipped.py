@@ -15,7 +15,15 @@ from tests.tiny_detector import write_tiny
 from yolofpn import shipped
 from yolofpn.data.images import read_image
 from yolofpn.errors import UserError
-from yolofpn.shipped import default_sources, default_weights, find_config, sample_images, shipped_configs
+from yolofpn.shipped import (
+    default_sources,
+    default_weights,
+    find_config,
+    initial_weights,
+    sample_images,
+    shipped_configs,
+    verify_weights,
+)
 from yolofpn.weights import load_weights
 
 REPOSITORY = Path(__file__).parents[1]
@@ -211,3 +219,17 @@ def test_an_installed_package_holds_them_too(tmp_path: Path) -> None:
     configs = {str(path.relative_to(installed / "default_cfg")) for path in (installed / "default_cfg").rglob("*.yaml")}
     assert configs == {str(path.relative_to(REPOSITORY / "cfg")) for path in shipped_configs()}
     assert (installed / "shipped.py").is_file()
+
+
+def test_only_the_chosen_initial_weights_are_hashed(places: tuple[Path, Path]) -> None:
+    folder = ship(places[0], b"x").parent
+    sums = {
+        name: hashlib.sha256(name.encode()).hexdigest() for name in ("a.safetensors", "b.safetensors", "c.safetensors")
+    }
+    (folder / "SHA256SUMS").write_text("".join(f"{digest}  {name}\n" for name, digest in sums.items()))
+    (folder / "b.safetensors").write_bytes(b"b.safetensors")
+    (folder / "c.safetensors").write_bytes(b"damaged")
+    assert initial_weights() == [folder / "b.safetensors", folder / "c.safetensors"]
+    verify_weights(folder / "b.safetensors")
+    with pytest.raises(UserError, match="sha256"):
+        verify_weights(folder / "c.safetensors")

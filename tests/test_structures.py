@@ -240,6 +240,8 @@ def test_detections_are_arrays_and_tensors_on_demand() -> None:
         [2],
     )
     assert {tensor.device.type for tensor in found.torch("meta").values()} == {"meta"}
+    with pytest.raises(UserError, match="device"):
+        found.torch("cuda:99")
 
 
 def test_comparing_asks_whether_it_is_the_same_object() -> None:

@@ -18,6 +18,7 @@ from yolofpn.text import (
     as_yaml,
     bar_stream,
     command,
+    counted,
     from_list_line,
     list_line,
     one_line_names,
@@ -150,3 +151,8 @@ def test_next_commands_have_the_form_of_the_one_that_was_typed(
 def test_the_command_line_is_kept_as_it_was_typed(argv: list[str], typed: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", argv)
     assert typed_command() == typed
+
+
+def test_numbers_of_things() -> None:
+    things = [(1, "epoch"), (2, "epoch"), (0, "box"), (3, "batch"), (1, "batch")]
+    assert [counted(*each) for each in things] == ["1 epoch", "2 epochs", "0 boxes", "3 batches", "1 batch"]

@@ -33,17 +33,23 @@ def default_weights(*, verify: bool = True) -> Path:
     return _checked(path, digest if verify else None)
 
 
-def initial_weights(*, verify: bool = True) -> list[Path]:
-    """The weights that ship for trainings alone to start from, beside the default ones.
-
-    Args:
-        verify: as for the default weights.
+def initial_weights() -> list[Path]:
+    """The weights that ship for trainings alone to start from, beside the default ones; ``verify_weights`` one to use.
 
     Raises:
-        UserError: one is missing, or not the bytes that ship with the project.
+        UserError: one is missing.
     """
     _, *others = _listed_weights()
-    return [_checked(path, digest if verify else None) for digest, path in others]
+    return [_checked(path, None) for _, path in others]
+
+
+def verify_weights(path: Path) -> None:
+    """Compare the sha256 of one of the shipped weights files.
+
+    Raises:
+        UserError: it is not the bytes that ship with the project.
+    """
+    _checked(path, next(digest for digest, listed in _listed_weights() if listed == path))
 
 
 def _listed_weights() -> list[tuple[str, Path]]:

@@ -242,9 +242,17 @@ class Detections:
         return self[keep]
 
     def torch(self, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-        """Copies of ``boxes``, ``scores`` and ``labels`` as tensors on ``device``, named as in torchvision."""
-        from torch import from_numpy
+        """Copies of ``boxes``, ``scores`` and ``labels`` as tensors on ``device``, named as in torchvision.
 
+        Raises:
+            UserError: there is no such device here.
+        """
+        from torch import empty, from_numpy
+
+        try:
+            empty(0, device=device)
+        except (RuntimeError, AssertionError):  # AssertionError: PyTorch is built without CUDA
+            raise UserError(f"device {str(device)!r} is not available on this machine: use cpu") from None
         return {name: from_numpy(getattr(self, name).copy()).to(device) for name in ("boxes", "scores", "labels")}
 
     def __repr__(self) -> str:

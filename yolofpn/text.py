@@ -48,6 +48,13 @@ def typed_command() -> str:
     return shlex.join(["python", *sys.argv])
 
 
+def counted(number: int, thing: str) -> str:
+    """'1 image', '2 images', '0 boxes', '3 batches'."""
+    if number == 1:
+        return f"1 {thing}"
+    return f"{number} {thing}{'es' if thing.endswith(('x', 'tch', 's')) else 's'}"
+
+
 def printable(text: str) -> str:
     r"""``text`` with control characters as ``\u001b`` and the like; tabs and newlines stay."""
     return text.translate(_ESCAPES)

@@ -175,6 +175,8 @@ def test_thresholds_and_classes(images: Path, weights: Path, capsys: pytest.Capt
     assert found("--classes", "RED") == ["red"]
     assert found("--classes", "Potted-Plant", "0") == ["potted plant", "red"]
     assert found("--classes", "PottedPlant") == ["potted plant"]
+    outcome = detect(capsys, "--weights", weights, "--output", "-", "--classes", "red", images / "a.png")
+    assert {each["name"] for each in records(outcome.out)[0]["detections"]} == {"red"}
     assert found("--max-det", 1) == ["potted plant"]
     # A box that covers others of its class by less than the threshold stays beside them: none do here, at any.
     assert found("--iou", 0) == ["potted plant", "red"]

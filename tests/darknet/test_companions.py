@@ -89,6 +89,17 @@ def test_names_beside_weights_or_cfg_in_order(tmp_path: Path) -> None:
     assert find_names(weights, cfg, 1, given) == (("given",), f"names: {given} (as given)")
 
 
+def test_the_only_names_file_of_the_right_number(tmp_path: Path) -> None:
+    weights, cfg = tmp_path / "x.weights", tmp_path / "x.cfg"
+    touch(tmp_path / "other.names", "one\ntwo\n")
+    touch(tmp_path / "broken.names", "one\n\nthree\n")
+    fitting = touch(tmp_path / "mine.names", "a\nb\nc\n")
+    assert find_names(weights, cfg, 3)[0] == ("a", "b", "c")
+    assert str(fitting) in find_names(weights, cfg, 3)[1]
+    touch(tmp_path / "second.names", "d\ne\nf\n")
+    assert find_names(weights, cfg, 3)[0] == ("0", "1", "2")
+
+
 def test_names_without_a_file(tmp_path: Path) -> None:
     names, note = find_names(tmp_path / "x.weights", tmp_path / "x.cfg", 80)
     assert names == COCO_NAMES

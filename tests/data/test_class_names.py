@@ -125,6 +125,13 @@ def test_match_by_order_needs_equal_counts() -> None:
     assert (none.unmatched_weights, none.unmatched_data) == (("0", "1", "2"), ("cat", "dog"))
 
 
+def test_labels_are_no_category_ids() -> None:
+    same = match_classes(("cat", "dog"), (0, 1), ("Cat", "dog"), (0, 1))
+    assert (same.how, same.mapping) == ("name", (0, 1))
+    renamed = match_classes(("cat", "dog", "cow"), (0, 1, 2), ("cat", "dog", "calf"), (0, 1, 2))
+    assert (renamed.how, renamed.mapping) == ("order", (0, 1, 2))
+
+
 def test_a_name_held_twice_is_matched_once() -> None:
     match = match_classes(("tv", "tvmonitor"), (), ("cat", "tv"), ())
     assert match.mapping == (1, None)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from yolofpn.inference.selection import choose_limits
+from yolofpn.errors import UserError
+from yolofpn.inference.selection import choose_limits, split_sources
 from yolofpn.structures import Limits
 
 NAMES = ("red", "potted plant")
@@ -40,3 +42,15 @@ def test_limits_given_stand_in_for_those_of_the_weights() -> None:
     for wrong in ({"score_thresh": 25.0}, {"nms_thresh": -0.1}, {"detections_per_img": 0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             choose_limits(known, NAMES, **wrong)
+
+
+def test_sources_among_the_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("red", "dog.jpg", "more"):  # a folder called as a class is the class
+        (tmp_path / name).mkdir()
+    assert split_sources(["red", "1", "dog.jpg", "more"], NAMES) == (["red", "1"], ["dog.jpg", "more"])
+    assert split_sources(["red", "rtsp://camera/1"], NAMES) == (["red"], ["rtsp://camera/1"])
+    for classes in (["1", "red"], ["dog.jpg"], ["red", "blue"], ["dog.jpg", "red"]):
+        assert split_sources(classes, NAMES) == (classes, [])
+    with pytest.raises(UserError, match="--source"):
+        choose_limits(Limits(), NAMES, classes=["dog.jpg"])

@@ -103,7 +103,7 @@ def test_a_dry_run_trains_nothing(files: Path, capsys: pytest.CaptureFixture[str
         "anchors: best possible recall",
         "memory: about 0.0",
         "zero-area box (1):",
-        "12 images: 6 batches of 2 on each of 1 processes, 3 steps per epoch, 3 epochs",
+        "12 images: 6 batches of 2, 3 steps per epoch, 3 epochs",
     ):
         assert part in report
     assert {path.name for path in (files / "dry").iterdir()} == {"config.yaml", "command.txt", "dry_run.txt", "plots"}
@@ -121,12 +121,12 @@ def test_images_of_a_rare_class_come_more_often(files: Path, capsys: pytest.Capt
     assert main([*flags, "dry", "--dry-run"]) == 0
     said = capsys.readouterr().out.splitlines()
     start = said.index(repeats)
-    assert said[start + 1].startswith("12 images: 7 batches of 2 on each of 1 processes, 4 steps per epoch, 1 epochs")
+    assert said[start + 1].startswith("12 images: 7 batches of 2, 4 steps per epoch, 1 epoch")
     assert said.count(repeats) == 1 and repeats in (files / "dry" / "dry_run.txt").read_text()
 
     assert main([*flags, "run"]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert "1 epochs of 7 batches of 2 in 4 steps" in said[said.index(repeats) + 1]
+    assert "1 epoch of 7 batches of 2 in 4 steps" in said[said.index(repeats) + 1]
     assert read_metrics(files / "run")[0]["step"] == "4"
 
     for path, text in labels.items():  # as many images, but dark is in all of them

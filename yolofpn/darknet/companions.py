@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from yolofpn.config import DarknetHeader, ResizeMode
@@ -61,15 +62,18 @@ def find_names(
     """Return the class names of ``weights``, and a message that says where they are from.
 
     They are those of the file that is given, else of STEM.names, obj.names or classes.txt beside the weights or the
-    cfg, else COCO's if there are 80 classes, else the labels' numbers.
+    cfg, else of the only other .names file there with so many names, else COCO's if there are 80 classes, else the
+    labels' numbers.
 
     Raises:
         UserError: if a names file cannot be read or holds another number of names.
     """
     path = Path(given) if given is not None else next((p for p in _names_candidates(weights, cfg) if p.is_file()), None)
+    if path is None and (fitting := _names_of_count(weights, cfg, num_classes)) is not None:
+        return read_names(fitting), f"names: {fitting} (the only .names file here with {num_classes} names)"
     if path is None:
         if num_classes == len(COCO_NAMES):
-            return COCO_NAMES, "names: COCO's 80 (no names file beside the weights)"
+            return COCO_NAMES, "names: COCO's 80 (no names file that fits beside the weights)"
         names = tuple(map(str, range(num_classes)))
         return names, "names: none found, classes are shown as numbers (--names FILE gives them)"
     names = read_names(path)
@@ -113,3 +117,14 @@ def _names_candidates(weights: Path, cfg: Path) -> Iterable[Path]:
     for file_name in dict.fromkeys([*(f"{stem}.names" for stem in stems), "obj.names", "classes.txt"]):
         for folder in dict.fromkeys((weights.parent, cfg.parent)):
             yield folder / file_name
+
+
+def _names_of_count(weights: Path, cfg: Path, num_classes: int) -> Path | None:
+    """The ``.names`` file beside the weights or the cfg with so many names; None if there are several, or none."""
+    fitting = []
+    for folder in dict.fromkeys((weights.parent, cfg.parent)):
+        for path in sorted(folder.glob("*.names")):
+            with suppress(UserError):  # a broken file that nobody has named
+                if len(read_names(path)) == num_classes:
+                    fitting.append(path)
+    return fitting[0] if len(fitting) == 1 else None

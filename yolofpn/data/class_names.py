@@ -119,7 +119,12 @@ def match_classes(
     how: Literal["category id", "name", "order"] | None = None
     mapping: tuple[int | None, ...] = (None,) * len(weights_names)
     if _ids_agree(weights_keys, weights_ids, data_keys, data_ids):
-        how, mapping = "category id", _pair(weights_ids, data_ids)
+        mapping = _pair(weights_ids, data_ids)
+        how = "category id"
+        if all(list(ids) == list(range(len(ids))) for ids in (weights_ids, data_ids)):  # no more than the labels
+            pairs = enumerate(mapping)
+            equal = all(place is None or weights_keys[label] == data_keys[place] for label, place in pairs)
+            how = "name" if equal else "order"
     elif set(weights_keys) & set(data_keys):
         how, mapping = "name", _pair(weights_keys, data_keys)
     elif len(weights_names) == len(data_names) > 0:

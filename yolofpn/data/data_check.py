@@ -19,7 +19,7 @@ from yolofpn.data.dataset import DetectionDataset, Problem, ProblemKind
 from yolofpn.data.layouts import open_data
 from yolofpn.data.near_identical import HASH_BYTES, MAX_DISTANCE, difference_hash, nearest
 from yolofpn.errors import InputError
-from yolofpn.text import bar_stream
+from yolofpn.text import bar_stream, counted
 
 SMALL_AREA, LARGE_AREA = 32**2, 96**2  # COCO's limits, in pixels of the image
 _BAR = 30
@@ -212,8 +212,8 @@ def _split_lines(report: SplitReport, limit: int | None) -> list[str]:
     background = len(report.unlabelled) + report.empty
     lines = [
         "",
-        f"{report.split}: {_count(report.images, 'image')}, {_count(report.boxes, 'box')}, "
-        f"{_count(report.ignored, 'ignore region')}; {_count(background, 'image')} without a box",
+        f"{report.split}: {counted(report.images, 'image')}, {counted(report.boxes, 'box')}, "
+        f"{counted(report.ignored, 'ignore region')}; {counted(background, 'image')} without a box",
         f"  box sizes: {small} small (below 32x32 pixels), {medium} medium, {large} large (from 96x96)",
     ]
     lines += _class_lines(report, limit)
@@ -246,12 +246,6 @@ def _problem_lines(problems: Sequence[Problem], limit: int | None) -> list[str]:
         lines.append(f"  {kind.value} ({len(entries)}):")
         lines += _cut(entries, limit)
     return lines
-
-
-def _count(number: int, thing: str) -> str:
-    if number == 1:
-        return f"1 {thing}"
-    return f"{number} {thing}{'es' if thing.endswith('x') else 's'}"
 
 
 def _cut(entries: list[str], limit: int | None) -> list[str]:

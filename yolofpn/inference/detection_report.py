@@ -14,7 +14,7 @@ from yolofpn.results import Failure, Result
 from yolofpn.sources.live.capture import Counters
 from yolofpn.sources.resolve import Source
 from yolofpn.structures import Detections, Frame
-from yolofpn.text import bar_stream
+from yolofpn.text import bar_stream, counted
 
 IMAGES_BY_LINE = 20
 SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal that a bar could be drawn on
@@ -89,8 +89,8 @@ class Report:
     def count_live(self, source: Source, counters: Counters) -> None:
         """Format the counters of a live source for the summary."""
         self._live.append(
-            f"{source.name}: {_count(counters.received, 'frame')} received, {counters.dropped} dropped, "
-            f"{_count(counters.reconnects, 'reconnect')}, stale for {counters.stale_seconds:.0f} s"
+            f"{source.name}: {counted(counters.received, 'frame')} received, {counters.dropped} dropped, "
+            f"{counted(counters.reconnects, 'reconnect')}, stale for {counters.stale_seconds:.0f} s"
         )
 
     def finish(self, output: Path | None) -> int:
@@ -98,8 +98,8 @@ class Report:
         self._end_progress()
         for line in self._live:
             self.say(line)
-        done = [_count(self._images, "image")] if self._images or not self._frames else []
-        done += [_count(self._frames, "frame")] if self._frames else []
+        done = [counted(self._images, "image")] if self._images or not self._frames else []
+        done += [counted(self._frames, "frame")] if self._frames else []
         failed = f", {self._failures} failed" if self._failures else ""
         found = ", ".join(f"{count} {name}" for name, count in self._classes.most_common()) or "nothing"
         self.say(f"{' and '.join(done)}{failed}: found {found}")
@@ -154,14 +154,14 @@ class ProgressLines:
             self._bar.update()
         elif time.perf_counter() - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = time.perf_counter()
-            _print(f"{self._name}: {_count(self._done, self._unit)} so far, now {describe(detections)}", self._stream)
+            _print(f"{self._name}: {counted(self._done, self._unit)} so far, now {describe(detections)}", self._stream)
 
     def close(self) -> None:
         """No more are to come."""
         if self._bar is not None:
             self._bar.close()
         else:
-            _print(f"{self._name}: {_count(self._done, self._unit)}", self._stream)
+            _print(f"{self._name}: {counted(self._done, self._unit)}", self._stream)
 
 
 def describe(detections: Detections) -> str:
@@ -177,10 +177,6 @@ def describe(detections: Detections) -> str:
 def _print(line: str, stream: TextIO) -> None:
     with tqdm.external_write_mode(file=stream):
         print(line, file=stream, flush=True)
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def _score(score: float) -> str:

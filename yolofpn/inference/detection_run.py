@@ -17,10 +17,11 @@ from yolofpn.errors import UserError
 from yolofpn.files import locked_output, write_errors
 from yolofpn.inference.detection_report import Report
 from yolofpn.inference.live_results import open_results
-from yolofpn.inference.load_detector import load_for_inference
+from yolofpn.inference.load_detector import LoadedDetector, load_for_inference
 from yolofpn.inference.pipeline import written
 from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.predictor_options import PredictorOptions, expected_workload
+from yolofpn.inference.selection import split_sources
 from yolofpn.inference.threads import share_processors
 from yolofpn.interrupt import StopRequest
 from yolofpn.results import Failure, Result, Results
@@ -69,7 +70,13 @@ def detect(options: DetectOptions) -> int:
     report = Report(sys.stderr if options.output == STDOUT else sys.stdout)
     if options.show:
         check_display()
-    predictor = open_predictor(options, report)
+    loaded = load_for_inference(options.weights, darknet_cfg=options.darknet_cfg, names=options.names)
+    for note in loaded.notes:
+        report.say(note)
+    if options.classes is not None and not options.sources:
+        classes, sources_among = split_sources(options.classes, loaded.metadata.names)
+        options = replace(options, classes=tuple(classes), sources=tuple(sources_among))
+    predictor = open_predictor(loaded, options, report)
     viewer = Viewer(options.labels, predictor.limits, report.say) if options.show else None
     limits = lowered(predictor.limits) if options.show else None  # lower-scoring objects too, for the user to look at
     specs = options.sources or default_sources()
@@ -116,11 +123,8 @@ def _sources_to_do(
     return (each for each in sources if each.kind == "stream" or each.name not in finished), resume_at
 
 
-def open_predictor(options: DetectOptions, report: Report) -> Predictor:
-    """The detector that the options name, ready for use; the choices made are told to ``report``."""
-    loaded = load_for_inference(options.weights, darknet_cfg=options.darknet_cfg, names=options.names)
-    for note in loaded.notes:
-        report.say(note)
+def open_predictor(loaded: LoadedDetector, options: DetectOptions, report: Report) -> Predictor:
+    """The detector ready for use; the backend that was chosen is told to ``report``."""
     workload = expected_workload(options.sources or default_sources())
     predictor = Predictor(loaded.detector, loaded.metadata, replace(options, workload=workload))
     report.say(predictor.backend_note)

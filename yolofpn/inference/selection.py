@@ -5,9 +5,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from yolofpn.data.class_names import normalise_name
 from yolofpn.errors import UserError
+from yolofpn.reading import exists
+from yolofpn.sources.remote import is_url
 from yolofpn.structures import Limits
 
 
@@ -63,6 +66,31 @@ def only_classes(limits: Limits, classes: Sequence[str | int], names: Sequence[s
     return replace(limits, score_thresh=chosen)
 
 
+def split_sources(classes: Sequence[str | int], names: Sequence[str]) -> tuple[list[str | int], list[str]]:
+    """Split off the values at the end of ``--classes`` that are no class but an existing path or a URL: the sources.
+
+    ``--classes cat dog images/`` takes all words that follow it, so the path that was meant as the source too.
+
+    Returns:
+        The classes, and the sources, which are empty where the classes would be.
+    """
+    count = len(classes)
+    while count > 1 and not _is_class(classes[count - 1], names) and _names_source(str(classes[count - 1])):
+        count -= 1
+    return list(classes[:count]), [str(path) for path in classes[count:]]
+
+
+def _is_class(item: str | int, names: Sequence[str]) -> bool:
+    try:
+        return bool(_labels_of(item, names))
+    except UserError:
+        return False
+
+
+def _names_source(text: str) -> bool:
+    return is_url(text) or exists(Path(text))
+
+
 def _labels_of(item: str | int, names: Sequence[str]) -> list[int]:
     """The labels that a name has, usually one; else the label that is written as a number."""
     text = str(item)
@@ -71,6 +99,8 @@ def _labels_of(item: str | int, names: Sequence[str]) -> list[int]:
         return named
     if text.isascii() and text.isdecimal() and int(text) < len(names):
         return [int(text)]
+    if _names_source(text):
+        raise UserError(f"{text}: is a source, not a class: name sources before --classes, or with --source")
     by_folded = {name.casefold(): name for name in names}
     near = difflib.get_close_matches(text.casefold(), by_folded, n=1)
     first = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")

@@ -13,6 +13,7 @@ from yolofpn.data.anchor_clusters import anchor_fit, network_box_sizes
 from yolofpn.data.data_check import check_data
 from yolofpn.files import write_atomically
 from yolofpn.models.layer_summary import format_rows, layer_rows
+from yolofpn.text import counted
 from yolofpn.training.engine import batches_per_step
 from yolofpn.training.memory import estimate_memory
 from yolofpn.training.setup import Setup
@@ -64,8 +65,9 @@ def describe_steps(setup: Setup) -> list[str]:
     settings, ranks, train = setup.config.train, setup.ranks, setup.splits.train
     batches = setup.loader.sampler.batches_per_epoch
     per_step = batches_per_step(settings, ranks.world_size)
+    each = f" on each of {ranks.world_size} processes" if ranks.world_size > 1 else ""
     return [
         *repeat_lines(setup.config, train),
-        f"{len(train)} images: {batches} batches of {settings.batch_size} on each of {ranks.world_size} processes, "
-        f"{-(-batches // per_step)} steps per epoch, {settings.epochs} epochs",
+        f"{counted(len(train), 'image')}: {counted(batches, 'batch')} of {settings.batch_size}{each}, "
+        f"{counted(-(-batches // per_step), 'step')} per epoch, {counted(settings.epochs, 'epoch')}",
     ]

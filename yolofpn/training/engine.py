@@ -23,11 +23,12 @@ from yolofpn.files import write_list
 from yolofpn.interrupt import StopRequest
 from yolofpn.memory_errors import is_out_of_memory
 from yolofpn.models.build import NativeDetector
+from yolofpn.text import counted
 from yolofpn.training.checkpoint import BEST, LAST, Progress, save_checkpoint
 from yolofpn.training.distributed import from_main, gather, mean_over_ranks, take_from_main
 from yolofpn.training.epoch_result import EpochResult
 from yolofpn.training.learner import Learner, Update
-from yolofpn.training.logger import METRIC_COLUMNS, Logger, RunInfo, logging_run
+from yolofpn.training.logger import METRIC_COLUMNS, ContainedLoggers, Logger, RunInfo, logging_run
 from yolofpn.training.optim import keep_norm_statistics, learning_rate_factor
 from yolofpn.training.random_state import RandomState, random_state
 from yolofpn.training.rehearsal import TimeBudget, epochs_that_fit
@@ -51,7 +52,7 @@ class Trainer:
         run_dir: where checkpoints and weights go.
         progress: how far the run has come.
         loggers: receive the scalars; none in processes that do not write.
-        user_loggers: receive them too, those of an epoch once its checkpoint is written: they may fail.
+        user_loggers: receive them too, those of an epoch once its checkpoint is written; one that raises is dropped.
         budget: how long the run should take; epochs are then added or dropped as its speed turns out.
         on_epoch: called after each epoch; if it returns True, the run stops as by Ctrl-C and can be resumed.
     """
@@ -74,6 +75,7 @@ class Trainer:
     def __post_init__(self) -> None:
         self.ranks, self.say = self.setup.ranks, self.setup.say
         self._request = StopRequest(announce=self.ranks.is_main)
+        self._contained = ContainedLoggers(self.user_loggers, self.say)
         self._set_average()
         self._report = StepReport(self.say, sys.stderr if self.ranks.is_main else None)
 
@@ -191,8 +193,10 @@ class Trainer:
         if update is Update.DONE:  # a skipped step does not move the schedule either
             progress.step += 1
             parts = {name: value / len(group) for name, value in zip(losses, means, strict=True)}
-            for logger in (*self.loggers, *self.user_loggers):
-                logger.log_step(progress.step, {"lr": rate, "loss": sum(parts.values()), **parts})
+            scalars = {"lr": rate, "loss": sum(parts.values()), **parts}
+            for logger in self.loggers:
+                logger.log_step(progress.step, scalars)
+            self._contained.log("log_step", progress.step, scalars)
         self._stopping, self._saving = stop > 0, save > 0
 
     def _not_finite(self, what: str, group: list[Batch]) -> UserError:
@@ -230,7 +234,7 @@ class Trainer:
         seconds = time.monotonic() - self._epoch_start
         epochs = from_main(epochs_that_fit(self.budget, done, self.config.epochs, self.config.eval_interval, seconds))
         if epochs != self.config.epochs:
-            self.say(f"time: {epochs} epochs fit, not {self.config.epochs}")
+            self.say(f"time: {counted(epochs, 'epoch')} fit, not {self.config.epochs}")
             self.set_epochs(epochs)
 
     def set_epochs(self, epochs: int, **changes: int | None) -> None:
@@ -274,10 +278,26 @@ class Trainer:
             logger.log_epoch(result.epoch, result.scalars())
         self.say(str(result))
         self._save(LAST)
-        for logger in self.user_loggers:
-            logger.log_epoch(result.epoch, result.scalars())
-        # From the main process, as all of them stop together.
-        self._stopping = bool(from_main(self.on_epoch is not None and self.on_epoch(result)))
+        self._contained.log("log_epoch", result.epoch, result.scalars())
+        self._stopping = self._wants_to_stop(result)
+
+    def _wants_to_stop(self, result: EpochResult) -> bool:
+        """Call the main process's ``on_epoch``; all processes learn whether it wants to stop, or has raised.
+
+        Raises:
+            UserError: in the other processes, if it raised; the main one raises what it did.
+        """
+        stop, error = False, None
+        try:
+            stop = self.on_epoch is not None and bool(self.on_epoch(result))
+        except Exception as raised:  # anything: it is the user's
+            error = raised
+        stop, failed = from_main((stop, error is not None))
+        if error is not None:
+            raise error
+        if failed:
+            raise UserError("on_epoch failed in the main process")
+        return bool(stop)
 
     def _judge(self, ap: float) -> None:
         """Save the weights if they are the best so far; set the stop flag if there is no improvement."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from yolofpn.errors import UserError
 from yolofpn.extras import is_installed
@@ -161,6 +161,29 @@ class TensorBoardLogger:
                 # With the digits of metrics.csv, so that a resumed run has the events of one that was never stopped.
                 self._events.add_scalar(f"{group}/{name}", float(_number(value)), epoch)
         self._events.flush()
+
+
+class ContainedLoggers:
+    """Loggers of the user, whose errors do not end the run: the first one is reported, and the logger is dropped.
+
+    Args:
+        loggers: started and ended by ``logging_run``, also those that were dropped.
+        say: prints a line.
+    """
+
+    def __init__(self, loggers: Sequence[Logger], say: Callable[[str], None]) -> None:
+        self._active = list(loggers)
+        self._say = say
+
+    def log(self, method: Literal["log_step", "log_epoch"], number: int, scalars: Mapping[str, float]) -> None:
+        """Call ``method`` of each logger that has not failed before with a step or epoch and its scalars."""
+        for logger in tuple(self._active):
+            try:
+                getattr(logger, method)(number, dict(scalars))
+            except Exception as error:  # whatever the user's code, or the service that it calls, may raise
+                self._active.remove(logger)
+                reason = f"{type(error).__name__}: {error}".splitlines()[0]
+                self._say(f"warning: {type(logger).__name__}.{method} failed ({reason}): nothing more is logged to it")
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from yolofpn.config import ModelConfig
 from yolofpn.errors import UserError
-from yolofpn.shipped import default_weights, initial_weights
+from yolofpn.shipped import default_weights, initial_weights, verify_weights
 from yolofpn.weights import read_metadata
 
 AUTO = "auto"
@@ -23,10 +23,10 @@ def choose_start(model: ModelConfig) -> tuple[str | None, str]:
     default = read_metadata(default_weights(verify=False)).model  # checked when they are loaded
     if default is not None and backbone.accepts(default.backbone):
         return AUTO, "weights: auto: the default weights, which have the same backbone (--weights none: from scratch)"
-    for path in initial_weights(verify=False):
+    for path in initial_weights():
         given = read_metadata(path).model
         if given is not None and backbone.accepts(given.backbone):
-            initial_weights()
+            verify_weights(path)
             return str(path), f"weights: auto: {path.name}, which have the same backbone (--weights none: from scratch)"
     name = backbone.pretrained_name
     if name is None:

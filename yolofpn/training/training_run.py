@@ -13,6 +13,7 @@ from yolofpn.devices import choose_device
 from yolofpn.evaluation.metrics import Metrics
 from yolofpn.evaluation.output_files import write_plots
 from yolofpn.extras import is_installed, skipped_plots
+from yolofpn.text import counted
 from yolofpn.training.build_trainer import build_trainer
 from yolofpn.training.distributed import from_main, join_ranks, take_from_main
 from yolofpn.training.dry_run import dry_run
@@ -112,8 +113,10 @@ def keep_time(trainer: Trainer, minutes: float, started: float) -> None:
         eval_interval=-(-epochs // trainer.budget.evaluations),
     )
     images_per_second = trainer.config.batch_size / pace.seconds_per_batch
-    part = f" of {batches} batches each" if batches else ""
-    trainer.say(f"time: {images_per_second:.1f} images/s: {epochs} epochs{part} fit into {minutes:g} minutes")
+    part = f" of {counted(batches, 'batch')} each" if batches else ""
+    trainer.say(
+        f"time: {images_per_second:.1f} images/s: {counted(epochs, 'epoch')}{part} fit into {minutes:g} minutes"
+    )
 
 
 def opening_line(setup: Setup, trainer: Trainer) -> str:
@@ -124,9 +127,9 @@ def opening_line(setup: Setup, trainer: Trainer) -> str:
     progress = trainer.progress
     goes_on = f"; resuming in epoch {progress.epoch + 1} at step {progress.step}" if progress.step else ""
     return (
-        f"training: {parameters / 1e6:.1f} M parameters, {trainer.config.epochs} epochs of {batches} batches of "
-        f"{setup.config.train.batch_size} in {trainer.steps_per_epoch} steps, {setup.device} {precision}; "
-        f"{trainer.run_dir}{goes_on}"
+        f"training: {parameters / 1e6:.1f} M parameters, {counted(trainer.config.epochs, 'epoch')} of "
+        f"{counted(batches, 'batch')} of {setup.config.train.batch_size} in "
+        f"{counted(trainer.steps_per_epoch, 'step')}, {setup.device} {precision}; {trainer.run_dir}{goes_on}"
     )
 
 
