@@ -49,6 +49,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="numerical precision; auto: fp32",
     )
     add("--batch", dest="batch", type=batch_size, metavar="N|dynamic", help="batch size; default: dynamic")
+    add(
+        "--layout",
+        choices=("raw", "decoded", "end2end"),
+        default="raw",
+        help="onnx, for other programs: decoded: [B, 4 + C, N] cx, cy, w, h and class scores; end2end: [1, K, 6] "
+        "x1, y1, x2, y2, score, label after NMS; both with labels.txt; raw: for this package",
+    )
+    add(
+        "--input-type",
+        choices=("float", "uint8"),
+        help="onnx: RGB images of the network's size in 0..1 or 0..255; default: float, raw: uint8",
+    )
+    add("--opset", type=int, choices=range(16, 24), metavar="N", help="onnx: version of its operators; default: 17")
     add("--calibration", metavar="DATA", help="int8: data set for calibration and for measuring AP")
     arguments = parser.parse_args(argv)
 
@@ -63,6 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(note, flush=True)
         print("\n".join(exporter.export(_calibration(exporter, calibration) if calibration else None)))
         print(f"use: {command('detect')} --weights {arguments.output} dog.jpg")
+        if arguments.layout != "raw":
+            print("in other programs: docs/export.md")
         return DONE
 
     return run_command(run)

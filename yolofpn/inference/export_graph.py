@@ -21,10 +21,19 @@ from yolofpn.darknet.weights_file import NEW_HEADER, StoredLayers, write_layers
 from yolofpn.detector import Detector, size_fits
 from yolofpn.errors import UserError
 from yolofpn.files import write_atomically
+from yolofpn.models.postprocess import nms_exponent
 from yolofpn.models.yolo import YOLO
 from yolofpn.runtimes.backend import Backend, Batch, Wait
 from yolofpn.runtimes.exported import ExportedDetector, GraphPrecision, describe_graph, read_exported
-from yolofpn.runtimes.parity import FILE_TOLERANCE, TOLERANCES, Tolerance, check_images, compare_backends
+from yolofpn.runtimes.parity import (
+    FILE_TOLERANCE,
+    TOLERANCES,
+    Tolerance,
+    check_images,
+    compare_backends,
+    compare_detections,
+)
+from yolofpn.runtimes.runtime import GraphForm, Layout, Runtime
 from yolofpn.runtimes.seal import seal
 from yolofpn.runtimes.torch_backend import TorchBackend
 from yolofpn.text import one_line_names
@@ -32,6 +41,7 @@ from yolofpn.weights import load_weights
 
 _CPU = torch.device("cpu")
 INT8_LOSS = 0.02  # of AP
+LABELS = "labels.txt"  # beside the layouts for other programs, whose configuration files call it so
 
 
 @dataclass(frozen=True)
@@ -49,7 +59,10 @@ class Calibration:
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """Options of ``export.py``, see its --help; ``format`` is 'darknet' or the key of one of ``RUNTIMES``."""
+    """Options of ``export.py``, see its --help; ``format`` is 'darknet' or the key of one of ``RUNTIMES``.
+
+    ``input_type`` None is uint8 for the raw layout, else float.
+    """
 
     output: Path
     format: str
@@ -60,6 +73,14 @@ class ExportOptions:
     resize: Literal["auto"] | ResizeMode = "auto"
     precision: Literal["auto"] | GraphPrecision = "auto"
     batch: int | None = None
+    layout: Layout = "raw"
+    input_type: Literal["float", "uint8"] | None = None
+    opset: int | None = None
+
+    @property
+    def form(self) -> GraphForm:
+        """What the graph takes and gives."""
+        return GraphForm(self.layout, self.layout == "raw" or self.input_type == "uint8", self.opset)
 
 
 @dataclass(frozen=True)
@@ -86,6 +107,8 @@ class Exporter:
         output = self.options.output
         with _all_or_nothing(output) as folder:
             path = folder / output.name
+            if self.options.layout != "raw":
+                self._write_labels(folder / LABELS)
             report = self._darknet(path) if self.options.format == "darknet" else self._graph(path, calibration)
             files = sorted(file.name for file in folder.iterdir())
         return [f"written: {', '.join(str(output.parent / name) for name in files)}", f"checked: {report}"]
@@ -94,19 +117,37 @@ class Exporter:
         options, size = self.options, self.metadata.input.size
         precision: GraphPrecision = "fp32" if options.precision == "auto" else options.precision
         runtime = runtimes.runtime_named(options.format)
-        info = describe_graph(self.metadata, precision, self.detector.specs, options.batch, sealed=runtime.sealed)
-        images = None if calibration is None else calibration.images
-        runtime.save(runtime.convert(self.detector, size, options.batch, images), path, info, precision)
+        form, batch = options.form, 1 if options.layout == "end2end" else options.batch
+        info = describe_graph(self.metadata, precision, self.detector.specs, batch, form=form, sealed=runtime.sealed)
+        if form == GraphForm():
+            images = None if calibration is None else calibration.images
+            graph = runtime.convert(self.detector, size, batch, images)
+        else:
+            graph = runtime.convert_form(self.detector, size, batch, form, self.detector.limits)
+        if precision == "fp16":
+            graph = runtime.compress(graph, self.detector)
+        runtime.save(graph, path, info, precision)
         if runtime.sealed:
             seal(path, runtime.files(path)[1:])
         exported = read_exported(path)
         if calibration is not None:
             return self._check_int8(exported, calibration)
-        backend = exported.backend()
-        report, passed = self._compare(backend, TOLERANCES[precision])
+        report, passed = self._compare(exported if form.layout != "raw" else exported.backend(), TOLERANCES[precision])
         if not passed:
             raise UserError(f"{options.output}: is not written, as its detections would be others: {report}")
-        return f"{backend.name} {precision}, {report}"
+        return f"{runtime.key} {precision}, {report}"
+
+    def _write_labels(self, path: Path) -> None:
+        """The class names, one per line, in the order of the labels.
+
+        Raises:
+            UserError: other names are in a file of that name beside the output.
+        """
+        text = "".join(f"{name}\n" for name in one_line_names(self.metadata.names))
+        there = self.options.output.parent / LABELS
+        if there.exists() and there.read_bytes() != text.encode():
+            raise UserError(f"{there}: holds other class names: export into another folder, or move it away")
+        write_atomically(path, text.encode())
 
     def _darknet(self, path: Path) -> str:
         detector, header = self.detector, self.metadata.header or NEW_HEADER
@@ -131,9 +172,12 @@ class Exporter:
             raise UserError(f"{self.options.output}: is not written, as its detections would be others: {report}")
         return report
 
-    def _compare(self, backend: Backend, tolerance: Tolerance) -> tuple[str, bool]:
-        images = check_images(self.metadata.input.size)
-        parity = compare_backends(self.detector, TorchBackend(self.detector, _CPU), backend, images, tolerance)
+    def _compare(self, other: Backend | ExportedDetector, tolerance: Tolerance) -> tuple[str, bool]:
+        images, reference = check_images(self.metadata.input.size), TorchBackend(self.detector, _CPU)
+        if isinstance(other, ExportedDetector):
+            parity = compare_detections(self.detector, reference, other, images, tolerance)
+        else:
+            parity = compare_backends(self.detector, reference, other, images, tolerance)
         return str(parity), parity.holds(tolerance)
 
     def _check_int8(self, exported: ExportedDetector, calibration: Calibration) -> str:
@@ -156,6 +200,7 @@ def open_export(options: ExportOptions) -> tuple[Exporter, list[str]]:
     if options.format == "darknet" and options.batch is not None:
         raise UserError("--batch does not apply to --format darknet, whose files have no batch size")
     _check_precision(options)
+    _check_form(options)
     loaded = load_weights(options.weights, darknet_cfg=options.darknet_cfg, names=options.names)
     detector = loaded.detector
     if not isinstance(detector, YOLO | DarknetNetwork):
@@ -163,6 +208,8 @@ def open_export(options: ExportOptions) -> tuple[Exporter, list[str]]:
             "only one-stage detectors can be exported: the second stage of this one is not a static graph\n"
             "(detect.py --backend openvino runs its first stage there without an export)"
         )
+    if options.layout == "end2end" and nms_exponent(detector) is not None:
+        raise UserError("end2end: the NMS of these weights also measures distances, ONNX's does not: --layout decoded")
     size, resize = options.img_size or loaded.metadata.input.size, options.resize
     if not size_fits(detector, size):
         raise UserError(
@@ -176,11 +223,35 @@ def open_export(options: ExportOptions) -> tuple[Exporter, list[str]]:
 
 
 def _check_precision(options: ExportOptions) -> None:
-    held = ("fp32",) if options.format == "darknet" else runtimes.runtime_named(options.format).precisions
+    held = ("fp32",) if options.format == "darknet" else _stored(runtimes.runtime_named(options.format))
     if options.precision not in ("auto", *held):
-        able = [f"--format {other.key} can" for other in runtimes.RUNTIMES if options.precision in other.precisions]
+        able = [f"--format {other.key} can" for other in runtimes.RUNTIMES if options.precision in _stored(other)]
         holds = " or ".join(held)
         raise UserError(f"--format {options.format} holds {holds}, not {options.precision}: {', '.join(able)}")
+
+
+def _stored(runtime: type[Runtime]) -> tuple[str, ...]:
+    """The precisions of a runtime's files."""
+    return (*runtime.precisions, *runtime.storage)
+
+
+def _check_form(options: ExportOptions) -> None:
+    able = [runtime.key for runtime in runtimes.RUNTIMES if len(runtime.layouts) > 1]
+    others = [
+        flag
+        for flag, given in (
+            ("--layout", options.layout != "raw"),
+            ("--input-type", options.input_type is not None),
+            ("--opset", options.opset is not None),
+        )
+        if given
+    ]
+    if others and options.format not in able:
+        raise UserError(f"{others[0]} applies to --format {' or '.join(able)} only, not to {options.format}")
+    if options.layout == "raw" and options.input_type == "float":
+        raise UserError("--input-type float applies to --layout decoded or end2end: raw graphs take uint8")
+    if options.layout == "end2end" and options.batch not in (None, 1):
+        raise UserError("--layout end2end takes one image at a time: no --batch")
 
 
 def _by_stride(detector: YOLO | DarknetNetwork) -> list[str]:

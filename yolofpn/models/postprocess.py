@@ -117,18 +117,42 @@ def postprocess_maps(
     if any(_shared(spec) != _shared(first) for spec in specs.values()):
         raise ValueError("the maps of one network must agree on softmax, linear_xy, new_coords and nms_exponent")
     picked = pick_from_maps(dense, specs, num_classes, min(thresholds), image_sizes[0])
-    scores = class_scores(picked, first)
-    index, labels = (scores > np.array(thresholds, np.float32)).nonzero()
-    boxes, images = decode_picked(picked, first)[index], picked.images[index]
+    boxes, scores = decode_picked(picked, first), class_scores(picked, first)
+    return suppress(picked.images, boxes, scores, image_sizes, limits, first.nms_exponent, regions)
+
+
+def suppress(
+    images: Indices,
+    boxes: Floats,
+    scores: Floats,
+    image_sizes: Sequence[tuple[int, int]],
+    limits: Limits,
+    nms_exponent: float | None = None,
+    regions: Sequence[tuple[int, int]] | None = None,
+) -> list[Detections]:
+    """Apply score thresholds and NMS to decoded predictions.
+
+    Args:
+        images: [K], index into the batch.
+        boxes: [K, 4] xyxy in network pixels.
+        scores: [K, C].
+        image_sizes: see ``postprocess_maps``.
+        limits: which predictions become detections.
+        nms_exponent: see ``batched_nms``.
+        regions: see ``postprocess_maps``.
+    """
+    thresholds = np.array(class_thresholds(limits.score_thresh, scores.shape[1]), np.float32)
+    index, labels = (scores > thresholds).nonzero()
+    boxes, images = boxes[index], images[index]
     best = scores[index, labels]
     results = []
     for number, size in enumerate(image_sizes):
-        own = slice(None) if batch == 1 else images == number
+        own = slice(None) if len(image_sizes) == 1 else images == number
         measured = boxes[own]
-        if first.nms_exponent is not None:
+        if nms_exponent is not None:
             height, width = (regions or image_sizes)[number]
             measured = np.divide(measured, (width, height, width, height), dtype=np.float32)
-        keep = batched_nms(measured, best[own], labels[own], limits.nms_thresh, first.nms_exponent)
+        keep = batched_nms(measured, best[own], labels[own], limits.nms_thresh, nms_exponent)
         keep = keep[: limits.detections_per_img]
         results.append(Detections(clip_boxes(boxes[own][keep], size), best[own][keep], labels[own][keep]))
     return results

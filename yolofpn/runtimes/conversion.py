@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from yolofpn.detector import Detector, smallest_input
+from yolofpn.runtimes.decoded_part import DecodedPart, specs_of
 from yolofpn.runtimes.fold import fold_norms
 from yolofpn.runtimes.torch_backend import DensePart
 
@@ -43,6 +44,14 @@ def trace_dense(detector: Detector, size: tuple[int, int]) -> ExportedProgram:
     """The dense part for images of (height, width) in batches of any number, batch norm folded."""
     part = _MapsInOrder(fold_norms(DensePart(detector))).eval()
     example = torch.zeros(2, 3, *size, dtype=torch.uint8)  # of a batch of one the tracer would remember the one
+    with quiet(), torch.no_grad():
+        return torch.export.export(part, (example,), dynamic_shapes={INPUT_NAME: {0: Dim("batch")}})
+
+
+def trace_decoded(detector: Detector, size: tuple[int, int], *, uint8: bool) -> ExportedProgram:
+    """``decoded_part.DecodedPart`` of a one-stage detector for images of (height, width), batch norm folded."""
+    part = DecodedPart(fold_norms(DensePart(detector)), specs_of(detector), size, uint8=uint8).eval()
+    example = torch.zeros(2, 3, *size, dtype=torch.uint8 if uint8 else torch.float32)
     with quiet(), torch.no_grad():
         return torch.export.export(part, (example,), dynamic_shapes={INPUT_NAME: {0: Dim("batch")}})
 

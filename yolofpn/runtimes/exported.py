@@ -14,11 +14,12 @@ from yolofpn import runtimes
 from yolofpn.config import Metadata, StrictModel, validate
 from yolofpn.config.stored import from_stored, to_stored
 from yolofpn.errors import UserError
-from yolofpn.models.postprocess import MapSpec, postprocess_maps
+from yolofpn.models.decoded_outputs import detections_from_decoded, detections_from_rows
+from yolofpn.models.postprocess import MapSpec, nms_exponent, postprocess_maps
 from yolofpn.reading import ParseError, parse_json
 from yolofpn.runtimes.backend import Backend, Batch, InChunks
 from yolofpn.runtimes.graph_check import check_graph
-from yolofpn.runtimes.runtime import Runtime
+from yolofpn.runtimes.runtime import GraphForm, Layout, Runtime
 from yolofpn.runtimes.seal import UNSEALED, digest_of
 from yolofpn.structures import Detections, Limits, Target
 from yolofpn.text import command
@@ -49,7 +50,9 @@ class GraphInfo(StrictModel):
         metadata: of the weights; its ``input.size`` is the only one that the graph takes.
         precision: of the arithmetic that the graph was checked with.
         batch: the only batch size that the graph takes; None: any.
-        maps: how each output is read, in the order of the outputs.
+        maps: how each output is read, in the order of the outputs; of other layouts, what was decoded.
+        layout: of the outputs (``GraphForm``).
+        uint8: whether the graph takes uint8 images.
         sha256: of the graph's files (see ``runtimes/seal.py``); None in those of older versions and unsealed runtimes.
     """
 
@@ -58,6 +61,8 @@ class GraphInfo(StrictModel):
     precision: GraphPrecision
     batch: int | None = None
     maps: dict[str, MapInfo]
+    layout: Layout = "raw"
+    uint8: bool = True
     sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
 
 
@@ -67,14 +72,23 @@ def describe_graph(
     specs: Mapping[str, MapSpec],
     batch: int | None,
     *,
+    form: GraphForm = GraphForm(),  # noqa: B008  # frozen
     sealed: bool = True,
 ) -> str:
     """The JSON that goes into a graph file; if ``sealed``, ``seal`` completes it."""
     maps = {name: MapInfo(**asdict(spec)) for name, spec in specs.items()}
     info = GraphInfo(
-        metadata=metadata, precision=precision, batch=batch, maps=maps, sha256=UNSEALED if sealed else None
+        metadata=metadata,
+        precision=precision,
+        batch=batch,
+        maps=maps,
+        layout=form.layout,
+        uint8=form.uint8,
+        sha256=UNSEALED if sealed else None,
     )
-    return json.dumps({**info.model_dump(mode="json", exclude={"metadata"}), "metadata": to_stored(metadata)})
+    # Older versions do not know the layout, and read raw graphs alone.
+    skipped = {"metadata", "layout", "uint8"} if form.layout == "raw" else {"metadata"}
+    return json.dumps({**info.model_dump(mode="json", exclude=skipped), "metadata": to_stored(metadata)})
 
 
 class ExportedDetector:
@@ -96,6 +110,7 @@ class ExportedDetector:
         self.runtime = runtime
         self.precision = info.precision
         self.batch = info.batch
+        self.layout = info.layout
         self.metadata = info.metadata
         self.specs = {name: MapSpec(**spec.model_dump()) for name, spec in info.maps.items()}
         self.num_classes = len(info.metadata.names)
@@ -113,8 +128,9 @@ class ExportedDetector:
             precision: of the arithmetic; by default that of the file.
             throughput: several batches will be in flight.
         """
+        names = list(self.specs) if self.layout == "raw" else ["detections"]
         backend = self.runtime.open(
-            self.find_graph, list(self.specs), self.size, precision or self.precision, throughput=throughput
+            self.find_graph, names, self.size, precision or self.precision, throughput=throughput
         )
         return backend if self.batch is None else InChunks(backend, self.batch)
 
@@ -131,11 +147,17 @@ class ExportedDetector:
         limits: Limits | None = None,
         regions: list[tuple[int, int]] | None = None,
     ) -> list[Detections]:
-        """Raw maps -> detections in network pixels, clipped to each image's (height, width).
+        """Outputs of the graph -> detections in network pixels, clipped to each image's (height, width).
 
         ``regions`` are the (height, width) of what the images show without padding, for NMS by distance.
         """
-        return postprocess_maps(dense, self.specs, self.num_classes, image_sizes, limits or self.limits, regions)
+        limits = limits or self.limits
+        if self.layout == "decoded":
+            exponent = nms_exponent(self)
+            return detections_from_decoded(dense["detections"], image_sizes, limits, exponent, regions)
+        if self.layout == "end2end":
+            return detections_from_rows(dense["detections"], image_sizes, limits)
+        return postprocess_maps(dense, self.specs, self.num_classes, image_sizes, limits, regions)
 
     def __call__(self, images: Batch, targets: list[Target] | None = None) -> list[Detections]:
         """Detections of each image in network pixels.
@@ -188,7 +210,7 @@ def read_exported(path: Path) -> ExportedDetector:
         tree["metadata"] = from_stored(tree.get("metadata"), str(path))
     info = validate(GraphInfo, tree, str(path))
     exported = ExportedDetector(path, runtime, info)
-    check_graph(path, info.metadata, exported.specs, info.batch, shape)
+    check_graph(path, info.metadata, exported.specs, info.batch, shape, GraphForm(info.layout, info.uint8))
     if info.sha256 is not None and digest_of(path, info.sha256, beside) != info.sha256:
         files = "".join(f" (or {file.name} is that of another one)" for file in beside)
         raise UserError(f"{path}: is damaged: it is not as it was exported{files}: copy or export it again")

@@ -53,6 +53,18 @@ def fold_norms(network: Network) -> Network:
     return folded
 
 
+def kernels_and_factors(network: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
+    """The kernel of each convolution that ``fold_norms`` changes, by name, and the factors [C] it is multiplied by."""
+    found = {}
+    for path, module in network.named_modules():
+        for (conv_name, conv), (_, norm) in pairwise(list(module.named_children())):
+            if type(conv) is nn.Conv2d and isinstance(norm, nn.BatchNorm2d | FrozenBatchNorm2d):
+                variance, eps = _variance(norm)
+                name = f"{path}.{conv_name}.weight".lstrip(".")
+                found[name] = conv.weight.detach(), (norm.weight * torch.rsqrt(variance + eps)).detach()
+    return found
+
+
 def for_inference(detector: Detector, device: torch.device) -> Detector:
     """A copy on ``device`` and in evaluation mode, which shares its numbers with ``detector`` where they lie there."""
     assert isinstance(detector, nn.Module)
@@ -74,14 +86,20 @@ def copy_around_numbers(network: Network) -> Network:
 def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d | FrozenBatchNorm2d) -> nn.Conv2d:
     """The convolution that computes what the two do one after the other."""
     folded = copy.deepcopy(conv)
-    assert norm.running_mean is not None and norm.running_var is not None
-    variance, eps = norm.running_var, norm.eps
-    if isinstance(norm, RootEpsBatchNorm2d):
-        variance, eps = divisor_squared(norm).to(norm.running_var.dtype), 0.0
+    assert norm.running_mean is not None
+    variance, eps = _variance(norm)
     folded.weight, folded.bias = fuse_conv_bn_weights(
         conv.weight, conv.bias, norm.running_mean, variance, eps, norm.weight, norm.bias
     )
     return folded
+
+
+def _variance(norm: nn.BatchNorm2d | FrozenBatchNorm2d) -> tuple[Tensor, float]:
+    """Variance and epsilon; the root of their sum is what the norm divides by."""
+    assert norm.running_var is not None
+    if isinstance(norm, RootEpsBatchNorm2d):
+        return divisor_squared(norm).to(norm.running_var.dtype), 0.0
+    return norm.running_var, norm.eps
 
 
 def cast_inside(network: nn.Module, dtype: torch.dtype, outputs: set[nn.Module]) -> None:

@@ -12,7 +12,7 @@ from yolofpn.darknet.outputs import map_specs
 from yolofpn.errors import UserError
 from yolofpn.models.map_specs import build_map_specs
 from yolofpn.models.postprocess import MapSpec
-from yolofpn.runtimes.runtime import GraphShape
+from yolofpn.runtimes.runtime import GraphForm, GraphShape, Layout
 
 
 def expected_specs(metadata: Metadata, origin: str) -> Mapping[str, MapSpec]:
@@ -32,7 +32,12 @@ def expected_specs(metadata: Metadata, origin: str) -> Mapping[str, MapSpec]:
 
 
 def check_graph(
-    path: Path, metadata: Metadata, specs: Mapping[str, MapSpec], batch: int | None, graph: GraphShape
+    path: Path,
+    metadata: Metadata,
+    specs: Mapping[str, MapSpec],
+    batch: int | None,
+    graph: GraphShape,
+    form: GraphForm = GraphForm(),  # noqa: B008  # frozen
 ) -> None:
     """See that maps, anchors and strides are those of the network, and that the graph has just these maps.
 
@@ -42,6 +47,7 @@ def check_graph(
         specs: how the file says that its maps are read.
         batch: the only batch size that the file says it takes; None: any.
         graph: what it really takes and gives.
+        form: what the file says that it takes and gives.
 
     Raises:
         UserError: they do not agree.
@@ -53,8 +59,13 @@ def check_graph(
         problem = f"names the maps {', '.join(specs) or '(none)'}, its network has {', '.join(expected)}"
     elif wrong := [name for name, spec in specs.items() if spec != expected[name]]:
         problem = f"reads the map {wrong[0]!r} with other anchors, stride or coding than its network"
-    elif not graph.is_uint8 or list(graph.input) != [batch, 3, height, width]:
-        problem = f"takes {_shown(graph.input)}, not bytes of {_shown([batch, 3, height, width])}"
+    elif graph.is_uint8 != form.uint8 or list(graph.input) != [batch, 3, height, width]:
+        kind = "bytes" if form.uint8 else "float"
+        problem = f"takes {_shown(graph.input)}, not {kind} of {_shown([batch, 3, height, width])}"
+    elif form.layout != "raw":
+        wanted = _one_output(metadata, specs, batch, form.layout)
+        if len(graph.outputs) != 1 or not _agree(graph.outputs[0], wanted):
+            problem = f"gives {', '.join(map(_shown, graph.outputs))}, not {_shown(wanted)} ({form.layout})"
     elif len(graph.outputs) != len(specs):
         problem = f"gives {len(graph.outputs)} maps, its network has {len(specs)}"
     else:
@@ -62,11 +73,27 @@ def check_graph(
             channels = len(spec.anchors) * (spec.box_values + len(metadata.names))
             cells = (height // spec.stride, width // spec.stride) if spec.divides else (None, None)
             wanted = [batch, channels, *cells]
-            if len(found) != 4 or any(None not in (a, b) and a != b for a, b in zip(found, wanted, strict=True)):
+            if not _agree(found, wanted):
                 problem = f"gives {_shown(found)} for the map {name!r}, its network {_shown(wanted)}"
                 break
     if problem:
         raise UserError(f"{path}: {problem}: the file was changed or damaged: export it again")
+
+
+def _one_output(
+    metadata: Metadata, specs: Mapping[str, MapSpec], batch: int | None, layout: Layout
+) -> list[int | None]:
+    """The sizes of the only output of a layout that is not raw."""
+    if layout == "end2end":
+        return [batch, metadata.postprocess.detections_per_img, 6]
+    height, width = metadata.input.size
+    cells = [(height // spec.stride) * (width // spec.stride) * len(spec.anchors) for spec in specs.values()]
+    return [batch, 4 + len(metadata.names), sum(cells) if all(spec.divides for spec in specs.values()) else None]
+
+
+def _agree(found: Sequence[int | None], wanted: Sequence[int | None]) -> bool:
+    """Whether the sizes are equal as far as they are known."""
+    return len(found) == len(wanted) and all(None in (a, b) or a == b for a, b in zip(found, wanted, strict=True))
 
 
 def _shown(sizes: Sequence[int | None]) -> str:

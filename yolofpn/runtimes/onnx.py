@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from yolofpn.hardware import num_threads
 from yolofpn.runtimes.libraries import import_extra
 from yolofpn.runtimes.newest import NewestSizes
-from yolofpn.runtimes.runtime import METADATA_KEY, GraphShape, Runtime
+from yolofpn.runtimes.runtime import METADATA_KEY, GraphForm, GraphShape, Layout, Runtime
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from yolofpn.detector import Detector
     from yolofpn.runtimes.backend import Batch, Wait
+    from yolofpn.structures import Limits
+
+OPSET = 17  # the newest that OpenCV 4, ONNX Runtime 1.16, TensorRT 8.6 and Triton of their time all read
 
 
 class ONNX(Runtime):
@@ -26,6 +29,8 @@ class ONNX(Runtime):
     module: ClassVar[str] = "onnxruntime"
     extra: ClassVar[str] = "onnx"
     packages: ClassVar[tuple[str, ...]] = ("onnx", "onnxscript", "onnxruntime")
+    layouts: ClassVar[tuple[Layout, ...]] = ("raw", "decoded", "end2end")
+    storage: ClassVar[tuple[str, ...]] = ("fp16",)
 
     @classmethod
     def convert(
@@ -36,25 +41,64 @@ class ONNX(Runtime):
         calibration: Sequence[Tensor] | None = None,
     ) -> Any:  # noqa: ANN401
         """An ``onnx.ModelProto``."""
+        return cls.convert_form(detector, size, batch, GraphForm())
+
+    @classmethod
+    def convert_form(
+        cls,
+        detector: Detector,
+        size: tuple[int, int],
+        batch: int | None,
+        form: GraphForm,
+        limits: Limits | None = None,
+    ) -> Any:  # noqa: ANN401
+        """An ``onnx.ModelProto``.
+
+        Raises:
+            UserError: a library is not installed, or the opset lacks an operator of the network.
+        """
         import torch
 
-        from yolofpn.runtimes.conversion import quiet, trace_dense
+        from yolofpn.runtimes.conversion import quiet, trace_decoded, trace_dense
 
         for needed in ("onnxscript", "onnx"):  # by torch.onnx
             import_extra(needed, cls.extra)
-        program = trace_dense(detector, size)
+        from yolofpn.runtimes.onnx_model import TRACED_OPSET, add_nms, make_portable
+
+        opset = form.opset or OPSET
+        raw = form.layout == "raw"
+        program = trace_dense(detector, size) if raw else trace_decoded(detector, size, uint8=form.uint8)
         with quiet():
-            exported = torch.onnx.export(program, dynamo=True, verbose=False)
+            exported = torch.onnx.export(program, dynamo=True, verbose=False, opset_version=max(opset, TRACED_OPSET))
         assert exported is not None
         model = exported.model_proto
+        make_portable(model, opset)
         for node in (*model.graph.input, *model.graph.output):
             first = node.type.tensor_type.shape.dim[0]
             if batch is None:
                 first.dim_param = "batch"
             else:
                 first.dim_value = batch
-        del model.graph.value_info[:]  # shapes of inner maps with another batch, which readers compute themselves
+        if form.layout == "end2end":
+            assert limits is not None
+            add_nms(model, limits, detector.num_classes, size)
         return model
+
+    @classmethod
+    def compress(cls, graph: Any, detector: Detector) -> Any:  # noqa: ANN401
+        """Store large constants in fp16; ONNX Runtime computes with them in fp32."""
+        from torch import nn
+
+        from yolofpn.runtimes.fold import kernels_and_factors
+        from yolofpn.runtimes.onnx_model import store_in_half
+
+        assert isinstance(detector, nn.Module)
+        kernels = kernels_and_factors(detector)
+        store_in_half(
+            graph,
+            {f"part.detector.{name}": (kernel.numpy(), factors.numpy()) for name, (kernel, factors) in kernels.items()},
+        )
+        return graph
 
     @classmethod
     def save(cls, graph: Any, path: Path, info: str | None = None, precision: str = "fp32") -> None:  # noqa: ANN401
@@ -120,9 +164,11 @@ class ONNXGraph:
         count = len(batch)
         session = self._sessions[batch.shape[2], batch.shape[3]]
         node = session.get_inputs()[0]
-        images = as_uint8(batch)
+        images: Any = as_uint8(batch)
+        if node.type == "tensor(float)":  # of layouts for other programs
+            images = images.astype(np.float32) / 255
         if isinstance(node.shape[0], int) and count < node.shape[0]:
-            empty = np.zeros((node.shape[0] - count, *images.shape[1:]), np.uint8)
+            empty = np.zeros((node.shape[0] - count, *images.shape[1:]), images.dtype)
             images = np.concatenate([images, empty])
         outputs = session.run(None, {node.name: images})
         maps = {name: output[:count] for name, output in zip(self._map_names, outputs, strict=True)}

@@ -16,6 +16,7 @@ from yolofpn.errors import InputError, UserError
 from yolofpn.ops.array_boxes import box_iou
 from yolofpn.ops.resize import resize_image
 from yolofpn.runtimes.backend import Backend
+from yolofpn.runtimes.exported import ExportedDetector
 from yolofpn.runtimes.second_stage import prepare_postprocess
 from yolofpn.shipped import sample_images
 from yolofpn.structures import Detections, Limits
@@ -98,14 +99,26 @@ def compare_backends(
         size = (image.shape[2], image.shape[3])
         pairs.append(tuple(_detect(*each, size) for each in zip(finish, (expected, given), strict=True)))
     found = [match_detections(one, two, tolerance) for pair in pairs for one, two in (pair, pair[::-1])]
-    matched, total = sum(each.matched for each in found), sum(each.total for each in found)
-    return Parity(
-        total,
-        matched / total if total else 1.0,
-        max((each.box_error for each in found), default=0.0),
-        max((each.score_error for each in found), default=0.0),
-        float(np.sqrt(max(square_errors))),
-    )
+    return _summary(found, float(np.sqrt(max(square_errors))))
+
+
+def compare_detections(
+    detector: Detector, reference: Backend, other: ExportedDetector, images: Sequence[Tensor], tolerance: Tolerance
+) -> Parity:
+    """Compare what ``detector`` finds in ``reference``'s maps with what ``other``, a graph that decodes, finds.
+
+    NMS is the graph's own if it has one, so both use its limits.
+    """
+    limits = other.limits if other.layout == "end2end" else _CANDIDATES
+    found, errors = [], []
+    for image in images:
+        size = (image.shape[2], image.shape[3])
+        with torch.inference_mode():
+            (expected,) = detector.postprocess(reference.start(image)(), [size], limits)
+            (given,) = other.postprocess(other.dense(image), [size], limits)
+        found += [match_detections(one, two, tolerance) for one, two in ((expected, given), (given, expected))]
+        errors.append(abs(expected.scores.sum() - given.scores.sum()) / max(expected.scores.sum(), 1.0))
+    return _summary(found, float(max(errors)))
 
 
 def check_images(size: tuple[int, int]) -> list[Tensor]:
@@ -157,6 +170,17 @@ def match_detections(found: Detections, others: Detections, tolerance: Tolerance
         return MatchedDetections(0, len(sure), 0.0, 0.0)
     box_error = np.abs(sure.boxes - others.boxes[index])[good].max()
     return MatchedDetections(int(good.sum()), len(sure), float(box_error), float(nearest[good].max()))
+
+
+def _summary(found: Sequence[MatchedDetections], map_error: float) -> Parity:
+    matched, total = sum(each.matched for each in found), sum(each.total for each in found)
+    return Parity(
+        total,
+        matched / total if total else 1.0,
+        max((each.box_error for each in found), default=0.0),
+        max((each.score_error for each in found), default=0.0),
+        map_error,
+    )
 
 
 def _detect(detector: Detector, maps: RawMaps, size: tuple[int, int]) -> Detections:

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from yolofpn.runtimes.libraries import import_extra
 
@@ -15,8 +15,26 @@ if TYPE_CHECKING:
 
     from yolofpn.detector import Detector
     from yolofpn.runtimes.backend import Backend
+    from yolofpn.structures import Limits
 
 METADATA_KEY = "yolofpn"
+Layout: TypeAlias = Literal["raw", "decoded", "end2end"]
+
+
+@dataclass(frozen=True)
+class GraphForm:
+    """What a graph takes and gives, for programs that read it without this package.
+
+    Attributes:
+        layout: 'raw': the maps; 'decoded': boxes and class scores [B, 4 + C, N]; 'end2end': the detections
+            [1, K, 6] after NMS.
+        uint8: it takes uint8 images in 0..255; else float in 0..1, which 'raw' does not.
+        opset: version of ONNX's operators; None: the runtime's own choice.
+    """
+
+    layout: Layout = "raw"
+    uint8: bool = True
+    opset: int | None = None
 
 
 @dataclass(frozen=True)
@@ -24,7 +42,7 @@ class GraphShape:
     """What goes into a graph and comes out of it; None where any number does.
 
     Attributes:
-        is_uint8: whether it takes bytes.
+        is_uint8: whether it takes bytes; else float.
         input: batch, channels, height and width.
         outputs: the same of each map.
     """
@@ -46,6 +64,9 @@ class Runtime:
         packages: whose versions decide what its graphs are and compute.
         precisions: of arithmetic that it has; 'int8' only in graphs that are converted with images.
         sealed: whether a file may be changed in one place: then it holds the digest of itself (``seal.py``).
+        layouts: that ``convert_form`` knows; 'raw' is that of ``convert``.
+        storage: further precisions in which its files hold weights, but which it does not compute in.
+        opens: suffixes of other runtimes' graphs that it opens as well.
     """
 
     key: ClassVar[str]
@@ -56,6 +77,9 @@ class Runtime:
     packages: ClassVar[tuple[str, ...]]
     precisions: ClassVar[tuple[str, ...]] = ("fp32",)
     sealed: ClassVar[bool] = True
+    layouts: ClassVar[tuple[Layout, ...]] = ("raw",)
+    storage: ClassVar[tuple[str, ...]] = ()
+    opens: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     @abstractmethod
@@ -77,6 +101,26 @@ class Runtime:
         Raises:
             UserError: a library is not installed.
         """
+
+    @classmethod
+    def convert_form(
+        cls, detector: Detector, size: tuple[int, int], batch: int | None, form: GraphForm, limits: Limits
+    ) -> Any:  # noqa: ANN401
+        """Like ``convert``, for another layout, input or opset; of runtimes that have ``layouts``.
+
+        Args:
+            detector: see ``convert``.
+            size: see ``convert``.
+            batch: see ``convert``.
+            form: of the graph.
+            limits: of the 'end2end' layout.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def compress(cls, graph: Any, detector: Detector) -> Any:  # noqa: ANN401
+        """The graph in the form in which ``save`` stores weights as fp16; ``detector`` is what it was made from."""
+        return graph
 
     @classmethod
     @abstractmethod
