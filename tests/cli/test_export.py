@@ -183,7 +183,7 @@ def test_a_darknet_network_is_written_for_the_size_that_was_asked_for(
     [
         (["--format", "darknet", "--batch", "4", "x.weights"], "--batch does not apply"),
         (["--format", "onnx", "x.xml"], "x.xml: the output file must end in .onnx"),
-        (["--format", "onnx", "--precision", "bf16", "x.onnx"], "--format onnx holds fp32, not bf16"),
+        (["--format", "onnx", "--precision", "bf16", "x.onnx"], "--format onnx holds fp32 or fp16, not bf16"),
         (
             ["--format", "openvino", "--precision", "int8", "x.xml"],
             "int8 and --calibration DATA must be given together",
