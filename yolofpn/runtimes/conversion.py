@@ -43,6 +43,9 @@ def map_names(detector: Detector) -> list[str]:
 def trace_dense(detector: Detector, size: tuple[int, int]) -> ExportedProgram:
     """The dense part for images of (height, width) in batches of any number, batch norm folded."""
     part = _MapsInOrder(fold_norms(DensePart(detector))).eval()
+    for module in part.modules():
+        if getattr(module, "inplace", False):  # which the tracer takes apart, slowly, into comparisons and products
+            module.inplace = False
     example = torch.zeros(2, 3, *size, dtype=torch.uint8)  # of a batch of one the tracer would remember the one
     with quiet(), torch.no_grad():
         return torch.export.export(part, (example,), dynamic_shapes={INPUT_NAME: {0: Dim("batch")}})
