@@ -7,13 +7,16 @@ BIN := .venv/bin
 detect: .venv/.runtime
 	$(BIN)/python detect.py
 
+# Bytecode is kept, whatever the environment says: without it every process compiles the tests and the package anew.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
 # Two processes with one thread each: the networks in the tests are too small for more.
 test: lint type
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	$(PYTEST)
 
 # Without the tests that train, convert, start processes or take a second.
 test-fast: .venv/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" -q
+	$(PYTEST) -m "not slow" -q
 
 lint: .venv/.dev
 	$(BIN)/ruff format --check .
