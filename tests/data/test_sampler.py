@@ -126,7 +126,7 @@ def test_where_nothing_is_repeated_the_order_is_the_plain_one() -> None:
 
 @pytest.mark.parametrize("factors", [[1.0, 1.0], [1.0, 0.9, 1.0], [1.0, float("nan"), 1.0]])
 def test_impossible_repeat_factors_are_refused(factors: list[float]) -> None:
-    with pytest.raises(ValueError, match="each of the 3 images needs a repeat factor of at least 1"):
+    with pytest.raises(ValueError, match="repeat factor"):
         TrainBatchSampler(3, 2, SIZES, repeat_factors=np.array(factors))
 
 

@@ -84,6 +84,6 @@ def test_a_graph_that_loses_too_much_is_not_left_behind(data: Path, tmp_path: Pa
         return 0.579 if isinstance(detector, ExportedDetector) else 0.6
 
     calibration = replace(open_calibration(str(data), exporter.metadata), average_precision=precision)
-    with pytest.raises(UserError, match=r"loses more than 0\.02 AP: int8, AP 0\.579 of 0\.600"):
+    with pytest.raises(UserError, match="loses more"):
         exporter.export(calibration)
     assert list(output.parent.iterdir()) == []

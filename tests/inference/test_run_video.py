@@ -117,9 +117,9 @@ def peak_memory(video: str, weights: Path) -> int:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems count memory in other units")
 def test_memory_does_not_grow_with_the_length_of_a_video(weights: Path) -> None:
-    shade = np.arange(160, dtype=np.uint8)[None, :, None] + np.zeros((120, 1, 3), np.uint8)
-    moving = [np.roll(shade, 5 * step, axis=1) for step in range(32)]
-    for name, count in (("short.mp4", 100), ("long.mp4", 2500)):
+    shade = np.arange(320, dtype=np.uint16)[None, :, None] // 2 + np.zeros((240, 1, 3), np.uint16)
+    moving = [np.roll(shade.astype(np.uint8), 10 * step, axis=1) for step in range(32)]
+    for name, count in (("short.mp4", 100), ("long.mp4", 700)):
         write_video(Path(name), [moving[index % 32] for index in range(count)], codec="mpeg4")
-    # 2400 frames more of 57.6 kB would take 138 MB; lines and packets of them, had they been kept, some 5 MB.
+    # 600 frames more of 230 kB would take 138 MB; lines and packets of them, had they been kept, some 2 MB.
     assert peak_memory("long.mp4", weights) - peak_memory("short.mp4", weights) < 40_000_000

@@ -49,7 +49,8 @@ class Desk:
         self._folder = folder
         self.output = folder / "out"
         clip = write_video(folder / "clip.mp4", [quarters(RED)] * 10)
-        flags = ["--weights", str(write_tiny(folder / "weights")), "--output", str(self.output), "--show"]
+        flags = ["--weights", str(write_tiny(folder / "weights")), "--backend", "torch"]
+        flags += ["--output", str(self.output), "--show"]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.inference.clip_camera", str(clip), "0", *flags],
             env=self._env,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,14 +13,11 @@ import numpy as np
 import pytest
 
 from tests.commands import call
-from tests.runtimes.small import small_detector
 from tests.videos import write_video
 from yolofpn import load_detector
 from yolofpn.cli.detect import main as detect
-from yolofpn.cli.export import main as export
 from yolofpn.errors import UserError
 from yolofpn.structures import Image
-from yolofpn.weights import save_weights
 
 pytestmark = pytest.mark.slow
 
@@ -68,14 +66,11 @@ def spots(seed: int) -> Image:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``weights.safetensors``, the graphs ``onnx.onnx`` and ``openvino.xml``, ``a.png`` and ``a.mp4``."""
+def folder(exported: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``small.safetensors``, the graphs ``small.onnx`` and ``small.xml``, ``a.png`` and ``a.mp4``."""
     folder = tmp_path_factory.mktemp("graphs")
-    detector, metadata = small_detector()
-    save_weights(folder / "weights.safetensors", detector.state_dict(), metadata)
-    for name in ("onnx.onnx", "openvino.xml"):
-        words = ["--weights", folder / "weights.safetensors", "--format", Path(name).stem, folder / name]
-        assert export([str(word) for word in words]) == 0
+    for file in exported["weights"].parent.iterdir():
+        shutil.copy(file, folder)
     cv2.imwrite(str(folder / "a.png"), spots(0))
     write_video(folder / "a.mp4", [spots(seed) for seed in range(3)])
     return folder
@@ -85,7 +80,7 @@ def without_torch(program: str, *words: object, cwd: Path | None = None) -> subp
     return subprocess.run([sys.executable, "-c", program, *map(str, words)], capture_output=True, text=True, cwd=cwd)
 
 
-@pytest.mark.parametrize("graph", ["onnx.onnx", "openvino.xml"])
+@pytest.mark.parametrize("graph", ["small.onnx", "small.xml"])
 def test_the_command_finds_and_draws_the_same(
     folder: Path, graph: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -103,11 +98,11 @@ def test_the_command_finds_and_draws_the_same(
     assert next((tmp_path / "without").glob("*.mp4")).stat().st_size > 1000
 
 
-@pytest.mark.parametrize("graph", ["onnx.onnx", "openvino.xml"])
+@pytest.mark.parametrize("graph", ["small.onnx", "small.xml"])
 def test_python_finds_what_the_weights_find_in_pytorch(folder: Path, graph: str) -> None:
     done = without_torch(PYTHON, folder / graph, folder / "a.png", folder / "a.mp4")
     assert done.returncode == 0, done.stderr
-    detector = load_detector(folder / "weights.safetensors", backend="torch")
+    detector = load_detector(folder / "small.safetensors", backend="torch")
     image = str(folder / "a.png")
     expected = [*detector([image, image]), *(found for _, found in detector.stream(str(folder / "a.mp4")))]
     found = json.loads(done.stdout)
@@ -122,7 +117,7 @@ def test_python_finds_what_the_weights_find_in_pytorch(folder: Path, graph: str)
     "words",
     [
         ["detect", "a.png"],
-        ["detect", "a.png", "--weights", "weights.safetensors"],
+        ["detect", "a.png", "--weights", "small.safetensors"],
         ["evaluate", "--data", "data.yaml"],
         ["demo"],
         ["train", "--data", "data.yaml"],
@@ -135,7 +130,7 @@ def test_what_needs_pytorch_says_so_in_one_line(folder: Path, words: list[str]) 
     assert done.stderr.startswith("error: ") and "pip install torch" in done.stderr and done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("graph", ["onnx.onnx", "openvino.xml"])
+@pytest.mark.parametrize("graph", ["small.onnx", "small.xml"])
 def test_a_graph_takes_no_images_of_varying_size(folder: Path, graph: str) -> None:
     done = without_torch(COMMAND, "detect", "a.png", "--weights", graph, "--resize", "shortest-edge", cwd=folder)
     assert (done.returncode, done.stdout) == (2, "")

@@ -178,7 +178,7 @@ def test_video_whose_index_is_at_its_end_needs_a_server_that_gives_parts(server:
     content = write_video(tmp_path / "late.mp4", noise(40)).read_bytes()
     assert content.index(b"moov") > len(content) / 2 > 2**17  # more than is kept of what was read
     Handler.files["/late.mp4"] = ("video/mp4", content)
-    with pytest.raises(InputError, match=r"/late\.mp4: no frame .* can be decoded; download it and give the file$"):
+    with pytest.raises(InputError, match=r"/late\.mp4: no frame"):
         list(only(server + "/late.mp4").frames())
 
 
@@ -198,7 +198,7 @@ def connect(url: str, patience: Patience | None = None) -> Iterator[Shot]:
 
 def test_stream(server: str) -> None:
     images = []
-    with pytest.raises(InputError, match=r"mjpeg: lost after 12 frames \(.*\); check the camera"):
+    with pytest.raises(InputError, match="lost after 12 frames"):
         for shot in connect(server + "/mjpeg"):
             images.append(shot())  # noqa: PERF401 keeps what came before the error
     assert [int(image[0, 0, 0]) for image in images] == pytest.approx(range(10, 130, 10), abs=3)
@@ -274,7 +274,7 @@ def test_no_server() -> None:
 
 def test_image_beyond_the_limits(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "MAX_BYTES", 100)
-    with pytest.raises(InputError, match="the image has more than 0 MiB; download and shrink it first"):
+    with pytest.raises(InputError, match="0 MiB"):
         resolve_sources([server + "/dog.jpg"])
     monkeypatch.setattr(remote, "MAX_BYTES", 2**20)
     monkeypatch.setattr(remote, "MAX_SECONDS", -1.0)

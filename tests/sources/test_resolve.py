@@ -108,7 +108,7 @@ def test_folder_is_read_lazily(folder: Path) -> None:
 def test_folder_without_images(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
     write_image(tmp_path / ".cache" / "x.jpg")
-    with pytest.raises(UserError, match=r"no images or videos in this folder or below; looked for\n.*\.jpg.*\.mp4"):
+    with pytest.raises(UserError, match="no images or videos"):
         resolve_sources([str(tmp_path)])
 
 

@@ -30,13 +30,13 @@ def test_a_run_takes_the_time_that_it_was_given(
     data = write_images(tmp_path / "data")
     run, cfg = tmp_path / "run", write_cfg(tmp_path)
     cfg.write_text(cfg.read_text().replace("epochs: 3", "epochs: 9999"))
-    command = ["--cfg", str(cfg), "--data", str(data), "--output", str(run), "--minutes", "0.2"]
+    command = ["--cfg", str(cfg), "--data", str(data), "--output", str(run), "--minutes", "0.1"]
     assert main(command) == 0
     assert "images/s" in capsys.readouterr().out
     content = read_checkpoint(run / "last.pt")
     progress = content["progress"]
     config = load_config(run / "config.yaml")
-    assert config.train.minutes == 0.2
+    assert config.train.minutes == 0.1
     assert progress["finished"] and 0 < progress["epoch"] < 9999
     assert main(["--resume", str(run)]) == 2  # as any run that is finished
 

@@ -117,7 +117,7 @@ def test_another_backbone_is_refused(tmp_path: Path, backbone: dict[str, object]
 def test_a_resnet_of_other_widths_is_refused(tmp_path: Path) -> None:
     state = imagenet_state() | {"layer1.0.conv1.weight": torch.rand(128, 64, 3, 3)}
     torch.save(state, tmp_path / "wide.pth")
-    with pytest.raises(UserError, match=r"no ResNet-18, -34, -50, -101 or -152: its blocks have other shapes"):
+    with pytest.raises(UserError, match="no ResNet"):
         read_starting_weights(str(tmp_path / "wide.pth"), model_of({"type": "resnet", "depth": 18}))
 
 

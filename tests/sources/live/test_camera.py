@@ -69,7 +69,7 @@ def test_a_camera_is_released_when_it_is_no_longer_wanted() -> None:
 
 @pytest.mark.usefixtures("cameras")
 def test_camera_in_use() -> None:
-    with pytest.raises(InputError, match="camera 1: cannot be opened; close other programs"):
+    with pytest.raises(InputError, match="camera 1: cannot be opened"):
         next(connect(1))
     assert FakeCapture.released == 1
 
