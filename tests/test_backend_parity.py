@@ -27,7 +27,7 @@ from yolofpn.weights import LoadedWeights, load_weights
 
 pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")
-COUNT, FEW = 32, 8  # images; few where a processor without such numbers takes seconds for each
+COUNT, FEW = 32, 8  # images; few where a processor without such numbers takes a second for each
 AP_LOSS = {"fp32": 0.0005, "bf16": 0.005, "fp16": 0.005, "int8": 0.02}
 
 
@@ -108,9 +108,11 @@ def assert_same(scene: Scene, reference: Backend, backend: Backend, count: int =
     assert scene.average_precision(backend, count) == pytest.approx(full_ap, abs=AP_LOSS[backend.precision])
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
-def test_pytorch_with_short_numbers_finds_the_same(scene: Scene, reference: Backend, dtype: torch.dtype) -> None:
-    assert_same(scene, reference, TorchBackend(scene.loaded.detector, CPU, dtype), FEW)
+@pytest.mark.parametrize(("dtype", "count"), [(torch.bfloat16, COUNT), (torch.float16, FEW)], ids=["bf16", "fp16"])
+def test_pytorch_with_short_numbers_finds_the_same(
+    scene: Scene, reference: Backend, dtype: torch.dtype, count: int
+) -> None:
+    assert_same(scene, reference, TorchBackend(scene.loaded.detector, CPU, dtype), count)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])

@@ -33,6 +33,7 @@ def test_the_unchanged_file_is_read(folder: Path, name: str) -> None:
     assert verdict.code == (2 if name == "checkpoint" else 0), verdict.printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
 def test_mutated_files(folder: Path, name: str) -> None:
     @seed(0)

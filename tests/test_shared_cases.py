@@ -107,6 +107,7 @@ def with_images(data_dir: Path, folder: Path, stems: Sequence[str]) -> None:
         (folder / f"{stem}.jpg").symlink_to(data_dir / "coco128" / "images" / "train2017" / f"{stem}.jpg")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("writer", "rounding"),
     [("cvat", 0.02), ("devkit", 1), ("labelimg", 1), ("labelstudio", 2), ("roboflow", 1)],
@@ -183,6 +184,7 @@ def test_class_numbers_of_savetxt(cases: Path, read: Callable[..., tuple[Boxes, 
     assert {item["category_id"] for item in tree["annotations"]} == {0, 1}
 
 
+@pytest.mark.slow
 def test_one_image(cases: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--cfg", write_cfg(Path()), "--data", cases / "one-image" / "one", "--output", "run", "--weights", "none"]
     assert call(train, capsys, *flags, "train.epochs=1", "--device", "cpu").code == 0
@@ -210,6 +212,7 @@ def test_cfgs_as_opencv_reads_them(stem: str, cases: Path, capsys: pytest.Captur
     np.testing.assert_allclose([item["score"] for item in found], scores[: len(found)], atol=2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "frames", "seconds", "sound"),
     [
@@ -240,6 +243,7 @@ def test_videos_keep_their_length(
         assert bool(container.streams.audio) is sound
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["hlg.mp4", "pq.mp4"])
 def test_hdr_becomes_sdr(name: str, cases: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     expected = cv2.imread(str(cases / "video" / "bars-expected.png"))

@@ -198,6 +198,7 @@ def test_no_sample_images_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         default_sources()
 
 
+@pytest.mark.slow
 def test_an_installed_package_holds_them_too(tmp_path: Path) -> None:
     """Built as pip builds it, from a tree that has the default weights in it."""
     tree, built = tmp_path / "tree", tmp_path / "built"

@@ -88,6 +88,7 @@ def test_closed_streams_take_everything(monkeypatch: pytest.MonkeyPatch) -> None
     assert sys.stdout is None and sys.stderr is None
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.text(st.characters(exclude_characters="\0"), min_size=1, max_size=12))
 def test_every_name_is_one_line_of_a_list(name: str) -> None:

@@ -247,6 +247,7 @@ def test_bad_metadata(saved: Path, metadata: dict[str, str], message: str) -> No
         load_weights(rewrite(saved, metadata=metadata))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", [0, 5, 100, -1000])
 def test_safetensors_cut_short(saved: Path, keep: int) -> None:
     saved.write_bytes(saved.read_bytes()[:keep])
@@ -259,6 +260,7 @@ def test_cfg_is_only_for_darknet_weights(saved: Path) -> None:
         load_weights(saved, darknet_cfg="x.cfg")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["ema", "model"])
 def test_training_checkpoint(tmp_path: Path, key: str) -> None:
     state = fresh().state_dict()

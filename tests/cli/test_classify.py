@@ -81,6 +81,7 @@ def test_without_names_classes_are_numbers(weights: Path, capsys: pytest.Capture
     assert [line.split()[-1] for line in outcome.out.splitlines()] == ["x.png:", "0", "1"]
 
 
+@pytest.mark.slow
 def test_cfg_that_is_named_stands_in_for_that_beside_the_weights(
     weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

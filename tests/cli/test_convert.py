@@ -136,6 +136,7 @@ def test_another_network_is_refused(yolov3: Path, tmp_path: Path, capsys: pytest
     assert not (tmp_path / "o.safetensors").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -152,6 +153,7 @@ def test_a_network_of_the_same_layers_that_computes_something_else_is_refused(
     assert said in refusal(capsys, yolov3, quarter_yaml.with_name("o.safetensors"), "--cfg", quarter_yaml)
 
 
+@pytest.mark.slow
 def test_native_weights_need_no_cfg(
     yolov3: Path, quarter_yaml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -201,6 +201,7 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "PATIENCE", patience)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short_waits")
 @pytest.mark.parametrize("answer", [trickle, go_on, slow_image])
 @pytest.mark.parametrize("path", ["/dog.png", "/live.mjpg"])
@@ -267,6 +268,7 @@ def jpeg_with_exif() -> bytes:
     return Path("exif.jpg").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short_waits")
 def test_cameras_beside_one_that_fails(
     serve: Callable[[Answer], str], detect: Detect, monkeypatch: pytest.MonkeyPatch

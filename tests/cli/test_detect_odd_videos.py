@@ -83,6 +83,7 @@ def recording(path: Path, begins: float, *, frames: int = 20, sound: bool = Fals
     return path.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("b_frames", [0, 2])
 @pytest.mark.parametrize("begins", [(10, 10), (10, 3), (10, 3612), (50_000, 0, 7000)])
 def test_joined_recordings_go_on(begins: Sequence[float], b_frames: int, detect: Detect) -> None:
@@ -290,6 +291,7 @@ def test_highlights_above_white_stay_white() -> None:
     assert bars_of(image)[3].min() >= 253
 
 
+@pytest.mark.slow
 @needs_ffmpeg
 @pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv420p10le", "yuv422p", "yuv444p12le"])
 @pytest.mark.parametrize("matrix", ["bt709", "smpte170m"])
@@ -318,6 +320,7 @@ def test_pixels_become_square(aspect: Fraction | None, width: int, detect: Detec
         assert stream.sample_aspect_ratio in (None, 1)
 
 
+@pytest.mark.slow
 @needs_ffmpeg
 @pytest.mark.parametrize("codec", ["libx264", "mpeg2video", "mjpeg"])
 @pytest.mark.parametrize("first", ["tff", "bff"])

@@ -118,6 +118,7 @@ def test_metadata_that_could_not_be_saved_again_is_refused(
     assert not (folder / "again.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_commands_run_with_closed_streams(folder: Path) -> None:
     """As a service has it, or the shell's ``<&- >&- 2>&-``."""
     words = ["images/a.png", "--weights", "tiny.weights", "--media", "none", "--output", "out", "--backend", "torch"]

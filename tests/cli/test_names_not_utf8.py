@@ -35,6 +35,7 @@ def data(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_train_resume_evaluate_and_detect(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root, run = data.parent, data.parent / "run"
     images = sorted((root / "images" / "train").iterdir())
@@ -69,6 +70,7 @@ def test_train_resume_evaluate_and_detect(data: Path, capsys: pytest.CaptureFixt
     assert call(check.main, capsys, root / "found" / "dataset").code == 0
 
 
+@pytest.mark.slow
 def test_a_name_with_a_line_break_is_one_line_of_every_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What training holds out is written to ``val.txt``, which check and detect read."""
     data = write_images(tmp_path, count=3)

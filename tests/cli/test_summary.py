@@ -17,6 +17,7 @@ def summary(capsys: pytest.CaptureFixture[str], *words: object) -> Outcome:
     return call(main, capsys, *words)
 
 
+@pytest.mark.slow
 def test_yolov3(capsys: pytest.CaptureFixture[str]) -> None:
     outcome = summary(capsys, REPOSITORY / "cfg" / "yolofpn.yaml")
     assert (outcome.code, outcome.err) == (0, "")
@@ -60,6 +61,7 @@ def test_a_classifiers_cfg(capsys: pytest.CaptureFixture[str], data_dir: Path) -
     assert [line.split()[1] for line in lines[-4:-1]] == ["Convolutional", "Avgpool", "Softmax"]
 
 
+@pytest.mark.slow
 def test_changes_and_classes(capsys: pytest.CaptureFixture[str]) -> None:
     tiny = REPOSITORY / "cfg" / "yolofpn-tiny.yaml"
     plain = summary(capsys, tiny, "--num-classes", 3).out

@@ -210,6 +210,7 @@ def test_a_connected_layer_takes_a_whole_map_as_in_opencv(tmp_path: Path) -> Non
     assert_close(raw_outputs(network, random_images(4, 8)), theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REAL)
 @pytest.mark.parametrize("batch", [1, 2])
 def test_real_weights_give_what_opencv_gives(name: str, batch: int, data_dir: Path) -> None:
@@ -244,6 +245,7 @@ def assert_contains(found: Detections, labels: NDArray[np.int64], scores: NDArra
         assert (same_box & same_score & (found.labels == label)).any(), (label, score, box)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REAL)
 def test_detections_are_those_of_opencv(name: str, data_dir: Path, tmp_path: Path) -> None:
     folder = data_dir / "darknet"

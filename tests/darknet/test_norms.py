@@ -52,6 +52,7 @@ def pattern(height: int, width: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(image.astype(np.uint8).transpose(2, 0, 1)[None])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DARKNETS)
 def test_raw_values_are_those_of_darknet(name: str, data_dir: Path) -> None:
     cfg = read_cfg(data_dir / "darknet" / f"{name}.cfg")

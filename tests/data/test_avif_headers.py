@@ -139,6 +139,7 @@ def file_of(
     return head + (meta if idat else with_offsets(len(head) + len(meta) + 8) + box(b"mdat", content))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("idat", [False, True])
 def test_items_anywhere_in_pieces_and_put_together(idat: bool) -> None:
     header, smaller = sequence_header(), (b"av01", [sequence_header(64, 48)])

@@ -99,6 +99,7 @@ def test_each_repeat_is_varied_anew(dataset: DetectionDataset) -> None:
     assert same_sample(samples[SampleKey(4, 2, (64, 64))], shown[0])
 
 
+@pytest.mark.slow
 def test_repeats_are_the_same_with_workers_and_in_the_middle_of_an_epoch(dataset: DetectionDataset) -> None:
     factors = np.array([1, 1, 2.5, 1, 1, 3.25])
     sampler = partial(TrainBatchSampler, len(dataset), 2, SIZES, seed=5, repeat_factors=factors)
@@ -108,6 +109,7 @@ def test_repeats_are_the_same_with_workers_and_in_the_middle_of_an_epoch(dataset
     assert_same(batches_of(Loader(samples, sampler(), workers=2), 1, start_batch=2), whole[2:])
 
 
+@pytest.mark.slow
 def test_workers_change_nothing(dataset: DetectionDataset) -> None:
     alone, helped = training(dataset), training(dataset, workers=2)
     for epoch in range(2):
@@ -191,6 +193,7 @@ def damage(dataset: DetectionDataset, index: int) -> None:
     Path(dataset.paths[index]).write_bytes(b"no image")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_unreadable_image_does_not_end_the_training(dataset: DetectionDataset, workers: int) -> None:
     damage(dataset, 1)
@@ -317,6 +320,7 @@ def test_a_forked_worker_frees_nothing_of_its_parent(dataset: DetectionDataset, 
         gc.enable()
 
 
+@pytest.mark.slow
 def test_more_workers_than_processors_are_no_matter(dataset: DetectionDataset) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

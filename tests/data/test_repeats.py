@@ -67,12 +67,14 @@ def test_every_image_comes_floor_or_ceil_times_and_the_total_is_constant(seed: i
     assert abs(samples_of(factors) - factors.sum()) <= 0.5
 
 
+@pytest.mark.slow
 def test_on_average_each_comes_as_often_as_its_factor_says() -> None:
     factors = [1.0, 1.25, 2.75, 1.5, 3.5, 1.0]  # they add up to 11, so nothing is rounded
     counts = draws(factors, 4000)
     assert counts.mean(axis=0).tolist() == pytest.approx(factors, abs=0.04)  # five standard errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("parts", "expected"),
     [

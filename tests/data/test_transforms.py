@@ -90,6 +90,7 @@ def test_scale_and_translate_move_image_and_box_alike(seed: int) -> None:
     assert result.target.areas.item() == pytest.approx((box[2] - box[0]) * (box[3] - box[1]) / 2, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_scale_and_translate_apply_the_visibility_rule() -> None:
     # The second box is never cut, so it tells the scale; the third is the first again as an ignore region.
     boxes = [[0.0, 40.0, 40.0, 80.0], [70.0, 50.0, 90.0, 70.0], [0.0, 40.0, 40.0, 80.0]]

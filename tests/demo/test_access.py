@@ -95,6 +95,7 @@ def test_two_pages_on_one_computer_leave_each_other_in_peace(port: int, locked_p
     assert names[0] != names[1], "browsers send the cookies of one port to the others as well"
 
 
+@pytest.mark.slow
 def test_over_https_the_cookie_never_travels_in_clear(tiny: Path, certificate: tuple[Path, Path]) -> None:
     cert, key = certificate
     trusting = ssl.create_default_context(cafile=cert)
@@ -125,6 +126,7 @@ def test_with_a_password_nothing_is_shown_without_it(locked_port: int) -> None:
     assert client.request("/static/login.html").status == 200
 
 
+@pytest.mark.slow
 def test_the_right_password_opens_the_page(locked_port: int) -> None:
     client = Client(locked_port)
     start = time.monotonic()
@@ -141,6 +143,7 @@ def test_the_right_password_opens_the_page(locked_port: int) -> None:
     assert client.request("/login", b"&".join([b"a=b"] * 20)).status == 400
 
 
+@pytest.mark.slow
 def test_attempts_that_wait_to_be_sent_at_once_count_as_well(locked_port: int) -> None:
     connections = [http.client.HTTPConnection("127.0.0.1", locked_port, timeout=60) for _ in range(5)]
     for connection in connections:
@@ -166,6 +169,7 @@ def test_a_password_that_does_not_arrive_is_not_waited_for(tiny: Path) -> None:
         connection.close()
 
 
+@pytest.mark.slow
 def test_behind_a_trusted_proxy_guesses_of_one_user_do_not_lock_out_others(tiny: Path) -> None:
     with demo_server([tiny], password=PASSWORD, proxies=[ipaddress.ip_network("127.0.0.1")]) as port:
         guess = threading.Thread(target=log_in, args=(port, "192.0.2.1", "wrong"))
@@ -178,6 +182,7 @@ def test_behind_a_trusted_proxy_guesses_of_one_user_do_not_lock_out_others(tiny:
         assert log_in(port, "192.0.2.1", PASSWORD).headers["location"] == "/"
 
 
+@pytest.mark.slow
 def test_who_is_no_trusted_proxy_cannot_choose_an_address(tiny: Path, caplog: pytest.LogCaptureFixture) -> None:
     with demo_server([tiny], password=PASSWORD) as port:
         guess = threading.Thread(target=log_in, args=(port, "192.0.2.1", "wrong"))
@@ -198,6 +203,7 @@ def test_behind_a_proxy_that_speaks_https_the_cookie_does_not_travel_in_clear(ti
         assert log_in(port, "192.0.2.2", PASSWORD).headers["set-cookie"].endswith("; Secure")
 
 
+@pytest.mark.slow
 def test_sessions_end_and_what_runs_in_them(tiny: Path) -> None:
     limits = ServerLimits(session=SessionLimits(idle_seconds=60.0, seconds=4.0))
     with demo_server([tiny], password=PASSWORD, limits=limits) as port:

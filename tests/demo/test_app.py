@@ -210,6 +210,7 @@ def begun_upload(port: int, client: Client) -> Iterator[None]:
     connection.close()
 
 
+@pytest.mark.slow
 def test_who_goes_away_while_waiting_is_not_answered(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     began, gate = threading.Event(), threading.Event()
     seen: list[str] = []

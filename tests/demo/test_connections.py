@@ -155,6 +155,7 @@ def test_a_body_that_nobody_wants_is_not_read_for_ever(port: int) -> None:
                 pytest.fail("the server reads for ever")
 
 
+@pytest.mark.slow
 def test_a_client_that_takes_no_answer_is_given_up(port: int) -> None:
     with connect(port) as connection:
         connection.sendall(get("/large"))
@@ -180,6 +181,7 @@ def upgrade(port: int, extra: str = "") -> socket.socket:
     return connection
 
 
+@pytest.mark.slow
 def test_pings_are_not_read_faster_than_their_answers_are_taken(port: int) -> None:
     wait_for_room(port)
     pings = (b"\x89\xfd" + bytes(4) + bytes(125)) * 1000
@@ -219,6 +221,7 @@ def test_text_that_is_none_is_one_line_in_the_log(port: int, caplog: pytest.LogC
     assert len(caplog.records) <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "request_", [b"\0" * 100 + b"\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"x" * 40_000, b"\x16\x03\x01"]
 )
@@ -265,6 +268,7 @@ def test_proxies_are_addresses_or_networks(host: str, expected: bool) -> None:
     assert is_proxy(host, networks) == expected
 
 
+@pytest.mark.slow
 def test_a_tls_handshake_has_a_deadline(
     certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -88,6 +88,7 @@ def test_cameras_are_named_without_their_folders(client: Client) -> None:
     assert client.request("/api/info").json["cameras"] == ["street.mp4", "broken.mp4"]
 
 
+@pytest.mark.slow
 def test_two_users_watch_a_video_of_the_server_again_and_again(client: Client) -> None:
     with client.live("?camera=0") as one, client.live("?camera=0") as other:
         seen: list[tuple[int, int]] = []
@@ -114,6 +115,7 @@ def test_a_source_that_is_not_there_is_told_before_the_page_opens(tmp_path: Path
         open_cameras([str(clip), str(tmp_path / "missing.mp4")])
 
 
+@pytest.mark.slow
 def test_a_camera_begins_anew_for_whoever_comes_later(client: Client) -> None:
     for _ in range(2):
         with client.live("?camera=0") as socket:
@@ -142,6 +144,7 @@ def number_of(camera: Camera) -> int:
         return 0
 
 
+@pytest.mark.slow
 def test_a_silent_camera_is_told(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = write_video(tmp_path / "street.mp4", [quarters(RED)] * 5)
     limits = ServerLimits(work=WorkLimits(camera_seconds=1.0))
@@ -199,6 +202,7 @@ def pinging_port(request: pytest.FixtureRequest, tiny: Path) -> Iterator[int]:
         yield port
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pinging_port", [10.0], indirect=True)
 def test_a_long_turn_does_not_end_the_connection(pinging_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Settings wait behind the image, so that the answers to pings cannot be read meanwhile."""
@@ -219,6 +223,7 @@ def test_a_long_turn_does_not_end_the_connection(pinging_port: int, monkeypatch:
     assert limits.work.camera_seconds < limits.connection.pong_seconds / 2, "a silent camera is no vanished page"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pinging_port", [0.5], indirect=True)
 def test_a_page_that_vanished_is_given_up(pinging_port: int) -> None:
     key = b64encode(os.urandom(16)).decode()
@@ -234,6 +239,7 @@ def test_a_page_that_vanished_is_given_up(pinging_port: int) -> None:
     assert b" 101 " in received and b"keepalive ping timeout" in received
 
 
+@pytest.mark.slow
 def test_a_page_that_asks_for_nothing_is_closed(tiny: Path) -> None:
     limits = ServerLimits(connection=ConnectionLimits(viewer_idle_seconds=2.0))
     with demo_server([tiny], limits=limits) as port, Client(port).live() as socket:

@@ -55,6 +55,7 @@ def test_damaged_weights_are_named_without_the_folder(tmp_path: Path) -> None:
     assert str(tmp_path) not in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_graph_is_on_offer_too(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     graph = tmp_path / "tiny.onnx"
     assert export.main(["--weights", str(tiny), "--format", "onnx", str(graph)]) == 0

@@ -64,6 +64,7 @@ def test_a_data_set_without_the_classes_is_refused(data: Path) -> None:
         open_calibration(str(data), metadata_of_finder(names=("horse", "cart", "coachman")))
 
 
+@pytest.mark.slow
 def test_the_command_says_what_int8_costs(data: Path, tmp_path: Path, without_nncf: list[int], capsys: Any) -> None:
     output = tmp_path / "out" / "finder.xml"
     words = ["--format", "openvino", "--precision", "int8", "--calibration", data]
@@ -74,6 +75,7 @@ def test_the_command_says_what_int8_costs(data: Path, tmp_path: Path, without_nn
     assert sorted(path.name for path in output.parent.iterdir()) == ["finder.bin", "finder.xml"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_nncf")
 def test_a_graph_that_loses_too_much_is_not_left_behind(data: Path, tmp_path: Path) -> None:
     output = tmp_path / "out" / "finder.xml"

@@ -91,6 +91,7 @@ def assert_equals_pycocotools(scene: Scene, classes: int) -> None:
         assert of_class.values["AP50"] == pytest.approx(its_precision[0].mean(), abs=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
 def test_equals_pycocotools_with_many_ties(seed: int) -> None:
     assert_equals_pycocotools(random_scene(seed), 4)

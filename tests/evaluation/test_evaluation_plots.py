@@ -47,6 +47,7 @@ def curve_labels(figure: Figure) -> list[str]:
     return [text.get_text() for text in legend.get_texts()] if legend else []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [3, 80])
 def test_curves_of_few_and_many_classes(classes: int, tmp_path: Path, figures: list[Figure]) -> None:
     table = table_of(random_scene(0, Style(classes=classes, images=60)), classes)
@@ -71,6 +72,7 @@ def test_curves_without_objects_say_so(tmp_path: Path, figures: list[Figure]) ->
         assert [text.get_text() for text in figure.axes[0].texts] == ["no objects"]
 
 
+@pytest.mark.slow
 def test_confusion_shows_numbers_where_they_can_be_read(tmp_path: Path, figures: list[Figure]) -> None:
     for classes in (3, 80):
         matrix = confusion_matrix(table_of(random_scene(0, Style(classes=classes, images=60)), classes), 0.25)
@@ -81,6 +83,7 @@ def test_confusion_shows_numbers_where_they_can_be_read(tmp_path: Path, figures:
         assert [text.get_text() for text in figures[-1].axes[0].get_yticklabels()][-1] == "background"
 
 
+@pytest.mark.slow
 def test_pyplot_is_not_imported() -> None:
     """Its global state would open windows and hold on to figures."""
     program = "import sys, yolofpn.evaluation.evaluation_plots; sys.exit('matplotlib.pyplot' in sys.modules)"

@@ -214,6 +214,7 @@ def test_more_objects_than_the_limits_are_told(
     assert "limit: 1 image has more than 20 objects (up to 128)" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_plots")
 @pytest.mark.parametrize("resize", ["stretch", "letterbox", "shortest-edge"])
 def test_any_batch_size_finds_what_detection_finds(resize: ResizeMode, tmp_path: Path) -> None:

@@ -81,6 +81,7 @@ def test_alone_and_in_a_batch_the_same_is_found(monkeypatch: pytest.MonkeyPatch)
         assert_the_same(one, other)
 
 
+@pytest.mark.slow
 def test_padded_batches_are_as_large_as_their_largest(monkeypatch: pytest.MonkeyPatch) -> None:
     predictor, recorder = open_predictor(monkeypatch, pad_batches=True)
     found = predictor(images(), batch_size=4)
@@ -112,6 +113,7 @@ def mixed(tmp_path: Path) -> DetectionDataset:
     )
 
 
+@pytest.mark.slow
 def test_evaluation_in_batches(mixed: DetectionDataset, monkeypatch: pytest.MonkeyPatch) -> None:
     def evaluate(*, pad_batches: bool) -> tuple[Found, Predictor, Recorder]:
         predictor, recorder = open_predictor(monkeypatch, pad_batches=pad_batches)

@@ -78,6 +78,7 @@ sides = st.floats(0.5, 4096)
 fractions = st.floats(0, 1)
 
 
+@pytest.mark.slow
 @given(
     stride=st.sampled_from([4, 8, 16, 32]),
     fraction=st.tuples(fractions, fractions),

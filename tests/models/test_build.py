@@ -82,6 +82,7 @@ def test_every_parameter_learns_in_every_legal_combination(
     assert list(model.head(model.neck(model.backbone(torch.rand(1, 3, 64, 64))))) == [f"p{k}" for k in levels]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "head",
     [

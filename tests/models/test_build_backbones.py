@@ -13,6 +13,7 @@ from yolofpn.models.backbones.strided import StridedBackbone
 from yolofpn.models.layers import FrozenBatchNorm2d
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backbone", "kind", "c5"),
     [

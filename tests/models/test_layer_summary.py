@@ -36,6 +36,7 @@ def test_the_small_model_is_below_six_gflop() -> None:
     assert sum(row.gflop for row in rows_of("yolofpn-tiny", (416, 416))) < 6
 
 
+@pytest.mark.slow
 def test_rows_by_hand() -> None:
     rows = rows_of("yolofpn", (416, 608))
     first, second = rows[0], rows[1]
@@ -50,6 +51,7 @@ def test_rows_by_hand() -> None:
     assert (residual.parameters, residual.gflop, residual.size, residual.output) == (0, 0, "", "208x304x64")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["live", "frozen"])
 def test_a_resnet_by_its_paper(norm: str) -> None:
     """Table 1 gives ResNet-50 3.8 billion multiplications and additions, its stride on the 1x1; on the 3x3 it is 4.1.

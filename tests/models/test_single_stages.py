@@ -46,6 +46,7 @@ def without_parameters(part: nn.Module, prefix: str) -> bool:
     return not any(name.startswith(prefix) for name in part.state_dict())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("neck", ["concat", "add"])
 def test_the_first_stage_alone(neck: str) -> None:
     model = config((2, 3, 4, 5), neck=neck)
@@ -75,6 +76,7 @@ def test_the_first_stage_alone(neck: str) -> None:
     assert all(torch.equal(losses[name], of_whole[name]) for name in losses)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("neck", ["concat", "add"])
 def test_the_second_stage_alone(neck: str) -> None:
     model = config((2, 3, 4, 5), neck=neck)

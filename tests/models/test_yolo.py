@@ -30,6 +30,7 @@ def yolov3() -> YOLO:
         return build_yolo(config.model, 80, config.input, config.postprocess).eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "cells"),
     [

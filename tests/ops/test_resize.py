@@ -125,6 +125,7 @@ def test_a_mark_is_found_where_its_box_says() -> None:
         assert (placement.to_network(box) - found).abs().max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 @given(image_side, image_side, network_side, st.lists(st.floats(0, 1, width=32), min_size=4, max_size=4))
 @settings(max_examples=50)

@@ -68,6 +68,7 @@ def norms_in(network: nn.Module) -> list[str]:
     return [name for name, module in network.named_modules() if isinstance(module, NORMS)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backbone", "parts"),
     [(RESNET, CONV5), ({**RESNET, "norm": "live"}, MLP), (DARKNET, CONV5), (DARKNET, MLP)],
@@ -90,6 +91,7 @@ def test_maps_and_detections_are_those_with_norms(backbone: dict[str, object], p
     assert all(torch.equal(tensor, before[name]) for name, tensor in detector.state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_two_stage_file_runs_without_norms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Through the Python interface: norms that would be called fail the test."""
     detector, metadata = make(DARKNET, CONV5)
@@ -142,6 +144,7 @@ def test_one_stage_detectors_stay_as_they_are() -> None:
     assert prepare_postprocess(detector, "bf16") is detector
 
 
+@pytest.mark.slow
 def test_a_comparison_of_backends_sees_the_second_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     """A second stage that goes wrong in bf16 alone fails the comparison, though the maps are right."""
     detector, _ = make(DARKNET, MLP)

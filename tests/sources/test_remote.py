@@ -214,6 +214,7 @@ def test_stream_as_a_source(server: str) -> None:
     assert abs(datetime.now(UTC) - frame.clock) < timedelta(minutes=1)
 
 
+@pytest.mark.slow
 def test_stream_that_falls_silent(server: str) -> None:
     start = time.monotonic()
     with pytest.raises(InputError, match="frames"):

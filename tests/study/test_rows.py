@@ -21,6 +21,7 @@ ONE_STAGE = sorted((CFG / "study").glob("yolo-*.yaml"))
 TWO_STAGE = sorted((CFG / "study").glob("rcnn-*.yaml"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
 def test_every_model_is_built_and_explained(path: Path) -> None:
     config = load_config(path)
@@ -91,6 +92,7 @@ def test_two_stage_rows_differ_in_the_pyramid_alone() -> None:
         assert (head.roi.type, head.roi.size) == (("conv5", 14) if letter == "a" else ("mlp", 7))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["rpn", "fast-rcnn"])
 def test_rows_of_one_stage_are_those_of_both_without_the_other(kind: str) -> None:
     paths = {path.stem.removeprefix(f"{kind}-")[0]: path for path in sorted((CFG / "study").glob(f"{kind}-*.yaml"))}

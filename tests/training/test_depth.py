@@ -32,6 +32,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_depth_of_a_run(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, more in (("bytes", ()), ("deep", ("--depth", "12"))):
         flags = ["--cfg", "small.yaml", "--data", f"{name}/data.yaml", "--output", name + "-run", "--device", "cpu"]

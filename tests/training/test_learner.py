@@ -165,6 +165,7 @@ def config(tmp_path: Path) -> Config:
     return load_config(write_cfg(tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [(1, 1, 1, 1), (3, 1), (2, 2)])
 def test_accumulated_gradients_are_those_of_the_large_batch(config: Config, sizes: tuple[int, ...]) -> None:
     """Though the images hold 1, 4, 0 and 2 objects, and the losses are divided by how many predictions learn one."""

@@ -112,6 +112,7 @@ def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainOptions:
     return TrainOptions(cfg=str(cfg), data=data, weights="none", epochs=2, device="cpu", output=tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_logger_from_outside_sees_the_run(options: TrainOptions, tmp_path: Path) -> None:
     logger = Notebook()
     result = train(options, loggers=[logger])
@@ -133,6 +134,7 @@ def test_a_logger_from_outside_sees_the_run(options: TrainOptions, tmp_path: Pat
     assert epochs[0]["loss"] == pytest.approx(sum(values["loss"] for _, _, values in steps[:3]) / 3)
 
 
+@pytest.mark.slow
 def test_a_callback_watches_stops_and_resumes(options: TrainOptions, tmp_path: Path) -> None:
     seen: list[EpochResult] = []
     logger = Notebook()
@@ -146,6 +148,7 @@ def test_a_callback_watches_stops_and_resumes(options: TrainOptions, tmp_path: P
     assert [each["epoch"] for each in read_metrics(tmp_path / "run")] == ["1", "2"]
 
 
+@pytest.mark.slow
 def test_a_logger_learns_that_the_run_failed(options: TrainOptions, monkeypatch: pytest.MonkeyPatch) -> None:
     logger = Notebook()
 
@@ -202,6 +205,7 @@ class Killing(Failing):
             raise SystemExit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", [("step", 2), ("epoch", 1), ("epoch", 2)])
 def test_a_logger_that_fails_is_dropped(
     options: TrainOptions, tmp_path: Path, capsys: pytest.CaptureFixture[str], where: tuple[str, int]
@@ -215,6 +219,7 @@ def test_a_logger_that_fails_is_dropped(
     assert failing.calls == [*first.calls[: first.calls.index(failing.calls[-2]) + 1], ("end", True)]
 
 
+@pytest.mark.slow
 def test_a_callback_that_fails_in_the_last_epoch_fails_the_run(options: TrainOptions, tmp_path: Path) -> None:
     logger = Notebook()
 
@@ -228,6 +233,7 @@ def test_a_callback_that_fails_in_the_last_epoch_fails_the_run(options: TrainOpt
     assert logger.calls[-1] == ("end", False)
 
 
+@pytest.mark.slow
 def test_all_loggers_end_after_the_run_is_closed(
     options: TrainOptions, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,6 +36,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_everything_that_may_change(files: Path, tmp_path: Path) -> None:
     moved = tmp_path / "moved"
     shutil.copytree(files / "data", moved / "data")
@@ -53,6 +54,7 @@ def test_everything_that_may_change(files: Path, tmp_path: Path) -> None:
     assert outcome.output.splitlines()[-1] == "python train.py --resume deep/other --epochs 6"
 
 
+@pytest.mark.slow
 def test_a_root_that_has_moved_and_a_checkpoint_that_knows_no_content(files: Path, tmp_path: Path) -> None:
     shutil.copytree(files / "killed", tmp_path / "run")
     shutil.copytree(files / "data", tmp_path / "images-are-here")
@@ -64,6 +66,7 @@ def test_a_root_that_has_moved_and_a_checkpoint_that_knows_no_content(files: Pat
     assert_same_weights(files / "whole", tmp_path / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_other_data_are_refused(damage: str, files: Path, tmp_path: Path) -> None:
     shutil.copytree(files / "killed", tmp_path / "run")
@@ -78,6 +81,7 @@ def test_other_data_are_refused(damage: str, files: Path, tmp_path: Path) -> Non
     assert (tmp_path / "run" / "last.pt").read_bytes() == before and not (tmp_path / "other").exists()
 
 
+@pytest.mark.slow
 def test_another_run_is_not_overwritten(files: Path, tmp_path: Path) -> None:
     shutil.copytree(files / "killed", tmp_path / "run")
     shutil.copytree(files / "whole", tmp_path / "other")

@@ -50,6 +50,7 @@ def test_a_batch_is_shown_as_the_network_sees_it(tmp_path: Path) -> None:
     assert not (tmp_path / "plots" / ".batch.jpg.part").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("drawn_plots")
 def test_plots_of_runs_short_and_long(tmp_path: Path) -> None:
     rows = [{"epoch": str(i), "loss": "0.5", "loss_box": "0.25", "AP": "" if i % 2 else "0.1"} for i in range(1, 80)]
@@ -61,6 +62,7 @@ def test_plots_of_runs_short_and_long(tmp_path: Path) -> None:
     assert (tmp_path / "none.png").read_bytes() != (tmp_path / "many.png").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("drawn_plots")
 def test_labels_of_several_splits(tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path / "images")

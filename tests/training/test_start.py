@@ -135,6 +135,7 @@ def test_more_levels_take_those_that_there_were(tmp_path: Path) -> None:
     assert line.endswith("fresh: neck.p3, head.p3")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("given", "wanted"), [(1.0, 2.0), (2.0, 1.0), (1.05, 2.0)])
 def test_boxes_stay_where_they_are_under_another_scale_of_the_centres(
     tmp_path: Path, given: float, wanted: float

@@ -56,6 +56,7 @@ def dataset(tmp_path: Path) -> DetectionDataset:
     return found
 
 
+@pytest.mark.slow
 def test_full_ranks_compute_what_whole_kernels_do(whole: YOLO, dataset: DetectionDataset) -> None:
     model = with_ranks(None, (256, 512)).eval()
     start, lines = split_kernels(
@@ -106,6 +107,7 @@ def test_principal_components_by_hand() -> None:
     torch.testing.assert_close(answer, torch.tensor([6.0, 6.0, 7.0]))
 
 
+@pytest.mark.slow
 def test_images_decide_what_is_kept(whole: YOLO, dataset: DetectionDataset) -> None:
     """Half of the ranks keep nearly all of the answers to the training images, and more than the kernels' own order."""
     model = with_ranks(None, (128, 256)).eval()

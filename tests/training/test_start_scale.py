@@ -44,6 +44,7 @@ def convolution(filters: int, size: int = 3) -> str:
     return f"[convolutional]\nbatch_normalize=1\nfilters={filters}\nsize={size}\nstride=1\npad=1\nactivation=leaky\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", ["1.05", "1.5"])
 def test_a_darknet_file_brings_its_scale(tmp_path: Path, scale: str) -> None:
     """The same layers as ``MODEL``, with another scale of the centres."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -64,6 +65,7 @@ def train_a_step(model: NativeDetector) -> None:
     optimizer.step()
 
 
+@pytest.mark.slow
 def test_both_heads_learn_on_one_neck_in_turn(tmp_path: Path) -> None:
     one_stage, two_stage = configs()
     torch.manual_seed(0)

@@ -150,6 +150,7 @@ def test_video_without_its_index(tmp_path: Path) -> None:
     assert error.startswith("v.mp4: cannot be opened as a video (")
 
 
+@pytest.mark.slow
 def test_damage_in_the_middle_does_not_end_the_video(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", noise(40), flags={"movflags": "faststart"})
     content = bytearray(path.read_bytes())

@@ -70,6 +70,7 @@ def cfg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return write_cfg(tmp_path, CFG.replace("{type: darknet, width: 0.25, depth: 0.1}", "{type: patches, width: 4}"))
 
 
+@pytest.mark.slow
 def test_it_trains_from_its_pretrained_file_and_detects(cfg: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_images(Path("data"), 4)
     save_file({"patch.weight": torch.full((4, 3, 4, 4), 0.01)}, "patches.safetensors")

@@ -57,6 +57,7 @@ def randomised(module: nn.Module) -> nn.Module:
     return module
 
 
+@pytest.mark.slow
 @depths
 def test_as_many_parameters_as_published(depth: ResNetDepth) -> None:
     backbone = on_meta(depth)
@@ -65,6 +66,7 @@ def test_as_many_parameters_as_published(depth: ResNetDepth) -> None:
     assert sum(p.numel() for p in backbone.parameters()) + 1000 * channels + 1000 == PUBLISHED[depth]
 
 
+@pytest.mark.slow
 @depths
 def test_names_and_shapes_are_torchvisions(depth: ResNetDepth) -> None:
     live = {name: tuple(tensor.shape) for name, tensor in on_meta(depth).state_dict().items()}
@@ -131,6 +133,7 @@ def test_the_forward_pass_by_the_papers_figures(depth: ResNetDepth, norm: NormKi
         torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_frozen_and_live_compute_the_same_in_evaluation() -> None:
     live, frozen = randomised(ResNet(18)).eval(), ResNet(18, "frozen")
     missing, unexpected = frozen.load_state_dict(live.state_dict(), strict=False)
@@ -172,6 +175,7 @@ def test_live_batch_norm_learns() -> None:
     assert all(gradient.any() for gradient in gradients)
 
 
+@pytest.mark.slow
 @norms
 def test_channels_last_and_bfloat16(norm: NormKind) -> None:
     backbone = randomised(ResNet(18, norm)).eval()
@@ -206,6 +210,7 @@ def test_a_stage_alone_is_that_of_the_whole(depth: ResNetDepth) -> None:
         assert torch.equal(stage(maps["c4"]), maps["c5"])
 
 
+@pytest.mark.slow
 def test_epsilon_reaches_every_norm() -> None:
     for norm, kind in (("live", nn.BatchNorm2d), ("frozen", FrozenBatchNorm2d)):
         modules = [m for m in ResNet(18, norm, 0.0).modules() if isinstance(m, kind)]  # type: ignore[arg-type]

@@ -51,6 +51,7 @@ def test_pooling_of_stride_one_is_darknets() -> None:
             assert out[0, 0, row, column] == x[0, 0, row : row + 2, column : column + 2].max()
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_published_layout_loads_bit_for_bit(tmp_path: Path) -> None:
     """A file with the published layout gives the native model the very maps of the network built from the cfg."""
@@ -64,6 +65,7 @@ def test_published_layout_loads_bit_for_bit(tmp_path: Path) -> None:
         assert torch.allclose(each, theirs[tuple(each.shape[2:])], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overrides", [(), LOW_RANK], ids=["whole", "low rank"])
 @torch.inference_mode()
 def test_written_cfg_computes_the_same(overrides: tuple[str, ...], tmp_path: Path) -> None:
@@ -79,6 +81,7 @@ def test_written_cfg_computes_the_same(overrides: tuple[str, ...], tmp_path: Pat
     assert torch.allclose(torch.as_tensor(ours.boxes), torch.as_tensor(theirs.boxes), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_published_weights_get_the_masks_that_they_were_trained_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -209,6 +209,7 @@ def crowded_target(seed: int, count: int) -> Target:
     return make_target(boxes, labels, [False] * (count - 1) + [True])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("softmax", [False, True])
 @pytest.mark.parametrize(("scale_x_y", "top", "iou_weight"), [(1.0, 10, 3.0), (2.0, 10, 3.0), (2.0, 3, 0.5)])
 def test_simota_equals_a_loop_over_every_pair(scale_x_y: float, top: int, iou_weight: float, softmax: bool) -> None:

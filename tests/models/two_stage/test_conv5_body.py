@@ -109,6 +109,7 @@ def test_dense_is_conv4_and_the_proposal_network() -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at_once", [1, 6 * 6 * 64 * 7, 2**26], ids=["one by one", "seven at once", "all at once"])
 @torch.inference_mode()
 def test_detections_against_a_loop_over_the_regions(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:

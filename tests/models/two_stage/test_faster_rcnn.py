@@ -49,6 +49,7 @@ def losses_of(model: FasterRCNN, targets: list[Target], images: Tensor | None = 
     return losses
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model",
     [
@@ -71,6 +72,7 @@ def test_all_parameters_learn(model: ModelConfig) -> None:
     assert still == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "targets",
     [
@@ -126,6 +128,7 @@ def test_proposal_limits() -> None:
         assert [len(boxes) for boxes, _ in detector.propose(dense, [(96, 128)] * 2)] == [5, 5]
 
 
+@pytest.mark.slow
 def test_an_image_is_the_same_alone_and_in_a_batch() -> None:
     detector = make(config((2, 3, 4, 5))).eval()
     limits = Limits(0.3, 0.5, 100)
