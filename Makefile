@@ -14,7 +14,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 
 test: lint type
 	$(PYTEST)
 
-# Without the tests that train, convert, start processes or take a second.
+# Without the tests that train, convert, start processes or take half a second.
 test-fast: .venv/.dev
 	$(PYTEST) -m "not slow" -q
 
