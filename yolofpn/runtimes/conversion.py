@@ -43,7 +43,8 @@ def map_names(detector: Detector) -> list[str]:
 def trace_dense(detector: Detector, size: tuple[int, int]) -> ExportedProgram:
     """The dense part for images of (height, width) in batches of any number, batch norm folded."""
     part = _MapsInOrder(fold_norms(DensePart(detector))).eval()
-    for module in part.modules():
+    modules: Iterator[Any] = part.modules()
+    for module in modules:
         if getattr(module, "inplace", False):  # which the tracer takes apart, slowly, into comparisons and products
             module.inplace = False
     example = torch.zeros(2, 3, *size, dtype=torch.uint8)  # of a batch of one the tracer would remember the one
