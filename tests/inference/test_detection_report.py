@@ -12,6 +12,7 @@ import torch
 
 from yolofpn.inference import detection_report as report_module
 from yolofpn.inference.detection_report import Report, describe
+from yolofpn.results import Result
 from yolofpn.sources.kinds import Source
 from yolofpn.structures import Detections, Frame
 
@@ -43,7 +44,7 @@ def test_what_was_found_in_words() -> None:
 def test_an_image_is_a_line_as_documented() -> None:
     stream = io.StringIO()
     detection_report = Report(stream)
-    detection_report.add(source("dog.jpg", "image"), FRAME, found((0, 0.98), (1, 0.99), (2, 0.92)), 0.0611)
+    detection_report.take(Result(source("dog.jpg", "image"), FRAME, found((0, 0.98), (1, 0.99), (2, 0.92)), 0.0611))
     assert stream.getvalue() == "dog.jpg 768x576: 1 bicycle .98, 1 dog .99, 1 truck .92 (61 ms)\n"
 
 
@@ -54,10 +55,10 @@ def test_summary(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
     detection_report = Report(stream)
     now = 200.0  # reading the weights is no part of the speed
     detection_report.start_clock()
-    detection_report.add(source("a.jpg", "image"), FRAME, found((1, 0.9), (1, 0.8)), 0.5)
+    detection_report.take(Result(source("a.jpg", "image"), FRAME, found((1, 0.9), (1, 0.8)), 0.5))
     clip = source("b.mp4", "video")
-    detection_report.add(clip, FRAME, found((2, 0.9)), 0.25)
-    detection_report.add(clip, FRAME, found(), 0.25)
+    detection_report.take(Result(clip, FRAME, found((2, 0.9)), 0.25))
+    detection_report.take(Result(clip, FRAME, found(), 0.25))
     detection_report.fail("c.jpg: no such file")
     now = 206.0
     assert detection_report.finish(Path("out")) == 1
@@ -73,7 +74,7 @@ def test_summary(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
 def test_nothing_found_nothing_failed_nowhere_to_look() -> None:
     stream = io.StringIO()
     detection_report = Report(stream)
-    detection_report.add(source("a.mp4", "video"), FRAME, found(), 0.1)
+    detection_report.take(Result(source("a.mp4", "video"), FRAME, found(), 0.1))
     assert detection_report.finish(None) == 0
     assert stream.getvalue().splitlines()[1] == "1 frame: found nothing"
     assert "results" not in stream.getvalue()
@@ -87,8 +88,8 @@ def test_lines_now_and_then_where_there_is_no_terminal(monkeypatch: pytest.Monke
     clip = source("a.mp4", "video", 30)
     for _ in range(25):
         now += 1
-        detection_report.add(clip, FRAME, found((1, 0.5)), 0.1)
-    detection_report.add(source("b.mp4", "video"), FRAME, found(), 0.1)
+        detection_report.take(Result(clip, FRAME, found((1, 0.5)), 0.1))
+    detection_report.take(Result(source("b.mp4", "video"), FRAME, found(), 0.1))
     assert stream.getvalue().splitlines() == [
         "a.mp4: 12 frames so far, now 1 dog .50",
         "a.mp4: 23 frames so far, now 1 dog .50",
@@ -102,8 +103,8 @@ def test_a_bar_for_each_video_on_a_terminal(capsys: pytest.CaptureFixture[str]) 
     clips = [source("a.mp4", "video", 3), source("b.mp4", "video")]
     for clip in clips:
         for _ in range(3):
-            detection_report.add(clip, FRAME, found(), 0.1)
-    detection_report.add(source("c.jpg", "image"), FRAME, found(), 0.1)
+            detection_report.take(Result(clip, FRAME, found(), 0.1))
+    detection_report.take(Result(source("c.jpg", "image"), FRAME, found(), 0.1))
     detection_report.fail("d.jpg: empty")
     detection_report.finish(None)
     text = stream.getvalue()
@@ -118,7 +119,7 @@ def test_one_bar_for_all_images_after_the_first(monkeypatch: pytest.MonkeyPatch)
     stream = Terminal()
     detection_report = Report(stream)
     for number in range(5):
-        detection_report.add(source(f"{number}.jpg", "image"), FRAME, found(), 0.1)
+        detection_report.take(Result(source(f"{number}.jpg", "image"), FRAME, found(), 0.1))
     detection_report.finish(None)
     text = stream.getvalue()
     assert [f"{number}.jpg 768x576" in text for number in range(5)] == [True, True, False, False, False]

@@ -257,15 +257,15 @@ def test_a_result_that_left_the_queue_is_counted(
     weights: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_video(Path("clip.mp4"), [quarters(RED)] * 20)
-    original, added = Report.add, []
+    original, added = Report.take, []
 
-    def add(self: Report, *result: Any) -> None:
+    def take(self: Report, *result: Any) -> None:
         added.append(result)
         if len(added) == 2:
             signal.raise_signal(signal.SIGINT)  # the result is in no queue any more, and not yet counted
         original(self, *result)
 
-    monkeypatch.setattr(Report, "add", add)
+    monkeypatch.setattr(Report, "take", take)
     outcome = detect(capsys, "clip.mp4", "--weights", weights, "--output", "out")
     assert (outcome.code, outcome.err) == (1, "interrupted: what was done so far is kept\n")
     done = len(records("out"))

@@ -141,7 +141,7 @@ def test_stale_frames_repeat_what_was_found_and_reach_only_the_lines(tmp_path: P
         for _ in range(3):
             result = next(results)
             sinks.write(result.source, result.frame, result.detections)
-            run.report.add(result.source, result.frame, result.detections, result.seconds)
+            run.report.take(result)
     assert run.predictor.passes == [[1]]
     lines = [json.loads(line) for line in (tmp_path / "detections.jsonl").read_text().splitlines()]
     assert [line["stale"] for line in lines] == [False, True, True]

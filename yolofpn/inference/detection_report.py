@@ -13,7 +13,7 @@ from tqdm import tqdm
 from yolofpn.results import Failure, Result
 from yolofpn.sources.live.capture import Counters
 from yolofpn.sources.resolve import Source
-from yolofpn.structures import Detections, Frame
+from yolofpn.structures import Detections
 from yolofpn.text import bar_stream, counted
 
 IMAGES_BY_LINE = 20
@@ -46,13 +46,6 @@ class Report:
         """Print a line without disturbing the bar."""
         _print(line, self._stream)
 
-    def take(self, item: Result | Failure) -> None:
-        """A result is done, or stands for what could not be used; the next one may follow."""
-        if isinstance(item, Failure):
-            self.fail(item.message)
-        else:
-            self.add(item.source, item.frame, item.detections, item.seconds)
-
     def fail(self, line: str) -> None:
         """Say that an input could not be used, or only in part."""
         self._failures += 1
@@ -66,11 +59,12 @@ class Report:
         """Report why the run was interrupted."""
         _print(line, sys.stderr)
 
-    def add(self, source: Source, frame: Frame, detections: Detections, seconds: float) -> None:
-        """An image or frame is done; ``seconds`` is its share of the network's time, from pixels to boxes.
-
-        Repeated frames of a live source that is silent do not count.
-        """
+    def take(self, item: Result | Failure) -> None:
+        """An image or frame is done, or could not be used. Repeated frames of a silent live source do not count."""
+        if isinstance(item, Failure):
+            self.fail(item.message)
+            return
+        source, frame, detections, seconds = item.source, item.frame, item.detections, item.seconds
         if frame.stale:
             return
         self._network_seconds += seconds

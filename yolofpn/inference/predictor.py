@@ -22,7 +22,7 @@ from yolofpn.inference.predictor_options import PredictorOptions, PredictorSetti
 from yolofpn.inference.running_network import open_graph
 from yolofpn.inference.selection import choose_limits
 from yolofpn.models.postprocess import divides_inputs, nms_exponent, postprocess_placed
-from yolofpn.ops.resize import NetworkImage, Placement, resize_for_detection
+from yolofpn.ops.resize import NetworkImage, Placement, resize_for_detection, resize_image
 from yolofpn.reading import MAX_INPUT_SIDE
 from yolofpn.results import Failure
 from yolofpn.runtimes.backend import Backend, Wait
@@ -49,6 +49,7 @@ class Predictor:
         postprocessor: turns the backend's maps into detections: the detector, or of one with two stages a faster copy.
         sizes: the (height, width) of each size that the detector looks at.
         device: where the network runs.
+        around_postprocess: the context of ``postprocessor`` in a precision.
 
     Raises:
         UserError: ``img_size``, ``resize`` or ``pyramid`` does not fit the network, a class or the device is unknown.
@@ -91,7 +92,7 @@ class Predictor:
         self.backend: Backend = network.choice.backend
         self.backend_note = network.choice.note
         self.postprocessor = network.postprocessor
-        self._around_postprocess = network.around_postprocess
+        self.around_postprocess = network.around_postprocess
         self._starting = Lock()  # backends start one batch at a time, and ``stream`` does so in another thread
 
     def close(self) -> None:
@@ -185,19 +186,9 @@ class Predictor:
         passes = [each for size in self.sizes for each in self._start_at(size, images)]
         return InFlight(self, images, passes, limits or self.limits)
 
-    def finish(self, started: Pass, limits: Limits) -> list[Detections]:
-        """Wait for the raw outputs of some images; return detections in image pixels."""
-        precision = self.backend.precision
-        with network_errors(self.device, precision, started.what), self._around_postprocess(precision):
-            found = postprocess_placed(self.postprocessor, started.wait(), started.placements, limits)
-        metadata = self.metadata
-        return [
-            Detections(place.to_image(own.boxes), own.scores, own.labels, metadata.names, metadata.category_ids)
-            for own, place in zip(found, started.placements, strict=True)
-        ]
-
     def _start_at(self, size: tuple[int, int], images: Sequence[Image]) -> Iterator[Pass]:
-        resized = [resize_for_detection(image, size, self.resize) for image in images]
+        resize = resize_for_detection if self.resize == "shortest-edge" else resize_image
+        resized = [resize(image, size, self.resize) for image in images]
         inputs = [image for image, _ in resized]
         if self.resize == "shortest-edge":
             inputs = self._padded(inputs)
@@ -273,11 +264,17 @@ class InFlight:
         Raises:
             UserError: the network's output is not a number, or out of memory.
         """
-        found: list[list[Detections]] = [[] for _ in self.images]
+        predictor, found = self.predictor, [list[Detections]() for _ in self.images]
+        metadata, precision = predictor.metadata, predictor.backend.precision
         for each in self.passes:
-            for index, detections in zip(each.indices, self.predictor.finish(each, self.limits), strict=True):
-                found[index].append(detections)
-        exponent = nms_exponent(self.predictor.detector)
+            with network_errors(predictor.device, precision, each.what), predictor.around_postprocess(precision):
+                in_network = postprocess_placed(predictor.postprocessor, each.wait(), each.placements, self.limits)
+            for index, own, place in zip(each.indices, in_network, each.placements, strict=True):
+                boxes = place.to_image(own.boxes)
+                found[index].append(Detections(boxes, own.scores, own.labels, metadata.names, metadata.category_ids))
+        if len(predictor.sizes) == 1:
+            return [parts[0] for parts in found]
+        exponent = nms_exponent(predictor.detector)
         pairs = zip(found, self.images, strict=True)
         return [merge_detections(parts, self.limits, exponent, image.shape[:2]) for parts, image in pairs]
 

@@ -114,7 +114,8 @@ def postprocess_maps(
         raise ValueError(f"{len(image_sizes)} image sizes for a batch of {batch}")
     thresholds = class_thresholds(limits.score_thresh, num_classes)
     first = next(iter(specs.values()))
-    if any(_shared(spec) != _shared(first) for spec in specs.values()):
+    shared = {(spec.softmax, spec.linear_xy, spec.new_coords, spec.nms_exponent) for spec in specs.values()}
+    if len(shared) > 1:
         raise ValueError("the maps of one network must agree on softmax, linear_xy, new_coords and nms_exponent")
     picked = pick_from_maps(dense, specs, num_classes, min(thresholds), image_sizes[0])
     boxes, scores = decode_picked(picked, first), class_scores(picked, first)
@@ -294,7 +295,3 @@ def class_thresholds(score_thresh: float | tuple[float, ...], num_classes: int) 
     if len(score_thresh) != num_classes:
         raise ValueError(f"{len(score_thresh)} score thresholds for {num_classes} classes")
     return score_thresh
-
-
-def _shared(spec: MapSpec) -> tuple[object, ...]:
-    return spec.softmax, spec.linear_xy, spec.new_coords, spec.nms_exponent

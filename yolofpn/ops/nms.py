@@ -96,17 +96,12 @@ def batched_nms(
     kept = np.empty(count, dtype=bool)
     # Infinite and empty boxes divide by zero or subtract infinities: their IoU is NaN, which exceeds no threshold.
     with np.errstate(all="ignore"):
-        table = _table(exact_boxes[by_score[by_label]])
+        # [5, N + 1]: x1, y1, x2, y2 and area; the last column is an empty box, which overlaps nothing.
+        table = np.zeros((5, count + 1))
+        table[:4, :-1] = exact_boxes[by_score[by_label]].T
+        table[4] = np.maximum(table[2] - table[0], 0) * np.maximum(table[3] - table[1], 0)
         kept[by_label] = _keep(table, sorted_labels[by_label], _Rule(nms_thresh, distance_exponent))
     return by_score[kept]
-
-
-def _table(boxes: Floats) -> Floats:
-    """[N, 4] boxes -> [5, N + 1]: x1, y1, x2, y2 and area; the last column is an empty box, which overlaps nothing."""
-    table = np.zeros((5, len(boxes) + 1))
-    table[:4, :-1] = boxes.T
-    table[4] = np.maximum(table[2] - table[0], 0) * np.maximum(table[3] - table[1], 0)
-    return table
 
 
 def _keep(table: Floats, labels: Indices, rule: _Rule) -> Mask:
@@ -138,7 +133,11 @@ def _segments(labels: Indices) -> tuple[Indices, Indices]:
 
 
 def _settle_fronts(table: Floats, front: Indices, rule: _Rule) -> Mask:
-    """Greedy suppression within each row of ``front`` [S, F] -> which are kept [S, F]."""
+    """Greedy suppression within each row of ``front`` [S, F] -> which are kept [S, F].
+
+    The greedy answer is the only one with kept[j] = not any(overlaps[i, j] and kept[i]): the first box is right after
+    one pass of this rule, and each pass makes at least one more right, usually nearly all.
+    """
     size = front.shape[1]
     step = max(PAIRS_AT_ONCE // size**2, 1)
     better = ~np.tri(size, dtype=bool)  # [i, j]: i comes before j
@@ -146,22 +145,11 @@ def _settle_fronts(table: Floats, front: Indices, rule: _Rule) -> Mask:
     for start in range(0, len(front), step):
         boxes = table[:, front[start : start + step]]  # [5, S, F]
         overlaps = _overlaps(boxes[..., :, None], boxes[..., None, :], rule) & better
-        settled.append(_settle(overlaps))
+        kept, passed = np.zeros(overlaps.shape[:2], dtype=bool), np.ones(overlaps.shape[:2], dtype=bool)
+        while not np.array_equal(passed, kept):
+            kept, passed = passed, ~np.any(overlaps & passed[..., None], axis=1)
+        settled.append(kept)
     return np.concatenate(settled)
-
-
-def _settle(overlaps: Mask) -> Mask:
-    """[S, F, F], box i overlaps a later box j -> which are kept [S, F].
-
-    The greedy answer is the only one with kept[j] = not any(overlaps[i, j] and kept[i]): the first box is right after
-    one pass of this rule, and each pass makes at least one more right, usually nearly all.
-    """
-    kept = np.ones(overlaps.shape[:2], dtype=bool)
-    while True:
-        passed: Mask = ~np.any(overlaps & kept[..., None], axis=1)
-        if np.array_equal(passed, kept):
-            return kept
-        kept = passed
 
 
 def _packed(front: Indices, nobody: int) -> Indices:

@@ -74,17 +74,23 @@ def resize_image(image: Image, size: tuple[int, int], mode: ResizeMode) -> tuple
         ValueError: if the image is empty or no uint8 [H, W, 3], the size is not positive, or there is no such mode.
     """
     _check(image, size)
-    height, width = image.shape[:2]
+    image_size = (image.shape[0], image.shape[1])
     match mode:
         case "letterbox":
-            return _letterbox(image, size)
+            height, width = letterbox_size(image_size, size)
         case "stretch":
-            resized_size = size
+            height, width = size
         case "shortest-edge":
-            resized_size = shortest_edge_size((height, width), *size)
+            height, width = size = shortest_edge_size(image_size, *size)
         case _:
             raise ValueError(f"mode must be letterbox, stretch or shortest-edge, got {mode!r}")
-    return _resize(image, resized_size), _place((height, width), resized_size, (0, 0), resized_size)
+    resized = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    if (height, width) != size:
+        canvas = np.full((*size, 3), LETTERBOX_FILL, dtype=np.uint8)
+        canvas[top : top + height, left : left + width] = resized
+        resized = canvas
+    return resized, _place(image_size, (height, width), (top, left), size)
 
 
 def resize_for_detection(image: Image, size: tuple[int, int], mode: ResizeMode) -> tuple[NetworkImage, Placement]:
@@ -139,20 +145,6 @@ def _check(image: Image, size: tuple[int, int]) -> None:
         raise ValueError(f"image must be uint8 [H, W, 3] and not empty, got {image.dtype} {list(image.shape)}")
     if min(size) < 1:
         raise ValueError(f"size must be positive, got {size}")
-
-
-def _letterbox(image: Image, size: tuple[int, int]) -> tuple[Image, Placement]:
-    image_size = (image.shape[0], image.shape[1])
-    height, width = letterbox_size(image_size, size)
-    top, left = (size[0] - height) // 2, (size[1] - width) // 2
-    canvas = np.full((*size, 3), LETTERBOX_FILL, dtype=np.uint8)
-    canvas[top : top + height, left : left + width] = _resize(image, (height, width))
-    return canvas, _place(image_size, (height, width), (top, left), size)
-
-
-def _resize(image: Image, size: tuple[int, int]) -> Image:
-    height, width = size
-    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
 
 
 def _place(

@@ -44,15 +44,17 @@ class MediaSink:
         self._labels = labels
         self._names = OutputNames()
         self._videos: dict[int, _OpenVideo] = {}
+        self._latest: SourceInfo | None = None
 
     def write(self, source: SourceInfo, frame: Frame, detections: Detections) -> None:
         """Write one image, or add one frame to its video."""
+        if source is not self._latest:
+            self._latest = source
+            self._finish_files_but(source)
         if source.kind == "image":
-            self._finish_files_but(None)
             if len(detections) or not self._hits_only:
                 self._write_image(source, detections.draw(frame.image, labels=self._labels))
             return
-        self._finish_files_but(source)
         video = self._video(source, frame)
         video.hit |= len(detections) > 0
         video.writer.write(detections.draw(frame.image, labels=self._labels), frame.time, frame.duration)
@@ -79,7 +81,7 @@ class MediaSink:
             self._videos[id(source)] = _OpenVideo(source, frame.size, writer)
         return self._videos[id(source)]
 
-    def _finish_files_but(self, source: SourceInfo | None) -> None:
+    def _finish_files_but(self, source: SourceInfo) -> None:
         """Files are read one after the other: once the next one begins, the last one is over. Streams go on."""
         for key, video in list(self._videos.items()):
             if video.source is not source and video.source.kind == "video":

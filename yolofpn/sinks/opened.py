@@ -23,20 +23,21 @@ class Sinks:
 
     Args:
         sinks: in the order in which they write.
+        fresh: those behind them that get no frame of a live source that only repeats an older one.
     """
 
-    def __init__(self, sinks: Sequence[Sink]) -> None:
-        self._sinks = tuple(sinks)
+    def __init__(self, sinks: Sequence[Sink], fresh: Sequence[Sink] = ()) -> None:
+        self._sinks, self._fresh = tuple(sinks), tuple(fresh)
 
     def write(self, source: SourceInfo, frame: Frame, detections: Detections) -> None:
         """Hand one frame to each sink."""
-        for sink in self._sinks:
+        for sink in self._sinks if frame.stale else (*self._sinks, *self._fresh):
             sink.write(source, frame, detections)
 
     def close(self) -> None:
         """Close all of them, even if one fails; its error is raised at the end."""
         with contextlib.ExitStack() as stack:
-            for sink in reversed(self._sinks):
+            for sink in reversed((*self._sinks, *self._fresh)):
                 stack.callback(sink.close)
 
     def __enter__(self) -> Sinks:
@@ -44,15 +45,6 @@ class Sinks:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-class FreshFrames(Sinks):
-    """Hands on no frame of a live source that only repeats an older one."""
-
-    def write(self, source: SourceInfo, frame: Frame, detections: Detections) -> None:
-        """Hand a new frame to each sink."""
-        if not frame.stale:
-            super().write(source, frame, detections)
 
 
 def build_sinks(
@@ -95,4 +87,4 @@ def build_sinks(
     others: list[Sink] = [sink(output) for sink in chosen]
     if media != "none":
         others.append(MediaSink(output, media, labels))
-    return Sinks([lines, FreshFrames(others)])
+    return Sinks([lines], others)

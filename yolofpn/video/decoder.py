@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
-from fractions import Fraction
 from typing import TypeAlias
 
 import av
@@ -61,10 +60,6 @@ class VideoDecoder:
             self.good += 1
             yield item
 
-    def pixel_aspect(self) -> Fraction | None:
-        """Width / height of a pixel; None where the video does not say."""
-        return self._stream.sample_aspect_ratio
-
     def ended_early(self) -> bool:
         """Return whether decoding ended well before the duration stated in the file."""
         stated = self.stated_seconds()
@@ -77,7 +72,12 @@ class VideoDecoder:
     def _timed(self) -> Iterator[TimedFrame]:
         for index, frame in enumerate(self._decoded()):
             duration = float(frame.duration * frame.time_base) if frame.time_base else 0.0
-            time = self._seconds(frame, index)
+            if frame.pts is None or frame.time_base is None:
+                time = index / float(self._stream.average_rate or self._stream.guessed_rate or 25)
+            else:
+                seconds = float(frame.pts * frame.time_base)
+                self._start = seconds if self._start is None else self._start
+                time = max(0.0, seconds - self._start)
             if index and time <= self.last_time:
                 time = max(self.end, self.last_time + 0.001)
             self.last_time, self.end = time, time + duration
@@ -110,9 +110,16 @@ class VideoDecoder:
         waiting: deque[VideoPacket] = deque()
         for packet in self._demuxed():
             if packet is not None:
-                self._place(packet)
+                if self._start is None and packet.pts is not None and packet.time_base:
+                    self._start = start_seconds(self._container, self._stream, float(packet.pts * packet.time_base))
+                self._timeline.shift(packet)
+            if not waiting and (packet is None or not packet.is_corrupt):
+                yield packet
+                continue
             waiting.append(packet)
-            while waiting and not (_is_corrupt(waiting[0]) and len(waiting) <= _TO_NEXT_RECORDING):
+            while waiting and (
+                (first := waiting[0]) is None or not first.is_corrupt or len(waiting) > _TO_NEXT_RECORDING
+            ):
                 yield from self._sound(waiting.popleft(), waiting)
         while waiting:
             yield from self._sound(waiting.popleft(), waiting)
@@ -124,11 +131,6 @@ class VideoDecoder:
                 return
             packet.is_corrupt = False
         yield packet
-
-    def _place(self, packet: Packet[VideoStream]) -> None:
-        if self._start is None and packet.pts is not None and packet.time_base:
-            self._start = start_seconds(self._container, self._stream, float(packet.pts * packet.time_base))
-        self._timeline.shift(packet)
 
     def _demuxed(self) -> Iterator[VideoPacket]:
         packets = self._container.demux(self._stream)
@@ -142,14 +144,6 @@ class VideoDecoder:
             if packet is None:
                 return
             yield packet
-
-    def _seconds(self, frame: VideoFrame, index: int) -> float:
-        if frame.pts is None or frame.time_base is None:
-            return index / float(self._stream.average_rate or self._stream.guessed_rate or 25)
-        seconds = float(frame.pts * frame.time_base)
-        if self._start is None:
-            self._start = seconds
-        return max(0.0, seconds - self._start)
 
 
 def stated_seconds(container: InputContainer, stream: VideoStream, start: float | None = None) -> float | None:
@@ -182,7 +176,3 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, InputError):
         return str(error)
     return getattr(error, "strerror", None) or type(error).__name__
-
-
-def _is_corrupt(packet: VideoPacket) -> bool:
-    return packet is not None and packet.is_corrupt

@@ -15,12 +15,20 @@ from av.video.reformatter import VideoReformatter
 
 from yolofpn.data.images import MAX_FRAME_PIXELS
 from yolofpn.structures import Image
-from yolofpn.video.hdr import needs_conversion, sdr_bgr
+from yolofpn.video.hdr import HDR, WIDE, sdr_bgr
 
 _MOST_STRETCHED = 8  # a pixel's aspect beyond which it is a writer's mistake
 _SIDE_DATA = range(48)  # FFmpeg's numbers; new ones are added at the end
 
-_of_thread = threading.local()
+
+class _OfThread(threading.local):
+    """One reformatter for each thread; one per frame would start threads that live until garbage collection."""
+
+    def __init__(self) -> None:
+        self.converter = VideoReformatter()
+
+
+_of_thread = _OfThread()
 
 
 def upright_bgr(frame: VideoFrame, pixel_aspect: Fraction | None = None) -> Image:
@@ -30,13 +38,16 @@ def upright_bgr(frame: VideoFrame, pixel_aspect: Fraction | None = None) -> Imag
         frame: decoded.
         pixel_aspect: width / height of its pixels; None if unknown, which means square.
     """
-    width = square_width((frame.height, frame.width), pixel_aspect)
-    converter = _converter()
-    if needs_conversion(frame):
+    width = frame.width
+    if pixel_aspect and pixel_aspect != 1:
+        width = square_width((frame.height, width), pixel_aspect)
+    converter = _of_thread.converter
+    if frame.color_trc in HDR or frame.color_primaries in WIDE:
         image = sdr_bgr(frame, (frame.height, width), converter)
     else:
         image = converter.reformat(frame, width=width, format="bgr24").to_ndarray().astype(np.uint8, copy=False)
-    return _upright(image, frame)
+    matrix = _display_matrix(frame)
+    return image if matrix is None else _upright(image, matrix)
 
 
 def square_width(size: tuple[int, int], pixel_aspect: Fraction | None) -> int:
@@ -48,11 +59,8 @@ def square_width(size: tuple[int, int], pixel_aspect: Fraction | None) -> int:
     return width if height * square > MAX_FRAME_PIXELS else square
 
 
-def _upright(image: Image, frame: VideoFrame) -> Image:
+def _upright(image: Image, matrix: SideData) -> Image:
     """Apply the display matrix [a b u; c d v; x y w]: x' = ax + cy, y' = bx + dy."""
-    matrix = _display_matrix(frame)
-    if matrix is None:
-        return image
     a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
     if abs(b) > abs(a):
         image = image.transpose(1, 0, 2)
@@ -79,11 +87,3 @@ def _without_unnamed(frame: VideoFrame) -> VideoFrame:
     graph.configure()
     graph.push(frame)
     return graph.vpull()
-
-
-def _converter() -> VideoReformatter:
-    """Return the reformatter of this thread; one per frame would start threads that live until garbage collection."""
-    if not hasattr(_of_thread, "converter"):
-        _of_thread.converter = VideoReformatter()
-    converter: VideoReformatter = _of_thread.converter
-    return converter

@@ -27,17 +27,12 @@ _PRIMARIES = {  # x and y of red, green and blue
     ColorPrimaries.SMPTE432: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
 }
 _D65 = (0.3127, 0.3290)
-_HDR = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
-_WIDE = (ColorPrimaries.BT2020, ColorPrimaries.SMPTE432)
-
-
-def needs_conversion(frame: VideoFrame) -> bool:
-    """Return whether a frame has HDR or wide-gamut colours."""
-    return frame.color_trc in _HDR or frame.color_primaries in _WIDE
+HDR = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
+WIDE = (ColorPrimaries.BT2020, ColorPrimaries.SMPTE432)
 
 
 def sdr_bgr(frame: VideoFrame, size: tuple[int, int], converter: VideoReformatter) -> Image:
-    """A frame that ``needs_conversion`` -> [H, W, 3] uint8, BGR.
+    """A frame with a transfer function of ``HDR`` or primaries of ``WIDE`` -> [H, W, 3] uint8, BGR.
 
     Args:
         frame: of any pixel format.
@@ -46,8 +41,8 @@ def sdr_bgr(frame: VideoFrame, size: tuple[int, int], converter: VideoReformatte
     """
     height, width = size
     coded = converter.reformat(frame, width=width, height=height, format="rgb48le").to_ndarray()
-    primaries = frame.color_primaries if frame.color_primaries in _WIDE else ColorPrimaries.BT2020
-    if frame.color_trc in _HDR and frame.color_primaries == ColorPrimaries.BT709:
+    primaries = frame.color_primaries if frame.color_primaries in WIDE else ColorPrimaries.BT2020
+    if frame.color_trc in HDR and frame.color_primaries == ColorPrimaries.BT709:
         primaries = ColorPrimaries.BT709
     light, to_bgr = _light(frame.color_trc), _to_bgr709(primaries)
     image = np.empty((height, width, 3), np.uint8)

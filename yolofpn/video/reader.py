@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path, PurePath
 
 import av
@@ -51,12 +52,12 @@ def read_video(
         for item in decoder.frames():
             if item.index % vid_stride == 0:
                 if held is not None:
-                    yield from _frame(held, item.time, name, decoder)
+                    yield from _frame(held, item.time, name, decoder, stream.sample_aspect_ratio)
                 held = item
         whole = isinstance(target, Path) and is_whole(target)
         if held is not None:
             end = max(decoder.end, decoder.stated_seconds() or 0.0) if whole else decoder.end
-            yield from _frame(held, end, name, decoder)
+            yield from _frame(held, end, name, decoder, stream.sample_aspect_ratio)
         if decoder.good == 0:
             raise InputError(f"{name}: no frame of this video can be decoded; {_remedy(target, opened=True)}")
         if decoder.failure or decoder.damaged or (decoder.ended_early() and not whole):
@@ -67,10 +68,12 @@ def read_video(
             )
 
 
-def _frame(item: TimedFrame, end: float, name: str, decoder: VideoDecoder) -> Iterator[Frame]:
+def _frame(
+    item: TimedFrame, end: float, name: str, decoder: VideoDecoder, pixel_aspect: Fraction | None
+) -> Iterator[Frame]:
     """The frame, shown until ``end``; nothing if it cannot be converted."""
     try:
-        image = upright_bgr(item.frame, decoder.pixel_aspect())
+        image = upright_bgr(item.frame, pixel_aspect)
     except Exception:  # as in VideoDecoder
         decoder.damaged += 1
         decoder.good -= 1

@@ -56,20 +56,17 @@ class Timeline:
         if not packet.time_base:
             return
         if packet.dts is not None:
-            self._look(packet, float(packet.dts * packet.time_base))
+            seconds = float(packet.dts * packet.time_base)
+            if self._begun and self._jumped(seconds + self._shift):
+                position = packet.pos or 0
+                self._shift = self._shift_at(position, self._next - seconds)
+                self.jumps.append(Jump(position, self._shift))
+            self._begun = True
+            self._last = seconds + self._shift
+            self._next = self._last + float((packet.duration or 0) * packet.time_base)
         shift = round(self._shift / packet.time_base)
         packet.dts = None if packet.dts is None else packet.dts + shift
         packet.pts = None if packet.pts is None else packet.pts + shift
-
-    def _look(self, packet: Packet[Any], seconds: float) -> None:
-        """Return whether the timestamps jumped before this packet, which is decoded at ``seconds``."""
-        if self._begun and self._jumped(seconds + self._shift):
-            position = packet.pos or 0
-            self._shift = self._shift_at(position, self._next - seconds)
-            self.jumps.append(Jump(position, self._shift))
-        self._begun = True
-        self._last = seconds + self._shift
-        self._next = self._last + float((packet.duration or 0) * (packet.time_base or 0))
 
     def _jumped(self, seconds: float) -> bool:
         return seconds < self._last - _BACKWARDS or (self._may_leap and abs(seconds - self._next) > _LONGEST_GAP)

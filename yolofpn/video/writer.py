@@ -119,8 +119,10 @@ class VideoWriter:
     def _encode(self, item: tuple[Image, int, int]) -> None:
         image, pts, duration = item
         assert self._container is not None and self._stream is not None
+        if image.shape[:2] != self._size:
+            image = self._fit(image)
         with write_errors(self.path):
-            bgr = av.VideoFrame.from_ndarray(np.ascontiguousarray(self._fit(image)), format="bgr24")
+            bgr = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="bgr24")
             frame = self._converter.reformat(bgr, format="yuv420p", dst_colorspace=ITU709)
             frame.pts, frame.time_base, frame.duration = pts, TIME_BASE, duration
             self._container.mux(self._stream.encode(frame))
@@ -128,8 +130,6 @@ class VideoWriter:
     def _fit(self, image: Image) -> Image:
         """[H, W, 3] -> the size of the video."""
         height, width = self._size
-        if image.shape[:2] == self._size:
-            return image
         if max(image.shape) > LARGEST_SIDE:
             return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
         return np.pad(image, ((0, height - image.shape[0]), (0, width - image.shape[1]), (0, 0)), mode="edge")

@@ -50,7 +50,7 @@ def connect_stream(url: str, name: str, patience: Patience) -> Iterator[Shot]:
         for item in _when_due(decoder) if segmented else decoder.frames():
             if body is not None:
                 body.next_frame()
-            yield partial(_image_of, item.frame, decoder.pixel_aspect(), name)
+            yield partial(_image_of, item.frame, stream.sample_aspect_ratio, name)
         if decoder.failure or decoder.ended_early() or decoder.stated_seconds() is None:
             reason = decoder.failure or "it ended"
             raise InputError(f"{name}: lost after {decoder.good} frames ({reason}); check the camera and its network")
