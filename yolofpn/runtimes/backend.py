@@ -53,26 +53,32 @@ def as_uint8(batch: Batch) -> NDArray[np.uint8]:
 
 
 @dataclass(frozen=True)
-class InChunks:
-    """A ``Backend`` for batches of any size around one whose graph takes no more than ``most``."""
+class Wrapped:
+    """A ``Backend`` around another one, whose name, precision and slots it has; a subclass says how it starts."""
 
     inner: Backend
-    most: int
 
     @property
     def name(self) -> str:
-        """See the wrapped backend."""
+        """See ``Backend``."""
         return self.inner.name
 
     @property
     def precision(self) -> str:
-        """See the wrapped backend."""
+        """See ``Backend``."""
         return self.inner.precision
 
     @property
     def slots(self) -> int:
-        """See the wrapped backend."""
+        """See ``Backend``."""
         return self.inner.slots
+
+
+@dataclass(frozen=True)
+class InChunks(Wrapped):
+    """For batches of any size, around a backend whose graph takes no more than ``most``."""
+
+    most: int
 
     def start(self, batch: Batch) -> Wait:
         """Begins with every part of the batch."""

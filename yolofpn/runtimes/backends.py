@@ -16,7 +16,7 @@ from yolofpn.detector import Detector
 from yolofpn.devices import choose_dtype
 from yolofpn.errors import NaNOutputError, UserError
 from yolofpn.runtimes import cache
-from yolofpn.runtimes.backend import Backend, Batch, Wait
+from yolofpn.runtimes.backend import Backend, Batch, Wait, Wrapped
 from yolofpn.runtimes.conversion import map_names
 from yolofpn.runtimes.parity import TOLERANCES, check_images, compare_backends
 from yolofpn.runtimes.runtime import Runtime
@@ -38,25 +38,8 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class AsTensors:
-    """A ``Backend`` around that of a graph, for a detector in PyTorch: its maps are tensors, of the same memory."""
-
-    inner: Backend
-
-    @property
-    def name(self) -> str:
-        """See the backend of the graph."""
-        return self.inner.name
-
-    @property
-    def precision(self) -> str:
-        """See the backend of the graph."""
-        return self.inner.precision
-
-    @property
-    def slots(self) -> int:
-        """See the backend of the graph."""
-        return self.inner.slots
+class AsTensors(Wrapped):
+    """Around the backend of a graph, for a detector in PyTorch: its maps are tensors, of the same memory."""
 
     def start(self, batch: Batch) -> Wait:
         """Begins with the batch."""

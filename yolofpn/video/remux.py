@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import heapq
 import logging
+import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import av
 from av.audio.frame import AudioFrame
@@ -23,6 +24,7 @@ BROWSER_AUDIO = {"aac", "mp3", "opus", "flac"}  # codecs that browsers play from
 PRIMING = 0.1  # seconds: sound before the first image goes, but not what a decoder needs to get going
 
 logger = logging.getLogger(__name__)
+AnyStream = TypeVar("AnyStream", VideoStream, AudioStream)
 
 
 def remux(path: Path, *, sound: Path | None) -> None:
@@ -87,7 +89,9 @@ def _join(path: Path, part: Path, sound: Path | None) -> None:
         fragments = stack.enter_context(av.open(file_url(path)))
         output = stack.enter_context(av.open(file_url(part), "w", format="mp4", options=options))
         source = stack.enter_context(av.open(file_url(sound), metadata_errors="replace")) if sound else None
-        video: Iterator[Packet[Any]] = _video_packets(fragments, output)
+        # The streams of a file must all be known before its first packet.
+        stream = output.add_stream_from_template(fragments.streams.video[0])
+        video: Iterator[Packet[Any]] = _copied(_demux(fragments), stream)
         audio: Iterator[Packet[Any]] = (
             _audio_packets(source, output, _duration(path)) if source and source.streams.audio else iter(())
         )
@@ -100,18 +104,6 @@ def _duration(path: Path) -> float:
     with av.open(file_url(path)) as container:
         ends = [_seconds(packet) + float((packet.duration or 0) * packet.time_base) for packet in _demux(container)]
     return max(ends, default=0.0)
-
-
-def _video_packets(fragments: InputContainer, output: OutputContainer) -> Iterator[Packet[VideoStream]]:
-    # The streams of a file must all be known before its first packet, so they are added here, not in the generator.
-    stream = output.add_stream_from_template(fragments.streams.video[0])
-
-    def packets() -> Iterator[Packet[VideoStream]]:
-        for packet in _demux(fragments):
-            packet.stream = stream
-            yield packet
-
-    return packets()
 
 
 def _demux(container: InputContainer) -> Iterator[Packet[VideoStream]]:
@@ -172,7 +164,9 @@ def _shifted(
         yield packet
 
 
-def _copied(packets: Iterator[Packet[AudioStream]], copy: AudioStream, end: float) -> Iterator[Packet[AudioStream]]:
+def _copied(
+    packets: Iterator[Packet[AnyStream]], copy: AnyStream, end: float = math.inf
+) -> Iterator[Packet[AnyStream]]:
     for packet in packets:
         if _seconds(packet) >= end:
             return
