@@ -21,6 +21,7 @@ from benchmarking.inference import InferenceRow, InferenceRun, measure_inference
 from benchmarking.machine import describe_machine, describe_versions
 from benchmarking.opencv_baseline import opencv_baselines
 from benchmarking.opening import combinations, open_candidates
+from benchmarking.start import measure_start
 from benchmarking.tables import markdown
 from benchmarking.training_speed import TrainingRow, measure_training
 from yolofpn.data.dataset import DetectionDataset
@@ -62,6 +63,8 @@ class BenchmarkOptions:
     workers: int | None = None
     train: bool = False
     hot_path: bool = False
+    start: bool = False
+    against: Path | None = None
     baselines: bool = True
     rounds: int = 5
     frames: int = 120
@@ -82,13 +85,19 @@ def benchmark(options: BenchmarkOptions) -> int:
         raise UserError("--plot shows AP against time: give it a data set with --data, and no --train")
     if options.plot is not None and not is_installed("matplotlib"):
         raise UserError("--plot needs matplotlib: pip install matplotlib")
+    if options.against is not None and not options.start:
+        raise UserError("--against applies to --start only")
     report: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": describe_machine(),
         "versions": describe_versions(),
     }
-    code = _measure_training(options, report) if options.train else _measure_inference(options, report)
+    code = 0
+    if options.start:
+        report["start"] = measure_start(options.weights, options.against, options.rounds)
+    else:
+        code = _measure_training(options, report) if options.train else _measure_inference(options, report)
     print("\n" + markdown(report))
     if options.json is not None:
         write_json(options.json, report)

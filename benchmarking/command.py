@@ -74,6 +74,13 @@ def build_parser() -> Parser:
         help="measure training and its data loader; give model configs as --weights or --cfg",
     )
     add("--workers", type=count, help="with --train: data loading processes; default: chosen for the machine")
+    add(
+        "--start",
+        action="store_true",
+        help="measure one image from the start of the program to its end, with and without PyTorch: CPU time, memory, "
+        "imports, installed size",
+    )
+    add("--against", type=Path, metavar="DIR", help="with --start: another clone to measure beside this one")
     add("--hot-path", action="store_true", help="measure each pre- and post-processing step on its own")
     add(
         "--no-baselines",

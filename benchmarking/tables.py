@@ -19,6 +19,8 @@ def markdown(report: Tree) -> str:
         parts.append(hot_path_table(rows))
     if rows := report.get("training"):
         parts.append(training_table(rows))
+    if rows := report.get("start"):
+        parts.append(start_table(rows))
     return "\n\n".join(parts)
 
 
@@ -88,6 +90,20 @@ def training_table(rows: Sequence[Tree]) -> str:
         )
         lines.append(line)
     return "images per second, median (best)\n\n" + table(header, lines)
+
+
+def start_table(rows: Sequence[Tree]) -> str:
+    """One line per candidate, each figure with its share of the first one's."""
+    keys = {"cpu_s": "CPU s", "wall_s": "wall s", "peak_mb": "peak MB", "import_s": "import CPU s"}
+    keys |= {"installed_mb": "installed MB"}
+
+    def cell(row: Tree, key: str) -> str:
+        value, first = row[key], rows[0][key]
+        if value is None:
+            return "-"
+        return f"{value:g}" if row is rows[0] or not first else f"{value:g} ({value / first:.2f})"
+
+    return table(["one image", *keys.values()], [[row["name"], *(cell(row, key) for key in keys)] for row in rows])
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
