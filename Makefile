@@ -1,11 +1,14 @@
-# Two commands for a fresh machine: `make detect` and `make test`.
+# Two commands for a fresh machine: `make detect` and `make test`. `make detect WEIGHTS=best.onnx SOURCE=photos/` is for your own.
 PYTHON ?= python3
 BIN := .venv/bin
 
 .PHONY: detect test test-fast lint type docs
 
-detect: .venv/.runtime
-	$(BIN)/python detect.py
+# Graphs, such as the one of the default weights, need a fraction of the packages; other weights need PyTorch.
+GRAPH := $(if $(WEIGHTS),$(filter %.onnx,$(WEIGHTS)),$(wildcard weights/*.onnx))
+
+detect: $(if $(GRAPH),.venv/.detect,.venv/.runtime)
+	$(BIN)/python detect.py $(SOURCE) $(if $(WEIGHTS),--weights $(WEIGHTS))
 
 # Bytecode is kept, whatever the environment says: without it every process compiles the tests and the package anew.
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
@@ -30,11 +33,16 @@ type: .venv/.dev
 docs: .venv/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
+.venv/.detect: requirements-detect.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-detect.txt
+	touch $@
+
 # opencv-python comes last: albumentations asks for the headless build of the same version, which would lie over it.
-.venv/.runtime: requirements.txt
+.venv/.runtime: requirements.txt requirements-detect.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -r requirements.txt
-	$(BIN)/python -m pip install --quiet --force-reinstall --no-deps $$(grep '^opencv-python==' requirements.txt)
+	$(BIN)/python -m pip install --quiet --force-reinstall --no-deps $$(grep '^opencv-python==' requirements-detect.txt)
 	touch $@
 
 .venv/.dev: .venv/.runtime pyproject.toml

@@ -9,13 +9,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.tiny_detector import write_tiny
 from yolofpn import shipped
 from yolofpn.data.images import read_image
 from yolofpn.errors import UserError
+from yolofpn.inference.load_detector import load_for_inference
+from yolofpn.inference.predictor import Predictor
 from yolofpn.shipped import (
+    default_graph,
     default_sources,
     default_weights,
     find_config,
@@ -234,3 +238,19 @@ def test_only_the_chosen_initial_weights_are_hashed(places: tuple[Path, Path]) -
     verify_weights(folder / "b.safetensors")
     with pytest.raises(UserError, match="sha256"):
         verify_weights(folder / "c.safetensors")
+
+
+def test_the_graph_of_the_default_weights_is_theirs() -> None:
+    """Made by tools/export_default_graph.sh from the weights that ship now."""
+    graph = default_graph()
+    if graph is None:
+        pytest.skip("no graph of the default weights ships: tools/export_default_graph.sh makes it")
+    assert graph.stem == default_weights().stem and graph.stat().st_size < 10_000_000
+    exported, own = load_for_inference(graph), load_weights("auto")
+    assert exported.metadata == own.metadata
+    image = str(sample_images()[0])
+    found = Predictor(exported.detector, exported.metadata, score_thresh=0.1)(image)
+    expected = Predictor(own.detector, own.metadata, score_thresh=0.1, backend="torch")(image)
+    assert found.labels.tolist() == expected.labels.tolist() and len(found) > 0
+    np.testing.assert_allclose(found.boxes, expected.boxes, rtol=0, atol=0.05)
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=0, atol=1e-3)

@@ -18,6 +18,7 @@ from yolofpn.text import list_line
 SYNC_SECONDS = 1.0  # what a power cut may cost
 NO_SYNC = {errno.EINVAL, errno.ENOTSUP}  # pipes and some network folders know no such thing
 CACHE_VARIABLE = "YOLOFPN_CACHE"
+RUN_WEIGHTS = "weights.safetensors"  # in the folder of a training run: the best ones
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 

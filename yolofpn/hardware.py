@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -25,6 +26,15 @@ def _cpu_info(*keys: str) -> str:
     except OSError:
         return ""
     return next((line.partition(":")[2].strip() for line in text.splitlines() if line.startswith(keys)), "")
+
+
+def may_have_gpu() -> bool:
+    """Whether there is a GPU that PyTorch might use, without asking PyTorch; a driver without a GPU counts too."""
+    if sys.platform == "darwin":
+        return platform.machine() == "arm64"
+    if sys.platform == "win32":
+        return (Path(os.environ.get("SYSTEMROOT", "C:/Windows")) / "System32" / "nvcuda.dll").exists()
+    return any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg"))
 
 
 def available_cpus() -> int:

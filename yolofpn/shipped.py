@@ -10,6 +10,7 @@ from pathlib import Path
 from yolofpn.errors import UserError
 
 CHECKSUMS = "SHA256SUMS"
+GRAPH_SUFFIX = ".onnx"
 _PACKAGE = Path(__file__).resolve().parent
 # Beside the package in a checkout, inside it once it is installed (setup.py puts them there).
 _WEIGHTS_FOLDERS = (_PACKAGE.parent / "weights", _PACKAGE / "default_weights")
@@ -33,6 +34,21 @@ def default_weights(*, verify: bool = True) -> Path:
     return _checked(path, digest if verify else None)
 
 
+def default_graph(*, verify: bool = True) -> Path | None:
+    """The default weights as an ONNX graph, which detects without PyTorch; None if this package ships none.
+
+    Args:
+        verify: as for the default weights.
+
+    Raises:
+        UserError: it is missing, or not the bytes that ship with the project.
+    """
+    for digest, path in _listed_weights():
+        if path.suffix == GRAPH_SUFFIX:
+            return _checked(path, digest if verify else None)
+    return None
+
+
 def initial_weights() -> list[Path]:
     """The weights that ship for trainings alone to start from, beside the default ones; ``verify_weights`` one to use.
 
@@ -40,7 +56,7 @@ def initial_weights() -> list[Path]:
         UserError: one is missing.
     """
     _, *others = _listed_weights()
-    return [_checked(path, None) for _, path in others]
+    return [_checked(path, None) for _, path in others if path.suffix != GRAPH_SUFFIX]
 
 
 def verify_weights(path: Path) -> None:
@@ -53,7 +69,7 @@ def verify_weights(path: Path) -> None:
 
 
 def _listed_weights() -> list[tuple[str, Path]]:
-    """The hexadecimal sha256 and the path of every shipped weights file, the default weights first."""
+    """The hexadecimal sha256 and the path of every shipped file of weights, the default weights first."""
     folder = next((each for each in _WEIGHTS_FOLDERS if (each / CHECKSUMS).is_file()), None)
     if folder is None:
         raise UserError(f"the default weights are missing: fetch or install yolofpn again, whole\n{_OTHERS}")

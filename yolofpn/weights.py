@@ -23,6 +23,7 @@ from yolofpn.darknet.network import DarknetNetwork, load_darknet_network
 from yolofpn.darknet.weights_file import NEW_HEADER, norm_eps_of, open_weights
 from yolofpn.data.class_names import coco_category_ids, read_names
 from yolofpn.errors import UserError
+from yolofpn.files import RUN_WEIGHTS
 from yolofpn.models.build import NativeDetector, build_limits, build_model
 from yolofpn.reading import ParseError
 from yolofpn.regular_files import open_regular_file, special_kind
@@ -31,7 +32,6 @@ from yolofpn.shipped import default_weights
 from yolofpn.tensor_files import CodeError, read_archive, read_safetensors, write_safetensors
 from yolofpn.text import command
 
-RUN_WEIGHTS = "weights.safetensors"
 _METADATA_KEY = "yolofpn"
 _COUNTER = ".num_batches_tracked"  # batch norm's, which only its cumulative average would read
 

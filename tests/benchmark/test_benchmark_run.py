@@ -233,6 +233,6 @@ def test_a_missing_extra_is_named_and_the_others_run(
     outcome, report = run(capsys, tmp_path, *words, "--backend", "onnx")
     assert outcome.code == 1  # torch, of TORCH, has run
     assert [row["backend"] for row in report["inference"]] == ["torch"]
-    assert "skipped" in outcome.err and "pip install '.[onnx]'" in outcome.err
+    assert "skipped" in outcome.err and "pip install '.[runtime]'" in outcome.err
     alone = call(main, capsys, *words, "--backend", "onnx", "--rounds", 1)
-    assert alone.code == 2 and "error: onnxruntime is not installed: pip install '.[onnx]'" in alone.err
+    assert alone.code == 2 and "error: onnxruntime is not installed: pip install '.[runtime]'" in alone.err

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,9 +16,13 @@ import pytest
 
 from tests.commands import call
 from tests.videos import write_video
-from yolofpn import load_detector
+from yolofpn import load_detector, shipped
 from yolofpn.cli.detect import main as detect
 from yolofpn.errors import UserError
+from yolofpn.inference import load_detector as load
+from yolofpn.inference.predictor_options import PredictorOptions
+from yolofpn.shipped import initial_weights
+from yolofpn.sinks import SINKS
 from yolofpn.structures import Image
 
 pytestmark = pytest.mark.slow
@@ -51,9 +57,9 @@ images = detector([sys.argv[2], sys.argv[2]], batch_size=2)
 frames = [found for _, found in detector.stream(sys.argv[3])]
 print(json.dumps([[each.boxes.tolist(), each.scores.tolist(), each.labels.tolist()] for each in images + frames]))
 try:
-    load_detector("auto")
+    load_detector(sys.argv[4])
 except UserError as error:
-    assert "pip install torch" in str(error)
+    assert "train" in str(error)
 else:
     raise AssertionError("weights were loaded without PyTorch")
 """
@@ -100,7 +106,7 @@ def test_the_command_finds_and_draws_the_same(
 
 @pytest.mark.parametrize("graph", ["small.onnx", "small.xml"])
 def test_python_finds_what_the_weights_find_in_pytorch(folder: Path, graph: str) -> None:
-    done = without_torch(PYTHON, folder / graph, folder / "a.png", folder / "a.mp4")
+    done = without_torch(PYTHON, folder / graph, folder / "a.png", folder / "a.mp4", folder / "small.safetensors")
     assert done.returncode == 0, done.stderr
     detector = load_detector(folder / "small.safetensors", backend="torch")
     image = str(folder / "a.png")
@@ -116,10 +122,8 @@ def test_python_finds_what_the_weights_find_in_pytorch(folder: Path, graph: str)
 @pytest.mark.parametrize(
     "words",
     [
-        ["detect", "a.png"],
         ["detect", "a.png", "--weights", "small.safetensors"],
         ["evaluate", "--data", "data.yaml"],
-        ["demo"],
         ["train", "--data", "data.yaml"],
     ],
     ids=" ".join,
@@ -127,7 +131,117 @@ def test_python_finds_what_the_weights_find_in_pytorch(folder: Path, graph: str)
 def test_what_needs_pytorch_says_so_in_one_line(folder: Path, words: list[str]) -> None:
     done = without_torch(COMMAND, *words, cwd=folder)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: ") and "pip install torch" in done.stderr and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: ") and "[train]" in done.stderr and done.stderr.count("\n") == 1
+
+
+SHIPPED = (
+    WITHOUT
+    + """
+from pathlib import Path
+from yolofpn import shipped
+shipped._WEIGHTS_FOLDERS = (Path(sys.argv.pop(1)),)
+for name in sys.argv.pop(1).split(","):
+    sys.modules[name] = None
+from yolofpn.__main__ import main
+raise SystemExit(main(sys.argv[1:]))
+"""
+)
+
+
+@pytest.fixture(scope="module")
+def weights_folder(folder: Path) -> Path:
+    """What ``tools/export_default_graph.sh`` leaves: the default weights, their graph, and the sha256 of both."""
+    shipped = folder / "shipped"
+    shipped.mkdir()
+    shutil.copy(folder / "small.safetensors", shipped / "small.safetensors")
+    shutil.copy(folder / "small.onnx", shipped / "small.onnx")
+    names = ("small.safetensors", "small.onnx")
+    lines = [f"{hashlib.sha256((shipped / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
+    (shipped / "SHA256SUMS").write_text("".join(lines))
+    return shipped
+
+
+@pytest.mark.parametrize("missing", ["matplotlib", "onnxruntime"], ids=["onnxruntime", "openvino"])
+def test_the_default_weights_are_a_graph_in_every_format(
+    folder: Path, weights_folder: Path, missing: str, tmp_path: Path
+) -> None:
+    formats = ",".join(sink.key for sink in SINKS)
+    words = ["detect", folder / "a.png", folder / "a.mp4", "--format", formats, "--output", tmp_path / "out"]
+    done = without_torch(SHIPPED, weights_folder, missing, *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(
+        f"weights: {weights_folder / 'small.onnx'} (the default weights as a graph, as PyTorch"
+    )
+    found = [json.loads(line) for line in (tmp_path / "out" / "detections.jsonl").read_text().splitlines()]
+    own = load_detector(folder / "small.safetensors", backend="torch")(str(folder / "a.png"))
+    np.testing.assert_allclose([each["box"] for each in found[0]["detections"]], own.boxes, rtol=0, atol=0.02)
+    assert len(list((tmp_path / "out").rglob("*"))) > len(SINKS)
+
+
+def test_a_damaged_graph_of_the_default_weights_is_refused(folder: Path, weights_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(weights_folder, tmp_path / "damaged")
+    with (tmp_path / "damaged" / "small.onnx").open("ab") as file:
+        file.write(b"0")
+    done = without_torch(SHIPPED, tmp_path / "damaged", "matplotlib", "detect", folder / "a.png", "--output", "-")
+    assert (done.returncode, done.stdout) == (2, "") and "sha256" in done.stderr
+
+
+def test_without_any_runtime_the_extra_is_named(folder: Path, weights_folder: Path) -> None:
+    words = ["detect", folder / "a.png", "--output", "-"]
+    done = without_torch(SHIPPED, weights_folder, "onnxruntime,openvino", *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "[runtime]" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_the_demo_offers_the_graph(folder: Path, weights_folder: Path) -> None:
+    program = """
+from yolofpn.demo import serve
+from yolofpn.demo.model_store import ModelStore
+from yolofpn.demo.settings import Settings
+store = ModelStore([])
+assert [choice.title for choice in store.choices()] == ["small (default)"]
+assert len(store.predictor(Settings())(sys.argv[1])) > 3
+"""
+    head = SHIPPED.partition("from yolofpn.__main__")[0]
+    done = without_torch(head + program, weights_folder, "matplotlib", folder / "a.png")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_graph"),
+    [
+        ({}, True),
+        ({"device": "cpu", "score_thresh": 0.1}, True),
+        ({"backend": "onnx"}, True),
+        ({"backend": "torch"}, False),
+        ({"img_size": 96}, False),
+        ({"precision": "bf16"}, False),
+        ({"resize": "shortest-edge"}, False),
+    ],
+    ids=str,
+)
+def test_with_pytorch_the_graph_is_taken_where_it_gives_the_same(
+    weights_folder: Path, settings: dict[str, Any], is_graph: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shipped, "_WEIGHTS_FOLDERS", (weights_folder,))
+    monkeypatch.setattr(load, "may_have_gpu", lambda: False)
+    suffix = ".onnx" if is_graph else ".safetensors"
+    assert load.default_file(PredictorOptions(**settings)).suffix == suffix
+    assert load.default_file(None).suffix == ".safetensors"
+    monkeypatch.setattr(load, "may_have_gpu", lambda: True)
+    assert (load.default_file(PredictorOptions(**settings)).suffix == ".onnx") == (
+        is_graph and settings.get("device") == "cpu"
+    )
+    assert initial_weights() == []
+
+
+def test_openvino_runs_onnx_files(folder: Path) -> None:
+    image = str(folder / "a.png")
+    one, other = (load_detector(folder / "small.onnx", backend=name) for name in ("onnx", "openvino"))
+    assert (one.backend.name, other.backend.name, other.backend.precision) == ("onnx", "openvino", "fp32")
+    np.testing.assert_allclose(one(image).boxes, other(image).boxes, rtol=0, atol=0.01)
+    assert load_detector(folder / "small.onnx").backend.name == "onnx"  # starts first
+    assert load_detector(folder / "small.onnx", workload="many").backend.name == "openvino"  # the fastest
 
 
 @pytest.mark.parametrize("graph", ["small.onnx", "small.xml"])

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from yolofpn.cli.arguments import Parser, count, run_command
-from yolofpn.errors import UserError
+from yolofpn.errors import UserError, install_hint
 
 PASSWORD_VARIABLE = "YOLOFPN_DEMO_PASSWORD"
 LAST_PORT = 65_535
@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def run() -> int:
         if any(importlib.util.find_spec(name) is None for name in EXTRA):
-            raise UserError("the page needs more packages: pip install '.[demo]'")
+            raise UserError(f"the page needs more packages: {install_hint('demo')}")
         from yolofpn.demo.serve import DemoOptions, serve
 
         options = vars(arguments)

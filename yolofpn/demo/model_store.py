@@ -13,11 +13,10 @@ from threading import Lock
 from yolofpn.demo.limits import WorkLimits
 from yolofpn.demo.settings import Settings
 from yolofpn.errors import InputError, UserError
-from yolofpn.inference.load_detector import LoadedDetector, load_for_inference
+from yolofpn.files import RUN_WEIGHTS
+from yolofpn.inference.load_detector import LoadedDetector, default_file, load_for_inference
 from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.selection import choose_limits
-from yolofpn.shipped import default_weights
-from yolofpn.weights import RUN_WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class ModelStore:
         self._predictors: OrderedDict[tuple[str, int | None], Predictor] = OrderedDict()
         for spec in given or ("auto",):
             if spec == "auto":
-                default = default_weights()
+                default = default_file()
                 self._offer(str(default), f"{default.stem} (default)")
             else:
                 self._offer(spec, Path(spec).name or spec)

@@ -70,7 +70,7 @@ def detect(options: DetectOptions) -> int:
     report = Report(sys.stderr if options.output == STDOUT else sys.stdout)
     if options.show:
         check_display()
-    loaded = load_for_inference(options.weights, darknet_cfg=options.darknet_cfg, names=options.names)
+    loaded = load_for_inference(options.weights, darknet_cfg=options.darknet_cfg, names=options.names, options=options)
     for note in loaded.notes:
         report.say(note)
     if options.classes is not None and not options.sources:

@@ -297,8 +297,9 @@ def load_detector(
     Raises:
         UserError: the weights are missing, damaged, or do not fit the cfg; or a setting does not fit them.
     """
-    loaded = load_for_inference(weights, darknet_cfg=darknet_cfg, names=names)
-    return Predictor(loaded.detector, loaded.metadata, **settings)
+    options = PredictorOptions(**settings)
+    loaded = load_for_inference(weights, darknet_cfg=darknet_cfg, names=names, options=options)
+    return Predictor(loaded.detector, loaded.metadata, options)
 
 
 def _check_size(detector: Detector, size: tuple[int, int], resize: ResizeMode) -> None:

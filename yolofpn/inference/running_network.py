@@ -48,13 +48,18 @@ def choose_exported(
     check_names(backend, precision)
     for size in sizes:
         detector.find_graph(size)
-    runtime = detector.runtime
-    if backend not in ("auto", runtime.key):
-        raise UserError(f"{detector.path}: is a graph for the {runtime.key} backend, not for {backend}")
+    if backend == "auto":  # for one image, the runtime that starts first
+        runtime = runtimes.runtimes_of(detector.path)[0] if throughput else detector.runtime
+    else:
+        able = {each.key: each for each in runtimes.RUNTIMES if each.can_open(detector.path)}
+        if backend not in able:
+            raise UserError(f"{detector.path}: is a graph for the {detector.runtime.key} backend, not for {backend}")
+        runtime = able[backend]
+        runtime.library()
     fixed = precision not in runtime.precisions or "int8" in (detector.precision, precision)
     if fixed and precision not in ("auto", detector.precision):
         raise UserError(f"{detector.path}: holds {detector.precision}, not {precision}: export it again for that")
-    chosen = detector.backend(None if precision == "auto" else precision, throughput=throughput)
+    chosen = detector.backend(None if precision == "auto" else precision, runtime, throughput=throughput)
     return Choice(chosen, f"backend: {describe(chosen)} (the weights are a graph for it)")
 
 

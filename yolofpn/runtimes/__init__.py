@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from yolofpn.extras import is_installed
 from yolofpn.runtimes.onnx import ONNX
 from yolofpn.runtimes.openvino import OpenVINO
 from yolofpn.runtimes.runtime import Runtime
@@ -23,6 +24,11 @@ def runtime_named(key: str) -> type[Runtime]:
         KeyError: there is none.
     """
     return {known.key: known for known in RUNTIMES}[key]
+
+
+def runtimes_of(path: Path) -> list[type[Runtime]]:
+    """The installed runtimes that open the graph at ``path``, in the order of preference."""
+    return [known for known in RUNTIMES if known.can_open(path) and is_installed(known.module)]
 
 
 def runtime_of(path: Path) -> type[Runtime] | None:

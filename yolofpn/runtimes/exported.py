@@ -109,6 +109,8 @@ class ExportedDetector:
         self.path = path
         self.runtime = runtime
         self.precision = info.precision
+        origin = runtimes.runtime_of(path)
+        self._arithmetic = "fp32" if origin is not None and info.precision in origin.storage else info.precision
         self.batch = info.batch
         self.layout = info.layout
         self.metadata = info.metadata
@@ -121,16 +123,19 @@ class ExportedDetector:
         self.limits = Limits(post.score_thresh, post.nms_thresh, post.detections_per_img)
         self._backend: Backend | None = None
 
-    def backend(self, precision: str | None = None, *, throughput: bool = False) -> Backend:
+    def backend(
+        self, precision: str | None = None, runtime: type[Runtime] | None = None, *, throughput: bool = False
+    ) -> Backend:
         """What runs the graph.
 
         Args:
             precision: of the arithmetic; by default that of the file.
+            runtime: one that opens such files; by default ``self.runtime``.
             throughput: several batches will be in flight.
         """
         names = list(self.specs) if self.layout == "raw" else ["detections"]
-        backend = self.runtime.open(
-            self.find_graph, names, self.size, precision or self.precision, throughput=throughput
+        backend = (runtime or self.runtime).open(
+            self.find_graph, names, self.size, precision or self._arithmetic, throughput=throughput
         )
         return backend if self.batch is None else InChunks(backend, self.batch)
 
@@ -195,6 +200,9 @@ def read_exported(path: Path) -> ExportedDetector:
     for file in beside:
         if not file.is_file():
             raise UserError(f"{path}: lacks its numbers, {file.name} beside it: copy both files")
+    able = runtimes.runtimes_of(path)
+    if able and runtime not in able:  # such as an .onnx file where only OpenVINO is installed
+        runtime = able[0]
     runtime.library()
     try:
         text, shape = runtime.read(path)

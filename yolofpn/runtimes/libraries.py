@@ -6,11 +6,11 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from yolofpn.errors import UserError
+from yolofpn.errors import UserError, install_hint
 
 
 def import_extra(module: str, extra: str) -> Any:  # noqa: ANN401
-    """The ``module`` that ``pip install '.[EXTRA]'`` installs.
+    """The ``module`` that the extra installs.
 
     Raises:
         UserError: it is not installed; says how to.
@@ -20,7 +20,7 @@ def import_extra(module: str, extra: str) -> Any:  # noqa: ANN401
     except ModuleNotFoundError as error:
         if error.name != module:
             raise
-        raise UserError(f"{module} is not installed: pip install '.[{extra}]'") from None
+        raise UserError(f"{module} is not installed: {install_hint(extra)}") from None
 
 
 def versions(*packages: str) -> str:

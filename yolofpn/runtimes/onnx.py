@@ -27,7 +27,7 @@ class ONNX(Runtime):
     key: ClassVar[str] = "onnx"
     suffix: ClassVar[str] = ".onnx"
     module: ClassVar[str] = "onnxruntime"
-    extra: ClassVar[str] = "onnx"
+    extra: ClassVar[str] = "runtime"
     packages: ClassVar[tuple[str, ...]] = ("onnx", "onnxscript", "onnxruntime")
     layouts: ClassVar[tuple[Layout, ...]] = ("raw", "decoded", "end2end")
     storage: ClassVar[tuple[str, ...]] = ("fp16",)
@@ -62,7 +62,7 @@ class ONNX(Runtime):
         from yolofpn.runtimes.conversion import quiet, trace_decoded, trace_dense
 
         for needed in ("onnxscript", "onnx"):  # by torch.onnx
-            import_extra(needed, cls.extra)
+            import_extra(needed, "onnx")
         from yolofpn.runtimes.onnx_model import TRACED_OPSET, add_nms, make_portable
 
         opset = form.opset or OPSET
@@ -103,7 +103,7 @@ class ONNX(Runtime):
     @classmethod
     def save(cls, graph: Any, path: Path, info: str | None = None, precision: str = "fp32") -> None:  # noqa: ANN401
         """Write an ``onnx.ModelProto`` as one file."""
-        onnx = import_extra("onnx", cls.extra)
+        onnx = import_extra("onnx", "onnx")
         if info is not None:
             onnx.helper.set_model_props(graph, {METADATA_KEY: info})
         onnx.save(graph, path)
@@ -115,7 +115,7 @@ class ONNX(Runtime):
         def numbers(port: Any) -> list[int | None]:  # noqa: ANN401
             return [size if isinstance(size, int) else None for size in port.shape]
 
-        session = open_session(path)
+        session = open_session(path, only_read=True)
         found: dict[str, str] = session.get_modelmeta().custom_metadata_map
         (entry,) = session.get_inputs()
         outputs = [numbers(port) for port in session.get_outputs()]
@@ -175,10 +175,12 @@ class ONNXGraph:
         return lambda: maps
 
 
-def open_session(path: Path) -> Any:  # noqa: ANN401
-    """An ONNX Runtime session on the CPU."""
+def open_session(path: Path, *, only_read: bool = False) -> Any:  # noqa: ANN401
+    """An ONNX Runtime session on the CPU; ``only_read`` leaves out what makes it fast, which takes time."""
     runtime = ONNX.library()
     options = runtime.SessionOptions()
     options.intra_op_num_threads = num_threads()
+    if only_read:
+        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3  # errors only; its warnings are about nodes that it removes
     return runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -20,7 +20,6 @@ from yolofpn.runtimes.runtime import METADATA_KEY, GraphShape, Runtime
 from yolofpn.runtimes.signal_stack import kept_signal_stack
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -43,6 +42,7 @@ class OpenVINO(Runtime):
     extra: ClassVar[str] = "openvino"
     packages: ClassVar[tuple[str, ...]] = ("openvino",)
     precisions: ClassVar[tuple[str, ...]] = ("fp32", "bf16", "fp16", "int8")
+    opens: ClassVar[tuple[str, ...]] = (".onnx",)
 
     @classmethod
     def library(cls) -> Any:  # noqa: ANN401
@@ -91,7 +91,8 @@ class OpenVINO(Runtime):
             return [None if size.is_dynamic else size.get_length() for size in port.partial_shape]
 
         model = cls.library().Core().read_model(path)
-        text = str(model.get_rt_info(METADATA_KEY).value) if model.has_rt_info(METADATA_KEY) else None
+        places = (METADATA_KEY, ["framework", METADATA_KEY])  # the second one in ONNX files
+        text = next((str(model.get_rt_info(key).value) for key in places if model.has_rt_info(key)), None)
         (entry,) = model.inputs
         is_uint8 = entry.element_type.get_type_name() == "u8"
         return text, GraphShape(is_uint8, numbers(entry), [numbers(port) for port in model.outputs])
@@ -138,6 +139,7 @@ class _Compiled:
 
     graph: Any
     batch: int
+    takes_float: bool
     idle: deque[Any] = field(default_factory=deque)
 
 
@@ -198,12 +200,14 @@ class OpenVINOGraph:
         waits = [self._run(graphs.first, images[index : index + 1]) for index in range(count)]
         return lambda: _joined([wait() for wait in waits])
 
-    def _run(self, compiled: _Compiled, images: NDArray[np.uint8]) -> Wait:
+    def _run(self, compiled: _Compiled, images: NDArray[Any]) -> Wait:
         import numpy as np  # not for --help
 
         count = len(images)
+        if compiled.takes_float:  # of layouts for other programs
+            images = images.astype(np.float32) / 255
         if count < compiled.batch:  # the end of a video: empty images fill up, as compiling anew would take longer
-            images = np.concatenate([images, np.zeros((compiled.batch - count, *images.shape[1:]), np.uint8)])
+            images = np.concatenate([images, np.zeros((compiled.batch - count, *images.shape[1:]), images.dtype)])
         request = compiled.idle.pop() if compiled.idle else compiled.graph.create_infer_request()
         request.start_async({0: images}, share_inputs=True)
 
@@ -234,7 +238,8 @@ class OpenVINOGraph:
         }
         with kept_signal_stack():
             graph = self._core.compile_model(model, "CPU", settings)
-        return _Compiled(graph, int(graph.input(0).shape[0]))
+        takes_float = graph.input(0).get_element_type().get_type_name() == "f32"
+        return _Compiled(graph, int(graph.input(0).shape[0]), takes_float)
 
 
 def _joined(parts: Sequence[RawMaps]) -> RawMaps:

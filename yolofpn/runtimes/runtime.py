@@ -175,6 +175,11 @@ class Runtime:
         return import_extra(cls.module, cls.extra)
 
     @classmethod
+    def can_open(cls, path: Path) -> bool:
+        """Whether the graph at ``path`` is one for this library, by its suffix."""
+        return path.suffix in (cls.suffix, *cls.opens)
+
+    @classmethod
     def files(cls, path: Path) -> list[Path]:
         """Of the graph at ``path``, that file first."""
         return [path, *(path.with_suffix(suffix) for suffix in cls.beside)]

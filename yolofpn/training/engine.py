@@ -19,7 +19,7 @@ from yolofpn.data.loader import Batch
 from yolofpn.data.sampler import TrainBatchSampler
 from yolofpn.errors import UserError
 from yolofpn.evaluation.metrics import Metrics
-from yolofpn.files import write_list
+from yolofpn.files import RUN_WEIGHTS, write_list
 from yolofpn.interrupt import StopRequest
 from yolofpn.memory_errors import is_out_of_memory
 from yolofpn.models.build import NativeDetector
@@ -35,7 +35,7 @@ from yolofpn.training.rehearsal import TimeBudget, epochs_that_fit
 from yolofpn.training.run_plan import with_epochs
 from yolofpn.training.setup import Setup
 from yolofpn.training.step_report import StepReport
-from yolofpn.weights import RUN_WEIGHTS, save_weights
+from yolofpn.weights import save_weights
 
 OnEpoch: TypeAlias = Callable[[EpochResult], bool | None]
 

@@ -8,14 +8,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from yolofpn.config import Config, dump_config
-from yolofpn.files import locked_output, write_errors, write_list
+from yolofpn.files import RUN_WEIGHTS, locked_output, write_errors, write_list
 from yolofpn.sinks.output_names import next_output_dir
 from yolofpn.text import command, typed_command
 from yolofpn.training.checkpoint import BEST, LAST, Progress
 from yolofpn.training.resume import copy_run
 from yolofpn.training.run_plan import RUNS, Plan
 from yolofpn.training.splits import Splits
-from yolofpn.weights import RUN_WEIGHTS
 
 
 def prepare_run_folder(plan: Plan, config: Config, splits: Splits, locks: ExitStack) -> Path:

@@ -13,6 +13,7 @@ from yolofpn.devices import choose_device
 from yolofpn.evaluation.metrics import Metrics
 from yolofpn.evaluation.output_files import write_plots
 from yolofpn.extras import is_installed, skipped_plots
+from yolofpn.files import RUN_WEIGHTS
 from yolofpn.text import counted
 from yolofpn.training.build_trainer import build_trainer
 from yolofpn.training.distributed import from_main, join_ranks, take_from_main
@@ -25,7 +26,7 @@ from yolofpn.training.run_plan import TrainOptions, make_plan
 from yolofpn.training.sample_pages import first_batch, save_train_batch, save_val_batch
 from yolofpn.training.setup import Setup, set_up
 from yolofpn.training.splits import repeat_lines
-from yolofpn.weights import RUN_WEIGHTS, load_weights
+from yolofpn.weights import load_weights
 
 PLOTS = "plots"
 
