@@ -73,6 +73,37 @@ def draw_boxes(image: Image, boxes: NDArray[Any], labels: Sequence[int], texts: 
     return canvas
 
 
+def box_texts(names: Sequence[str], scores: Sequence[float], track_ids: Sequence[int], style: LabelStyle) -> list[str]:
+    """What stands beside each box: '#7 person 0.93', without the number where the object has no track (-1)."""
+    if style == "none":
+        return [""] * len(names)
+    numbers = [f"#{track} " if track >= 0 else "" for track in track_ids]
+    ends = [f" {score:.2f}" if style == "score" else "" for score in scores]
+    return [f"{number}{name}{end}" for number, name, end in zip(numbers, names, ends, strict=True)]
+
+
+def line_width_of(image: Image) -> int:
+    """The width in pixels of lines drawn on ``image``."""
+    return _sizes(*image.shape[:2])[0]
+
+
+def draw_tag(image: Image, text: str, corner: tuple[int, int], colour: Colour) -> None:
+    """Write ``text`` on a rectangle of ``colour`` into ``image``, moved inside where it would reach out of it.
+
+    Args:
+        image: [H, W, 3] uint8, BGR; is changed.
+        text: one line.
+        corner: x, y of the left end of its lower edge.
+        colour: of the rectangle.
+    """
+    height, width = image.shape[:2]
+    tag = _fitting_tag(text, _sizes(height, width)[1], colour, width)
+    left = min(max(corner[0], 0), max(width - tag.shape[1], 0))
+    top = min(max(corner[1] - tag.shape[0], 0), max(height - tag.shape[0], 0))
+    part = image[top : top + tag.shape[0], left : left + tag.shape[1]]
+    part[:] = tag[: part.shape[0], : part.shape[1]]
+
+
 @lru_cache(maxsize=4096)
 def class_colour(label: int) -> Colour:
     """The colour (blue, green, red) of a class: always the same, and far from those of the labels near it.

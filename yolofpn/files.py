@@ -75,6 +75,11 @@ class AppendFile:
             with write_errors(self.path):
                 self._sync()
 
+    def end(self, tail: str) -> None:
+        """Write ``tail`` in place of the tail, as the last thing before ``close``."""
+        with write_errors(self.path):
+            self._write_at_end(tail.encode("utf-8", self._errors))
+
     def close(self) -> None:
         """Bring all to the disk and close the file."""
         with write_errors(self.path):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from yolofpn.drawing import LabelStyle
+    from yolofpn.track_info import TrackInfo
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,8 @@ class Detections:
         names: class names by label; empty where they are not known.
         category_ids: the data set's id of each label; empty where it is the label itself.
         load_image: gives the image that the detections belong to, for ``show``.
+        track_ids: [D] int64, the object's id within its source, from 1; -1: not (yet) tracked. None without tracking.
+        tracks: trails and counts up to this frame; None without tracking.
     """
 
     boxes: NDArray[np.float32]
@@ -166,6 +169,8 @@ class Detections:
     names: tuple[str, ...] = ()
     category_ids: tuple[int, ...] = ()
     load_image: Callable[[], Image] | None = None
+    track_ids: NDArray[np.int64] | None = None
+    tracks: TrackInfo | None = None
 
     def __init__(
         self,
@@ -175,6 +180,8 @@ class Detections:
         names: tuple[str, ...] = (),
         category_ids: tuple[int, ...] = (),
         load_image: Callable[[], Image] | None = None,
+        track_ids: Arrays | None = None,
+        tracks: TrackInfo | None = None,
     ) -> None:
         """Arrays and tensors are taken; what is kept are arrays.
 
@@ -188,6 +195,8 @@ class Detections:
             "names": names,
             "category_ids": category_ids,
             "load_image": load_image,
+            "track_ids": None if track_ids is None else to_array(track_ids, np.int64),
+            "tracks": tracks,
         }
         for name, value in fields.items():
             object.__setattr__(self, name, value)  # the way that frozen dataclasses leave open
@@ -197,6 +206,8 @@ class Detections:
         if self.scores.shape != (count,) or self.labels.shape != (count,):
             shapes = f"{self.scores.shape} and {self.labels.shape}"
             raise ValueError(f"scores and labels must be [{count}] as there are {count} boxes, got {shapes}")
+        if self.track_ids is not None and self.track_ids.shape != (count,):
+            raise ValueError(f"track_ids must be [{count}], got {self.track_ids.shape}")
 
     @classmethod
     def empty(cls) -> Detections:
@@ -208,7 +219,10 @@ class Detections:
 
     def __getitem__(self, index: Index) -> Detections:
         rows = rows_of(index if isinstance(index, int | slice) else to_array(index), len(self))
-        return replace(self, boxes=self.boxes[rows], scores=self.scores[rows], labels=self.labels[rows])
+        track_ids = None if self.track_ids is None else self.track_ids[rows]
+        return replace(
+            self, boxes=self.boxes[rows], scores=self.scores[rows], labels=self.labels[rows], track_ids=track_ids
+        )
 
     def __iter__(self) -> Iterator[Detections]:
         return (self[index] for index in range(len(self)))
@@ -269,12 +283,13 @@ class Detections:
             image: what they were found in.
             labels: what stands beside a box: 'score' (name and score), 'name' or 'none'.
         """
-        from yolofpn.drawing import draw_boxes
+        from yolofpn.drawing import box_texts, draw_boxes
 
-        texts = [""] * len(self) if labels == "none" else [self.name_of(label) for label in self.labels.tolist()]
-        if labels == "score":
-            texts = [f"{text} {score:.2f}" for text, score in zip(texts, self.scores.tolist(), strict=True)]
-        return draw_boxes(image, self.boxes, self.labels.tolist(), texts)
+        names = [self.name_of(label) for label in self.labels.tolist()]
+        track_ids = [-1] * len(self) if self.track_ids is None else self.track_ids.tolist()
+        colours = [track if track >= 0 else label for track, label in zip(track_ids, self.labels.tolist(), strict=True)]
+        below = image if self.tracks is None else self.tracks.draw(image)
+        return draw_boxes(below, self.boxes, colours, box_texts(names, self.scores.tolist(), track_ids, labels))
 
     def show(self, image: Image | None = None) -> None:
         """Show the image with the boxes: inline in a notebook, else in the system's image viewer.
@@ -294,10 +309,10 @@ class Detections:
         show_image(self.draw(image))
 
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:
-        """COCO results: image_id, category_id, bbox [x, y, width, height] and score of each detection."""
+        """COCO results: image_id, category_id, bbox [x, y, width, height] and score, and track_id if tracked."""
         corners = self.boxes.astype(np.float64)
         boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
-        return [
+        results: list[dict[str, Any]] = [
             {
                 "image_id": image_id,
                 "category_id": self.category_ids[label] if self.category_ids else label,
@@ -306,23 +321,20 @@ class Detections:
             }
             for box, score, label in zip(boxes.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True)
         ]
+        if self.track_ids is not None:
+            for result, track in zip(results, self.track_ids.tolist(), strict=True):
+                result["track_id"] = track if track >= 0 else None
+        return results
 
     def to_pandas(self) -> pandas.DataFrame:
-        """A table with columns x1, y1, x2, y2, score, label, name.
+        """A table with columns x1, y1, x2, y2, score, label, name, and track_id if tracked.
 
         Raises:
             UserError: pandas is not installed.
         """
-        try:
-            import pandas
-        except ModuleNotFoundError:
-            raise UserError("to_pandas needs pandas: pip install pandas") from None
+        from yolofpn.conversions import to_pandas
 
-        table = pandas.DataFrame(self.boxes, columns=["x1", "y1", "x2", "y2"])
-        table["score"] = self.scores
-        table["label"] = self.labels
-        table["name"] = [self.name_of(label) for label in self.labels.tolist()]
-        return table
+        return to_pandas(self)
 
     def to_supervision(self) -> supervision.Detections:
         """Convert to ``supervision.Detections``.
@@ -330,14 +342,6 @@ class Detections:
         Raises:
             UserError: supervision is not installed.
         """
-        try:
-            import supervision
-        except ModuleNotFoundError:
-            raise UserError("to_supervision needs supervision: pip install supervision") from None
+        from yolofpn.conversions import to_supervision
 
-        return supervision.Detections(
-            xyxy=self.boxes,
-            confidence=self.scores,
-            class_id=self.labels,
-            data={"class_name": np.array([self.name_of(label) for label in self.labels.tolist()], dtype=str)},
-        )
+        return to_supervision(self)

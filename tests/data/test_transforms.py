@@ -11,7 +11,7 @@ import torch
 import yolofpn
 from tests.data.small_dataset import bright_boxes, bright_extent, make_target
 from yolofpn.data.mosaic import LabelledImage
-from yolofpn.data.transforms import Augmentation, RandomView, random_safe_crop, to_rgb
+from yolofpn.data.transforms import Augmentation, RandomView, random_safe_crop, random_tile, to_rgb
 
 STILL = Augmentation(flip=0, hue=0, saturation=0, brightness=0, scale=(1, 1), translate=0, crop=0, mosaic=0)
 
@@ -193,3 +193,41 @@ def test_a_crop_of_an_image_without_objects() -> None:
 def test_to_rgb_reverses_the_channels() -> None:
     labelled = LabelledImage(np.full((2, 2, 3), (1, 2, 3), dtype=np.uint8), make_target([]))
     assert to_rgb(labelled).image[0, 0].tolist() == [3, 2, 1]
+
+
+def xy_image(height: int, width: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """Each pixel holds its own position."""
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([columns, rows, columns * 0], axis=2).astype(np.uint8)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_tile_keeps_the_scale_and_clips_boxes_by_the_visibility_rule(seed: int) -> None:
+    target = make_target([[30, 20, 50, 40], [70, 60, 110, 90], [0, 90, 120, 100]], labels=[4, 2, 1])
+    image = xy_image(100, 120)
+    tile = random_tile(LabelledImage(image, target), np.random.default_rng(seed), side=50, min_visibility=0.25)
+    assert tile.image.shape == (50, 50, 3)
+    left, top = tile.image[0, 0, :2].tolist()
+    assert np.array_equal(tile.image, image[top : top + 50, left : left + 50])
+    expected = []
+    for (x1, y1, x2, y2), label in zip(target.boxes.tolist(), target.labels.tolist(), strict=True):
+        box = [max(x1 - left, 0), max(y1 - top, 0), min(x2 - left, 50), min(y2 - top, 50)]
+        area = max(box[2] - box[0], 0) * max(box[3] - box[1], 0)
+        if area > 0:
+            expected.append((box, label, area < 0.25 * (x2 - x1) * (y2 - y1)))
+    found = zip(tile.target.boxes.tolist(), tile.target.labels.tolist(), tile.target.ignore.tolist(), strict=True)
+    assert list(found) == expected
+
+
+def test_tiles_reach_every_part_and_show_objects_often() -> None:
+    target = make_target([[0, 0, 10, 10]])
+    labelled = LabelledImage(xy_image(100, 200), target)
+    rng = np.random.default_rng(0)
+    tiles = [random_tile(labelled, rng, side=40, min_visibility=0.25) for _ in range(300)]
+    corners = np.array([tile.image[0, 0, :2] for tile in tiles])
+    assert corners.max(axis=0).tolist() == pytest.approx([160, 60], abs=5)
+    assert sum(len(tile.target) > 0 for tile in tiles) > 120
+    small = LabelledImage(xy_image(30, 40), target)
+    assert random_tile(small, rng, side=40, min_visibility=0.25) is small
+    wide = random_tile(LabelledImage(xy_image(30, 90), make_target([])), rng, side=40, min_visibility=0.25)
+    assert wide.image.shape == (30, 40, 3)

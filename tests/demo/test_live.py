@@ -18,7 +18,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from tests.demo.serving import Client, demo_server, look, png
 from tests.inference.live_fakes import until
 from tests.tiny_detector import BLACK, GREEN, RED, quarters
+from tests.tracking.toy import Nearest
 from tests.videos import write_video
+from yolofpn import tracking
 from yolofpn.demo import live
 from yolofpn.demo.answers import FAULT, detect
 from yolofpn.demo.cameras import Camera, open_cameras
@@ -54,6 +56,18 @@ def test_settings_hold_until_they_change(client: Client) -> None:
             assert [found["name"] for found in look(socket, RED_AND_GREEN)[0]["detections"]] == ["red"]
         socket.send(json.dumps({"size": 128}))
         assert len(look(socket, RED_AND_GREEN)[0]["detections"]) == 8
+
+
+def test_objects_are_tracked_if_wanted(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "TRACKERS", (Nearest,))
+    with client.live() as socket:
+        assert "track_id" not in look(socket, RED_AND_GREEN)[0]["detections"][0]
+        socket.send(json.dumps({"track": "1", "classes": "red"}))
+        plain, _ = look(socket, RED_AND_GREEN)
+        assert [found["track_id"] for found in plain["detections"]] == [1]
+        assert [found["track_id"] for found in look(socket, RED_AND_GREEN)[0]["detections"]] == [1]
+        socket.send(json.dumps({"track": ""}))
+        assert "track_id" not in look(socket, RED_AND_GREEN)[0]["detections"][0]
 
 
 @pytest.mark.parametrize(

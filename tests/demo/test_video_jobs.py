@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
+
 from tests.tiny_detector import RED, quarters
+from tests.tracking.toy import Nearest
 from tests.videos import write_video
+from yolofpn import load_detector, tracking
 from yolofpn.demo.fair_queue import FairQueue
 from yolofpn.demo.limits import ServerLimits
 from yolofpn.demo.uploads import Upload
@@ -61,3 +66,26 @@ def test_a_cancelled_video_takes_no_turn_of_the_detector(tmp_path: Path) -> None
     assert state == "done" and predictor.calls == 0
     assert not folder.exists()
     assert not [thread for thread in threading.enumerate() if thread.name == "Background"]
+
+
+def test_a_video_is_tracked_if_wanted(tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "TRACKERS", (Nearest,))
+    predictor = load_detector(weights, classes="red")
+    clip = write_video(tmp_path / "clip.mp4", [quarters(RED)] * 3)
+    (tmp_path / "job").mkdir()
+
+    async def run(queue: FairQueue) -> list[Any]:
+        workers = Workers(2, 1_000_000)
+        try:
+            async with VideoJobs(queue, workers, ServerLimits()) as jobs:
+                upload = Upload(clip, "clip.mp4", "video", 3)
+                job = jobs.start("me", upload, tmp_path / "job", predictor, track=True)
+                while job.state in ("waiting", "running"):
+                    await asyncio.sleep(0.01)
+                return [json.loads(line)["detections"] for line in job.lines.read_text().splitlines()]
+        finally:
+            workers.close()
+
+    with FairQueue() as queue:
+        lines = asyncio.run(run(queue))
+    assert [[found["track_id"] for found in line] for line in lines] == [[1]] * 3

@@ -155,3 +155,25 @@ def test_proposals_where_they_cannot_be_written(scene: Path, finder: Path, tmp_p
     (tmp_path / "file").write_text("")
     arguments = ["--data", str(scene), "--weights", str(finder), "--workers", "0", "--output", str(tmp_path / "out")]
     assert main([*arguments, "--save-proposals", str(tmp_path / "file" / "p.json")]) == 2
+
+
+def test_tiles_find_what_whole_images_do_not_show(finder: Path, tmp_path: Path) -> None:
+    """Squares of a cell at full size; the whole image at a quarter of it shows none of them."""
+    squares = [[Square("red", 1, 1, 0.9), Square("blue", 20, 13)], [Square("red", 2, 29, 0.8)]]
+    data = write_squares(tmp_path / "large", squares, categories={"Blue": 7, "red": 3}, size=(256, 256))
+    (tmp_path / "large" / "images" / "p1.png").write_text("damaged")
+    plain: dict[str, Any] = {"workers": 0, "output": tmp_path / "a", "json": tmp_path / "a.json"}
+    assert evaluate(EvaluateOptions(data=str(data), weights=str(finder), **plain)) == 1
+    tiled: dict[str, Any] = {"output": tmp_path / "b", "json": tmp_path / "b.json", "tile": "auto", "overlap": 0.25}
+    assert evaluate(EvaluateOptions(data=str(data), weights=str(finder), **tiled)) == 1
+    before, after = (json.loads((tmp_path / name).read_text()) for name in ("a.json", "b.json"))
+    assert before["AP50"] < 0.1
+    assert after["AP50"] > 0.7  # all but the square of the image that cannot be read
+    found = json.loads((tmp_path / "b" / "detections.coco.json").read_text())
+    truth = [[8, 8, 8, 8], [104, 160, 8, 8]]
+    assert sorted(each["bbox"] for each in found if each["score"] > 0.2) == [pytest.approx(box, abs=1) for box in truth]
+
+
+def test_proposals_are_of_whole_images(scene: Path, finder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="tile"):
+        run(tmp_path, scene, finder, tile="auto", save_proposals=tmp_path / "proposals.json")

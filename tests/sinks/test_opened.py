@@ -68,6 +68,8 @@ def test_every_format_at_once(tmp_path: Path) -> None:
         "images.json",
         "labels/a/dog.txt",
         "labels/b/clip_000000.txt",
+        "mot/b/clip.txt",
+        "tracks.coco.json",
     ]
 
 

@@ -79,14 +79,14 @@ def test_csv_has_a_row_per_detection(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert len(rows) == 3
     first = {"source": "b,c.jpg", "frame": "0", "time": "0.0", "width": "80", "height": "60", "x1": "0.0", "y1": "0.0"}
-    first |= {"x2": "80.0", "y2": "60.0", "score": "0.25", "label": "0", "name": 'a "quoted", name'}
+    first |= {"x2": "80.0", "y2": "60.0", "score": "0.25", "label": "0", "name": 'a "quoted", name', "track_id": ""}
     assert rows[1] == first
     assert (rows[2]["source"], rows[2]["frame"], rows[2]["time"]) == ("clip.mp4", "4", "0.4")
 
 
 def test_csv_of_nothing_still_has_its_head(tmp_path: Path) -> None:
     CsvSink(tmp_path).close()
-    head = "source,frame,time,width,height,x1,y1,x2,y2,score,label,name\n"
+    head = "source,frame,time,width,height,x1,y1,x2,y2,score,label,name,track_id\n"
     assert (tmp_path / "detections.csv").read_text() == head
 
 

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from yolofpn.errors import DONE as DONE
 from yolofpn.errors import NOTHING_DONE as NOTHING_DONE
@@ -53,6 +53,7 @@ ELSEWHERE = {
     "--hide-labels": "--labels none",
     "--hide-conf": "--labels name",
 }
+MOST_OVERLAP = 0.9  # of two tiles
 SMALLEST_SIDE = 32  # pixels of a network's input; a smaller number after --img-size is a camera's
 
 
@@ -162,6 +163,20 @@ def image_sizes(text: str) -> tuple[tuple[int, int], ...]:
     return sizes
 
 
+def tile_size(text: str) -> tuple[int, int] | Literal["auto"]:
+    """Parse 'auto' or a size.
+
+    Raises:
+        argparse.ArgumentTypeError: if it is neither, or too small.
+    """
+    if text == "auto":
+        return "auto"
+    size = image_size(text)
+    if min(size) < SMALLEST_SIDE:
+        raise argparse.ArgumentTypeError(f"{text!r} is too small: at least {SMALLEST_SIDE} pixels per side")
+    return size
+
+
 def unit_float(text: str) -> float:
     """Parse a number in [0, 1]."""
     try:
@@ -170,6 +185,14 @@ def unit_float(text: str) -> float:
         value = -1.0
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return value
+
+
+def overlap(text: str) -> float:
+    """Parse the part that two tiles share, from 0 to .9."""
+    value = unit_float(text)
+    if value > MOST_OVERLAP:
+        raise argparse.ArgumentTypeError(f"{text!r} is too large: at most {MOST_OVERLAP}")
     return value
 
 

@@ -11,11 +11,14 @@ from yolofpn.cli.arguments import (
     comma_list,
     image_size,
     image_sizes,
+    overlap,
     positive_int,
     run_command,
     shard,
+    tile_size,
     unit_float,
 )
+from yolofpn.cli.tracking import add_track_flags, take_tracking
 
 DEPTHS = ("auto", "12", "16", "minmax")
 
@@ -31,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = vars(arguments)
         options["shard"] = Shard(*arguments.shard) if arguments.shard else None
         options["sources"] = (*options["sources"], *options.pop("source"))
+        options["track"] = take_tracking(arguments)
         return detect(DetectOptions(**options))
 
     return run_command(run)
@@ -92,6 +96,7 @@ def build_parser() -> Parser:
     add("--format", type=comma_list(*keys), default="jsonl", metavar=",".join(keys), help=f"output formats; {written}")
     add("--media", choices=("all", "hits", "none"), default="all", help="which annotated images and videos to write")
     add("--labels", choices=("score", "name", "none"), default="score", help="label text at each box")
+    add_track_flags(parser)
     add("--show", action="store_true", help="show a window; keys: q quit, space pause, s snapshot, + - threshold")
     return parser
 
@@ -118,6 +123,14 @@ def add_model_flags(parser: Parser) -> None:
         metavar="N,N",
         help="image pyramid: detect at several input sizes, such as 320,416,608, and merge",
     )
+    add(
+        "--tile",
+        type=tile_size,
+        metavar="auto|N|HxW",
+        help="for small objects in large images: detect in overlapping tiles of this size in image pixels, and in the "
+        "whole image, and merge; auto: the network input size",
+    )
+    add("--overlap", type=overlap, default=0.2, metavar="F", help="with --tile: part that two tiles share, up to .9")
     add("--resize", choices=("auto", "letterbox", "stretch", "shortest-edge"), default="auto", help="resize mode")
     add(
         "--depth",

@@ -33,6 +33,7 @@ class AugmentConfig(StrictModel):
     brightness: UnitFloat = 0.3
     scale: Range = (0.7, 1.4)
     translate: UnitFloat = 0.1
+    tile: InputSide | None = None
     crop: UnitFloat = 0.3
     crop_scale: UnitFloat = 0.5
     mosaic: UnitFloat = 0.5

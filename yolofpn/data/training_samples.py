@@ -10,7 +10,7 @@ from yolofpn.data.image_cache import ImageCache, Reading
 from yolofpn.data.mosaic import LabelledImage, make_mosaic, mixup
 from yolofpn.data.sampler import Draw, SampleKey, random_generator
 from yolofpn.data.samples import Sample, place_target, to_tensor
-from yolofpn.data.transforms import Augmentation, RandomView, random_safe_crop, to_rgb
+from yolofpn.data.transforms import Augmentation, RandomView, random_safe_crop, random_tile, to_rgb
 from yolofpn.ops.resize import resize_image
 from yolofpn.types import ResizeMode
 
@@ -75,17 +75,25 @@ class TrainingSamples(Dataset[Sample]):
         if key.combine and rng.random() < augmentation.mosaic:
             labelled = self._mosaic(augmentation, key, reading, rng)
         else:
-            labelled = self._single(augmentation, reading.labelled_image(key.index), key.size, rng)
+            labelled = self._single(augmentation, self._read(augmentation, reading, key.index, rng), key.size, rng)
         if key.combine and rng.random() < augmentation.mixup:
-            other = reading.labelled_image(int(rng.integers(len(self))))
+            other = self._read(augmentation, reading, int(rng.integers(len(self))), rng)
             labelled = mixup(labelled, self._single(augmentation, other, key.size, rng))
         return labelled
+
+    @staticmethod
+    def _read(augmentation: Augmentation, reading: Reading, index: int, rng: np.random.Generator) -> LabelledImage:
+        """An image, or a random tile of it."""
+        labelled = reading.labelled_image(index)
+        if augmentation.tile is None:
+            return labelled
+        return random_tile(labelled, rng, side=augmentation.tile, min_visibility=augmentation.min_visibility)
 
     def _mosaic(
         self, augmentation: Augmentation, key: SampleKey, reading: Reading, rng: np.random.Generator
     ) -> LabelledImage:
         partners = rng.integers(len(self), size=3).tolist()
-        labelled_images = [reading.labelled_image(index) for index in (key.index, *partners)]
+        labelled_images = [self._read(augmentation, reading, index, rng) for index in (key.index, *partners)]
         zoom, min_visibility = augmentation.mosaic_zoom, augmentation.min_visibility
         mosaic = make_mosaic(labelled_images, key.size, rng, zoom=zoom, min_visibility=min_visibility)
         return self._view_of_mosaic(to_rgb(mosaic), rng)

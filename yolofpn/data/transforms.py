@@ -23,6 +23,8 @@ from yolofpn.ops.resize import LETTERBOX_FILL
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would look for a newer version on the network
 import albumentations as A  # type: ignore[import-untyped]
 
+OBJECT_TILES = 0.5  # of the tiles show an object; most of a large image is background
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -36,6 +38,8 @@ class Augmentation:
         brightness: largest relative change of the brightness, in [0, 1].
         scale: range of the factor by which a single image shrinks or grows about its middle.
         translate: largest shift of a single image, as part of its width and height, in [0, 1].
+        tile: side in pixels of a random part of each larger image that is used in its place, so that objects keep their
+            scale; None: whole images.
         crop: probability that a single image is cropped around its objects.
         crop_scale: smallest width and height of a crop, as parts of the image's.
         mosaic: probability of a mosaic instead of a single image.
@@ -52,6 +56,7 @@ class Augmentation:
     brightness: float = 0.3
     scale: tuple[float, float] = (0.7, 1.4)
     translate: float = 0.1
+    tile: int | None = None
     crop: float = 0.3
     crop_scale: float = 0.5
     mosaic: float = 0.5
@@ -132,6 +137,36 @@ def random_safe_crop(labelled: LabelledImage, rng: np.random.Generator, *, crop_
     window = (0, 0, right - left, bottom - top)
     cut = cut_target(target, lambda boxes: boxes - corner, window, min_visibility=1.0, min_side=0)
     return LabelledImage(labelled.image[top:bottom, left:right], cut)
+
+
+def random_tile(
+    labelled: LabelledImage, rng: np.random.Generator, *, side: int, min_visibility: float
+) -> LabelledImage:
+    """A random part of at most ``side`` x ``side`` pixels; half of them contain the centre of a random object.
+
+    Args:
+        labelled: any size; the result shares its pixels.
+        rng: draws the part.
+        side: of the part, in pixels.
+        min_visibility: see ``cut_target``.
+    """
+    height, width = labelled.image.shape[:2]
+    extents = min(side, width), min(side, height)
+    if extents == (width, height):
+        return labelled
+    target = labelled.target
+    rooms = np.array([width, height]) - extents
+    corner = rng.integers(rooms + 1)
+    objects = target.boxes[~target.ignore].numpy()
+    if len(objects) and rng.random() < OBJECT_TILES:
+        box = objects[int(rng.integers(len(objects)))]
+        centre = (box[:2] + box[2:]) / 2
+        corner = np.clip(np.floor(centre - rng.random(2) * extents), 0, rooms).astype(np.int64)
+    left, top = corner.tolist()
+    shift = torch.tensor([left, top, left, top], dtype=torch.float32)
+    window = (0, 0, *extents)
+    cut = cut_target(target, lambda boxes: boxes - shift, window, min_visibility=min_visibility, min_side=0)
+    return LabelledImage(labelled.image[top : top + extents[1], left : left + extents[0]], cut)
 
 
 def to_rgb(labelled: LabelledImage) -> LabelledImage:

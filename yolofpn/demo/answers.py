@@ -13,16 +13,16 @@ import cv2
 
 from yolofpn.inference.predictor import Predictor
 from yolofpn.sinks.records import record
-from yolofpn.structures import Detections, Frame, Image
+from yolofpn.structures import Detections, Frame, Image, Limits
 
 FAULT = "something went wrong here; the server's log says what"  # of what is no user's mistake
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 85]
 
 
-def detect(predictor: Predictor, image: Image) -> tuple[Detections, float]:
+def detect(predictor: Predictor, image: Image, limits: Limits | None = None) -> tuple[Detections, float]:
     """Detect in an image; return detections and seconds. Call it when it is the client's turn."""
     start = time.perf_counter()
-    found = predictor.predict([image])[0]
+    found = predictor.predict([image], limits)[0]
     return found, time.perf_counter() - start
 
 
@@ -44,7 +44,7 @@ def drawn_jpeg(image: Image, found: Detections, most_side: int) -> bytes:
     if scale < 1:
         size = max(1, round(width * scale)), max(1, round(height * scale))
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(image.dtype, copy=False)
-        found = replace(found, boxes=found.boxes * scale)
+        found = replace(found, boxes=found.boxes * scale, tracks=found.tracks and found.tracks.scaled(scale))
     _, data = cv2.imencode(".jpg", found.draw(image), _JPEG)
     return data.tobytes()
 

@@ -34,6 +34,7 @@ from yolofpn.demo.uploads import Upload, check_upload, clean_name, receive, too_
 from yolofpn.demo.video_jobs import VideoJobs
 from yolofpn.demo.workers import Workers
 from yolofpn.errors import InputError, UserError
+from yolofpn.extras import is_installed
 from yolofpn.inference.predictor import Predictor
 
 STATIC = Path(__file__).parent / "static"
@@ -106,6 +107,7 @@ class Page:
             {
                 "weights": [{"key": choice.key, "title": choice.title} for choice in choices],
                 "cameras": [camera.name for camera in self._cameras],
+                "track": is_installed("trackers"),
                 "limits": asdict(self._limits.upload) | {"image_size": self._limits.settings.img_size},
             }
         )
@@ -150,7 +152,7 @@ class Page:
         upload = await self._workers.run(check_upload, path, name, self._limits.upload)
         if upload.kind == "image":
             return JSONResponse(await self._look(request, predictor, upload))
-        job = self._videos.start(request.scope["client_id"], upload, path.parent, predictor)
+        job = self._videos.start(request.scope["client_id"], upload, path.parent, predictor, track=settings.track)
         return JSONResponse({"video": job.status()})
 
     async def _look(self, request: Request, predictor: Predictor, upload: Upload) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from yolofpn.data.images import read_image
 from yolofpn.demo.answers import FAULT, describe, detect, drawn_jpeg, pack
 from yolofpn.demo.cameras import Camera
 from yolofpn.demo.fair_queue import FairQueue
+from yolofpn.demo.follow import Follower
 from yolofpn.demo.limits import ServerLimits
 from yolofpn.demo.model_store import ModelStore
 from yolofpn.demo.settings import Settings, read_settings
@@ -64,6 +65,8 @@ class PageViewer:
         self._camera = camera
         self._limits = limits
         self._settings = Settings()
+        self._follower: Follower | None = None  # made anew when the settings change
+        self._start = time.monotonic()
         self._index = 0  # of the next image of the webcam, or the last one of the camera
 
     async def serve(self, websocket: WebSocket) -> None:
@@ -97,6 +100,7 @@ class PageViewer:
         try:
             if message.get("text") is not None:
                 self._settings = read_settings(message["text"], self._limits.settings)
+                self._follower = None
                 return None
             return await self._look(message.get("bytes") or b"")
         except UserError as error:
@@ -113,12 +117,16 @@ class PageViewer:
         async with self._workers.room(pixels):
             image = await self._workers.run(read_image, data, name="webcam")
             self._index += 1
-            frame = Frame(image, "webcam", self._index - 1, clock=datetime.now(UTC))
+            seconds = time.monotonic() - self._start
+            frame = Frame(image, "webcam", self._index - 1, seconds, clock=datetime.now(UTC))
             return await self._found(predictor, frame)
 
     async def _found(self, predictor: Predictor, frame: Frame) -> bytes:
-        job = self._queue.submit(self._client, partial(detect, predictor, frame.image))
+        if self._follower is None:
+            self._follower = await self._workers.run(partial(Follower, predictor, track=self._settings.track))
+        job = self._queue.submit(self._client, partial(detect, predictor, frame.image, self._follower.limits))
         found, seconds = await asyncio.wrap_future(job)
+        found = await self._workers.run(self._follower.follow, frame, found)
         jpeg = await self._workers.run(drawn_jpeg, frame.image, found, self._limits.settings.shown_side)
         return pack(describe(frame, found, seconds), jpeg)
 

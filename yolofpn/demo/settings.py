@@ -18,6 +18,7 @@ class Settings:
         weights: key of one of the weights on offer.
         img_size: side of the network's input.
         classes: the only ones wanted.
+        track: whether objects are tracked through videos and live views.
     """
 
     weights: str = "0"
@@ -25,6 +26,7 @@ class Settings:
     score_thresh: float | None = None
     nms_thresh: float | None = None
     classes: tuple[str, ...] | None = None
+    track: bool = False
 
 
 def parse_settings(values: Mapping[str, object], limits: SettingLimits | None = None) -> Settings:
@@ -40,7 +42,9 @@ def parse_settings(values: Mapping[str, object], limits: SettingLimits | None = 
         InputError: if a value is impossible.
     """
     limits = limits or SettingLimits()
-    given = {key: _text(values.get(key), limits.text) for key in ("weights", "size", "score", "nms", "classes")}
+    given = {
+        key: _text(values.get(key), limits.text) for key in ("weights", "size", "score", "nms", "classes", "track")
+    }
     classes = given["classes"].splitlines()
     if len(classes) > limits.classes:
         raise InputError(f"{len(classes)} classes are more than the {limits.classes} that can be asked for")
@@ -52,6 +56,7 @@ def parse_settings(values: Mapping[str, object], limits: SettingLimits | None = 
         score_thresh=_unit(given["score"], "score threshold", limits.score_thresh) if given["score"] else None,
         nms_thresh=_unit(given["nms"], "NMS threshold") if given["nms"] else None,
         classes=tuple(classes) or None,
+        track=given["track"] == "1",
     )
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from yolofpn.demo.answers import describe
 from yolofpn.demo.fair_queue import FairQueue
+from yolofpn.demo.follow import Follower
 from yolofpn.demo.limits import MIB, ServerLimits, UploadLimits
 from yolofpn.demo.uploads import Upload
 from yolofpn.demo.workers import Workers
@@ -36,6 +37,7 @@ class VideoJob:
     """One upload and its results, in a folder of its own.
 
     Attributes:
+        track: whether objects are tracked.
         key: by which its page asks for it; cannot be guessed.
         folder: removed with the job.
         done: frames so far.
@@ -43,8 +45,9 @@ class VideoJob:
         message: what went wrong.
     """
 
-    def __init__(self, client: str, upload: Upload, folder: Path) -> None:
+    def __init__(self, client: str, upload: Upload, folder: Path, *, track: bool = False) -> None:
         self.client = client
+        self.track = track
         self.upload = upload
         self.folder = folder
         self.key = secrets.token_urlsafe(16)
@@ -110,7 +113,8 @@ class VideoJob:
         files = _Results(self, limits)
         turns = _Turns(predictor, queue, self.client)
         source = Source(self.upload.name, "video", Path(self.upload.path.name), partial(self.upload.frames, limits))
-        results = results_of(iter([source]), turns)
+        follower = await workers.run(partial(Follower, predictor, track=self.track))
+        results = results_of(iter([source]), turns, limits=follower.limits)
         try:
             while not self.cancelled:
                 if not results.ready:
@@ -122,8 +126,9 @@ class VideoJob:
                     case Failure(message):
                         raise InputError(message)
                     case result:
-                        await workers.run(files.add, result.frame, result.detections, turns.seconds.popleft())
-                        for name, count in result.detections.counts().items():
+                        found = await workers.run(follower.follow, result.frame, result.detections)
+                        await workers.run(files.add, result.frame, found, turns.seconds.popleft())
+                        for name, count in found.counts().items():
                             self.counts[name] = max(self.counts.get(name, 0), count)
                         self.done += 1
         finally:
@@ -232,7 +237,9 @@ class VideoJobs:
         self._tasks: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(limits.work.videos)
 
-    def start(self, client: str, upload: Upload, folder: Path, predictor: Predictor) -> VideoJob:
+    def start(
+        self, client: str, upload: Upload, folder: Path, predictor: Predictor, *, track: bool = False
+    ) -> VideoJob:
         """Begin with a video, as soon as there is room; the client's video before it is dropped.
 
         Raises:
@@ -242,7 +249,7 @@ class VideoJobs:
         self.drop_forgotten()
         if len(self._jobs) >= self._limits.work.kept_videos:
             raise InputError("too many videos are being processed here: try again in some minutes")
-        job = VideoJob(client, upload, folder)
+        job = VideoJob(client, upload, folder, track=track)
         self._jobs[job.key] = job
         task = asyncio.get_running_loop().create_task(self._run(job, predictor))
         self._tasks.add(task)

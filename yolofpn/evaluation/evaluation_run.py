@@ -135,7 +135,8 @@ def open_predictor(options: EvaluateOptions) -> Predictor:
     print(predictor.backend_note)
     share_processors(predictor)
     sizes = " and ".join(f"{height}x{width}" for height, width in predictor.sizes)
-    print(f"input: {sizes}, {predictor.resize}; {predictor.device}")
+    tiles = "" if predictor.tile is None else f", tiles of {predictor.tile[0]}x{predictor.tile[1]} and whole images"
+    print(f"input: {sizes}, {predictor.resize}{tiles}; {predictor.device}")
     return predictor
 
 

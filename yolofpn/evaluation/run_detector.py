@@ -5,26 +5,32 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from tqdm import tqdm
 
+from yolofpn.concurrency import Background
 from yolofpn.data.class_names import ClassMatch
 from yolofpn.data.dataset import DetectionDataset
-from yolofpn.data.loader import Batch, Loader, Padding
+from yolofpn.data.loader import Loader, Padding
 from yolofpn.data.sampler import EvalBatchSampler
 from yolofpn.data.samples import EvaluationSamples
 from yolofpn.devices import default_workers
-from yolofpn.evaluation.evaluator import collect
+from yolofpn.errors import InputError, UserError
+from yolofpn.evaluation.evaluator import collect, relabelled
 from yolofpn.evaluation.metrics import DetectionMetrics
 from yolofpn.evaluation.proposal_recall import ProposalCollector
 from yolofpn.inference.image_pyramid import merge_detections
 from yolofpn.inference.predictor import Predictor
 from yolofpn.models.two_stage.proposals import PROPOSAL_LIMITS
 from yolofpn.runtimes.network_errors import network_errors
-from yolofpn.structures import Detections, Limits
+from yolofpn.structures import Detections, Image, Limits
 from yolofpn.text import bar_stream
+
+T = TypeVar("T")
 
 SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal that a bar could be drawn on
 
@@ -71,6 +77,8 @@ def run_detector(predictor: Predictor, dataset: DetectionDataset, match: ClassMa
     Raises:
         UserError: if out of memory, the network's output is NaN, or it makes no proposals.
     """
+    if predictor.tile is not None:
+        return _run_in_tiles(predictor, dataset, match, settings)
     reports = [_print_failure, *[_say_nothing] * (len(predictor.sizes) - 1)]
     found = [
         _run_at(size, predictor, dataset, match, settings, report=report)
@@ -114,7 +122,7 @@ def _run_at(
     with network_errors(predictor.device, predictor.backend.precision, what):
         collect(
             predictor.postprocessor,
-            _with_progress(loader, len(dataset)),
+            _with_progress(loader, len(dataset), len),
             metrics,
             device=device,
             run=lambda images: predictor.backend.start(images)(),
@@ -123,6 +131,35 @@ def _run_at(
             on_dense=collector.add if collector else None,
         )
     return Found(metrics, collector.metrics if collector else None, loader.failures)
+
+
+def _run_in_tiles(predictor: Predictor, dataset: DetectionDataset, match: ClassMatch, settings: RunSettings) -> Found:
+    """As detection does it: images are read in another thread, and their tiles share batches."""
+    if settings.with_proposals or predictor.detector.needs_proposals:
+        raise UserError("--tile: proposals are made for whole images: evaluate this detector without tiles")
+    metrics, failures = DetectionMetrics(dataset.names), {}
+    limits = _limits(predictor, match, settings.score_thresh)
+    images = Background(_read_images(dataset), ahead=2)
+    with closing(images):
+        for index, image in _with_progress(images, len(dataset)):
+            if isinstance(image, str):
+                failures[index] = image
+                _print_failure(image)
+                metrics.add(Detections.empty(), dataset.target(index))
+                continue
+            found = relabelled(predictor.predict([image], limits)[0], match.mapping)
+            target = dataset.target(index, (image.shape[0], image.shape[1]))
+            metrics.add(found, replace(target, proposals=None))
+    return Found(metrics, None, failures)
+
+
+def _read_images(dataset: DetectionDataset) -> Iterator[tuple[int, Image | str]]:
+    """Each image, or why it cannot be read."""
+    for index in range(len(dataset)):
+        try:
+            yield index, dataset.image(index)
+        except InputError as error:
+            yield index, str(error)
 
 
 def _merged(at_each_size: Sequence[DetectionMetrics], limits: Limits) -> DetectionMetrics:
@@ -143,15 +180,21 @@ def _limits(predictor: Predictor, match: ClassMatch, score_thresh: float) -> Lim
     return replace(predictor.limits, score_thresh=thresholds)
 
 
-def _with_progress(loader: Iterable[Batch], total: int) -> Iterator[Batch]:
-    """Yield the loader's batches, with a progress bar on a terminal, else with a line from time to time."""
+def _with_progress(items: Iterable[T], total: int, count: Callable[[T], int] = lambda _: 1) -> Iterator[T]:
+    """Yield the items, with a progress bar on a terminal, else with a line from time to time.
+
+    Args:
+        items: batches or images.
+        total: images in all.
+        count: images of an item.
+    """
     stream = bar_stream(sys.stderr)
     with tqdm(total=total, unit="image", disable=not stream.isatty(), leave=False, file=stream) as bar:
         done, last_line = 0, time.perf_counter()
-        for batch in loader:
-            yield batch
-            done += len(batch)
-            bar.update(len(batch))
+        for item in items:
+            yield item
+            done += count(item)
+            bar.update(count(item))
             if bar.disable and time.perf_counter() - last_line > SECONDS_BETWEEN_LINES:
                 last_line = time.perf_counter()
                 print(f"{done} of {total} images done", flush=True)

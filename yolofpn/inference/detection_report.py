@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn, TextIO
 
 from tqdm import tqdm
 
+from yolofpn.inference.tracked_results import TrackCounts
 from yolofpn.results import Failure, Result
 from yolofpn.sources.live.capture import Counters
 from yolofpn.sources.resolve import Source
@@ -37,6 +39,7 @@ class Report:
         self._start = time.perf_counter()
         self._progress: dict[Source | None, ProgressLines] = {}
         self._live: list[str] = []
+        self.tracks: Mapping[Source, TrackCounts] = {}  # filled by the run if objects are tracked
 
     def start_clock(self) -> None:
         """Start the timer of the end-to-end speed."""
@@ -100,6 +103,9 @@ class Report:
         count = self._images + self._frames
         network = count / max(self._network_seconds, 1e-9)
         end_to_end = count / max(time.perf_counter() - self._start, 1e-9)
+        for source, counts in self.tracks.items():
+            for line in describe_tracks(counts):
+                self.say(f"{source.name}: {line}" if len(self.tracks) > 1 else line)
         self.say(f"{network:.1f} FPS network, {end_to_end:.1f} FPS end to end")
         if output is not None:
             self.say(f"results: {output}")
@@ -156,6 +162,21 @@ class ProgressLines:
             self._bar.close()
         else:
             _print(f"{self._name}: {counted(self._done, self._unit)}", self._stream)
+
+
+def describe_tracks(counts: TrackCounts) -> list[str]:
+    """'tracked 3 person, 1 dog', and for each line and zone 'door: 2 in (2 person), 1 out (1 person)'."""
+    tracked = ", ".join(f"{count} {name}" for name, count in counts.started.most_common()) or "nothing"
+    lines = [f"tracked {tracked}"]
+    for shape in counts.shapes:
+        by_direction = zip(("in", "out"), (shape.entered, shape.left), (0, 1), strict=True)
+        parts = []
+        for direction, total, column in by_direction:
+            classes = ", ".join(f"{both[column]} {name}" for name, both in shape.by_class.items() if both[column])
+            parts.append(f"{total} {direction}" + (f" ({classes})" if classes else ""))
+        inside = "" if shape.is_line else f", {len(shape.inside)} inside at the end"
+        lines.append(f"{shape.name}: {', '.join(parts)}{inside}")
+    return lines
 
 
 def describe(detections: Detections) -> str:

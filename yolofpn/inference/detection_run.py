@@ -23,6 +23,7 @@ from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.predictor_options import PredictorOptions, expected_workload
 from yolofpn.inference.selection import split_sources
 from yolofpn.inference.threads import share_processors
+from yolofpn.inference.tracked_results import TrackedResults
 from yolofpn.interrupt import StopRequest
 from yolofpn.results import Failure, Result, Results
 from yolofpn.shipped import default_sources
@@ -33,6 +34,7 @@ from yolofpn.sinks.output_names import next_output_dir
 from yolofpn.sources.remote import is_url
 from yolofpn.sources.resolve import Source, resolve_sources
 from yolofpn.sources.shards import Shard
+from yolofpn.tracking.source_tracks import TrackOptions, followed
 from yolofpn.view.shown_thresholds import lowered
 from yolofpn.view.viewer import Viewer
 from yolofpn.view.window import check_display
@@ -59,6 +61,7 @@ class DetectOptions(PredictorOptions):
     media: MediaChoice = "all"
     labels: LabelStyle = "score"
     show: bool = False
+    track: TrackOptions | None = None
 
 
 def detect(options: DetectOptions) -> int:
@@ -68,6 +71,8 @@ def detect(options: DetectOptions) -> int:
         UserError: nothing can be done: bad weights or options, no readable input, no place to write to.
     """
     report = Report(sys.stderr if options.output == STDOUT else sys.stdout)
+    if options.track is not None:
+        options.track.check()
     if options.show:
         check_display()
     loaded = load_for_inference(options.weights, darknet_cfg=options.darknet_cfg, names=options.names, options=options)
@@ -78,7 +83,9 @@ def detect(options: DetectOptions) -> int:
         options = replace(options, classes=tuple(classes), sources=tuple(sources_among))
     predictor = open_predictor(loaded, options, report)
     viewer = Viewer(options.labels, predictor.limits, report.say) if options.show else None
-    limits = lowered(predictor.limits) if options.show else None  # lower-scoring objects too, for the user to look at
+    limits = predictor.limits if options.track is None else followed(predictor.limits)
+    if options.show:
+        limits = lowered(limits)  # lower-scoring objects too, for the user to look at
     specs = options.sources or default_sources()
     folders = [Path(spec) for spec in specs if not is_url(spec)]
     if (unread := describe_unread_files(folders, videos=True)) is not None:
@@ -86,6 +93,9 @@ def detect(options: DetectOptions) -> int:
     sources, resume_at = _sources_to_do(options, specs, predictor, report)
     report.start_clock()
     started = open_results(sources, predictor, options.batch_size, limits=limits, report=report)
+    if options.track is not None:
+        started = TrackedResults(started, options.track, predictor.limits, keep_candidates=options.show)
+        report.tracks = started.counts
     with closing(predictor), closing(started) as results:
         while isinstance(first := results.peek(), Failure):
             report.fail(first.message)

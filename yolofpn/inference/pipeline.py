@@ -81,7 +81,7 @@ def written(results: Results, sinks: Sinks, shown: Limits | None = None) -> Back
             if isinstance(result, Failure):
                 yield result
                 continue
-            if shown is not None:
+            if shown is not None and result.candidates is None:
                 kept = above(result.detections, shown.score_thresh)
                 result = replace(result, detections=kept, candidates=result.detections)
             try:

@@ -12,18 +12,20 @@ from typing import Any, Unpack, overload
 import numpy as np
 
 from yolofpn.config import Depth, Metadata, ResizeMode
-from yolofpn.detector import Detector, size_fits
-from yolofpn.errors import InputError, UserError
+from yolofpn.detector import Detector
+from yolofpn.errors import InputError
 from yolofpn.inference.image_inputs import ImageInput, as_bgr, group_by_size, image_again, to_batch
 from yolofpn.inference.image_pyramid import merge_detections
+from yolofpn.inference.input_checks import check_batch_size, check_size
 from yolofpn.inference.live_results import open_results
 from yolofpn.inference.load_detector import load_for_inference
 from yolofpn.inference.predictor_options import PredictorOptions, PredictorSettings
 from yolofpn.inference.running_network import open_graph
 from yolofpn.inference.selection import choose_limits
-from yolofpn.models.postprocess import divides_inputs, nms_exponent, postprocess_placed
+from yolofpn.inference.tiles import View, make_views, merge_views
+from yolofpn.inference.tracked_results import TrackedResults
+from yolofpn.models.postprocess import nms_exponent, postprocess_placed
 from yolofpn.ops.resize import NetworkImage, Placement, resize_for_detection, resize_image
-from yolofpn.reading import MAX_INPUT_SIDE
 from yolofpn.results import Failure
 from yolofpn.runtimes.backend import Backend, Wait
 from yolofpn.runtimes.exported import ExportedDetector
@@ -31,6 +33,9 @@ from yolofpn.runtimes.network_errors import network_errors
 from yolofpn.runtimes.takeover import Takeover
 from yolofpn.sources.resolve import resolve_sources
 from yolofpn.structures import Detections, Frame, Image, Limits
+from yolofpn.tracking.source_tracks import TrackOptions, followed
+
+TILES_AT_ONCE = 8  # tiles of a batch; more are no faster, and take memory
 
 
 class Predictor:
@@ -48,6 +53,8 @@ class Predictor:
         backend_note: a line that says which one and why.
         postprocessor: turns the backend's maps into detections: the detector, or of one with two stages a faster copy.
         sizes: the (height, width) of each size that the detector looks at.
+        tile: (height, width) of tiles in image pixels; None: only whole images.
+        overlap: part of a tile that it shares with the next one.
         device: where the network runs.
         around_postprocess: the context of ``postprocessor`` in a precision.
 
@@ -71,8 +78,10 @@ class Predictor:
         self.resize: ResizeMode = metadata.input.resize if given is None or given == "auto" else given
         self.depth: Depth = options.depth or metadata.input.depth
         self.pad_batches = options.pad_batches
+        self.tile = options.tile_size(self.img_size)
+        self.overlap = options.overlap
         for size in self.sizes:
-            _check_size(detector, size, self.resize)
+            check_size(detector, size, self.resize)
         self.limits = choose_limits(
             detector.limits,
             metadata.names,
@@ -139,25 +148,44 @@ class Predictor:
             UserError: the network's output is not a number, or out of memory.
             ValueError: something in it is no image, or ``batch_size`` is below 1.
         """
-        _check_batch_size(batch_size)
+        check_batch_size(batch_size)
         if not isinstance(image, list | tuple):
             return self._detect_all([image], rgb=rgb)[0]
         batches = (image[start : start + batch_size] for start in range(0, len(image), batch_size))
         return [found for batch in batches for found in self._detect_all(batch, rgb=rgb)]
 
-    def stream(self, *sources: str, batch_size: int = 1, vid_stride: int = 1) -> Iterator[tuple[Frame, Detections]]:
+    def stream(
+        self, *sources: str, batch_size: int = 1, vid_stride: int = 1, track: bool | str | TrackOptions = False
+    ) -> Iterator[tuple[Frame, Detections]]:
         """Yield every image and frame of ``sources`` (all sources of ``detect.py``) with its detections.
 
         Reading works ahead in a thread of its own, and the network in another one. Of live sources, which do not mix
         with files, the newest frame of each is taken.
 
+        Args:
+            *sources: see above.
+            batch_size: images and frames per batch.
+            vid_stride: take every N-th frame of videos and streams.
+            track: follow objects from frame to frame: True, the name of a tracker, or ``TrackOptions`` with lines and
+                zones. The detections then have ``track_ids`` and ``tracks``.
+
         Raises:
-            UserError: no source is given, or none of that name is there.
+            UserError: no source is given, none of that name is there, or the tracker's library is missing.
             InputError: a source cannot be read, or not to its end; the frames before have been given.
             ValueError: ``batch_size`` is below 1.
         """
-        _check_batch_size(batch_size)
-        with closing(open_results(resolve_sources(sources, vid_stride=vid_stride), self, batch_size)) as results:
+        check_batch_size(batch_size)
+        tracking = track if isinstance(track, TrackOptions) else None
+        if track and tracking is None:
+            tracking = TrackOptions(track if isinstance(track, str) else None)
+        limits = None
+        if tracking is not None:
+            tracking.check()
+            limits = followed(self.limits)
+        found = open_results(resolve_sources(sources, vid_stride=vid_stride), self, batch_size, limits=limits)
+        if tracking is not None:
+            found = TrackedResults(found, tracking, self.limits)
+        with closing(found) as results:
             for item in results:
                 if isinstance(item, Failure):
                     raise InputError(item.message)
@@ -183,16 +211,29 @@ class Predictor:
         Raises:
             UserError: out of memory.
         """
-        passes = [each for size in self.sizes for each in self._start_at(size, images)]
-        return InFlight(self, images, passes, limits or self.limits)
+        views = [self._views_of(image) for image in images]
+        parts = [
+            image if len(own) == 1 else image[top:bottom, left:right]
+            for image, own in zip(images, views, strict=True)
+            for left, top, right, bottom in (view.window for view in own)
+        ]
+        most = max(len(images), TILES_AT_ONCE)
+        passes = [each for size in self.sizes for each in self._start_at(size, parts, most)]
+        return InFlight(self, views, passes, limits or self.limits)
 
-    def _start_at(self, size: tuple[int, int], images: Sequence[Image]) -> Iterator[Pass]:
+    def _views_of(self, image: Image) -> list[View]:
+        """The whole image, and its tiles if there are to be any."""
+        size = image.shape[0], image.shape[1]
+        return make_views(size, self.tile or size, self.overlap)
+
+    def _start_at(self, size: tuple[int, int], images: Sequence[Image], most: int) -> Iterator[Pass]:
         resize = resize_for_detection if self.resize == "shortest-edge" else resize_image
         resized = [resize(image, size, self.resize) for image in images]
         inputs = [image for image, _ in resized]
         if self.resize == "shortest-edge":
             inputs = self._padded(inputs)
-        for indices in group_by_size(inputs):
+        groups = group_by_size(inputs)
+        for indices in (own[first : first + most] for own in groups for first in range(0, len(own), most)):
             batch = to_batch([inputs[index] for index in indices])
             what = f"{len(batch)} x {batch.shape[2]}x{batch.shape[3]} pixels"
             with network_errors(self.device, self.backend.precision, what), self._starting:
@@ -244,17 +285,17 @@ class Pass:
 
 @dataclass(frozen=True)
 class InFlight:
-    """Images on their way through the network, at each size of the predictor.
+    """Images in the network, at each size of the predictor and in each view of them.
 
     Attributes:
         predictor: whose network it is.
-        images: that were given.
+        views: of each image: the whole, and its tiles.
         passes: through the network.
         limits: which predictions become detections.
     """
 
     predictor: Predictor
-    images: Sequence[Image]
+    views: Sequence[Sequence[View]]
     passes: Sequence[Pass]
     limits: Limits
 
@@ -262,9 +303,10 @@ class InFlight:
         """Wait for the detections of each image, in image pixels.
 
         Raises:
-            UserError: the network's output is not a number, or out of memory.
+            UserError: the network's output is NaN, or out of memory.
         """
-        predictor, found = self.predictor, [list[Detections]() for _ in self.images]
+        predictor, views = self.predictor, [view for own in self.views for view in own]
+        found = [list[Detections]() for _ in views]
         metadata, precision = predictor.metadata, predictor.backend.precision
         for each in self.passes:
             with network_errors(predictor.device, precision, each.what), predictor.around_postprocess(precision):
@@ -273,10 +315,14 @@ class InFlight:
                 boxes = place.to_image(own.boxes)
                 found[index].append(Detections(boxes, own.scores, own.labels, metadata.names, metadata.category_ids))
         if len(predictor.sizes) == 1:
-            return [parts[0] for parts in found]
-        exponent = nms_exponent(predictor.detector)
-        pairs = zip(found, self.images, strict=True)
-        return [merge_detections(parts, self.limits, exponent, image.shape[:2]) for parts, image in pairs]
+            whole = [parts[0] for parts in found]
+        else:
+            exponent, pairs = nms_exponent(predictor.detector), zip(found, views, strict=True)
+            whole = [merge_detections(parts, self.limits, exponent, view.size) for parts, view in pairs]
+        if predictor.tile is None:
+            return whole
+        left = iter(whole)
+        return [merge_views([view.to_image(next(left)) for view in own], own, self.limits) for own in self.views]
 
 
 def load_detector(
@@ -300,24 +346,3 @@ def load_detector(
     options = PredictorOptions(**settings)
     loaded = load_for_inference(weights, darknet_cfg=darknet_cfg, names=names, options=options)
     return Predictor(loaded.detector, loaded.metadata, options)
-
-
-def _check_size(detector: Detector, size: tuple[int, int], resize: ResizeMode) -> None:
-    divisor = detector.size_divisor
-    if max(size) > MAX_INPUT_SIDE:
-        raise UserError(f"image size {size[0]}x{size[1]} is too large: a side has at most {MAX_INPUT_SIDE} pixels")
-    if resize == "shortest-edge":
-        if isinstance(detector, ExportedDetector):
-            raise UserError("a graph takes images of one size, shortest-edge makes many: --resize letterbox or stretch")
-        if not divides_inputs(detector):
-            raise UserError("this network's maps do not divide its input: --resize letterbox or stretch")
-    elif not size_fits(detector, size):
-        height, width = (max(divisor, round(side / divisor) * divisor) for side in size)
-        raise UserError(
-            f"image size {size[0]}x{size[1]} is not a multiple of {divisor}, the network's stride: try {height}x{width}"
-        )
-
-
-def _check_batch_size(batch_size: int) -> None:
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")

@@ -38,6 +38,8 @@ def _holds_much(path: Path) -> bool:
 
 
 Size = int | tuple[int, int]
+LEAST_TILE = 32  # pixels
+MOST_OVERLAP = 0.9  # each step of a tenth of a tile makes ten times ten tiles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +62,15 @@ class PredictorOptions:
             an int8 graph.
         workload: 'few', 'live' or 'many' images are coming: how a backend shares the processors among them.
         compile: let torch.compile write the kernels of the torch backend.
+        tile: (height, width) of tiles, in image pixels, or one number for both; 'auto': the network's input size. The
+            detector looks at each tile of larger images, and at the whole of them.
+        overlap: part of a tile, in [0, .9], that it shares with the next one, at least.
         pad_batches: images that ``shortest-edge`` brings to different sizes share a batch all the same, padded to
             the largest of them; what is found in an image then depends a little on the others.
 
     Raises:
-        ValueError: there is no such ``resize``, ``pyramid`` is empty, or it is given beside ``img_size``.
+        ValueError: there is no such ``resize``, ``pyramid`` is empty, or it is given beside ``img_size``; ``tile`` or
+            ``overlap`` is out of its range.
     """
 
     img_size: Size | None = None
@@ -81,17 +87,33 @@ class PredictorOptions:
     workload: Workload = "few"
     compile: bool = False
     pad_batches: bool = False
+    tile: Size | Literal["auto"] | None = None
+    overlap: float = 0.2
 
     def __post_init__(self) -> None:
         if self.resize not in (None, "auto", *get_args(ResizeMode)):
             raise ValueError(f"resize {self.resize!r} is none of {', '.join(get_args(ResizeMode))}")
         if self.pyramid is not None and (self.img_size is not None or not self.pyramid):
             raise ValueError("pyramid takes the place of img_size and has at least one size")
+        if isinstance(self.tile, int | tuple) and min(_both(self.tile)) < LEAST_TILE:
+            raise ValueError(f"a side of a tile has at least {LEAST_TILE} pixels, got {self.tile}")
+        if not 0 <= self.overlap <= MOST_OVERLAP:
+            raise ValueError(f"overlap must be in [0, {MOST_OVERLAP}], got {self.overlap}")
 
     def sizes(self, default: tuple[int, int]) -> tuple[tuple[int, int], ...]:
         """The (height, width) of each size that the detector looks at; ``default`` is that of the weights."""
         given = self.pyramid or [default if self.img_size is None else self.img_size]
-        return tuple((size, size) if isinstance(size, int) else size for size in given)
+        return tuple(_both(size) for size in given)
+
+    def tile_size(self, img_size: tuple[int, int]) -> tuple[int, int] | None:
+        """The (height, width) of a tile for a network input of (height, width); None: no tiles."""
+        if self.tile is None or self.tile == "auto":
+            return None if self.tile is None else img_size
+        return _both(self.tile)
+
+
+def _both(size: Size) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size
 
 
 class PredictorSettings(TypedDict, total=False):
@@ -111,3 +133,5 @@ class PredictorSettings(TypedDict, total=False):
     workload: Workload
     compile: bool
     pad_batches: bool
+    tile: Size | Literal["auto"] | None
+    overlap: float

@@ -7,10 +7,12 @@ an example. These files import nothing heavy at their top, because ``detect.py -
 from __future__ import annotations
 
 from yolofpn.sinks.coco_results import CocoSink
+from yolofpn.sinks.coco_video import CocoVideoSink
 from yolofpn.sinks.crops import CropSink
 from yolofpn.sinks.csv_table import CsvSink
 from yolofpn.sinks.jsonl import JsonLinesSink
 from yolofpn.sinks.labelled import DatasetSink
+from yolofpn.sinks.mot import MotSink
 from yolofpn.sinks.sink import FormatSink
 from yolofpn.sinks.yolo_results import YoloSink
 
@@ -21,5 +23,7 @@ SINKS: tuple[type[FormatSink], ...] = (
     YoloSink,
     DatasetSink,
     CropSink,
+    MotSink,
+    CocoVideoSink,
 )
 """In the order in which they write; the first one always does."""

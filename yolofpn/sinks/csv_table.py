@@ -14,7 +14,21 @@ if TYPE_CHECKING:
     from yolofpn.sinks.output_names import SourceInfo
     from yolofpn.structures import Detections, Frame
 
-CSV_COLUMNS = ("source", "frame", "time", "width", "height", "x1", "y1", "x2", "y2", "score", "label", "name")
+CSV_COLUMNS = (
+    "source",
+    "frame",
+    "time",
+    "width",
+    "height",
+    "x1",
+    "y1",
+    "x2",
+    "y2",
+    "score",
+    "label",
+    "name",
+    "track_id",
+)
 
 
 class CsvSink:
@@ -39,7 +53,7 @@ class CsvSink:
             frame_columns = [line[key] for key in CSV_COLUMNS[:5]]
             row = io.StringIO()  # csv puts quotes only around those line breaks that end its rows: here both kinds
             csv.writer(row, lineterminator="\r\n").writerow(
-                [*frame_columns, *found["box"], found["score"], found["label"], found["name"]]
+                [*frame_columns, *found["box"], found["score"], found["label"], found["name"], found.get("track_id")]
             )
             rows.write(row.getvalue().removesuffix("\r\n") + "\n")
         self._file.append(rows.getvalue())

@@ -13,7 +13,8 @@ def record(frame: Frame, detections: Detections) -> dict[str, Any]:
     """Convert the result of an image or frame to its JSON record.
 
     Boxes are rounded to 0.01 pixels, scores to 0.0001, times to a microsecond. Live frames also tell when they were
-    captured, whether they repeat an older image, and how many were skipped before them.
+    captured, whether they repeat an older image, and how many were skipped before them. Tracked ones have a
+    ``track_id``, null where the object has none (yet), and counts at ``lines`` and in ``zones``.
     """
     height, width = frame.size
     line: dict[str, Any] = {
@@ -25,10 +26,16 @@ def record(frame: Frame, detections: Detections) -> dict[str, Any]:
     }
     if frame.clock is not None:
         line |= {"clock": utc_text(frame.clock), "stale": frame.stale, "dropped": frame.dropped}
-    line["detections"] = [
+    if detections.tracks is not None:
+        line |= detections.tracks.to_json()
+    found: list[dict[str, Any]] = [
         {"box": [round(side, 2) for side in box], "score": round(score, 4), "label": label, "name": name}
         for box, score, label, name in rows(detections)
     ]
+    if detections.track_ids is not None:
+        for each, track in zip(found, detections.track_ids.tolist(), strict=True):
+            each["track_id"] = track if track >= 0 else None
+    line["detections"] = found
     return line
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from yolofpn.structures import Detections, Limits
+from yolofpn.tracking.source_tracks import FOLLOWED
 
 LOWEST = 0.05  # what the network is asked for while a window is open, so that weaker boxes can be shown
 HIGHEST = 0.95
@@ -23,10 +24,16 @@ def lowered(limits: Limits) -> Limits:
 
 
 def above(detections: Detections, score_thresh: float | tuple[float, ...]) -> Detections:
-    """The detections whose score is above a threshold, one for all classes or one per class."""
-    if isinstance(score_thresh, tuple):
-        return detections[detections.scores > np.array(score_thresh, np.float32)[detections.labels]]
-    return detections.filter(score_thresh=score_thresh)
+    """The detections whose score is above a threshold, one for all classes or one per class.
+
+    Those that continue a track need a part of it only (``FOLLOWED``).
+    """
+    of_classes = np.array(score_thresh, np.float32)
+    thresholds = of_classes[detections.labels] if isinstance(score_thresh, tuple) else of_classes
+    keep = detections.scores > thresholds
+    if detections.track_ids is not None:
+        keep |= (detections.track_ids >= 0) & (detections.scores > FOLLOWED * thresholds)
+    return detections[keep]
 
 
 class ShownThresholds:

@@ -107,6 +107,7 @@ async function start() {
     say(error.message);
     return;
   }
+  $("track-choice").hidden = !info.track;
   setUpCameras(info.cameras);
   setUpUpload(info.limits);
   await setUpSettings(info.weights, info.limits.image_size, () => {

@@ -16,6 +16,7 @@ export function settings() {
     score: touched.has("score") ? $("score").value : "",
     nms: touched.has("nms") ? $("nms").value : "",
     classes: chosen.join("\n"),
+    track: $("track").checked ? "1" : "",
   };
 }
 
@@ -31,6 +32,7 @@ export async function setUpSettings(weights, largest, whenChanged) {
     });
   }
   $("size").addEventListener("change", () => changed());
+  $("track").addEventListener("change", () => changed());
   $("classes-list").addEventListener("change", () => {
     countClasses();
     changed();

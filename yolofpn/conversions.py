@@ -1,0 +1,61 @@
+"""Detections in the forms of other libraries, which are imported when they are asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yolofpn.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas
+    import supervision
+
+
+class Found(Protocol):
+    """The parts of ``Detections`` that are converted."""
+
+    @property
+    def boxes(self) -> NDArray[np.float32]: ...  # noqa: D102
+    @property
+    def scores(self) -> NDArray[np.float32]: ...  # noqa: D102
+    @property
+    def labels(self) -> NDArray[np.int64]: ...  # noqa: D102
+    @property
+    def track_ids(self) -> NDArray[np.int64] | None: ...  # noqa: D102
+
+    def name_of(self, label: int) -> str: ...  # noqa: D102
+
+
+def to_pandas(found: Found) -> pandas.DataFrame:
+    """See ``Detections.to_pandas``."""
+    try:
+        import pandas
+    except ModuleNotFoundError:
+        raise UserError("to_pandas needs pandas: pip install pandas") from None
+
+    table = pandas.DataFrame(found.boxes, columns=["x1", "y1", "x2", "y2"])
+    table["score"] = found.scores
+    table["label"] = found.labels
+    table["name"] = [found.name_of(label) for label in found.labels.tolist()]
+    if found.track_ids is not None:
+        table["track_id"] = found.track_ids
+    return table
+
+
+def to_supervision(found: Found) -> supervision.Detections:
+    """See ``Detections.to_supervision``."""
+    try:
+        import supervision
+    except ModuleNotFoundError:
+        raise UserError("to_supervision needs supervision: pip install supervision") from None
+
+    return supervision.Detections(
+        xyxy=found.boxes,
+        confidence=found.scores,
+        class_id=found.labels,
+        tracker_id=found.track_ids,
+        data={"class_name": np.array([found.name_of(label) for label in found.labels.tolist()], dtype=str)},
+    )

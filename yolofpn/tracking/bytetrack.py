@@ -1,0 +1,29 @@
+"""ByteTrack (arXiv 2110.06864)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from yolofpn.tracking.library import FRAME_RATE, HALF, LibraryTracker
+from yolofpn.tracking.tracker import LOST_SECONDS
+
+
+class ByteTrack(LibraryTracker):
+    """Matches detections above the score threshold first, then weaker ones, by IoU with the predicted boxes."""
+
+    key: ClassVar[str] = "bytetrack"
+    help: ClassVar[str] = "IoU in two rounds, detections of low scores last"
+
+    def __init__(self) -> None:
+        super().__init__(_make)
+
+
+def _make() -> Any:  # noqa: ANN401
+    from trackers import ByteTrackTracker
+
+    return ByteTrackTracker(
+        lost_track_buffer=round(LOST_SECONDS * FRAME_RATE),
+        frame_rate=FRAME_RATE,
+        track_activation_threshold=HALF,
+        high_conf_det_threshold=HALF,
+    )
