@@ -13,6 +13,8 @@ from torch.optim import SGD
 
 from tests.training.commands import run_ranks, train
 from tests.training.small import write_cfg, write_images
+from yolofpn.errors import UserError
+from yolofpn.training.distributed import answer_of_main
 
 pytestmark = pytest.mark.slow
 
@@ -123,3 +125,15 @@ def test_two_processes_accumulate_the_gradients_of_the_large_batch(files: Path) 
     assert whole.keys() == shared.keys()
     for name, gradient in whole.items():
         assert (shared[name] - gradient).abs().max() <= 1e-4 * gradient.abs().max() + 1e-9, name
+
+
+def test_what_fails_in_the_main_process_ends_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> bool:
+        raise TimeoutError
+
+    assert answer_of_main(lambda: True) and not answer_of_main(lambda: False)
+    with pytest.raises(TimeoutError):
+        answer_of_main(fail)
+    monkeypatch.setattr("yolofpn.training.distributed.from_main", lambda _: (False, True))
+    with pytest.raises(UserError):
+        answer_of_main(lambda: False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +11,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from yolofpn.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,25 @@ def from_main(value: Any) -> Any:  # noqa: ANN401
     values = [value]
     dist.broadcast_object_list(values)
     return values[0]
+
+
+def answer_of_main(ask: Callable[[], bool]) -> bool:
+    """The main process's answer; every process asks, so that all of them go on alike.
+
+    Raises:
+        UserError: in the other processes, if ``ask`` raised in the main one, which raises what that was.
+    """
+    answer, error = False, None
+    try:
+        answer = ask()
+    except Exception as raised:  # anything: it may be the user's code
+        error = raised
+    answer, failed = from_main((answer, error is not None))
+    if error is not None:
+        raise error
+    if failed:
+        raise UserError("the main process failed: its message says why")
+    return bool(answer)
 
 
 def mean_over_ranks(values: Tensor) -> Tensor:

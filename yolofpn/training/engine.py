@@ -25,7 +25,7 @@ from yolofpn.memory_errors import is_out_of_memory
 from yolofpn.models.build import NativeDetector
 from yolofpn.text import counted
 from yolofpn.training.checkpoint import BEST, LAST, Progress, save_checkpoint
-from yolofpn.training.distributed import from_main, gather, mean_over_ranks, take_from_main
+from yolofpn.training.distributed import answer_of_main, from_main, gather, mean_over_ranks, take_from_main
 from yolofpn.training.epoch_result import EpochResult
 from yolofpn.training.learner import Learner, Update
 from yolofpn.training.logger import METRIC_COLUMNS, ContainedLoggers, Logger, RunInfo, logging_run
@@ -279,25 +279,7 @@ class Trainer:
         self.say(str(result))
         self._save(LAST)
         self._contained.log("log_epoch", result.epoch, result.scalars())
-        self._stopping = self._wants_to_stop(result)
-
-    def _wants_to_stop(self, result: EpochResult) -> bool:
-        """Call the main process's ``on_epoch``; all processes learn whether it wants to stop, or has raised.
-
-        Raises:
-            UserError: in the other processes, if it raised; the main one raises what it did.
-        """
-        stop, error = False, None
-        try:
-            stop = self.on_epoch is not None and bool(self.on_epoch(result))
-        except Exception as raised:  # anything: it is the user's
-            error = raised
-        stop, failed = from_main((stop, error is not None))
-        if error is not None:
-            raise error
-        if failed:
-            raise UserError("on_epoch failed in the main process")
-        return bool(stop)
+        self._stopping = answer_of_main(lambda: bool(self.on_epoch is not None and self.on_epoch(result)))
 
     def _judge(self, ap: float) -> None:
         """Save the weights if they are the best so far; set the stop flag if there is no improvement."""

@@ -15,7 +15,7 @@ from yolofpn.training.checkpoint import LAST, read_checkpoint
 
 RUNS = Path("runs/train")
 
-# Learning a few images by heart needs neither variety nor an average over steps, but many steps.
+# Overfitting on a few images needs neither variety nor an average over steps, but many steps.
 OVERFIT_OVERRIDES = (
     "augment={flip: 0, vertical_flip: 0, hue: 0, saturation: 0, brightness: 0, scale: [1, 1], translate: 0, crop: 0, "
     "mosaic: 0, mixup: 0}",
@@ -29,7 +29,7 @@ OVERFIT_OVERRIDES = (
     "train.repeat_thresh=0",
     "train.reference_images=null",
 )
-# Epochs fall with the root of the number of images, roughly: a few images need many steps too, but get learnt by heart.
+# Epochs fall with the root of the number of images, roughly: a few images need many steps too, but are overfit on.
 EPOCHS_EXPONENT = 0.55
 LEAST_EPOCHS, MOST_EPOCHS = 20, 600
 OVERFIT_EPOCHS = 300
