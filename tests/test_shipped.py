@@ -248,9 +248,11 @@ def test_the_graph_of_the_default_weights_is_theirs() -> None:
     assert graph.stem == default_weights().stem and graph.stat().st_size < 10_000_000
     exported, own = load_for_inference(graph), load_weights("auto")
     assert exported.metadata == own.metadata
-    image = str(sample_images()[0])
-    found = Predictor(exported.detector, exported.metadata, score_thresh=0.1)(image)
-    expected = Predictor(own.detector, own.metadata, score_thresh=0.1, backend="torch")(image)
-    assert found.labels.tolist() == expected.labels.tolist() and len(found) > 0
-    np.testing.assert_allclose(found.boxes, expected.boxes, rtol=0, atol=0.05)
-    np.testing.assert_allclose(found.scores, expected.scores, rtol=0, atol=1e-3)
+    images = [str(path) for path in sample_images()]
+    found = Predictor(exported.detector, exported.metadata, score_thresh=0.1)(images)
+    expected = Predictor(own.detector, own.metadata, score_thresh=0.1, backend="torch")(images)
+    assert sum(map(len, found)) > 3
+    for one, other in zip(found, expected, strict=True):
+        assert one.labels.tolist() == other.labels.tolist()
+        np.testing.assert_allclose(one.boxes, other.boxes, rtol=0, atol=0.05)
+        np.testing.assert_allclose(one.scores, other.scores, rtol=0, atol=1e-3)

@@ -69,7 +69,7 @@ def test_a_graph_is_on_offer_too(tiny: Path, tmp_path: Path, capsys: pytest.Capt
 
 def test_the_default_is_named_without_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_tiny(tmp_path / "weights")
-    monkeypatch.setattr(store_module, "default_weights", lambda: path)
+    monkeypatch.setattr(store_module, "default_file", lambda: path)
     store = ModelStore([], runs=tmp_path, device="cpu")
     assert [choice.title for choice in store.choices()] == ["tiny (default)"]
     assert store.predictor(Settings()).names == ("red", "potted plant")

@@ -18,6 +18,8 @@ from yolofpn.errors import UserError
 from yolofpn.runtimes.onnx import ONNX
 from yolofpn.runtimes.onnx_model import TRACED_OPSET, make_portable, store_in_half
 from yolofpn.runtimes.openvino import OpenVINO
+from yolofpn.shipped import default_graph
+from yolofpn.weights import load_weights
 
 onnxruntime = pytest.importorskip("onnxruntime")
 SIZE = (64, 96)
@@ -72,6 +74,20 @@ def test_every_reader_computes_what_pytorch_does(model: Any, storage: str, reade
         expected = list(detector.dense(images).values())
     for found, own in zip(reader(tmp_path / "a.onnx", images.numpy()), expected, strict=True):
         np.testing.assert_allclose(found, own.numpy(), rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_opencv_reads_the_default_weights(tmp_path: Path) -> None:
+    """Their network pads by repeating the border, and resizes."""
+    weights, path = load_weights("auto"), default_graph() or tmp_path / "default.onnx"
+    size = weights.metadata.input.size
+    if not path.is_file():
+        onnx.save(ONNX.convert(weights.detector, size), path)
+    images = random_images(1, *size)
+    with torch.inference_mode():
+        expected = list(weights.detector.dense(images).values())
+    for found, own in zip(opencv(path, images.numpy()), expected, strict=True):
+        np.testing.assert_allclose(found, own.numpy(), rtol=0, atol=1e-3)
 
 
 @pytest.mark.slow
