@@ -141,22 +141,38 @@ candidate = st.tuples(st.tuples(grid, grid, grid, grid), st.integers(0, 3), st.i
     nms_thresh=st.sampled_from([0.0, 1 / 3, 0.45, 0.5, 1.0]),
     scale=st.sampled_from([1.0, 0.1, 1e30]),
     front=st.integers(1, 5),
+    many=st.sampled_from([0, 12]),
 )
 @settings(max_examples=80)
 def test_agrees_with_reference_in_small_rounds(
-    candidates: list[tuple[tuple[int, int, int, int], int, int]], nms_thresh: float, scale: float, front: int
+    candidates: list[tuple[tuple[int, int, int, int], int, int]], nms_thresh: float, scale: float, front: int, many: int
 ) -> None:
     # Few places: many boxes are identical, empty, equal in score, or of an IoU that is the threshold.
     boxes = xywh_to_xyxy(torch.tensor([box for box, _, _ in candidates], dtype=torch.float32).reshape(-1, 4)) * scale
     scores = torch.tensor([score / 3 for _, score, _ in candidates])
     labels = torch.tensor([label for _, _, label in candidates], dtype=torch.int64)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nms_module, "FRONT_MIN", 1)
-        patch.setattr(nms_module, "FRONT_TOTAL", front * 2)
-        patch.setattr(nms_module, "FRONT_MAX", front)
+        patch.setattr(nms_module, "FEW", front)
+        patch.setattr(nms_module, "MANY", many)
         patch.setattr(nms_module, "PAIRS_AT_ONCE", 3 * front)
         kept = batched_nms(boxes, scores, labels, nms_thresh)
     assert kept.tolist() == reference_nms(boxes, scores, labels, nms_thresh)
+
+
+@pytest.mark.parametrize("num_classes", [1, 7])
+@pytest.mark.parametrize("exponent", [None, 0.6])
+def test_sizes_of_all_kinds_agree_with_reference(num_classes: int, exponent: float | None) -> None:
+    # From 4 to 500 pixels, some long and thin, some far away: windows of the grid from one cell to all of them.
+    generator = torch.Generator().manual_seed(num_classes)
+    sides = 4 * torch.exp(4.8 * torch.rand(700, 2, generator=generator))
+    corners = torch.rand(700, 2, generator=generator) * 300
+    corners[::50] += 1e6
+    boxes = torch.cat((corners, corners + sides), dim=1)
+    scores = torch.rand(700, generator=generator)
+    labels = torch.randint(0, num_classes, (700,), generator=generator)
+    for nms_thresh in (0.0, 0.1, 0.45):
+        kept = batched_nms(boxes, scores, labels, nms_thresh, exponent)
+        assert kept.tolist() == reference_nms(boxes, scores, labels, nms_thresh, exponent)
 
 
 @pytest.mark.parametrize("step", [4.0, 1.0])
@@ -196,6 +212,11 @@ def test_numbers_up_to_the_limits_of_float32() -> None:
     huge = 3e38
     boxes = torch.tensor([[0.0, 0.0, huge, huge], [0.0, 0.0, huge, huge * 0.9], [0.0, 0.0, huge, huge / 4]])
     assert nms(boxes, torch.tensor([0.1, 0.3, 0.2]), 0.5).tolist() == [1, 2]
+
+
+def test_many_boxes_up_to_the_limits_of_float64() -> None:
+    corner = torch.tensor([[-1.7e308, 1.0, -1.6e308, 2.0], [1.6e308, 1.0, 1.7e308, 2.0]], dtype=torch.float64)
+    assert nms(corner.repeat(300, 1), torch.ones(600), 0.5).tolist() == [0, 1]
 
 
 def test_float64_boxes_keep_their_digits() -> None:

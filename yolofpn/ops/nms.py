@@ -1,13 +1,13 @@
 """Greedy non-maximum suppression, exact and without limits on time or number.
 
 The boxes of one label are visited by descending score; a box is kept unless its IoU with one kept before exceeds the
-threshold (``batched_nms`` can subtract a term of their distance first, as Darknet does). All labels advance together,
-in rounds: the best waiting boxes of each label (its front) are settled among themselves, then those kept remove what
-they overlap from the boxes that wait.
+threshold (``batched_nms`` can subtract a term of their distance first, as Darknet does). All labels advance together:
+the best undecided boxes are compared with every later box that is near enough (``near_boxes.py``), and the pairs
+that overlap are visited by the score of the better box.
 
 Whether a box is kept depends on those kept before it: serial work on little data. It is done in NumPy, since a
-handful of transfers from a GPU (``tensor_nms.py``) costs less than the many small kernels of the rounds, and in
-float64, in which the areas of float32 boxes neither overflow nor round noticeably.
+handful of transfers from a GPU (``tensor_nms.py``) costs less than many small kernels, and in float64, in which the
+areas of float32 boxes neither overflow nor round noticeably.
 """
 
 from __future__ import annotations
@@ -18,18 +18,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolofpn.errors import NaNOutputError
+from yolofpn.ops.near_boxes import NearBoxes, Runs
 from yolofpn.types import Arrays, to_array
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
-# These set the speed, never the result: how many boxes of all labels together, and at least and at most of one
-# label, make up the fronts of a round; and how many pairs are compared at once, so that they stay in the CPU's cache.
-FRONT_TOTAL = 512
-FRONT_MIN = 16
-FRONT_MAX = 64
+# These set the speed, never the result: how many pairs are compared at once, so that they stay in the CPU's cache; how
+# many boxes are settled among themselves first; from how many on a look-up costs less than comparing all; and the part
+# of the boxes in a grid that must be undecided, or a new grid is made of those that are.
 PAIRS_AT_ONCE = 1 << 14
+FEW = 64
+MANY = 192
+UNDECIDED = 0.6
 
 
 class _Rule(NamedTuple):
@@ -91,107 +93,104 @@ def batched_nms(
     if np.isnan(exact_boxes).any() or np.isnan(exact_scores).any():
         raise NaNOutputError
     by_score = np.argsort(-exact_scores, kind="stable")
-    sorted_labels: Indices = labels[by_score]
-    by_label = np.argsort(sorted_labels, kind="stable")
-    kept = np.empty(count, dtype=bool)
     # Infinite and empty boxes divide by zero or subtract infinities: their IoU is NaN, which exceeds no threshold.
     with np.errstate(all="ignore"):
-        # [5, N + 1]: x1, y1, x2, y2 and area; the last column is an empty box, which overlaps nothing.
-        table = np.zeros((5, count + 1))
-        table[:4, :-1] = exact_boxes[by_score[by_label]].T
-        table[4] = np.maximum(table[2] - table[0], 0) * np.maximum(table[3] - table[1], 0)
-        kept[by_label] = _keep(table, sorted_labels[by_label], _Rule(nms_thresh, distance_exponent))
-    return by_score[kept]
+        search = _Search(exact_boxes[by_score], labels[by_score], _Rule(nms_thresh, distance_exponent))
+        return by_score[search.run()]
 
 
-def _keep(table: Floats, labels: Indices, rule: _Rule) -> Mask:
-    """Return [N]: whether each box is kept; boxes and ``labels`` [N] are sorted by label, then by descending score."""
-    nobody = len(labels)  # the table's empty box
-    kept = np.zeros(nobody + 1, dtype=bool)
-    waiting = np.arange(nobody)
-    while len(waiting):
-        segment, rank = _segments(labels[waiting])
-        segments = int(segment[-1]) + 1
-        size = min(int(rank.max()) + 1, max(FRONT_TOTAL // segments, FRONT_MIN), FRONT_MAX)
-        leads = rank < size
-        front = np.full((segments, size), nobody)
-        front[segment[leads], rank[leads]] = waiting[leads]
-        front = np.where(_settle_fronts(table, front, rule), front, nobody)
-        kept[front] = True
-        waiting, segment = waiting[~leads], segment[~leads]
-        if len(waiting):
-            waiting = waiting[~_overlap_front(table, waiting, segment, _packed(front, nobody), rule)]
-    return kept[:-1]
+class _Search:
+    """The suppression of boxes [N, 4], sorted by descending score, with their labels [N]."""
+
+    def __init__(self, boxes: Floats, labels: Indices, rule: _Rule) -> None:
+        self._labels: Indices = labels.astype(np.int64, copy=False)
+        self._rule = rule
+        self._table = np.empty((5, len(boxes)))  # x1, y1, x2, y2, area
+        self._table[:4] = boxes.T
+        self._table[4] = np.maximum(boxes[:, 2] - boxes[:, 0], 0) * np.maximum(boxes[:, 3] - boxes[:, 1], 0)
+        self._flags = bytearray(b"\1") * len(boxes)  # which are kept; Python reads bytes faster than array elements
+        self._kept: Mask = np.frombuffer(self._flags, bool)
+
+    def run(self) -> Mask:
+        """Return [N]: whether each box is kept."""
+        undecided = np.flatnonzero((self._table[4] > 0) & (self._table[4] < np.inf))  # others overlap nothing
+        while len(undecided) > 1:
+            # In a crowd most of the best suppress each other, and need not be compared with the others.
+            best, others = undecided[:FEW], undecided[FEW:]
+            place = np.arange(len(best))
+            self._settle(Runs(best, place + 1, len(best) - 1 - place), best, self._table.take(best, axis=1))
+            if len(undecided) > MANY:
+                undecided = self._decide_near(undecided)
+            else:
+                best = best[self._kept[best]]
+                all_others = np.full(len(best), len(others))
+                self._settle(Runs(best, 0 * all_others, all_others), others, self._table.take(others, axis=1))
+                undecided = others[self._kept[others]]
+        return self._kept
+
+    def _decide_near(self, boxes: Indices) -> Indices:
+        """Decide the best of ``boxes`` [W], until a grid of the others pays off; return those still undecided."""
+        near = NearBoxes(self._table[:, boxes], self._labels[boxes], self._rule.thresh)
+        order = boxes[near.order]
+        crowded = np.count_nonzero(self._kept[boxes[:FEW]]) < FEW / 2
+        decided, asked = 0, FEW if crowded else 16 * FEW
+        while decided < len(boxes):
+            end = min(decided + asked, len(boxes))
+            queries = decided + np.flatnonzero(self._kept[boxes[decided:end]])
+            if len(queries):
+                runs = near.runs(queries)
+                fitting = runs.fitting(PAIRS_AT_ONCE)
+                end = end if fitting is runs else int(fitting.box[-1]) + 1
+                self._settle(fitting._replace(box=boxes[fitting.box]), order, near.table)
+            asked = 4 * (end - decided) + FEW
+            decided = end
+            others = boxes[decided:]
+            undecided = others[self._kept[others]]
+            if len(undecided) < UNDECIDED * len(others) or len(undecided) < UNDECIDED**3 * len(boxes):
+                return undecided
+        return boxes[:0]
+
+    def _settle(self, runs: Runs, order: Indices, table: Floats) -> None:
+        """Suppress every box that one of ``runs``, kept so far, precedes and overlaps.
+
+        Args:
+            runs: of boxes by descending score, which no box but one of them can suppress any more.
+            order: [W] the list of boxes that they are runs of.
+            table: [5, W] of these.
+        """
+        ends = np.cumsum(runs.length)
+        place = np.arange(ends[-1] if len(ends) else 0)
+        place += np.repeat(runs.start - ends + runs.length, runs.length)
+        first = np.repeat(self._table.take(runs.box, axis=1, mode="clip"), runs.length, axis=1)
+        iou = _iou(first, table.take(place, axis=1, mode="clip"))
+        hits = np.flatnonzero(iou > self._rule.thresh)
+        better, worse = np.repeat(runs.box, runs.length)[hits], order[place[hits]]
+        valid = (better < worse) & (self._labels[better] == self._labels[worse])
+        better, worse = better[valid], worse[valid]
+        if self._rule.distance_exponent is not None:
+            # The distance only lowers the IoU: few pairs are left to look at.
+            term = _distance_term(self._table[:, better], self._table[:, worse], self._rule.distance_exponent)
+            near = iou[hits[valid]] - term > self._rule.thresh
+            better, worse = better[near], worse[near]
+        flags = self._flags
+        for one, other in zip(better.tolist(), worse.tolist(), strict=True):
+            if flags[one]:
+                flags[other] = 0
 
 
-def _segments(labels: Indices) -> tuple[Indices, Indices]:
-    """Sorted labels [W] -> for each box the number of its run of equal labels and its place in that run."""
-    begins = np.ones(len(labels), dtype=bool)
-    np.not_equal(labels[1:], labels[:-1], out=begins[1:])
-    segment = np.cumsum(begins) - 1
-    return segment, np.arange(len(labels)) - np.flatnonzero(begins)[segment]
-
-
-def _settle_fronts(table: Floats, front: Indices, rule: _Rule) -> Mask:
-    """Greedy suppression within each row of ``front`` [S, F] -> which are kept [S, F].
-
-    The greedy answer is the only one with kept[j] = not any(overlaps[i, j] and kept[i]): the first box is right after
-    one pass of this rule, and each pass makes at least one more right, usually nearly all.
-    """
-    size = front.shape[1]
-    step = max(PAIRS_AT_ONCE // size**2, 1)
-    better = ~np.tri(size, dtype=bool)  # [i, j]: i comes before j
-    settled = []
-    for start in range(0, len(front), step):
-        boxes = table[:, front[start : start + step]]  # [5, S, F]
-        overlaps = _overlaps(boxes[..., :, None], boxes[..., None, :], rule) & better
-        kept, passed = np.zeros(overlaps.shape[:2], dtype=bool), np.ones(overlaps.shape[:2], dtype=bool)
-        while not np.array_equal(passed, kept):
-            kept, passed = passed, ~np.any(overlaps & passed[..., None], axis=1)
-        settled.append(kept)
-    return np.concatenate(settled)
-
-
-def _packed(front: Indices, nobody: int) -> Indices:
-    """[S, F] -> [K, S]: each row's boxes, without the gaps that ``nobody`` makes, as a column."""
-    rows, columns = np.nonzero(front != nobody)
-    place = _segments(rows)[1]
-    packed = np.full((int(place.max()) + 1, len(front)), nobody)
-    packed[place, rows] = front[rows, columns]
-    return packed
-
-
-def _overlap_front(table: Floats, waiting: Indices, segment: Indices, front: Indices, rule: _Rule) -> Mask:
-    """Return [W]: whether each ``waiting`` box [W] overlaps a box of its segment's column of ``front`` [K, S]."""
-    overlapping = np.empty(len(waiting), dtype=bool)
-    step = max(PAIRS_AT_ONCE // len(front), 1)
-    front_boxes = table[:, front]  # [5, K, S]
-    for start in range(0, len(waiting), step):
-        chunk = slice(start, start + step)
-        better = front_boxes if front.shape[1] == 1 else front_boxes.take(segment[chunk], axis=2)  # [5, K, W]
-        overlapping[chunk] = _overlaps(better, table[:, None, waiting[chunk]], rule).any(axis=0)
-    return overlapping
-
-
-def _overlaps(boxes1: Floats, boxes2: Floats, rule: _Rule) -> Mask:
-    """Overlap > threshold of two tables [5, ...] that broadcast; in place, for memory traffic is what it costs."""
-    width = np.minimum(boxes1[2], boxes2[2])
-    near_side = np.maximum(boxes1[0], boxes2[0])
+def _iou(first: Floats, second: Floats) -> Floats:
+    """IoU of P pairs of boxes, two tables [5, P] -> [P]; in place, for memory traffic is what it costs."""
+    width = np.minimum(first[2], second[2])
+    near_side = np.maximum(first[0], second[0])
     width -= near_side
     np.maximum(width, 0, out=width)
-    height = np.minimum(boxes1[3], boxes2[3])
-    height -= np.maximum(boxes1[1], boxes2[1], out=near_side)
+    height = np.minimum(first[3], second[3])
+    height -= np.maximum(first[1], second[1], out=near_side)
     intersection = np.multiply(width, height, out=width)  # a negative one is no overlap either
-    union = np.add(boxes1[4], boxes2[4], out=height)
+    union = np.add(first[4], second[4], out=height)
     union -= intersection
-    iou = np.divide(intersection, union, out=intersection)
-    overlaps: Mask = iou > rule.thresh
-    if rule.distance_exponent is not None:
-        # The distance only lowers the IoU: few pairs are left to look at.
-        near = overlaps.copy()
-        first, second = (np.broadcast_to(boxes, (5, *near.shape))[:, near] for boxes in (boxes1, boxes2))
-        overlaps[near] = iou[near] - _distance_term(first, second, rule.distance_exponent) > rule.thresh
-    return overlaps
+    iou: Floats = np.divide(intersection, union, out=intersection)
+    return iou
 
 
 def _distance_term(first: Floats, second: Floats, exponent: float) -> Floats:
