@@ -24,6 +24,7 @@ class Background(Generic[T], Iterator[T]):
         ahead: how many items may wait for the consumer.
         weight: of an item, in bytes.
         limit: while the items that wait weigh this much, no further one is made.
+        wake: ends the waiting of ``items`` for something else; called at closing.
     """
 
     def __init__(
@@ -34,8 +35,10 @@ class Background(Generic[T], Iterator[T]):
         ahead: int,
         weight: Callable[[T], int] = lambda item: 0,
         limit: int = 1,
+        wake: Callable[[], None] = lambda: None,
     ) -> None:
         self._items = items
+        self._wake = wake
         self._upstream = upstream
         self._ahead = ahead
         self._weight = weight
@@ -90,6 +93,7 @@ class Background(Generic[T], Iterator[T]):
             self._closed = True
             self._waiting.clear()
             self._changed.notify_all()
+        self._wake()
         self._thread.join(_PATIENCE)
 
     def _wait(self) -> T | None:

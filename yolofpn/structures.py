@@ -115,6 +115,21 @@ class Target:
         )
 
 
+@dataclass(frozen=True)
+class WholeImage:
+    """The image that a reduced one was decoded from.
+
+    Attributes:
+        size: (height, width) in pixels.
+        scale: (vertical, horizontal) pixels of it to one of the reduced image.
+        read: decodes it; raises InputError if it is no longer readable.
+    """
+
+    size: tuple[int, int]
+    scale: tuple[float, float]
+    read: Callable[[], Image]
+
+
 @dataclass(frozen=True, eq=False)
 class Frame:
     """One image, or one frame of a video or stream, on its way through detection.
@@ -128,6 +143,7 @@ class Frame:
         stale: a live source that stopped delivering repeats its last frame, marked so.
         dropped: frames of a live source skipped since the previous one.
         duration: for how long it is shown, in seconds; None for images and live frames.
+        whole: given if ``image`` is reduced, because only the network was expected to look at it.
     """
 
     image: Image
@@ -138,11 +154,16 @@ class Frame:
     stale: bool = False
     dropped: int = 0
     duration: float | None = None
+    whole: WholeImage | None = None
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) in pixels."""
-        return self.image.shape[0], self.image.shape[1]
+        """(height, width) in pixels of the whole image."""
+        return (self.image.shape[0], self.image.shape[1]) if self.whole is None else self.whole.size
+
+    def whole_image(self) -> Image:
+        """[H, W, 3] uint8, BGR: ``image``, decoded again if it is reduced."""
+        return self.image if self.whole is None else self.whole.read()
 
 
 @dataclass(frozen=True, repr=False, eq=False, init=False)

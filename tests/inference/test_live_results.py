@@ -22,7 +22,9 @@ from yolofpn.results import Failure, Result
 from yolofpn.sinks.opened import build_sinks
 from yolofpn.sources.kinds import Source, failed_source
 from yolofpn.sources.live import capture as live
-from yolofpn.structures import Frame, Image, Limits
+from yolofpn.structures import Frame, Image, Limits, WholeImage
+
+Wholes = Sequence[WholeImage | None] | None
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +41,7 @@ class FakePredictor:
         self.passes: list[list[int]] = []
         self._gate = gate
 
-    def start(self, images: Sequence[Image], limits: Limits | None = None) -> SimpleNamespace:
+    def start(self, images: Sequence[Image], limits: Limits | None = None, wholes: Wholes = None) -> SimpleNamespace:
         self.passes.append([int(image[0, 0, 0]) for image in images])
         if self._gate is not None:
             assert self._gate.acquire(timeout=60)

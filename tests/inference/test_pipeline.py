@@ -17,7 +17,9 @@ from yolofpn.results import Failure, Result
 from yolofpn.sinks.opened import Sinks
 from yolofpn.sinks.output_names import SourceInfo
 from yolofpn.sources.resolve import Source
-from yolofpn.structures import Detections, Frame, Image, Limits
+from yolofpn.structures import Detections, Frame, Image, Limits, WholeImage
+
+Wholes = Sequence[WholeImage | None] | None
 
 
 def frames(name: str, count: int, error: Exception | None = None) -> Iterator[Frame]:
@@ -43,7 +45,7 @@ class FakePredictor:
     limits: Limits | None = None
     threads: set[threading.Thread] = field(default_factory=set)
 
-    def start(self, images: Sequence[Image], limits: Limits | None = None) -> SimpleNamespace:
+    def start(self, images: Sequence[Image], limits: Limits | None = None, wholes: Wholes = None) -> SimpleNamespace:
         self.limits = limits
         self.threads.add(threading.current_thread())
         self.sizes.append(len(images))
@@ -104,7 +106,9 @@ def test_as_many_batches_are_under_way_as_pay_off() -> None:
         read.set()
 
     class Slow(FakePredictor):
-        def start(self, images: Sequence[Image], limits: Limits | None = None) -> SimpleNamespace:
+        def start(
+            self, images: Sequence[Image], limits: Limits | None = None, wholes: Wholes = None
+        ) -> SimpleNamespace:
             assert read.wait(5)
             return super().start(images, limits)
 

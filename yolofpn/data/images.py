@@ -61,7 +61,7 @@ _UPRIGHT = {
     7: Transpose.TRANSVERSE,
     8: Transpose.ROTATE_90,
 }
-_SIDEWAYS = frozenset({5, 6, 7, 8})
+SIDEWAYS = frozenset({5, 6, 7, 8})  # EXIF orientations of images that lie on their side
 _TOO_SHORT = 10.0  # milliseconds; browsers show frames that ask for no more for _DEFAULT_DELAY
 _DEFAULT_DELAY = 100.0
 _warnings_lock = threading.Lock()
@@ -141,7 +141,7 @@ def image_size(source: str | Path | bytes, *, name: str | None = None) -> tuple[
     with open_image(source, name=name) as pil_image:
         width, height = pil_image.size
         # Pillow gives a TIFF's upright size from the start.
-        if pil_image.format != "TIFF" and _orientation_before_loading(pil_image) in _SIDEWAYS:
+        if pil_image.format != "TIFF" and _orientation_before_loading(pil_image) in SIDEWAYS:
             return width, height
         return height, width
 
@@ -156,15 +156,20 @@ def is_animated(source: str | Path | bytes) -> bool:
         return pil_image.format in ("GIF", "WEBP", "PNG", "AVIF") and bool(getattr(pil_image, "is_animated", False))
 
 
-def to_bgr(pil_image: PIL.Image.Image) -> Image:
+def to_bgr(pil_image: PIL.Image.Image, *, name: str = "", depth: Depth = "auto") -> Image:
     """Convert a Pillow image of any mode to an upright [H, W, 3] uint8 BGR array.
+
+    Args:
+        pil_image: may not be loaded yet.
+        name: name in error messages; by default that of its file.
+        depth: bit depth of images with more than 8 bits per channel.
 
     Raises:
         InputError: if it has no pixels, or the file that it is lazily read from is damaged.
     """
-    name = str(getattr(pil_image, "filename", "")) or "PIL image"
+    name = name or str(getattr(pil_image, "filename", "")) or "PIL image"
     with _explained(name):
-        return _to_bgr(pil_image, name)
+        return _to_bgr(pil_image, name, depth)
 
 
 @contextmanager

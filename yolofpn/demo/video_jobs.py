@@ -27,7 +27,7 @@ from yolofpn.inference.pipeline import results_of
 from yolofpn.inference.predictor import Predictor
 from yolofpn.results import Failure
 from yolofpn.sources.resolve import Source
-from yolofpn.structures import Detections, Frame, Image, Limits
+from yolofpn.structures import Detections, Frame, Image, Limits, WholeImage
 from yolofpn.video.writer import VideoWriter
 
 LOOK_EVERY = 0.005  # seconds
@@ -158,8 +158,13 @@ class _Turns:
         self._future: Future[list[Detections]] | None = None
         self.seconds: deque[float] = deque()
 
-    def start(self, images: Sequence[Image], limits: Limits | None = None) -> Future[list[Detections]]:
-        """Ask for the next turn.
+    def start(
+        self,
+        images: Sequence[Image],
+        limits: Limits | None = None,
+        wholes: Sequence[WholeImage | None] | None = None,
+    ) -> Future[list[Detections]]:
+        """Ask for the next turn; frames of videos are not reduced, so ``wholes`` is None.
 
         Raises:
             CancelledError: there are no more turns.

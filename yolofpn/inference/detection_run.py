@@ -118,7 +118,10 @@ def _sources_to_do(
     options: DetectOptions, specs: tuple[str, ...], predictor: Predictor, report: Report
 ) -> tuple[Iterator[Source], int | None]:
     """The sources of the run's shard that are not done yet, and where the JSON lines of an earlier run go on."""
-    sources = resolve_sources(specs, vid_stride=options.vid_stride, depth=predictor.depth)
+    # What is drawn, shown or tracked is read whole; for --media hits only images with a detection, later.
+    drawn = options.show or (options.media == "all" and options.output != STDOUT)
+    needed = None if drawn or options.track is not None else predictor.needed_size
+    sources = resolve_sources(specs, vid_stride=options.vid_stride, depth=predictor.depth, needed=needed)
     if options.shard:
         report.say(f"shard {options.shard}")
         sources = options.shard.of(sources)

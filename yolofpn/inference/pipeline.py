@@ -14,14 +14,17 @@ from typing import Protocol
 
 from yolofpn.concurrency import Background
 from yolofpn.errors import InputError
+from yolofpn.hardware import num_threads
+from yolofpn.inference.read_ahead import ReadAhead
 from yolofpn.results import Failure, Result, Results
 from yolofpn.sinks.opened import Sinks
 from yolofpn.sources.resolve import Source
-from yolofpn.structures import Detections, Frame, Image, Limits
+from yolofpn.structures import Detections, Frame, Image, Limits, WholeImage
 from yolofpn.view.shown_thresholds import above
 
 AHEAD = 4  # images that may wait between two stages
 LIMIT = 64 << 20  # bytes of images from which no more are read: large ones wait alone
+MOST_READERS = 8  # threads that decode images
 
 
 class Pending(Protocol):
@@ -40,8 +43,13 @@ class Starter(Protocol):
         """How many calls in flight make it faster."""
         ...
 
-    def start(self, images: Sequence[Image], limits: Limits | None = None) -> Pending:
-        """Hand images to the network."""
+    def start(
+        self,
+        images: Sequence[Image],
+        limits: Limits | None = None,
+        wholes: Sequence[WholeImage | None] | None = None,
+    ) -> Pending:
+        """Hand images to the network; ``wholes``: those that they were reduced from."""
         ...
 
 
@@ -59,7 +67,10 @@ def results_of(
         batch_size: images of a batch.
         limits: which predictions become detections; by default the predictor's own.
     """
-    frames = Background(read_frames(sources), ahead=max(AHEAD, batch_size), weight=_bytes_of, limit=LIMIT)
+    reading = ReadAhead(sources, threads=min(num_threads(), MOST_READERS), limit=LIMIT)
+    frames = Background(
+        reading.frames(), ahead=max(AHEAD, batch_size), weight=_bytes_of, limit=LIMIT, wake=reading.close
+    )
     results = detect_frames(frames, predictor, batch_size, limits)
     return Background(results, upstream=frames, ahead=AHEAD, weight=_bytes_of, limit=LIMIT)
 
@@ -91,19 +102,6 @@ def written(results: Results, sinks: Sinks, shown: Limits | None = None) -> Back
             yield result
 
     return Background(write(), ahead=1 if shown else AHEAD, weight=_bytes_of, limit=LIMIT)
-
-
-def read_frames(sources: Iterator[Source]) -> Iterator[tuple[Source, Frame] | Failure]:
-    """Every frame of every source; a failure stands in the place of what cannot be read."""
-    while True:
-        try:
-            source = next(sources, None)
-            if source is None:
-                return
-            for frame in source.frames():
-                yield source, frame
-        except InputError as error:
-            yield Failure(str(error))
 
 
 @dataclass(frozen=True)
@@ -150,7 +148,8 @@ def detect_frames(
             error, ended = broken, True
         if members:
             start = time.perf_counter()
-            started = predictor.start([frame.image for _, frame in members], limits)
+            images, wholes = zip(*((frame.image, frame.whole) for _, frame in members), strict=True)
+            started = predictor.start(images, limits, wholes) if any(wholes) else predictor.start(images, limits)
             in_flight.append(_Batch(members, started, time.perf_counter() - start))
         if failure is not None:
             in_flight.append(failure)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -25,17 +26,18 @@ from yolofpn.inference.selection import choose_limits
 from yolofpn.inference.tiles import View, make_views, merge_views
 from yolofpn.inference.tracked_results import TrackedResults
 from yolofpn.models.postprocess import nms_exponent, postprocess_placed
-from yolofpn.ops.resize import NetworkImage, Placement, resize_for_detection, resize_image
+from yolofpn.ops.resize import NetworkImage, Placement, resize_for_detection, resize_image, resized_size
 from yolofpn.results import Failure
 from yolofpn.runtimes.backend import Backend, Wait
 from yolofpn.runtimes.exported import ExportedDetector
 from yolofpn.runtimes.network_errors import network_errors
 from yolofpn.runtimes.takeover import Takeover
 from yolofpn.sources.resolve import resolve_sources
-from yolofpn.structures import Detections, Frame, Image, Limits
+from yolofpn.structures import Detections, Frame, Image, Limits, WholeImage
 from yolofpn.tracking.source_tracks import TrackOptions, followed
 
 TILES_AT_ONCE = 8  # tiles of a batch; more are no faster, and take memory
+NEEDED = 2.0  # pixels of a reduced image to one of the network's input: see docs/benchmarks.md
 
 
 class Predictor:
@@ -199,7 +201,12 @@ class Predictor:
         """
         return self.start(images, limits).result()
 
-    def start(self, images: Sequence[Image], limits: Limits | None = None) -> InFlight:
+    def start(
+        self,
+        images: Sequence[Image],
+        limits: Limits | None = None,
+        wholes: Sequence[WholeImage | None] | None = None,
+    ) -> InFlight:
         """Start ``predict`` asynchronously: resize and submit to the network; ``result()`` waits for it.
 
         Up to ``slots`` calls in flight make it faster. Any thread may call this, and ask for the result, once.
@@ -207,29 +214,49 @@ class Predictor:
         Args:
             images: BGR.
             limits: which predictions become detections; by default the predictor's own.
+            wholes: for each image None, or the one that it was reduced from: its pixels are those of the detections.
 
         Raises:
             UserError: out of memory.
         """
-        views = [self._views_of(image) for image in images]
+        wholes = wholes or [None] * len(images)
+        views = [self._views_of(image, whole) for image, whole in zip(images, wholes, strict=True)]
         parts = [
-            image if len(own) == 1 else image[top:bottom, left:right]
-            for image, own in zip(images, views, strict=True)
+            (image, whole) if len(own) == 1 else (image[top:bottom, left:right], None)
+            for image, whole, own in zip(images, wholes, views, strict=True)
             for left, top, right, bottom in (view.window for view in own)
         ]
         most = max(len(images), TILES_AT_ONCE)
         passes = [each for size in self.sizes for each in self._start_at(size, parts, most)]
         return InFlight(self, views, passes, limits or self.limits)
 
-    def _views_of(self, image: Image) -> list[View]:
+    def needed_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) of an image -> of the smallest one in its place with which detections stay nearly the same.
+
+        That is ``NEEDED`` times the part of the network's input that the image fills, at the largest of its sizes; with
+        tiles, all of it.
+        """
+        if self.tile is not None:
+            return size
+        regions = [resized_size(size, network_size, self.resize) for network_size in self.sizes]
+        height, width = (math.ceil(NEEDED * max(sides)) for sides in zip(*regions, strict=True))
+        return height, width
+
+    def _views_of(self, image: Image, whole: WholeImage | None) -> list[View]:
         """The whole image, and its tiles if there are to be any."""
-        size = image.shape[0], image.shape[1]
+        size = (image.shape[0], image.shape[1]) if whole is None else whole.size
         return make_views(size, self.tile or size, self.overlap)
 
-    def _start_at(self, size: tuple[int, int], images: Sequence[Image], most: int) -> Iterator[Pass]:
+    def _start_at(
+        self, size: tuple[int, int], parts: Sequence[tuple[Image, WholeImage | None]], most: int
+    ) -> Iterator[Pass]:
         resize = resize_for_detection if self.resize == "shortest-edge" else resize_image
-        resized = [resize(image, size, self.resize) for image in images]
+        resized = [resize(image, size, self.resize) for image, _ in parts]
         inputs = [image for image, _ in resized]
+        placements = [
+            place if whole is None else place.for_whole(whole.size, whole.scale)
+            for (_, place), (_, whole) in zip(resized, parts, strict=True)
+        ]
         if self.resize == "shortest-edge":
             inputs = self._padded(inputs)
         groups = group_by_size(inputs)
@@ -238,7 +265,7 @@ class Predictor:
             what = f"{len(batch)} x {batch.shape[2]}x{batch.shape[3]} pixels"
             with network_errors(self.device, self.backend.precision, what), self._starting:
                 wait = self.backend.start(batch)
-            yield Pass(indices, [resized[index][1] for index in indices], wait, what)
+            yield Pass(indices, [placements[index] for index in indices], wait, what)
 
     def _detect_all(self, inputs: Sequence[ImageInput], *, rgb: bool) -> list[Detections]:
         images = [as_bgr(each, rgb=rgb, depth=self.depth) for each in inputs]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import cv2
@@ -45,6 +45,15 @@ class Placement:
     def region_size(self) -> tuple[int, int]:
         """(height, width) of the image in the network's input, without padding."""
         return round(self.image_size[0] * self.scale_y), round(self.image_size[1] * self.scale_x)
+
+    def for_whole(self, size: tuple[int, int], scale: tuple[float, float]) -> Placement:
+        """The placement of the image of which this is that of a reduced one.
+
+        Args:
+            size: (height, width) of the whole image.
+            scale: (vertical, horizontal) pixels of it to one of the reduced image.
+        """
+        return replace(self, scale_x=self.scale_x / scale[1], scale_y=self.scale_y / scale[0], image_size=size)
 
     def to_network(self, boxes: Tensor) -> Tensor:
         """[..., 4] float xyxy in pixels of the image -> in pixels of the network's input."""
@@ -116,6 +125,19 @@ def resize_for_detection(image: Image, size: tuple[int, int], mode: ResizeMode) 
     return np.ascontiguousarray(resized.permute(1, 2, 0).numpy()), _place(
         image_size, (height, width), (0, 0), (height, width)
     )
+
+
+def resized_size(image_size: tuple[int, int], size: tuple[int, int], mode: ResizeMode) -> tuple[int, int]:
+    """(height, width) that ``resize_image`` gives an image, without padding.
+
+    Args:
+        image_size: (height, width) of the image.
+        size: as of ``resize_image``.
+        mode: as of ``resize_image``.
+    """
+    if mode == "letterbox":
+        return letterbox_size(image_size, size)
+    return size if mode == "stretch" else shortest_edge_size(image_size, *size)
 
 
 def letterbox_size(image_size: tuple[int, int], network_size: tuple[int, int]) -> tuple[int, int]:

@@ -36,8 +36,9 @@ class CropSink:
 
         stem = self._names.frame_stem(source, frame)
         lossy = source.kind != "image" or source.relative_path.suffix.lower() in LOSSY
+        image = frame.whole_image() if len(detections) else frame.image
         for number, (box, _, label, name) in enumerate(rows(detections)):
-            data, suffix = encode_image(crop(frame.image, box), ".jpg" if lossy else ".png")
+            data, suffix = encode_image(crop(image, box), ".jpg" if lossy else ".png")
             folder = self._folder / (safe_part(name) or str(label))
             write_atomically(folder / add_suffix(stem, f"_{number}{suffix}"), data)
 

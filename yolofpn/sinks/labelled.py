@@ -62,7 +62,7 @@ class DatasetSink:
                 with unfinished(path) as part:
                     shutil.copyfile(source.path, part)
             return
-        data, suffix = encode_image(frame.image, ".png" if source.kind == "image" else ".jpg")
+        data, suffix = encode_image(frame.whole_image(), ".png" if source.kind == "image" else ".jpg")
         write_atomically(folder / add_suffix(stem, suffix), data)
 
     def _write_classes(self, detections: Detections) -> None:

@@ -53,11 +53,11 @@ class MediaSink:
             self._finish_files_but(source)
         if source.kind == "image":
             if len(detections) or not self._hits_only:
-                self._write_image(source, detections.draw(frame.image, labels=self._labels))
+                self._write_image(source, detections.draw(frame.whole_image(), labels=self._labels))
             return
         video = self._video(source, frame)
         video.hit |= len(detections) > 0
-        video.writer.write(detections.draw(frame.image, labels=self._labels), frame.time, frame.duration)
+        video.writer.write(detections.draw(frame.whole_image(), labels=self._labels), frame.time, frame.duration)
 
     def close(self) -> None:
         """Finish the videos: all of them, even if one fails."""

@@ -11,6 +11,7 @@ from threading import Condition
 from typing import Literal
 
 from yolofpn.data.images import VIDEO_SUFFIXES, is_animated, read_frames, read_image, readable_suffixes
+from yolofpn.data.reduced_images import Admit, NeededSize, read_reduced
 from yolofpn.errors import InputError, UserError
 from yolofpn.fields import Depth
 from yolofpn.regular_files import special_kind
@@ -18,7 +19,7 @@ from yolofpn.sources.live.camera import connect_camera
 from yolofpn.sources.live.capture import Connect, LiveCapture
 from yolofpn.sources.live.network_stream import connect_stream
 from yolofpn.sources.remote import STREAM_SCHEMES, fetch, looks_live, shown_url
-from yolofpn.structures import Frame
+from yolofpn.structures import Frame, WholeImage
 from yolofpn.video.reader import is_video, probe_video, read_video
 
 _ANIMATED_SUFFIXES = frozenset({".gif", ".webp", ".png", ".apng", ".avif"})
@@ -38,6 +39,8 @@ class Source:
         frame_count: how many frames ``frames`` will give, where the file says so.
         fps: mean frame rate of the video itself, before any stride, where known.
         capture: makes a LiveCapture of it; None unless it is a stream.
+        decode: gives the frame of an image; several may be called at once. It is given a function that is called with
+            the number of pixels before these are decoded, and may wait. None for other kinds.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Source:
     frame_count: int | None = None
     fps: float | None = None
     capture: Callable[..., LiveCapture] | None = field(default=None, repr=False, compare=False)
+    decode: Callable[[Admit], Frame] | None = field(default=None, repr=False, compare=False)
 
     def open_live(self, changed: Condition | None = None) -> LiveCapture:
         """A stream's newest frames, to be used as a context manager.
@@ -71,7 +75,13 @@ class Source:
         return self.read()
 
 
-def file_source(path: Path, relative_path: Path, vid_stride: int = 1, depth: Depth = "auto") -> Source:
+def file_source(
+    path: Path,
+    relative_path: Path,
+    vid_stride: int = 1,
+    depth: Depth = "auto",
+    needed: NeededSize | None = None,
+) -> Source:
     """An image, an animation or a video: by suffix where that is enough, else by what the file holds."""
     name = str(path)
     if kind := special_kind(path):  # opening it might wait for ever
@@ -83,10 +93,10 @@ def file_source(path: Path, relative_path: Path, vid_stride: int = 1, depth: Dep
         case "animation":
             return Source(name, "video", relative_path, partial(_read_animation, path, name, vid_stride), path)
         case "image":
-            return Source(name, "image", relative_path, partial(_read_image, path, name, depth), path, 1)
+            return _image_source(path, name, relative_path, depth, needed)
 
 
-def url_source(url: str, vid_stride: int = 1, depth: Depth = "auto") -> Source:
+def url_source(url: str, vid_stride: int = 1, depth: Depth = "auto", needed: NeededSize | None = None) -> Source:
     """A stream, or the image or video at an http address, which is asked at once.
 
     Raises:
@@ -115,7 +125,7 @@ def url_source(url: str, vid_stride: int = 1, depth: Depth = "auto") -> Source:
         case "image" if _is_animated(remote.data):
             return Source(name, "video", relative_path, partial(_read_animation, remote.data, name, vid_stride))
         case "image":
-            return Source(name, "image", relative_path, partial(_read_image, remote.data, name, depth), frame_count=1)
+            return _image_source(remote.data, name, relative_path, depth, needed)
 
 
 def camera_source(number: int, vid_stride: int = 1) -> Source:
@@ -172,8 +182,24 @@ def _is_animated(data: bytes) -> bool:
         return False
 
 
-def _read_image(source: Path | bytes, name: str, depth: Depth) -> Iterator[Frame]:
-    yield Frame(read_image(source, name=name, depth=depth), name)
+def _image_source(
+    target: Path | bytes, name: str, relative_path: Path, depth: Depth, needed: NeededSize | None
+) -> Source:
+    decode = partial(_decode_image, target, name, depth, needed)
+
+    def read() -> Iterator[Frame]:
+        yield decode(lambda pixels: None)
+
+    path = target if isinstance(target, Path) else None
+    return Source(name, "image", relative_path, read, path, frame_count=1, decode=decode)
+
+
+def _decode_image(target: Path | bytes, name: str, depth: Depth, needed: NeededSize | None, admit: Admit) -> Frame:
+    reduced = read_reduced(target, needed, name=name, depth=depth, admit=admit)
+    if reduced.factor == 1:
+        return Frame(reduced.image, name)
+    read = partial(read_image, target, name=name, depth=depth)
+    return Frame(reduced.image, name, whole=WholeImage(reduced.size, (reduced.factor, reduced.factor), read))
 
 
 def _read_animation(source: Path | bytes, name: str, vid_stride: int) -> Iterator[Frame]:

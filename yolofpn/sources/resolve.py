@@ -16,6 +16,7 @@ from itertools import chain
 from pathlib import Path
 
 from yolofpn.data.images import VIDEO_SUFFIXES, readable_suffixes
+from yolofpn.data.reduced_images import NeededSize
 from yolofpn.errors import InputError, UserError
 from yolofpn.fields import Depth
 from yolofpn.reading import MAX_FOLDER_DEPTH, ParseError, exists, read_text
@@ -27,7 +28,9 @@ from yolofpn.text import from_list_line
 __all__ = ["Source", "resolve_sources"]
 
 
-def resolve_sources(specs: Sequence[str], *, vid_stride: int = 1, depth: Depth = "auto") -> Iterator[Source]:
+def resolve_sources(
+    specs: Sequence[str], *, vid_stride: int = 1, depth: Depth = "auto", needed: NeededSize | None = None
+) -> Iterator[Source]:
     """Yield the sources of ``specs`` in order; files are opened lazily.
 
     A spec is an image, a video, a folder (all images and videos in and below it, sorted, hidden ones left out), a
@@ -39,6 +42,8 @@ def resolve_sources(specs: Sequence[str], *, vid_stride: int = 1, depth: Depth =
         specs: one or more.
         vid_stride: of videos and streams take the frames 0, n, 2n, ...
         depth: which value is white in images of more than 8 bits.
+        needed: given if only the network looks at the images: the smallest size that will do in place of theirs, to
+            which JPEG images are reduced.
 
     Raises:
         UserError: if nothing is given, or the only spec names nothing. With several specs (and in lists) one that names
@@ -48,7 +53,7 @@ def resolve_sources(specs: Sequence[str], *, vid_stride: int = 1, depth: Depth =
         raise UserError(f"a video stride of {vid_stride} is impossible: 1 takes every frame, 2 every other one")
     if not specs:
         raise UserError("no source is given: name an image, a video, a folder, an address or a camera's number")
-    reading = _Reading(vid_stride, depth)
+    reading = _Reading(vid_stride, depth, needed)
     if len(specs) == 1:
         found = _expand(specs[0], reading)
     else:
@@ -60,6 +65,7 @@ def resolve_sources(specs: Sequence[str], *, vid_stride: int = 1, depth: Depth =
 class _Reading:
     vid_stride: int
     depth: Depth
+    needed: NeededSize | None
 
 
 def _with_own_paths(sources: Iterable[Source]) -> Iterator[Source]:
@@ -87,7 +93,7 @@ def _expand(spec: str, reading: _Reading) -> Iterator[Source]:
     if spec.lower().startswith("file://"):
         return _expand_path(Path(urllib.request.url2pathname(urllib.parse.urlsplit(spec).path)), reading)
     if is_url(spec):
-        return iter([url_source(spec, reading.vid_stride, reading.depth)])
+        return iter([url_source(spec, reading.vid_stride, reading.depth, reading.needed)])
     if _is_number(spec):
         return iter([camera_source(int(spec), reading.vid_stride)])
     return _expand_path(Path(spec), reading)
@@ -106,7 +112,7 @@ def _expand_path(path: Path, reading: _Reading) -> Iterator[Source]:
         raise InputError(f"{path}: no such file or folder; check the path")
     if path.suffix.lower() == ".txt" and path.is_file():
         return _from_list(_lines_of(path), path.parent, reading)
-    return iter([file_source(path, Path(path.name), reading.vid_stride, reading.depth)])
+    return iter([file_source(path, Path(path.name), reading.vid_stride, reading.depth, reading.needed)])
 
 
 def _or_failed(name: str, expand: Callable[[], Iterator[Source]]) -> Iterator[Source]:
@@ -147,7 +153,7 @@ def _walk(folder: Path, root: Path, reading: _Reading, above: frozenset[tuple[in
         if entry.is_dir():
             yield from _walk(entry, root, reading, above | {real})
         elif _has_known_suffix(entry):
-            yield file_source(entry, entry.relative_to(root), reading.vid_stride, reading.depth)
+            yield file_source(entry, entry.relative_to(root), reading.vid_stride, reading.depth, reading.needed)
 
 
 def _skipped(folder: Path) -> Source:
@@ -176,7 +182,9 @@ def _from_pattern(pattern: str, reading: _Reading) -> Iterator[Source]:
         return chain(chain.from_iterable(found), skipped)
     parts = Path(pattern).parts
     root = Path(*parts[: next(index for index, part in enumerate(parts) if glob.has_magic(part))])
-    sources = (file_source(path, path.relative_to(root), reading.vid_stride, reading.depth) for path in files)
+    sources = (
+        file_source(path, path.relative_to(root), reading.vid_stride, reading.depth, reading.needed) for path in files
+    )
     return chain(sources, skipped)
 
 
