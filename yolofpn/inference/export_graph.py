@@ -40,7 +40,7 @@ from yolofpn.text import one_line_names
 from yolofpn.weights import load_weights
 
 _CPU = torch.device("cpu")
-INT8_LOSS = 0.02  # of AP
+INT8_LOSS = 0.01  # of AP
 LABELS = "labels.txt"  # beside the layouts for other programs, whose configuration files call it so
 
 
