@@ -223,7 +223,10 @@ def read_crops(images: Path, labels: Path, count: int, seed: int) -> list[tuple[
     """Objects of at least 80 pixels a side that are persons (COCO's label 0) or cars (2), and no edge cuts."""
     found = []
     for path in sorted(labels.glob("*.txt")):
-        image = cv2.imread(str(images / path.with_suffix(".jpg").name))
+        photograph = images / path.with_suffix(".jpg").name
+        if not photograph.is_file():  # such as a list of classes
+            continue
+        image = cv2.imread(str(photograph))
         for line in path.read_text().splitlines():
             label, x, y, w, h = map(float, line.split())
             if label not in (0, 2) or min(x - w / 2, y - h / 2, 1 - x - w / 2, 1 - y - h / 2) < 0.01:
