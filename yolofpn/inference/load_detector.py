@@ -52,7 +52,7 @@ def load_for_inference(
     """
     path, notes = Path(spec), []
     if str(spec) == "auto" and not path.exists() and darknet_cfg is None:
-        path = default_file(options)
+        path = default_file(options, verify=False)
         if path.suffix == ".onnx":
             reason = "" if is_installed("torch") else ", as PyTorch is not installed"
             notes = [f"weights: {path} (the default weights as a graph{reason}; sha256 verified)"]
@@ -69,7 +69,7 @@ def load_for_inference(
     return LoadedDetector(detector, metadata, notes)
 
 
-def default_file(options: PredictorOptions | None = None) -> Path:
+def default_file(options: PredictorOptions | None = None, *, verify: bool = True) -> Path:
     """The default weights, or the graph of them that ships.
 
     Without PyTorch it is the graph, if there is one. With PyTorch it is the graph only if that gives the same
@@ -77,15 +77,16 @@ def default_file(options: PredictorOptions | None = None) -> Path:
 
     Args:
         options: how the detector will be run; None: in ways that only the weights allow.
+        verify: compare the sha256 of the weights, which ``load_weights`` does itself for 'auto'; the graph's always is.
 
     Raises:
         UserError: the file is missing or damaged.
     """
     with_torch = is_installed("torch")
     if with_torch and (options is None or not _graph_suits(options)):
-        return default_weights()
+        return default_weights(verify=verify)
     graph = default_graph()
-    return default_weights() if graph is None else graph
+    return default_weights(verify=verify) if graph is None else graph
 
 
 def _graph_suits(options: PredictorOptions) -> bool:
