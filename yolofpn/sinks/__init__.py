@@ -10,8 +10,11 @@ from yolofpn.sinks.coco_results import CocoSink
 from yolofpn.sinks.coco_video import CocoVideoSink
 from yolofpn.sinks.crops import CropSink
 from yolofpn.sinks.csv_table import CsvSink
+from yolofpn.sinks.cvat import CvatSink
 from yolofpn.sinks.jsonl import JsonLinesSink
+from yolofpn.sinks.label_studio import LabelStudioSink
 from yolofpn.sinks.labelled import DatasetSink
+from yolofpn.sinks.labelme import LabelmeSink
 from yolofpn.sinks.mot import MotSink
 from yolofpn.sinks.sink import FormatSink
 from yolofpn.sinks.yolo_results import YoloSink
@@ -22,6 +25,9 @@ SINKS: tuple[type[FormatSink], ...] = (
     CsvSink,
     YoloSink,
     DatasetSink,
+    CvatSink,
+    LabelStudioSink,
+    LabelmeSink,
     CropSink,
     MotSink,
     CocoVideoSink,

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, ClassVar
 
-from yolofpn.errors import InputError
-from yolofpn.files import unfinished, write_atomically, write_errors
-from yolofpn.sinks.output_names import OutputNames, add_suffix
+from yolofpn.files import write_atomically
+from yolofpn.sinks.prelabels import FlatImages
 from yolofpn.sinks.yolo_results import yolo_lines
 from yolofpn.text import as_yaml, one_line_names
 
@@ -34,36 +32,18 @@ class DatasetSink:
 
     def __init__(self, output: Path) -> None:
         self._root = output / "dataset"
-        self._names = OutputNames()
-        self._stems = OutputNames()
+        self._images = FlatImages(self._root / "train" / "images")
         self._classes: tuple[str, ...] | None = None
 
     def write(self, source: SourceInfo, frame: Frame, detections: Detections) -> None:
         """Write image and labels of one frame."""
         self._write_classes(detections)
-        nested = self._names.frame_stem(source, frame)
-        stem = self._stems.claim(PurePath("__".join(nested.parts)))
-        self._write_image(stem, source, frame)
+        stem = PurePath(self._images.write(source, frame)).stem
         labels = yolo_lines(detections, frame.size, scores=False)
-        write_atomically(self._root / "train" / "labels" / add_suffix(stem, ".txt"), labels.encode())
+        write_atomically(self._root / "train" / "labels" / f"{stem}.txt", labels.encode())
 
     def close(self) -> None:
         """Do nothing: every file is already complete."""
-
-    def _write_image(self, stem: PurePath, source: SourceInfo, frame: Frame) -> None:
-        """The source's own file where every tool can read it, else the image anew, without loss if it is one."""
-        from yolofpn.sinks.image_files import encode_image  # OpenCV: not for detect.py --help
-
-        folder = self._root / "train" / "images"
-        if source.kind == "image" and source.path is not None and _is_plain(source.path):
-            path = folder / add_suffix(stem, source.path.suffix.lower())
-            with write_errors(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with unfinished(path) as part:
-                    shutil.copyfile(source.path, part)
-            return
-        data, suffix = encode_image(frame.whole_image(), ".png" if source.kind == "image" else ".jpg")
-        write_atomically(folder / add_suffix(stem, suffix), data)
 
     def _write_classes(self, detections: Detections) -> None:
         """``data.yaml`` and ``classes.txt``; without names classes are called by their number."""
@@ -80,16 +60,3 @@ class DatasetSink:
         write_atomically(self._root / "data.yaml", yaml.encode())
         write_atomically(self._root / "train" / "classes.txt", "".join(f"{name}\n" for name in one_line).encode())
         self._classes = classes
-
-
-def _is_plain(path: Path) -> bool:
-    """Return whether every tool reads this file like detection does: an 8-bit JPEG or PNG without EXIF rotation."""
-    from yolofpn.data.images import exif_orientation, open_image
-
-    if path.suffix.lower() not in (".jpg", ".jpeg", ".png"):
-        return False
-    try:
-        with open_image(path) as image:
-            return exif_orientation(image) == 1 and image.format in ("JPEG", "PNG") and image.mode in ("RGB", "L")
-    except InputError:
-        return False

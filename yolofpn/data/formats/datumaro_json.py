@@ -35,9 +35,10 @@ class DatumaroJson(ListedFormat):
         images = []
         for entry in tree["items"]:
             image = entry.get("image") if isinstance(entry, dict) else None
-            written = image.get("path") or entry.get("id") if isinstance(image, dict) else None
+            if not isinstance(image, dict):
+                continue
+            written, size = image.get("path") or entry.get("id"), image.get("size") or (None, None)
             if isinstance(written, str):
-                size = image.get("size") or (None, None)
                 found = entry.get("annotations")
                 listed = [a for a in found if isinstance(a, dict)] if isinstance(found, list) else []
                 objects = [_object(a, names) for a in listed if a.get("type") != "label"]

@@ -85,7 +85,7 @@ def _parse_labels(path: Path, problems: list[Problem]) -> ImageLabels | None:
     if not isinstance(tree, dict) or not isinstance(tree.get("objects"), list):
         problems.append(Problem(ProblemKind.MALFORMED, str(path), f"{reason}: its image counts as background"))
         return None
-    size = tree.get("size") if isinstance(tree.get("size"), dict) else {}
+    size: Any = tree.get("size") if isinstance(tree.get("size"), dict) else {}
     objects = [_object(entry) for entry in tree["objects"] if isinstance(entry, dict)]
     return ImageLabels(objects, size.get("height"), size.get("width"))
 
