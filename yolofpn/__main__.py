@@ -22,6 +22,7 @@ COMMANDS = {
     "tune": "choose the fastest backend and precision on your own images",
     "study": "run the FPN paper's ablation studies (in a clone)",
     "convert": "convert Darknet weights to safetensors and back",
+    "mistakes": "find suspected label errors of a data set with a detector",
     "convert-labels": "write a data set in another label format",
     "classify": "classify images with an ImageNet classifier",
 }

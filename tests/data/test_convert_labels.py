@@ -263,6 +263,8 @@ def test_supervision_reads_what_was_written(key: str, source: Path, tmp_path: Pa
         for box, label in zip(boxes.xyxy.tolist(), boxes.class_id.tolist(), strict=True):
             found.append((str(image.shape[1]), dataset.classes[label], tuple(box), False))
     same(found, [row for row in rows_of(source) if key != "yolo" or not row[3]])
+    dataset.as_coco(str(tmp_path / "back/images/train"), str(tmp_path / "back/annotations/instances_train.json"))
+    same([(*row[:3], False) for row in rows_of(tmp_path / "back")], sorted(found))
 
 
 @pytest.mark.parametrize("key", ["coco", "cvat", "labelme"])

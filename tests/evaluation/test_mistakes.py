@@ -1,0 +1,160 @@
+"""Suspected label errors: by hand, on squares that a small network finds, and on COCO128 with known mistakes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.cli.label_scenes import paint, write
+from tests.commands import call
+from tests.data.small_dataset import write_dataset
+from tests.evaluation.corrupted_labels import corrupt
+from tests.evaluation.squares import write_finder
+from yolofpn.__main__ import main as yolofpn
+from yolofpn.data.images import read_image
+from yolofpn.evaluation.mistakes import Mistake, Suggestion, find_mistakes
+from yolofpn.evaluation.mistakes_page import draw_mistakes
+from yolofpn.evaluation.table import build_table
+from yolofpn.structures import Detections, Target
+
+A, B, FAR, SHIFTED = [10.0, 10, 30, 30], [50.0, 50, 90, 80], [100.0, 10, 130, 40], [18.0, 14, 38, 34]
+
+
+def target(objects: list[tuple[int, list[float]]], image_id: int, ignore: bool = False) -> Target:
+    boxes = torch.tensor([box for _, box in objects]).reshape(-1, 4)
+    return Target(
+        boxes=boxes,
+        labels=torch.tensor([label for label, _ in objects], dtype=torch.int64),
+        ignore=torch.full((len(objects),), ignore),
+        areas=(boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]),
+        image_id=image_id,
+    )
+
+
+def detections(*found: tuple[int, list[float], float]) -> Detections:
+    boxes = torch.tensor([box for _, box, _ in found]).reshape(-1, 4)
+    return Detections(boxes, torch.tensor([s for *_, s in found]), torch.tensor([label for label, *_ in found]))
+
+
+def ranked(objects: list[tuple[int, list[float]]], found: Detections, ignore: bool = False) -> list[Suggestion]:
+    """Image 7, among images whose labels the detector confirms."""
+    right = [(i, detections((0, A, 0.9), (1, B, 0.9)), target([(0, A), (1, B)], i)) for i in range(5)]
+    table = build_table([*right, (7, found, target(objects, 7, ignore))], 2)
+    return [each for each in find_mistakes(table) if each.image_id == 7]
+
+
+def test_each_kind_of_mistake() -> None:
+    (missed,) = ranked([(0, A)], detections((0, A, 0.9), (1, B, 0.8)))[:1]
+    assert (missed.kind, missed.label, missed.detected_label) == (Mistake.MISSED, None, 1)
+    assert missed.detected_box == tuple(B) and missed.score == pytest.approx(0.8)
+    (renamed,) = ranked([(1, A)], detections((0, A, 0.9)))
+    assert (renamed.kind, renamed.label, renamed.detected_label) == (Mistake.RENAMED, 1, 0)
+    (moved,) = ranked([(0, SHIFTED)], detections((0, A, 0.9)))
+    assert (moved.kind, moved.box, moved.detected_box) == (Mistake.MOVED, tuple(SHIFTED), tuple(A))
+    assert moved.iou == pytest.approx(12 * 16 / (800 - 12 * 16))
+    (invented,) = ranked([(0, FAR)], detections())
+    assert (invented.kind, invented.box) == (Mistake.INVENTED, tuple(FAR))
+
+
+def test_the_surest_disagreement_comes_first() -> None:
+    wrong = ranked([(1, A)], detections((0, A, 0.9), (0, B, 0.3), (1, FAR, 0.6)))
+    assert [each.kind for each in wrong] == [Mistake.RENAMED, Mistake.MISSED, Mistake.MISSED]
+    assert [each.score for each in wrong] == pytest.approx([0.9, 0.6, 0.3])
+
+
+def test_a_class_that_is_often_found_where_nothing_is_counts_less() -> None:
+    trusted = [(i, detections((0, A, 0.9)), target([(0, A)], i)) for i in range(5)]
+    false = [(10 + i, detections((1, B, 0.7)), target([], 10 + i)) for i in range(9)]
+    table = build_table([*trusted, *false, (7, detections((0, FAR, 0.6)), target([], 7))], 2)
+    assert find_mistakes(table)[0].image_id == 7
+
+
+def test_nothing_is_suspected_where_labels_are_confirmed_or_ignored() -> None:
+    assert all(each.suspicion < 0.1 for each in ranked([(0, A)], detections((0, A, 0.95))))
+    assert ranked([(0, A)], detections((0, A, 0.9), (1, B, 0.01)), ignore=True) == []
+    assert find_mistakes(build_table([(1, detections(), target([], 1))], 2)) == []
+
+
+def test_the_page_and_the_lists(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """a.png has a missing label and a square of the wrong class; b.png is right; c.png has a shifted label."""
+    weights = write_finder(tmp_path / "finder.safetensors")
+    squares = {
+        "a.png": [("red", (16, 8, 24, 16)), ("blue", (32, 24, 40, 32))],
+        "b.png": [("red", (0, 0, 8, 8)), ("blue", (48, 48, 56, 56))],
+        "c.png": [("red", (32, 32, 40, 40))],
+    }
+    labels = {
+        "a.png": [("red", (32, 24, 40, 32))],
+        "b.png": squares["b.png"],
+        "c.png": [("red", (36, 34, 44, 42))],
+    }
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, (name, painted) in enumerate(squares.items()):
+        paint(tmp_path / "data/images" / name, painted)
+        images.append({"id": number, "file_name": name, "width": 64, "height": 64})
+        for colour, (x1, y1, x2, y2) in labels[name]:
+            entry = {
+                "image_id": number,
+                "category_id": ("red", "blue").index(colour),
+                "bbox": [x1, y1, x2 - x1, y2 - y1],
+            }
+            annotations.append({"id": len(annotations) + 1, "iscrowd": 0, **entry})
+    tree = {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": 0, "name": "red"}, {"id": 1, "name": "blue"}],
+    }
+    write(tmp_path / "data/annotations/instances_train.json", json.dumps(tree))
+    out = tmp_path / "out"
+    words = ("mistakes", "--data", tmp_path / "data", "--weights", weights, "--workers", "0", "--backend", "torch")
+    outcome = call(yolofpn, capsys, *words, "--output", out)
+    assert outcome.code == 0
+    records = json.loads((out / "mistakes.json").read_text())
+    found = {(each["file_name"], each["kind"], each["label"], each["detected"]) for each in records[:3]}
+    assert found == {
+        ("a.png", "wrong class", "red", "blue"),
+        ("a.png", "missing label", None, "red"),
+        ("c.png", "badly placed", "red", "red"),
+    }
+    with (out / "mistakes.csv").open(newline="") as file:
+        assert [row["rank"] for row in csv.DictReader(file)] == [str(n + 1) for n in range(len(records))]
+    assert sorted((out / "images.txt").read_text().split()[:2]) == ["a.png", "c.png"]
+    page = (out / "index.html").read_text()
+    sources = re.findall(r'<img src="([^"]+)"', page)
+    assert len(sources) >= 2 and all((out / source).is_file() for source in sources)
+    shown = read_image(out / sources[0])
+    assert max(shown.shape) == 640
+    call(yolofpn, capsys, *words, "--output", tmp_path / "one", "--count", "1")
+    assert len(list((tmp_path / "one/images").iterdir())) == 1
+    assert call(yolofpn, capsys, *words, "--split", "nothing").code == 2
+
+
+def test_label_and_detection_are_drawn_in_their_colours() -> None:
+    image = np.full((320, 320, 3), 128, np.uint8)
+    moved = Suggestion(Mistake.MOVED, 1, 0, 0, (10, 10, 100, 100), 0, (150, 150, 300, 300), 0.9, 0.0)
+    drawn = draw_mistakes(image, [moved], np.zeros((0, 4)))
+    assert drawn.shape == (640, 640, 3) and drawn[100, 20].argmax() == 2 and drawn[400, 300].argmax() == 1
+
+
+def test_corruptions_are_what_they_say(tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "data", count=12)
+    changed, done = corrupt(dataset, 0.5, seed=1)
+    kinds = [each.kind for each in done]
+    assert kinds == ["dropped", "renamed", "shifted"] * 2
+    assert len(changed.boxes) == len(dataset.boxes) - 2 == changed.offsets[-1]
+    for each in done[1:3]:
+        index = changed.image_ids.tolist().index(each.image_id)
+        target, original = changed.target(index), dataset.target(index)
+        row = target.boxes.tolist().index(list(each.box))
+        assert (list(each.box) in original.boxes.tolist()) == (each.kind == "renamed")
+        assert (int(target.labels[row]) != each.label) == (each.kind == "renamed")
+    again, _ = corrupt(dataset, 0.5, seed=1)
+    assert (again.boxes == changed.boxes).all() and (again.labels == changed.labels).all()
