@@ -239,7 +239,7 @@ def test_without_source_and_weights_what_ships_with_the_project_is_used(
     outcome = detect(capsys)
     assert outcome.code == 0
     assert f"weights: {own / 'tiny.weights'} (the default weights; sha256 verified)" in outcome.out
-    assert outcome.out.endswith("results: runs/detect/images-1\n")
+    assert outcome.out.endswith("results: runs/detect/sample_images-1\n")
     written = records(Path("runs/detect/images-1/detections.jsonl").read_text())
     assert [Path(each["source"]) for each in written] == sample_images()
 
