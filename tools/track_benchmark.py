@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from yolofpn.data.images import read_image
 from yolofpn.structures import Detections, Frame, Image, Limits
 from yolofpn.tracking import TRACKERS
 from yolofpn.tracking.source_tracks import SourceTracks, TrackOptions, followed
@@ -171,7 +172,8 @@ def _iou(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.
     sides = np.minimum(first[:, None, 2:], second[None, :, 2:]) - np.maximum(first[:, None, :2], second[None, :, :2])
     shared: NDArray[np.float64] = sides.clip(0).prod(axis=2)
     areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (first, second)]
-    return shared / (areas[0][:, None] + areas[1][None] - shared)
+    iou: NDArray[np.float64] = shared / (areas[0][:, None] + areas[1][None] - shared)
+    return iou
 
 
 def _dense(pair: Pair) -> Pair:
@@ -226,7 +228,7 @@ def read_crops(images: Path, labels: Path, count: int, seed: int) -> list[tuple[
         photograph = images / path.with_suffix(".jpg").name
         if not photograph.is_file():  # such as a list of classes
             continue
-        image = cv2.imread(str(photograph))
+        image = read_image(photograph)
         for line in path.read_text().splitlines():
             label, x, y, w, h = map(float, line.split())
             if label not in (0, 2) or min(x - w / 2, y - h / 2, 1 - x - w / 2, 1 - y - h / 2) < 0.01:
@@ -250,8 +252,8 @@ def detected(images: Path, labels: Path, seed: int) -> tuple[Scene, list[Detecti
     made = make_sequence(seed, objects=len(crops), sides=sides, fps=10)
     kinds = np.array([label for label, _ in crops])
     sequence = Scene(made.size, made.fps, made.boxes, kinds, made.visible, made.pillars)
-    background = cv2.imread(str(sorted(images.glob("*.jpg"))[seed]))
-    frames = paint(sequence, [crop for _, crop in crops], cv2.GaussianBlur(background, (0, 0), 15))
+    background = cv2.GaussianBlur(read_image(sorted(images.glob("*.jpg"))[seed]), (0, 0), 15)
+    frames = paint(sequence, [crop for _, crop in crops], np.asarray(background, np.uint8))
     predictor = load_detector(classes=NAMES)
     label_of = {predictor.names.index(name): number for number, name in enumerate(NAMES)}
     limits = followed(predictor.limits)
