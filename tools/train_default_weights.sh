@@ -50,5 +50,5 @@ step run3 "$out/middle.safetensors" train.epoch_batches=260 train.optimizer.lr=2
 step run4 "$out/run3" --epochs 3 train.optimizer.lr=3e-4 'train.schedule={type: cosine, final: 0.03}' augment.mosaic=0.3 \
     'augment.scale=[0.6, 1.7]' augment.crop=0.3 'train.multi_scale={lowest: 256, highest: 416, step: 32}' train.ema_steps=200
 average "$out/run4" 0.6 "$out/default.safetensors" \
-    --card docs/model-card.md
+    --bits 8 --card docs/model-card.md
 ls -l "$out/default.safetensors"

@@ -146,7 +146,37 @@ def test_an_operator_that_the_opset_lacks_is_named() -> None:
 
 def test_what_fp16_cannot_hold_stays_as_it_is() -> None:
     large = np.full((40, 40), 1e6, np.float32)
-    model = one_node("MatMul", {"large": large, "unused": np.full((40, 40), 0.1, np.float32)})
+    other = np.linspace(0.1, 0.2, 1600, dtype=np.float32).reshape(40, 40)
+    model = one_node("MatMul", {"large": large, "unused": other})
     store_in_half(model, {})
     stored = {each.name: each.data_type for each in model.graph.initializer}
-    assert stored == {"large": TensorProto.FLOAT, "unused_fp16": TensorProto.FLOAT16}
+    assert stored == {"large": TensorProto.FLOAT, "unused_stored": TensorProto.FLOAT16}
+
+
+def test_multiples_of_one_number_take_a_byte_each(tmp_path: Path) -> None:
+    """Row r holds -127 .. 127 times a number of fp16; one more row cannot, as 1/3 has no such number."""
+    steps = np.array([0.75, 2.0**-14, 0.0859375, 1.0], np.float32)
+    multiples = np.random.default_rng(0).integers(-127, 128, (4, 2, 12, 12))
+    multiples[:, 0, 0, 0], multiples[:, 1, 0, 0] = 127, 1
+    kernel = multiples.astype(np.float32) * steps[:, None, None, None]
+    other = kernel.copy()
+    other[3, 0, 0, 0] = 1 / 3
+    for values, kind in ((kernel, TensorProto.INT8), (other, TensorProto.FLOAT16)):
+        model = one_node("Conv", {"kernel": values}, pads=[6, 6, 6, 6])
+        whole = one_node("Conv", {"kernel": values.astype(np.float16).astype(np.float32)}, pads=[6, 6, 6, 6])
+        store_in_half(model, {})
+        stored = {each.name: each for each in model.graph.initializer}
+        assert stored["kernel_stored"].data_type == kind
+        if kind == TensorProto.INT8:
+            np.testing.assert_array_equal(numpy_helper.to_array(stored["kernel_stored"]), multiples)
+        onnx.save(model, tmp_path / "stored.onnx")
+        onnx.save(whole, tmp_path / "whole.onnx")
+        x = np.random.default_rng(1).normal(size=(1, 2, 4, 4)).astype(np.float32)
+        np.testing.assert_array_equal(run(tmp_path / "stored.onnx", x)[0], run(tmp_path / "whole.onnx", x)[0])
+
+
+def test_numbers_that_share_nothing_are_not_split() -> None:
+    """A column, each row of which is a multiple of itself."""
+    model = one_node("MatMul", {"unused": np.arange(1, 2049, dtype=np.float32).reshape(-1, 1)})
+    store_in_half(model, {})
+    assert [each.data_type for each in model.graph.initializer] == [TensorProto.FLOAT16]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 IR_VERSION = 8  # ONNX Runtime 1.16, OpenCV 4, TensorRT 8.6 and Triton of their time read no newer one than 8 or 9
 TRACED_OPSET = 18  # the oldest that PyTorch's exporter writes
 _SMALL = 1024  # values; a tensor of fewer is not worth storing in fp16
+_LEAST_ROW = 16  # values that share a number, which takes 4 bytes
 _FLOAT = TensorProto.FLOAT
 
 
@@ -107,6 +108,8 @@ def _drop_unused(graph: Any) -> None:  # noqa: ANN401
 def store_in_half(model: Any, kernels: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]) -> None:  # noqa: ANN401
     """Store large constants in fp16, from which readers compute the fp32 constants when they load the model.
 
+    A constant whose rows are whole multiples, up to 127, of one number each is stored in int8 with these numbers.
+
     Args:
         model: with fp32 constants.
         kernels: of constants by name: the values before the batch norm's factors were multiplied into them, and these
@@ -125,15 +128,29 @@ def store_in_half(model: Any, kernels: Mapping[str, tuple[NDArray[np.float32], N
         if not np.isfinite(half).all():
             continue  # a value is too large for fp16
         graph.initializer.remove(constant)
-        _add_constant(graph, f"{name}_fp16", half)
-        whole = name if factors is None else f"{name}_fp32"
-        casts.append(helper.make_node("Cast", [f"{name}_fp16"], [whole], to=_FLOAT))
-        if factors is not None:
-            _add_constant(graph, f"{name}_factors", factors.reshape(-1, *[1] * (values.ndim - 1)))
-            casts.append(helper.make_node("Mul", [whole, f"{name}_factors"], [name]))
+        numbers, steps = _as_multiples(half)
+        scales = [each for each in (steps, factors) if each is not None]
+        results = [*(f"{name}_{index}" for index in range(len(scales))), name]
+        _add_constant(graph, f"{name}_stored", numbers)
+        casts.append(helper.make_node("Cast", [f"{name}_stored"], [results[0]], to=_FLOAT))
+        for scale, before, after in zip(scales, results, results[1:], strict=False):
+            _add_constant(graph, f"{before}_scale", scale.reshape(-1, *[1] * (values.ndim - 1)))
+            casts.append(helper.make_node("Mul", [before, f"{before}_scale"], [after]))
     nodes = list(graph.node)
     del graph.node[:]
     graph.node.extend([*casts, *nodes])
+
+
+def _as_multiples(half: NDArray[np.float16]) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
+    """``half`` as int8 and the fp32 number [rows] that each row is a multiple of; itself and None if it is not."""
+    if half.size < _LEAST_ROW * len(half):
+        return half, None
+    units = np.ldexp(half.astype(np.float64), 24).astype(np.int64).reshape(len(half), -1)  # of fp16's smallest number
+    steps = np.maximum(np.gcd.reduce(units, axis=1), 1)
+    multiples = units // steps[:, None]
+    if np.abs(multiples).max() > 127:
+        return half, None
+    return multiples.astype(np.int8).reshape(half.shape), np.ldexp(steps.astype(np.float64), -24).astype(np.float32)
 
 
 def add_nms(model: Any, limits: Limits, num_classes: int, size: tuple[int, int]) -> None:  # noqa: ANN401
