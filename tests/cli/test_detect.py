@@ -77,8 +77,8 @@ def test_a_folder(images: Path, weights: Path, capsys: pytest.CaptureFixture[str
     assert re.fullmatch(rf"{images}/more/b\.png 64x64: nothing \(\d+ ms\)", lines[3])
     assert lines[4] == "2 images: found 2 red, 1 potted plant"
     assert re.fullmatch(r"[\d.]+ FPS network, [\d.]+ FPS end to end", lines[5])
-    assert lines[6:] == ["results: runs/detect/images-1"]
-    output = Path("runs/detect/images-1")
+    assert lines[6:] == ["results: runs/detect/sample_images-1"]
+    output = Path("runs/detect/sample_images-1")
     written = sorted(str(path.relative_to(output)) for path in output.rglob("*") if path.is_file())
     assert written == ["a.png", "detections.jsonl", "more/b.png"]
     first, second = records((output / "detections.jsonl").read_text())
@@ -240,7 +240,7 @@ def test_without_source_and_weights_what_ships_with_the_project_is_used(
     assert outcome.code == 0
     assert f"weights: {own / 'tiny.weights'} (the default weights; sha256 verified)" in outcome.out
     assert outcome.out.endswith("results: runs/detect/sample_images-1\n")
-    written = records(Path("runs/detect/images-1/detections.jsonl").read_text())
+    written = records(Path("runs/detect/sample_images-1/detections.jsonl").read_text())
     assert [Path(each["source"]) for each in written] == sample_images()
 
 
