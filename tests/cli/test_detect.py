@@ -77,8 +77,8 @@ def test_a_folder(images: Path, weights: Path, capsys: pytest.CaptureFixture[str
     assert re.fullmatch(rf"{images}/more/b\.png 64x64: nothing \(\d+ ms\)", lines[3])
     assert lines[4] == "2 images: found 2 red, 1 potted plant"
     assert re.fullmatch(r"[\d.]+ FPS network, [\d.]+ FPS end to end", lines[5])
-    assert lines[6:] == ["results: runs/detect/sample_images-1"]
-    output = Path("runs/detect/sample_images-1")
+    assert lines[6:] == ["results: runs/detect/images-1"]
+    output = Path("runs/detect/images-1")
     written = sorted(str(path.relative_to(output)) for path in output.rglob("*") if path.is_file())
     assert written == ["a.png", "detections.jsonl", "more/b.png"]
     first, second = records((output / "detections.jsonl").read_text())
