@@ -183,7 +183,9 @@ class ExportedDetector:
         if size != self.size:
             made, asked = (f"{height}x{width}" for height, width in (self.size, size))
             again = f"{command('export')} --img-size {asked}"
-            raise UserError(f"{self.path}: was made for images of {made}, not {asked}: {again}")
+            raise UserError(
+                f"{self.path}: was made for images of {made}, not {asked}: {again} makes another, with PyTorch"
+            )
         return self.path
 
 
