@@ -56,7 +56,8 @@ def test_a_reduced_image_shows_the_whole_one(mode: str, orientation: int, side: 
     assert reduced.size == whole.shape[:2]
     assert reduced.factor == 4
     assert reduced.image.shape == (-(-whole.shape[0] // 4), -(-whole.shape[1] // 4), 3)
-    assert admitted == [26 * 51]
+    # A progressive image is decoded from all of its coefficients, of two bytes each.
+    assert admitted == [26 * 51 + (2 * side * 104 if progressive else 0)]
     height, width = (side // 4 for side in whole.shape[:2])
     means = whole[: height * 4, : width * 4].reshape(height, 4, width, 4, 3).mean(axis=(1, 3))
     assert np.abs(means - reduced.image[:height, :width]).max() < 8
@@ -66,6 +67,13 @@ def test_a_turned_image_is_reduced_by_divisors_of_its_sides_only() -> None:
     assert read_reduced(jpeg(204, 102, orientation=6), lambda size: (25, 25), name="x.jpg").factor == 2
     assert read_reduced(jpeg(203, 101, orientation=6), lambda size: (25, 25), name="x.jpg").factor == 1
     assert read_reduced(jpeg(203, 101), lambda size: (25, 25), name="x.jpg").factor == 4
+
+
+@pytest.mark.parametrize(("width", "height"), [(20, 8000), (8000, 20), (17, 2000), (9, 16)])
+def test_narrow_images_are_reduced_by_a_power_of_two(width: int, height: int) -> None:
+    reduced = read_reduced(jpeg(width, height), lambda size: (1, 1), name="x.jpg")
+    assert (reduced.factor, reduced.size) == (8, (height, width))
+    assert reduced.image.shape == (-(-height // 8), -(-width // 8), 3)
 
 
 def test_others_are_read_whole(tmp_path: Path) -> None:

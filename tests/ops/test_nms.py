@@ -11,6 +11,7 @@ from torch import Tensor
 from tests.ops.formats import xywh_to_xyxy
 from yolofpn.ops import nms as nms_module
 from yolofpn.ops.boxes import box_iou
+from yolofpn.ops.near_boxes import NearBoxes
 from yolofpn.ops.tensor_nms import batched_nms, nms
 
 
@@ -173,6 +174,23 @@ def test_sizes_of_all_kinds_agree_with_reference(num_classes: int, exponent: flo
     for nms_thresh in (0.0, 0.1, 0.45):
         kept = batched_nms(boxes, scores, labels, nms_thresh, exponent)
         assert kept.tolist() == reference_nms(boxes, scores, labels, nms_thresh, exponent)
+
+
+@pytest.mark.parametrize("corner", [1e30, -3e38])
+def test_a_far_box_does_not_spoil_the_grid_of_the_others(corner: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    corners = torch.rand(2000, 2, generator=generator) * 1000
+    boxes = torch.cat((corners, corners + 10), dim=1)
+    far = torch.cat((boxes, torch.tensor([[corner, corner, corner / 2, corner / 2]]).sort().values))
+    scores, labels = torch.rand(2001, generator=generator), torch.zeros(2001, dtype=torch.int64)
+
+    def compared(boxes: Tensor) -> int:
+        table = np.concatenate((boxes.double().numpy().T, np.ones((1, len(boxes)))))
+        near = NearBoxes(table, np.zeros(len(boxes), np.int64), 0.45)
+        return int(near.runs(np.arange(len(boxes))).length.sum())
+
+    assert compared(far) < 2 * compared(boxes)
+    assert nms(far, scores, 0.45).tolist() == reference_nms(far, scores, labels, 0.45)
 
 
 @pytest.mark.parametrize("step", [4.0, 1.0])

@@ -19,6 +19,7 @@ NeededSize: TypeAlias = Callable[[Size], Size]
 Admit: TypeAlias = Callable[[int], None]
 
 FACTORS = (8, 4, 2)
+COEFFICIENT_BYTES = 2  # of the coefficient of a pixel's channel, where a decoded one takes one
 
 
 class ReducedImage(NamedTuple):
@@ -51,7 +52,8 @@ def read_reduced(
         needed: (height, width) of an upright image -> of the smallest one that will do in its place; None: all of it.
         name: name in error messages.
         depth: bit depth of images with more than 8 bits per channel.
-        admit: is called with the number of pixels before they are decoded, and may wait.
+        admit: is called with the number of pixels before they are decoded, and may wait; of progressive JPEG images it
+            includes what the decoder holds besides.
 
     Raises:
         InputError: as ``read_image``.
@@ -65,8 +67,12 @@ def read_reduced(
             factor = reduction(upright, needed(upright), exact=orientation != 1)
             if factor > 1:
                 pil_image.draft(None, (width // factor, height // factor))
-                factor = -(-width // pil_image.width)
-        admit(pil_image.width * pil_image.height)
+                if pil_image.size == (width, height):
+                    factor = 1
+        pixels = pil_image.width * pil_image.height
+        if pil_image.info.get("progressive"):  # libjpeg holds the coefficients of the whole image
+            pixels += width * height * COEFFICIENT_BYTES
+        admit(pixels)
         image = to_bgr(pil_image, name=name, depth=depth)
     return ReducedImage(image, upright if factor > 1 else (image.shape[0], image.shape[1]), factor)
 

@@ -18,7 +18,8 @@ Indices = NDArray[np.int64]
 MAX_CELLS = 1 << 16  # whose numbers NumPy sorts by radix
 COLUMNS, ROWS = 4.0, 1.5  # cells in half a median window; each row of a window costs a look-up
 MARGIN = 1e-6  # by which windows are larger than exact arithmetic needs, because the IoU is rounded
-ROUNDING = 1e-15  # of a centre, relative to the largest coordinate
+ROUNDING = 1e-15  # of the centres of a box and of its near ones, relative to the largest coordinate of the box
+FAR = 64  # at either end of an axis, one box in so many may lie far away from the others, outside of the grid
 
 
 class Runs(NamedTuple):
@@ -96,13 +97,23 @@ class _Axis:
         partner = np.minimum(side / thresh, side.max()) if thresh else side.max()
         self.centre = low / 2 + high / 2
         reach = (1 - thresh) / (1 + thresh) * (1 + MARGIN) / 2
-        self._half = (side + partner) * reach + side * MARGIN + ROUNDING * max(np.abs(low).max(), np.abs(high).max())
-        self._origin = self.centre.min()
-        self._scale = self._last = 0.0
+        self._half = (side + partner) * reach + side * MARGIN + ROUNDING * np.maximum(np.abs(low), np.abs(high))
+        self._origin = self._scale = self._last = 0.0
 
     def divide(self, cells_of_window: float, most: int) -> int:
-        """Divide the range of the centres into cells, so many in half a median window; return how many these are."""
-        extent = self.centre.max() - self._origin
+        """Divide the range of the centres into cells, so many in half a median window; return how many these are.
+
+        Centres that are far out of the range of all but a few get no cells of their own, because they would leave one
+        to all others.
+        """
+        least, greatest = self.centre.min(), self.centre.max()
+        few = len(self.centre) // FAR
+        low, high = np.partition(self.centre, (few, len(self.centre) - 1 - few))[[few, -1 - few]]
+        if low < high:
+            margin = (high - low) / 4
+            least, greatest = max(least, low - margin), min(greatest, high + margin)
+        self._origin = least
+        extent = greatest - least
         sample = self._half[:: max(len(self._half) // 256, 1)]
         half = np.partition(sample, len(sample) // 2)[len(sample) // 2]
         count = int(min(max(cells_of_window * extent / half, 1), most, len(self.centre)))
