@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 import re
+import urllib.parse
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,8 @@ from yolofpn.evaluation.table import build_table
 from yolofpn.structures import Detections, Target
 
 A, B, FAR, SHIFTED = [10.0, 10, 30, 30], [50.0, 50, 90, 80], [100.0, 10, 130, 40], [18.0, 14, 38, 34]
+
+ODD = "cat%20sat#1.png"
 
 
 def target(objects: list[tuple[int, list[float]]], image_id: int, ignore: bool = False) -> Target:
@@ -83,15 +87,15 @@ def test_nothing_is_suspected_where_labels_are_confirmed_or_ignored() -> None:
 
 
 def test_the_page_and_the_lists(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """a.png has a missing label and a square of the wrong class; b.png is right; c.png has a shifted label."""
+    """The first has a missing label and a square of the wrong class; b.png is right; c.png has a shifted label."""
     weights = write_finder(tmp_path / "finder.safetensors")
     squares = {
-        "a.png": [("red", (16, 8, 24, 16)), ("blue", (32, 24, 40, 32))],
+        ODD: [("red", (16, 8, 24, 16)), ("blue", (32, 24, 40, 32))],
         "b.png": [("red", (0, 0, 8, 8)), ("blue", (48, 48, 56, 56))],
         "c.png": [("red", (32, 32, 40, 40))],
     }
     labels = {
-        "a.png": [("red", (32, 24, 40, 32))],
+        ODD: [("red", (32, 24, 40, 32))],
         "b.png": squares["b.png"],
         "c.png": [("red", (36, 34, 44, 42))],
     }
@@ -120,17 +124,20 @@ def test_the_page_and_the_lists(tmp_path: Path, capsys: pytest.CaptureFixture[st
     records = json.loads((out / "mistakes.json").read_text())
     found = {(each["file_name"], each["kind"], each["label"], each["detected"]) for each in records[:3]}
     assert found == {
-        ("a.png", "wrong class", "red", "blue"),
-        ("a.png", "missing label", None, "red"),
+        (ODD, "wrong class", "red", "blue"),
+        (ODD, "missing label", None, "red"),
         ("c.png", "badly placed", "red", "red"),
     }
     with (out / "mistakes.csv").open(newline="") as file:
         assert [row["rank"] for row in csv.DictReader(file)] == [str(n + 1) for n in range(len(records))]
-    assert sorted((out / "images.txt").read_text().split()[:2]) == ["a.png", "c.png"]
+    assert sorted((out / "images.txt").read_text().splitlines()[:2]) == ["c.png", ODD]
     page = (out / "index.html").read_text()
     sources = re.findall(r'<img src="([^"]+)"', page)
-    assert len(sources) >= 2 and all((out / source).is_file() for source in sources)
-    shown = read_image(out / sources[0])
+    assert any("cat%2520sat%231" in source for source in sources)
+    assert len(sources) >= 2 and all(
+        (out / urllib.parse.unquote(html.unescape(source))).is_file() for source in sources
+    )
+    shown = read_image(out / urllib.parse.unquote(sources[0]))
     assert max(shown.shape) == 640
     call(yolofpn, capsys, *words, "--output", tmp_path / "one", "--count", "1")
     assert len(list((tmp_path / "one/images").iterdir())) == 1

@@ -6,6 +6,7 @@ import csv
 import html
 import io
 import json
+import urllib.parse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -146,8 +147,9 @@ def _card(image: str, path: str, lines: Sequence[tuple[dict[str, Any], Suggestio
         f"{each.suspicion:.2f})</small></li>"
         for record, each in lines
     )
+    link = html.escape(urllib.parse.quote(image))
     return (
-        f'<figure><a href="{html.escape(image)}"><img src="{html.escape(image)}" loading="lazy" alt=""></a>'
+        f'<figure><a href="{link}"><img src="{link}" loading="lazy" alt=""></a>'
         f"<figcaption>{html.escape(path)}<ol>{items}</ol></figcaption></figure>"
     )
 
