@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import runpy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
@@ -15,9 +17,11 @@ import pytest
 from tests.inference.fakes import NAMES, frame_of, image_source, noise, nothing_found, two_found, video
 from yolofpn.data.dataset import DetectionDataset
 from yolofpn.data.layouts import open_data
+from yolofpn.data.writers.voc_writer import voc_xml
 from yolofpn.sinks.cvat import CvatSink
 from yolofpn.sinks.label_studio import LabelStudioSink, prediction
 from yolofpn.sinks.labelme import LabelmeSink
+from yolofpn.sinks.prelabels import written_image
 from yolofpn.sinks.sink import FormatSink
 from yolofpn.structures import Detections
 
@@ -200,3 +204,32 @@ def test_the_example_backend_of_label_studio(run: Path, monkeypatch: pytest.Monk
     backend.get_local_path = lambda url: str(run / "labelme/a__dog.png")
     tasks = [{"data": {"image": "/data/local-files/?d=x.png"}}]
     assert backend.predict(tasks, context=None) == [prediction(found(), (60, 80), "auto")]
+
+
+def test_cvat_s_files_of_many_videos_are_closed(tmp_path: Path) -> None:
+    sink = CvatSink(tmp_path)
+    for number in range(20):
+        for source in (video(f"{number}.mp4"), image_source(f"{number}.png")):
+            sink.write(source, frame_of(source, noise(8, 8)), nothing_found())
+    opened = [path.readlink() for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    assert sorted(path.name for path in opened if tmp_path in path.parents) == ["19.xml", "annotations.xml"]
+    sink.close()
+    written = [ElementTree.parse(path).findall("image") for path in sorted((tmp_path / "cvat").iterdir())]
+    assert sorted(map(len, written)) == [1] * 20 + [20]
+
+
+def test_characters_that_xml_forbids_are_escaped(tmp_path: Path) -> None:
+    sink = CvatSink(tmp_path)
+    name = "a\x01\x1b\udcff\uffff.png"
+    detections = replace(two_found()[:1], names=("a", "b", "dog\x08"))
+    sink.write(image_source(name), frame_of(image_source(name)), detections)
+    sink.close()
+    root = ElementTree.parse(tmp_path / "cvat/annotations.xml").getroot()
+    assert [image.get("name") for image in root.iter("image")] == ["a\\u0001\\u001b\\udcff\\uffff.png"]
+    assert [box.get("label") for box in root.iter("box")] == ["dog\\u0008"]
+    assert [label.text for label in root.iterfind("meta//label/name")] == ["a", "b", "dog\\u0008"]
+    voc = ElementTree.fromstring(voc_xml(written_image(name, (60, 80), detections)))
+    assert (voc.findtext("filename"), voc.findtext("object/name")) == (
+        "a\\u0001\\u001b\\udcff\\uffff.png",
+        "dog\\u0008",
+    )

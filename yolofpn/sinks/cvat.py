@@ -33,11 +33,16 @@ class CvatSink:
         self._names = OutputNames()
         self._names.claim(Path("annotations"))
         self._files: dict[Path, tuple[AppendFile, int]] = {}
+        self._video = Path()  # the file of the newest video
 
     def write(self, source: SourceInfo, frame: Frame, detections: Detections) -> None:
         """Add the element of an image or frame."""
         is_image = source.kind == "image"
         path = self._folder / ("annotations.xml" if is_image else add_suffix(self._names.stem(source), ".xml"))
+        if source.kind == "video" and path != self._video:  # videos come one after the other
+            if self._video in self._files:
+                self._files.pop(self._video)[0].close()
+            self._video = path
         file, count = self._files.get(path) or (self._open(path, detections), 0)
         name = source.relative_path.as_posix() if is_image else f"frame_{frame.index:06d}"
         number = count if is_image else frame.index

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
-from xml.sax.saxutils import escape
 
-from yolofpn.data.writers.labelled import WrittenImage, WrittenObject, WrittenSplit, attributes, text
+from yolofpn.data.writers.labelled import WrittenImage, WrittenObject, WrittenSplit, attributes, text, xml_text
 
 CVAT_TAIL = "</annotations>\n"
 DIFFICULT = "difficult"  # the attribute that CVAT's own VOC import gives to objects
@@ -46,10 +45,10 @@ def cvat_head(names: Sequence[str], task: str, *, marked: bool = False) -> str:
         if marked
         else "<attributes></attributes>"
     )
-    labels = "".join(f"<label><name>{escape(name)}</name>{attribute}</label>\n" for name in names)
+    labels = "".join(f"<label><name>{xml_text(name)}</name>{attribute}</label>\n" for name in names)
     return (
         f'<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n<version>1.1</version>\n'
-        f"<meta><task><name>{escape(task)}</name><labels>\n{labels}</labels></task></meta>\n"
+        f"<meta><task><name>{xml_text(task)}</name><labels>\n{labels}</labels></task></meta>\n"
     )
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
-from xml.sax.saxutils import quoteattr
+from xml.sax.saxutils import escape, quoteattr
 
 if TYPE_CHECKING:  # the sinks and --help import this, too
     import numpy as np
     from numpy.typing import NDArray
+
+_NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, production 2
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,15 @@ def with_suffix(name: str, suffix: str) -> str:
     return (path.parent / f"{path.stem}{suffix}").as_posix()
 
 
+def xml_text(value: str) -> str:
+    r"""Text between tags; characters that XML 1.0 forbids become ``\u001b`` and the like."""
+    return escape(_allowed(value))
+
+
+def _allowed(value: str) -> str:
+    return _NOT_IN_XML.sub(lambda match: f"\\u{ord(match[0]):04x}", value)
+
+
 def attributes(**values: Any) -> str:  # noqa: ANN401
-    """`` key="value"`` for each value, as XML has them."""
-    return "".join(f" {key}={quoteattr(str(value))}" for key, value in values.items())
+    """`` key="value"`` for each value, as XML has them; see ``xml_text``."""
+    return "".join(f" {key}={quoteattr(_allowed(str(value)))}" for key, value in values.items())

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import ClassVar
-from xml.sax.saxutils import escape
 
-from yolofpn.data.writers.labelled import WrittenImage, WrittenSplit, text, with_suffix
+from yolofpn.data.writers.labelled import WrittenImage, WrittenSplit, text, with_suffix, xml_text
 from yolofpn.text import list_line
 
 # What readers take for the writer decides how they read the corners.
@@ -58,12 +57,12 @@ def voc_xml(image: WrittenImage, corners: str = "devkit") -> str:
         sides = {"xmin": x1 + first, "ymin": y1 + first, "xmax": x2, "ymax": y2}
         box = "".join(f"<{key}>{text(value)}</{key}>" for key, value in sides.items())
         objects.append(
-            f"  <object>\n    <name>{escape(entry.name)}</name>\n    <pose>Unspecified</pose>\n"
+            f"  <object>\n    <name>{xml_text(entry.name)}</name>\n    <pose>Unspecified</pose>\n"
             f"    <truncated>0</truncated>\n    <difficult>{int(entry.ignore)}</difficult>\n"
             f"    <bndbox>{box}</bndbox>\n  </object>\n"
         )
     return (
-        f"<annotation>\n  <folder>JPEGImages</folder>\n  <filename>{escape(image.name)}</filename>\n"
+        f"<annotation>\n  <folder>JPEGImages</folder>\n  <filename>{xml_text(image.name)}</filename>\n"
         f"  <source>{_SOURCES[corners]}</source>\n"
         f"  <size><width>{width}</width><height>{height}</height><depth>3</depth></size>\n"
         f"  <segmented>0</segmented>\n{''.join(objects)}</annotation>\n"
