@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.tracking.toy import Nearest
 from tools.track_benchmark import (
     LIMITS,
     NAMES,
@@ -15,10 +16,12 @@ from tools.track_benchmark import (
     score_by_library,
     score_by_trackeval,
 )
+from yolofpn import tracking
 from yolofpn.errors import UserError
-from yolofpn.structures import Detections, Frame
+from yolofpn.structures import Detections, Frame, Limits
 from yolofpn.tracking import TRACKERS, library
-from yolofpn.tracking.source_tracks import SourceTracks, TrackOptions
+from yolofpn.tracking.shapes import Shape
+from yolofpn.tracking.source_tracks import SourceTracks, TrackOptions, followed
 
 KEYS = [tracker.key for tracker in TRACKERS]
 
@@ -122,3 +125,26 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_unknown_trackers_are_refused() -> None:
     with pytest.raises(UserError, match="bytetrack"):
         TrackOptions("sorted")
+
+
+def test_another_frame_size_moves_relative_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line is at half of the height, 50 and then 200: an object crosses each of them once."""
+    monkeypatch.setattr(tracking, "TRACKERS", (Nearest,))
+    tracks = SourceTracks(TrackOptions(shapes=(Shape("line", ((0, 0.5), (1, 0.5))),)), Limits(0.1))
+    rng = np.random.default_rng(0)
+    counts: list[tuple[float, int]] = []
+    for height, bottoms in ((100, (20, 45, 70)), (400, (150, 170, 190, 220))):
+        image = rng.integers(0, 256, (height, 100, 3), dtype=np.uint8)
+        for bottom in bottoms:
+            time = len(counts) / 10
+            found = Detections(
+                np.array([[30, bottom - 20, 60, bottom]], np.float32), np.ones(1), np.zeros(1, int), ("a",)
+            )
+            info = tracks.update(Frame(image, "clip", len(counts), time), found).tracks
+            assert info is not None
+            counts.append((info.shapes[0].points[0][1], info.shapes[0].entered + info.shapes[0].left))
+    assert counts == [(50, 0), (50, 0), (50, 1), (200, 1), (200, 1), (200, 1), (200, 2)]
+
+
+def test_the_thresholds_of_followed_objects_have_a_floor() -> None:
+    assert followed(Limits((0.5, 0.01, 0.002, 1.0)), lowest=0.01).score_thresh == (0.2, 0.01, 0.002, 1.0)

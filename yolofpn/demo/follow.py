@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from yolofpn.demo.limits import SettingLimits
 from yolofpn.inference.predictor import Predictor
 from yolofpn.structures import Detections, Frame
 from yolofpn.tracking.source_tracks import SourceTracks, TrackOptions, followed
@@ -13,6 +14,7 @@ class Follower:
 
     Args:
         predictor: that detects.
+        limits: of the server: their lowest score threshold holds here, too.
         track: whether objects are tracked; else detections stay as they are.
 
     Attributes:
@@ -22,8 +24,8 @@ class Follower:
         UserError: the library for tracking is missing.
     """
 
-    def __init__(self, predictor: Predictor, *, track: bool) -> None:
-        self.limits = followed(predictor.limits) if track else None
+    def __init__(self, predictor: Predictor, limits: SettingLimits, *, track: bool) -> None:
+        self.limits = followed(predictor.limits, limits.score_thresh) if track else None
         self._predictor = predictor
         self._tracks = SourceTracks(TrackOptions(), predictor.limits) if track else None
 

@@ -65,7 +65,7 @@ class PageViewer:
         self._camera = camera
         self._limits = limits
         self._settings = Settings()
-        self._follower: Follower | None = None  # made anew when the settings change
+        self._follower: Follower | None = None  # made again when the settings change
         self._start = time.monotonic()
         self._index = 0  # of the next image of the webcam, or the last one of the camera
 
@@ -123,7 +123,8 @@ class PageViewer:
 
     async def _found(self, predictor: Predictor, frame: Frame) -> bytes:
         if self._follower is None:
-            self._follower = await self._workers.run(partial(Follower, predictor, track=self._settings.track))
+            follower = partial(Follower, predictor, self._limits.settings, track=self._settings.track)
+            self._follower = await self._workers.run(follower)
         job = self._queue.submit(self._client, partial(detect, predictor, frame.image, self._follower.limits))
         found, seconds = await asyncio.wrap_future(job)
         found = await self._workers.run(self._follower.follow, frame, found)

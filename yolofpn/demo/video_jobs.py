@@ -85,7 +85,7 @@ class VideoJob:
             "video": self.state in ("done", "failed") and self.video.is_file(),
         }
 
-    async def run(self, predictor: Predictor, queue: FairQueue, workers: Workers, limits: UploadLimits) -> None:
+    async def run(self, predictor: Predictor, queue: FairQueue, workers: Workers, limits: ServerLimits) -> None:
         """Detect in every frame; what was done before a failure stays."""
         if self.cancelled:
             return
@@ -108,12 +108,13 @@ class VideoJob:
             if self.cancelled:
                 shutil.rmtree(self.folder, ignore_errors=True)
 
-    async def _process(self, predictor: Predictor, queue: FairQueue, workers: Workers, limits: UploadLimits) -> None:
+    async def _process(self, predictor: Predictor, queue: FairQueue, workers: Workers, limits: ServerLimits) -> None:
         """The pipeline of detect.py; drawing and encoding take a thread of the pool for one frame."""
-        files = _Results(self, limits)
+        files = _Results(self, limits.upload)
         turns = _Turns(predictor, queue, self.client)
-        source = Source(self.upload.name, "video", Path(self.upload.path.name), partial(self.upload.frames, limits))
-        follower = await workers.run(partial(Follower, predictor, track=self.track))
+        frames = partial(self.upload.frames, limits.upload)
+        source = Source(self.upload.name, "video", Path(self.upload.path.name), frames)
+        follower = await workers.run(partial(Follower, predictor, limits.settings, track=self.track))
         results = results_of(iter([source]), turns, limits=follower.limits)
         try:
             while not self.cancelled:
@@ -291,7 +292,7 @@ class VideoJobs:
 
     async def _run(self, job: VideoJob, predictor: Predictor) -> None:
         async with self._slots:
-            await job.run(predictor, self._queue, self._workers, self._limits.upload)
+            await job.run(predictor, self._queue, self._workers, self._limits)
 
     def _drop(self, unwanted: Callable[[VideoJob], bool]) -> None:
         for job in [job for job in self._jobs.values() if unwanted(job)]:

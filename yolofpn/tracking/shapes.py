@@ -82,6 +82,11 @@ class ShapeCounter:
     _entered: Counter[str] = field(default_factory=Counter)
     _left: Counter[str] = field(default_factory=Counter)
 
+    def resize(self, size: tuple[int, int]) -> None:
+        """Continue in frames of another (height, width): what is counted stays, and the tracks start again."""
+        self.points = self.shape.in_pixels(size)
+        self._settled.clear()
+
     def update(self, moved: Sequence[Moved], time: float) -> ShapeCount:
         """Count the moves up to this frame."""
         events: list[tuple[int, Direction]] = []

@@ -61,11 +61,16 @@ class TrackOptions:
         self.tracker_class()()
 
 
-def followed(limits: Limits) -> Limits:
-    """``limits`` with lower score thresholds, for detections that continue tracks; excluded classes stay so."""
+def followed(limits: Limits, lowest: float = 0.0) -> Limits:
+    """``limits`` with lower score thresholds, for detections that continue tracks; excluded classes stay so.
+
+    Args:
+        limits: whose score thresholds start a track.
+        lowest: no threshold is lowered beyond it.
+    """
 
     def lower(thresh: float) -> float:
-        return FOLLOWED * thresh if thresh < 1 else thresh
+        return max(FOLLOWED * thresh, min(thresh, lowest)) if thresh < 1 else thresh
 
     thresh = limits.score_thresh
     return replace(limits, score_thresh=tuple(map(lower, thresh)) if isinstance(thresh, tuple) else lower(thresh))
@@ -91,6 +96,7 @@ class SourceTracks:
         self._time: float | None = None
         self._trails: dict[int, deque[tuple[float, Point]]] = {}
         self._counters: list[ShapeCounter] = []
+        self._size: tuple[int, int] | None = None  # of the frames that the counters are for
         self.started: Counter[str] = Counter()  # tracks by class name
 
     def update(self, frame: Frame, detections: Detections) -> Detections:
@@ -127,8 +133,12 @@ class SourceTracks:
         return scaled.astype(np.float32)
 
     def _info(self, frame: Frame, moved: Sequence[Moved], time: float) -> TrackInfo:
-        if not self._counters and self._options.shapes:
+        if self._size is None:
             self._counters = [ShapeCounter(shape, shape.in_pixels(frame.size)) for shape in self._options.shapes]
+        elif self._size != frame.size:
+            for counter in self._counters:
+                counter.resize(frame.size)
+        self._size = frame.size
         for each in moved:
             trail = self._trails.setdefault(each.track, deque())
             trail.append((time, each.point))
