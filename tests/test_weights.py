@@ -367,7 +367,7 @@ def test_darknet_weights_of_a_known_size_get_our_own_cfg(tmp_path: Path) -> None
     loaded = load_weights(path)
     assert loaded.notes == [
         "cfg: our own of yolov3-tiny, which needs as many numbers as the file holds (none beside the weights)",
-        "names: COCO's 80 (no names file beside the weights)",
+        "names: COCO's 80 (no names file that fits beside the weights)",
         "resize: stretch, as AlexeyAB's Darknet does, which wrote header 0.2.5 (or --resize letterbox)",
     ]
     assert loaded.metadata.input.size == (416, 416)

@@ -18,6 +18,8 @@ _CONTROLS += [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]
 _ESCAPES = {code: f"\\u{code:04x}" for code in _CONTROLS}
 _UNPRINTABLE_IN_YAML = _ESCAPES | {code: f"\\u{code:04x}" for code in (*range(0xD800, 0xE000), 0xFEFF, 0xFFFE, 0xFFFF)}
 _CURSOR_UP = re.compile(r"\n*(?:\x1b\[A)+")
+LONGEST_PART = 180  # bytes of one part of a path; file systems take 255, and suffixes and numbers are added
+FORBIDDEN = set('<>:"/\\|?*')  # in a file's name on one system or another
 _SCRIPTS = ("detect", "train", "evaluate", "benchmark", "export", "demo")  # NAME.py at the top of a clone
 
 
@@ -144,3 +146,10 @@ def printable_output() -> Iterator[None]:
             yield
         finally:
             sys.stdout, sys.stderr = before
+
+
+def safe_part(text: str) -> str:
+    """``text`` as one part of a path on any file system: odd characters become ``_``, long ones are cut."""
+    text = "".join("_" if character in FORBIDDEN or not character.isprintable() else character for character in text)
+    text = text.encode("utf-8", "replace")[:LONGEST_PART].decode("utf-8", "ignore")
+    return text.strip().rstrip(".")

@@ -133,7 +133,7 @@ def test_flags_are_not_abbreviated(capsys: pytest.CaptureFixture[str]) -> None:
         (["--batch-size", "0"], "not a positive integer"),
         (["--batch-size", "²"], "not a positive integer"),
         (["--max-det", "1.5"], "not a positive integer"),
-        (["--format", "jsonl,xml"], "'xml' is not one of jsonl, coco, csv, yolo, labels, crops"),
+        (["--format", "jsonl,xml"], "'xml' is not one of jsonl, coco, csv, yolo, labels"),
         (["--media", "some"], "invalid choice: 'some'"),
         (["--weights"], "expected one argument"),
     ],

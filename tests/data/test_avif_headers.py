@@ -289,7 +289,8 @@ def test_an_avif_that_states_less_than_it_holds_is_refused_before_it_is_decoded(
         raise AssertionError("decoded")
 
     open_image = images.open_image
-    monkeypatch.setattr("yolofpn.data.images.open_image", with_low_limit)
+    for module in ("images", "reduced_images"):
+        monkeypatch.setattr(f"yolofpn.data.{module}.open_image", with_low_limit)
     monkeypatch.setattr("PIL.AvifImagePlugin.AvifImageFile.load", fail)
     Path("small.avif").write_bytes(stating(avif(frames=frames), 64, 48))
     outcome = call(detect, capsys, "small.avif", "good.png", "--weights", weights, "--output", "out")

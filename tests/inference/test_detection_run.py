@@ -294,7 +294,7 @@ def test_interrupted_twice_nothing_is_written_to_closed_files(
 
     monkeypatch.setattr(Sinks, "write", slow_write)
     monkeypatch.setattr(Sinks, "close", noted_close)
-    monkeypatch.setattr(Report, "add", interrupt)
+    monkeypatch.setattr(Report, "take", interrupt)
     outcome = detect(capsys, "clip.mp4", "--weights", weights, "--output", "out", "--media", "none")
     assert (outcome.code, outcome.err) == (1, "interrupted: what was done so far is kept\ninterrupted\n")
     time.sleep(0.2)

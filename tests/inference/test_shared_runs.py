@@ -16,6 +16,8 @@ from tests.commands import Outcome, call
 from tests.tiny_detector import GREEN, RED, quarters
 from tests.videos import shades, write_video
 from yolofpn.cli import detect as command
+from yolofpn.errors import UserError
+from yolofpn.video.writer import VideoWriter
 
 SOURCES = 12
 
@@ -114,31 +116,73 @@ def test_a_finished_run_has_nothing_to_do_but_its_last_source(
 def test_a_killed_run_is_resumed_with_every_file(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["in", "--weights", str(weights), "--format", "yolo"]
     detect(capsys, *flags, "--output", "whole")
-    # Behind the line of 8.png and before its label file the run waits until it is killed.
+    # Within the files of 8.png the run waits until it is killed.
     script = (
         "import sys, time\n"
-        "from yolofpn.sinks import yolo_results\n"
+        "from yolofpn.sinks.media import MediaSink\n"
         "from yolofpn.cli.detect import main\n"
-        "write = yolo_results.YoloSink.write\n"
+        "write = MediaSink.write\n"
         "def slow(self, source, frame, detections):\n"
         "    if source.name.endswith('8.png'): time.sleep(600)\n"
         "    write(self, source, frame, detections)\n"
-        "yolo_results.YoloSink.write = slow\n"
+        "MediaSink.write = slow\n"
         "main(sys.argv[1:])\n"
     )
     run = subprocess.Popen([sys.executable, "-c", script, *flags, "--output", "cut"], stdout=subprocess.DEVNULL)
     try:
         end = time.monotonic() + 120
-        while not any("8.png" in line for line in lines("cut")) and time.monotonic() < end:
+        while not Path("cut/labels/day0/8.txt").exists() and time.monotonic() < end:
             time.sleep(0.05)
     finally:
         run.send_signal(signal.SIGKILL)
         run.wait()
-    assert any("8.png" in line for line in lines("cut")) and not Path("cut/labels/day0/8.txt").exists()
+    assert lines("cut") and not any("8.png" in line for line in lines("cut"))
     assert detect(capsys, *flags, "--resume", "cut").code == 1
     assert lines("cut") == lines("whole")
     files = [{path.relative_to(folder) for path in Path(folder).rglob("*")} for folder in ("cut", "whole")]
-    assert files[0] == files[1] and Path("labels/day0/8.txt") in files[0]
+    assert files[0] == files[1] and Path("day0/8.png") in files[0]
+
+
+def test_a_video_whose_file_could_not_be_finished_is_done_again(
+    weights: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detect(capsys, "in", "--weights", weights, "--output", "whole")
+    finish = VideoWriter.close
+
+    def full(self: VideoWriter) -> None:
+        monkeypatch.setattr(VideoWriter, "close", finish)
+        finish(self)
+        self.path.unlink()
+        raise UserError("the disk is full")
+
+    monkeypatch.setattr(VideoWriter, "close", full)
+    assert detect(capsys, "in", "--weights", weights, "--output", "cut").code == 2
+    assert json.loads(lines("cut")[-1])["source"].endswith("5.mp4") and not Path("cut/day0/5.mp4").exists()
+    detect(capsys, "in", "--weights", weights, "--resume", "cut")
+    assert lines("cut") == lines("whole") and Path("cut/day0/5.mp4").exists()
+
+
+def test_images_whose_names_meet_keep_their_own_files(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("names").mkdir()
+    cv2.imwrite("names/a.png", quarters(RED))
+    Path("names/a.png").rename("names/a?b.png")
+    cv2.imwrite("names/a_b.png", quarters(GREEN))
+    cv2.imwrite("names/c.png", quarters(GREEN))
+    flags = ("names", "--weights", weights, "--format", "yolo", "--media", "none")
+    detect(capsys, *flags, "--output", "out")
+    before = {path: path.read_bytes() for path in Path("out/labels").iterdir()}
+    assert len(before) == 3
+    detect(capsys, *flags, "--resume", "out")
+    assert {path: path.read_bytes() for path in Path("out/labels").iterdir()} == before
+
+
+def test_live_sources_keep_their_lines(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("live").mkdir()
+    text = '{"source": "rtsp://camera", "frame": 0, "clock": "2026-01-01T00:00:00.000Z", "detections": []}\n'
+    Path("live/detections.jsonl").write_text(text)
+    outcome = detect(capsys, "in", "--weights", weights, "--resume", "live")
+    assert outcome.code == 2 and "live" in outcome.err
+    assert Path("live/detections.jsonl").read_text() == text
 
 
 def test_what_cannot_be_resumed(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:

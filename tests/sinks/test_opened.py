@@ -125,9 +125,9 @@ def test_a_full_disk_ends_the_run_and_loses_nothing_that_was_written(small_disk:
             source = image_source(f"{index:04}.png")
             sinks.write(source, frame_of(source, noise(seed=index)), two_found())
     lines = [json.loads(line) for line in (small_disk / "detections.jsonl").read_text().splitlines()]
-    assert len(lines) >= 3
+    assert len(lines) >= 2
     results = json.loads((small_disk / "detections.coco.json").read_text())
-    assert len(results) in (2 * len(lines) - 2, 2 * len(lines))
+    assert len(results) in (2 * len(lines), 2 * len(lines) + 2)  # the line of an image is written last
     images = sorted(small_disk.rglob("*.png"))
     assert len(images) >= 8
     assert all(cv2.imread(str(path)) is not None for path in images)

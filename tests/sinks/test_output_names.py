@@ -4,7 +4,8 @@ import pytest
 
 from tests.inference.fakes import FakeSource, frame_of, image_source, video
 from yolofpn.errors import UserError
-from yolofpn.sinks.output_names import OutputNames, next_output_dir, safe_part, source_stem
+from yolofpn.sinks.output_names import OutputNames, next_output_dir, source_stem
+from yolofpn.text import safe_part
 
 
 def test_folders_are_kept() -> None:

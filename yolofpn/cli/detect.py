@@ -81,8 +81,8 @@ def build_parser() -> Parser:
         "--resume",
         type=Path,
         metavar="DIR",
-        help="go on in the output folder of a run that ended early, with the same sources and flags: what its "
-        "detections.jsonl holds is skipped",
+        help="resume a run that ended early, by its output folder, with the same sources and flags: what its "
+        "detections.jsonl contains is skipped",
     )
     add(
         "--shard",

@@ -18,8 +18,8 @@ from yolofpn.data.dataset import DetectionDataset
 from yolofpn.errors import InputError
 from yolofpn.evaluation.mistakes import Mistake, Suggestion
 from yolofpn.files import write_atomically
-from yolofpn.sinks.output_names import safe_part
 from yolofpn.structures import Image
+from yolofpn.text import safe_part
 
 SIDE = 640  # pixels of a shown image's longer side
 _LABEL, _DETECTED, _OTHER = (40, 40, 230), (60, 180, 60), (200, 200, 200)  # BGR

@@ -24,8 +24,9 @@ from yolofpn.extras import is_installed
 from yolofpn.files import write_atomically, write_errors
 from yolofpn.ops.boxes import xyxy_to_xywh
 from yolofpn.sinks.coco_results import rounded_results
-from yolofpn.sinks.output_names import next_output_dir, safe_part
+from yolofpn.sinks.output_names import next_output_dir
 from yolofpn.structures import Detections, Image, Target
+from yolofpn.text import safe_part
 
 OUTPUT_BASE = Path("runs/evaluate")
 WORST_IMAGES = 16

@@ -31,6 +31,7 @@ from yolofpn.sinks.jsonl import finished_sources
 from yolofpn.sinks.media import MediaChoice
 from yolofpn.sinks.opened import Sinks, build_sinks
 from yolofpn.sinks.output_names import next_output_dir
+from yolofpn.sources.kinds import failed_source
 from yolofpn.sources.remote import is_url
 from yolofpn.sources.resolve import Source, resolve_sources
 from yolofpn.sources.shards import Shard
@@ -133,7 +134,13 @@ def _sources_to_do(
         raise UserError(f"{options.resume}: no such folder; --resume takes the output folder of an earlier run")
     finished, resume_at = finished_sources(options.resume)
     report.say(f"resuming {options.resume}: {len(finished)} done")
-    return (each for each in sources if each.kind == "stream" or each.name not in finished), resume_at
+    return (_without_end_refused(each) for each in sources if each.name not in finished), resume_at
+
+
+def _without_end_refused(source: Source) -> Source:
+    if source.kind != "stream":
+        return source
+    return failed_source(source.name, f"{source.name}: a live source cannot be resumed: choose another --output")
 
 
 def open_predictor(loaded: LoadedDetector, options: DetectOptions, report: Report) -> Predictor:

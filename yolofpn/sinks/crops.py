@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from yolofpn.files import write_atomically
-from yolofpn.sinks.output_names import OutputNames, add_suffix, safe_part
+from yolofpn.sinks.output_names import OutputNames, add_suffix
 from yolofpn.sinks.records import rows
+from yolofpn.text import safe_part
 
 if TYPE_CHECKING:
     from yolofpn.sinks.output_names import SourceInfo

@@ -47,13 +47,13 @@ class JsonLinesSink:
 def finished_sources(output: Path) -> tuple[frozenset[str], int]:
     """What ``detections.jsonl`` in a folder holds of a run that ended early.
 
-    The last source counts as unfinished: a video may lack frames, and other files of the last image may be missing.
+    The last source counts as unfinished: a video may lack frames.
 
     Returns:
         The names of the finished sources, and how many bytes their lines take.
 
     Raises:
-        UserError: the file cannot be read, or a line is not of this format.
+        UserError: the file cannot be read, a line is not of this format, or it is of a live source.
     """
     path = output / FILE
     finished: set[str] = set()
@@ -78,9 +78,12 @@ def finished_sources(output: Path) -> tuple[frozenset[str], int]:
 
 def _source_of(line: bytes, place: str) -> str:
     try:
-        source = json.loads(line)["source"]
+        entry = json.loads(line)
+        source, live = entry["source"], "clock" in entry
     except (ValueError, TypeError, KeyError):
-        source = None
+        source, live = None, False
+    if live:
+        raise UserError(f"{place} is of a live source, which cannot be resumed: choose another --output")
     if not isinstance(source, str):
         raise UserError(f"{place} is not one of detect.py: resume with the folder of an earlier run, or choose another")
     return source

@@ -23,7 +23,7 @@ class Sinks:
 
     Args:
         sinks: in the order in which they write.
-        fresh: those behind them that get no frame of a live source that only repeats an older one.
+        fresh: those before them that get no frame of a live source that only repeats an older one.
     """
 
     def __init__(self, sinks: Sequence[Sink], fresh: Sequence[Sink] = ()) -> None:
@@ -31,13 +31,13 @@ class Sinks:
 
     def write(self, source: SourceInfo, frame: Frame, detections: Detections) -> None:
         """Hand one frame to each sink."""
-        for sink in self._sinks if frame.stale else (*self._sinks, *self._fresh):
+        for sink in self._sinks if frame.stale else (*self._fresh, *self._sinks):
             sink.write(source, frame, detections)
 
     def close(self) -> None:
         """Close all of them, even if one fails; its error is raised at the end."""
         with contextlib.ExitStack() as stack:
-            for sink in reversed((*self._sinks, *self._fresh)):
+            for sink in reversed((*self._fresh, *self._sinks)):
                 stack.callback(sink.close)
 
     def __enter__(self) -> Sinks:
@@ -80,11 +80,12 @@ def build_sinks(
         return Sinks([JsonLinesSink(None)])
     whole = [sink.key for sink in chosen if not getattr(sink, "resumable", False)]
     if whole and resume_at is not None:
-        raise UserError(f"format {whole[0]!r} is one file for the whole run, which cannot be resumed: leave it out")
+        raise UserError(f"format {whole[0]!r} cannot be resumed: omit it, or start a new run")
     with write_errors(output):
         output.mkdir(parents=True, exist_ok=True)
     lines = JsonLinesSink(output, resume_at or 0)
     others: list[Sink] = [sink(output) for sink in chosen]
     if media != "none":
         others.append(MediaSink(output, media, labels))
+    # The lines are last: a source whose line is there has all its files, which a resumed run relies on.
     return Sinks([lines], others)

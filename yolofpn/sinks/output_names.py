@@ -8,12 +8,10 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Protocol
 
 from yolofpn.files import write_errors
+from yolofpn.text import safe_part
 
 if TYPE_CHECKING:
     from yolofpn.structures import Frame
-
-LONGEST_PART = 180  # bytes of one part of a path; file systems take 255, and suffixes and numbers are added
-FORBIDDEN = set('<>:"/\\|?*')  # in a file's name on one system or another
 
 
 class SourceInfo(Protocol):
@@ -110,13 +108,6 @@ def source_stem(source: SourceInfo) -> PurePath:
     last = path.name if source.kind == "stream" else path.stem
     parts = [safe_part(part) for part in path.parts[:-1] if part != path.anchor and part not in ("..", ".")]
     return PurePath(*[part for part in parts if part], safe_part(last) or source.kind)
-
-
-def safe_part(text: str) -> str:
-    """``text`` as one part of a path on any file system: odd characters become ``_``, long ones are cut."""
-    text = "".join("_" if character in FORBIDDEN or not character.isprintable() else character for character in text)
-    text = text.encode("utf-8", "replace")[:LONGEST_PART].decode("utf-8", "ignore")
-    return text.strip().rstrip(".")
 
 
 def add_suffix(path: PurePath, suffix: str) -> PurePath:

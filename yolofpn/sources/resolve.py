@@ -6,6 +6,7 @@ import glob
 import io
 import re
 import sys
+import unicodedata
 import urllib.parse
 import urllib.request
 from collections import Counter
@@ -23,7 +24,7 @@ from yolofpn.reading import MAX_FOLDER_DEPTH, ParseError, exists, read_text
 from yolofpn.sources.kinds import Source, camera_source, failed_source, file_source, url_source
 from yolofpn.sources.patterns import matching_paths
 from yolofpn.sources.remote import is_url, shown_url
-from yolofpn.text import from_list_line
+from yolofpn.text import from_list_line, safe_part
 
 __all__ = ["Source", "resolve_sources"]
 
@@ -69,7 +70,10 @@ class _Reading:
 
 
 def _with_own_paths(sources: Iterable[Source]) -> Iterator[Source]:
-    """Appends numbers to paths (``dog-2.jpg``) that equal an earlier one up to suffix and case."""
+    """Append numbers to paths (``dog-2.jpg``) that equal an earlier one up to suffix, case and unsafe characters.
+
+    So every source has its own name for results, whichever of the others are skipped.
+    """
     taken: set[str] = set()
     repeats: Counter[str] = Counter()
     for source in sources:
@@ -83,7 +87,8 @@ def _with_own_paths(sources: Iterable[Source]) -> Iterator[Source]:
 
 
 def _key(path: Path) -> str:
-    return str(path.with_suffix("")).casefold()
+    parts = [safe_part(part) for part in path.with_suffix("").parts]
+    return unicodedata.normalize("NFC", "/".join(parts)).casefold()
 
 
 def _expand(spec: str, reading: _Reading) -> Iterator[Source]:
