@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,24 @@ def test_pixels_limit_how_far_ahead_images_are_decoded(pixels: int) -> None:
     assert taken == 12
     # Two of 60 pixels fit, of 1000 only the one whose turn it is; and the consumer lets go of its image a little later.
     assert most[0] <= (4 if pixels == 60 else 2)
+
+
+def test_fetched_images_limit_how_far_ahead_sources_are_listed() -> None:
+    listed = 0
+
+    def sources() -> Iterator[Source]:
+        nonlocal listed
+        for index in range(30):
+            listed += 1
+            yield replace(image(str(index)), held=100)
+
+    ahead = []
+    for taken, _ in enumerate(ReadAhead(sources(), threads=4, limit=200).frames(), start=1):
+        time.sleep(0.005)
+        ahead.append(listed - taken)
+    # Two of 100 bytes reach the limit: two wait for their decoding, two are listed, and one has just been fetched.
+    assert len(ahead) == 30
+    assert max(ahead) <= 5
 
 
 def test_no_frame_waits_for_a_source_that_has_yet_to_come() -> None:

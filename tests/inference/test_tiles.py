@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from tests.commands import call
 from tests.tiny_detector import GREEN, RED
 from yolofpn import load_detector
 from yolofpn.cli.detect import main
+from yolofpn.inference import predictor
+from yolofpn.inference.predictor import PASSES_AT_ONCE, TILES_AT_ONCE
 from yolofpn.inference.tiles import (
     CUT_WEIGHT,
     EDGE,
@@ -23,7 +26,10 @@ from yolofpn.inference.tiles import (
     make_views,
     merge_views,
 )
-from yolofpn.structures import Detections, Limits
+from yolofpn.ops.resize import Placement, resize_image
+from yolofpn.runtimes.backend import Batch, Wait, Wrapped
+from yolofpn.structures import Detections, Image, Limits
+from yolofpn.types import RawMaps, ResizeMode
 
 Box = tuple[float, float, float, float]
 IMAGE, TILE = (1000, 1500), (500, 500)
@@ -254,6 +260,43 @@ def test_a_detector_finds_small_objects_in_tiles_only(weights: Path) -> None:
             ((192, 96, 224, 128), "red"),
             ((0, 224, 32, 256), "potted plant"),
         }
+
+
+def test_only_a_few_of_many_tiles_are_held_at_once(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    detector = load_detector(weights, img_size=(64, 64), tile=64, overlap=0.5)
+    image = np.zeros((576, 576, 3), np.uint8)
+    image[96:128, 192:224] = RED
+    expected = detector(image)
+    events: list[int] = []
+    inner = detector.backend
+
+    @dataclass(frozen=True)
+    class Counted(Wrapped):
+        def start(self, batch: Batch) -> Wait:
+            wait = inner.start(batch)
+            events.append(1)
+
+            def waited() -> RawMaps:
+                events.append(-1)
+                return wait()
+
+            return waited
+
+    resized = resize_image
+
+    def resizing(image: Image, size: tuple[int, int], mode: ResizeMode) -> tuple[Image, Placement]:
+        tiles_ahead.append(len(tiles_ahead) + 1 - TILES_AT_ONCE * events.count(-1))
+        return resized(image, size, mode)
+
+    tiles_ahead: list[int] = []
+    monkeypatch.setattr(predictor, "resize_image", resizing)
+    detector.backend = Counted(inner)
+    found = detector(image)
+    assert found.boxes.tolist() == expected.boxes.tolist()
+    assert len(tiles_ahead) == 1 + 17 * 17
+    most = max(PASSES_AT_ONCE, 2 * inner.slots)
+    assert max(accumulate(events)) <= most < events.count(1)
+    assert max(tiles_ahead) <= most * TILES_AT_ONCE
 
 
 def test_images_of_several_sizes_share_batches(weights: Path) -> None:

@@ -27,11 +27,11 @@ def to_batch(images: Sequence[NetworkImage]) -> NDArray[np.uint8] | NDArray[np.f
     return batch
 
 
-def group_by_size(images: Sequence[NetworkImage]) -> list[list[int]]:
-    """The indices of images of each size, which can share a batch."""
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for index, image in enumerate(images):
-        groups.setdefault(image.shape, []).append(index)
+def group_by_size(sizes: Sequence[tuple[int, int]]) -> list[list[int]]:
+    """The indices of images of each (height, width), which can share a batch."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for index, size in enumerate(sizes):
+        groups.setdefault(size, []).append(index)
     return list(groups.values())
 
 

@@ -166,4 +166,5 @@ def detect_frames(
 def _bytes_of(item: tuple[Source, Frame] | Result | Failure) -> int:
     if isinstance(item, Failure):
         return 0
-    return (item.frame if isinstance(item, Result) else item[1]).image.nbytes
+    source, frame = (item.source, item.frame) if isinstance(item, Result) else item
+    return frame.image.nbytes + source.held

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from threading import Lock
 from typing import Any, Unpack, overload
@@ -37,6 +39,7 @@ from yolofpn.structures import Detections, Frame, Image, Limits, WholeImage
 from yolofpn.tracking.source_tracks import TrackOptions, followed
 
 TILES_AT_ONCE = 8  # tiles of a batch; more are no faster, and take memory
+PASSES_AT_ONCE = 4  # batches of one call in the network, or twice as many as its slots; the others are not yet resized
 NEEDED = 2.0  # pixels of a reduced image to one of the network's input: see docs/benchmarks.md
 
 
@@ -209,6 +212,8 @@ class Predictor:
     ) -> InFlight:
         """Start ``predict`` asynchronously: resize and submit to the network; ``result()`` waits for it.
 
+        Of many tiles, only the first batches are; ``result()`` starts the others one by one.
+
         Up to ``slots`` calls in flight make it faster. Any thread may call this, and ask for the result, once.
 
         Args:
@@ -227,8 +232,9 @@ class Predictor:
             for left, top, right, bottom in (view.window for view in own)
         ]
         most = max(len(images), TILES_AT_ONCE)
-        passes = [each for size in self.sizes for each in self._start_at(size, parts, most)]
-        return InFlight(self, views, passes, limits or self.limits)
+        passes = chain.from_iterable(self._start_at(size, parts, most) for size in self.sizes)
+        started = deque(islice(passes, max(PASSES_AT_ONCE, 2 * self.slots)))
+        return InFlight(self, views, started, passes, limits or self.limits)
 
     def needed_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """(height, width) of an image -> of the smallest one in its place with which detections stay nearly the same.
@@ -250,22 +256,22 @@ class Predictor:
     def _start_at(
         self, size: tuple[int, int], parts: Sequence[tuple[Image, WholeImage | None]], most: int
     ) -> Iterator[Pass]:
-        resize = resize_for_detection if self.resize == "shortest-edge" else resize_image
-        resized = [resize(image, size, self.resize) for image, _ in parts]
-        inputs = [image for image, _ in resized]
-        placements = [
-            place if whole is None else place.for_whole(whole.size, whole.scale)
-            for (_, place), (_, whole) in zip(resized, parts, strict=True)
-        ]
-        if self.resize == "shortest-edge":
-            inputs = self._padded(inputs)
-        groups = group_by_size(inputs)
+        varies = self.resize == "shortest-edge"
+        resize = resize_for_detection if varies else resize_image
+        shapes = self._padded_sizes([image for image, _ in parts], size) if varies else [size] * len(parts)
+        groups = group_by_size(shapes)
         for indices in (own[first : first + most] for own in groups for first in range(0, len(own), most)):
-            batch = to_batch([inputs[index] for index in indices])
+            inputs, placements = [], []
+            for index in indices:
+                image, whole = parts[index]
+                resized, place = resize(image, size, self.resize)
+                inputs.append(self._pad(resized, *shapes[index]))
+                placements.append(place if whole is None else place.for_whole(whole.size, whole.scale))
+            batch = to_batch(inputs)
             what = f"{len(batch)} x {batch.shape[2]}x{batch.shape[3]} pixels"
             with network_errors(self.device, self.backend.precision, what), self._starting:
                 wait = self.backend.start(batch)
-            yield Pass(indices, [placements[index] for index in indices], wait, what)
+            yield Pass(indices, placements, wait, what)
 
     def _detect_all(self, inputs: Sequence[ImageInput], *, rgb: bool) -> list[Detections]:
         images = [as_bgr(each, rgb=rgb, depth=self.depth) for each in inputs]
@@ -274,13 +280,15 @@ class Predictor:
             for each, image, found in zip(inputs, images, self.predict(images), strict=True)
         ]
 
-    def _padded(self, images: Sequence[NetworkImage]) -> list[NetworkImage]:
-        """Fill up to multiples of the network's stride, or all to the largest."""
+    def _padded_sizes(self, images: Sequence[Image], size: tuple[int, int]) -> list[tuple[int, int]]:
+        """After resizing, filled up to multiples of the network's stride, or all to the largest."""
         divisor = self.detector.size_divisor
-        sizes = [tuple(side + -side % divisor for side in image.shape[:2]) for image in images]
-        if self.pad_batches:
-            sizes = [tuple(map(max, zip(*sizes, strict=True)))] * len(sizes)
-        return [self._pad(image, *size) for image, size in zip(images, sizes, strict=True)]
+        resized = (resized_size((image.shape[0], image.shape[1]), size, self.resize) for image in images)
+        sizes = [(height + -height % divisor, width + -width % divisor) for height, width in resized]
+        if self.pad_batches and sizes:
+            heights, widths = zip(*sizes, strict=True)
+            sizes = [(max(heights), max(widths))] * len(sizes)
+        return sizes
 
     def _pad(self, image: NetworkImage, height: int, width: int) -> NetworkImage:
         """Fill up with the mean."""
@@ -317,13 +325,15 @@ class InFlight:
     Attributes:
         predictor: whose network it is.
         views: of each image: the whole, and its tiles.
-        passes: through the network.
+        started: passes through the network.
+        others: that follow, each started when it is asked for.
         limits: which predictions become detections.
     """
 
     predictor: Predictor
     views: Sequence[Sequence[View]]
-    passes: Sequence[Pass]
+    started: deque[Pass]
+    others: Iterator[Pass]
     limits: Limits
 
     def result(self) -> list[Detections]:
@@ -335,7 +345,7 @@ class InFlight:
         predictor, views = self.predictor, [view for own in self.views for view in own]
         found = [list[Detections]() for _ in views]
         metadata, precision = predictor.metadata, predictor.backend.precision
-        for each in self.passes:
+        for each in self._passes():
             with network_errors(predictor.device, precision, each.what), predictor.around_postprocess(precision):
                 in_network = postprocess_placed(predictor.postprocessor, each.wait(), each.placements, self.limits)
             for index, own, place in zip(each.indices, in_network, each.placements, strict=True):
@@ -350,6 +360,11 @@ class InFlight:
             return whole
         left = iter(whole)
         return [merge_views([view.to_image(next(left)) for view in own], own, self.limits) for own in self.views]
+
+    def _passes(self) -> Iterator[Pass]:
+        while self.started:
+            yield self.started.popleft()
+            self.started.extend(islice(self.others, 1))
 
 
 def load_detector(

@@ -27,12 +27,14 @@ class ReadAhead:
     Args:
         sources: are asked for in a thread of their own.
         threads: that decode images.
-        limit: bytes of decoded images from which no other image is decoded, except the next one.
+        limit: bytes of decoded images from which no other image is decoded, except the next one; and of images fetched
+            from addresses from which no other one is fetched, or waits for its decoding.
     """
 
     def __init__(self, sources: Iterator[Source], *, threads: int, limit: int) -> None:
         self._most = AHEAD_OF_THREAD * threads
-        self._listed = Background(_or_failure(sources), ahead=self._most)
+        self._limit = limit
+        self._listed = Background(_or_failure(sources), ahead=self._most, weight=_held, limit=limit)
         self._pool = ThreadPoolExecutor(threads, "decode")
         self._budget = _Budget(limit)
 
@@ -48,7 +50,7 @@ class ReadAhead:
         ended = False
         try:
             for number in self._budget.numbers():
-                while not ended and len(waiting) < self._most and (not waiting or self._listed.ready):
+                while not ended and (not waiting or (self._has_room(waiting) and self._listed.ready)):
                     item = next(self._listed, None)
                     ended = item is None
                     if item is not None:
@@ -59,10 +61,17 @@ class ReadAhead:
         finally:
             self.close()
 
+    def _has_room(self, waiting: deque[tuple[Source | Failure, Future[Frame] | None]]) -> bool:
+        return len(waiting) < self._most and sum(_held(item) for item, _ in waiting) < self._limit
+
     def _started(self, item: Source | Failure, number: int) -> Future[Frame] | None:
         if isinstance(item, Failure) or item.decode is None:
             return None
         return self._pool.submit(item.decode, partial(self._budget.admit, number))
+
+
+def _held(item: Source | Failure) -> int:
+    return 0 if isinstance(item, Failure) else item.held
 
 
 def _or_failure(sources: Iterator[Source]) -> Iterator[Source | Failure]:

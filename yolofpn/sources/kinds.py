@@ -41,6 +41,7 @@ class Source:
         capture: makes a LiveCapture of it; None unless it is a stream.
         decode: gives the frame of an image; several may be called at once. It is given a function that is called with
             the number of pixels before these are decoded, and may wait. None for other kinds.
+        held: bytes of memory that it takes: the content of an image at an http address.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Source:
     fps: float | None = None
     capture: Callable[..., LiveCapture] | None = field(default=None, repr=False, compare=False)
     decode: Callable[[Admit], Frame] | None = field(default=None, repr=False, compare=False)
+    held: int = field(default=0, repr=False, compare=False)
 
     def open_live(self, changed: Condition | None = None) -> LiveCapture:
         """A stream's newest frames, to be used as a context manager.
@@ -123,7 +125,8 @@ def url_source(url: str, vid_stride: int = 1, depth: Depth = "auto", needed: Nee
         case "video":
             return _video_source(url, name, relative_path, vid_stride)
         case "image" if _is_animated(remote.data):
-            return Source(name, "video", relative_path, partial(_read_animation, remote.data, name, vid_stride))
+            read = partial(_read_animation, remote.data, name, vid_stride)
+            return Source(name, "video", relative_path, read, held=len(remote.data))
         case "image":
             return _image_source(remote.data, name, relative_path, depth, needed)
 
@@ -190,8 +193,8 @@ def _image_source(
     def read() -> Iterator[Frame]:
         yield decode(lambda pixels: None)
 
-    path = target if isinstance(target, Path) else None
-    return Source(name, "image", relative_path, read, path, frame_count=1, decode=decode)
+    path, held = (target, 0) if isinstance(target, Path) else (None, len(target))
+    return Source(name, "image", relative_path, read, path, frame_count=1, decode=decode, held=held)
 
 
 def _decode_image(target: Path | bytes, name: str, depth: Depth, needed: NeededSize | None, admit: Admit) -> Frame:
