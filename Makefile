@@ -10,7 +10,7 @@ GRAPH := $(if $(WEIGHTS),$(filter %.onnx,$(WEIGHTS)),$(wildcard weights/*.onnx))
 detect: $(if $(GRAPH),.venv/.detect,.venv/.runtime)
 	$(BIN)/python detect.py $(SOURCE) $(if $(WEIGHTS),--weights $(WEIGHTS))
 
-# Bytecode is kept, whatever the environment says: without it every process compiles the tests and the package anew.
+# Bytecode is kept, whatever the environment says: without it every process compiles the tests and the package again.
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 # Two processes with one thread each: the networks in the tests are too small for more.

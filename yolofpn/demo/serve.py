@@ -57,7 +57,7 @@ def serve(options: DemoOptions) -> int:
     keep_memory_small()
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # of each image that is open; the pool has threads for several images
     store = ModelStore(options.weights, device=options.device, limits=limits.work)
-    store.predictor(Settings())  # bad weights are told now, and not to the first visitor
+    store.predictor(Settings())  # bad weights are reported now, and not to the first visitor
     page = Page(store, open_cameras(options.source, limits.work.cameras), limits)
     local_only = is_loopback(options.host)
     with listen(options.host, options.port, proxies=options.trusted_proxy, limits=limits) as listener:

@@ -112,7 +112,7 @@ class Report:
         return 1 if self._failures else 0
 
     def _progress_of(self, source: Source) -> ProgressLines:
-        """That of ``source``; all images share one, and live sources go on beside each other."""
+        """That of ``source``; all images share one, and live sources run beside each other."""
         key = None if source.kind == "image" else source
         if key not in self._progress:
             if source.kind != "stream":

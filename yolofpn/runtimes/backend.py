@@ -24,7 +24,7 @@ class Backend(Protocol):
     Attributes:
         name: 'torch', or the key of a runtime.
         precision: of its arithmetic, 'fp32', 'bf16', 'fp16' or 'int8'.
-        slots: how many batches in flight pay off: start so many before waiting for the first.
+        slots: requests in flight that it can use: start so many before waiting for the first.
     """
 
     @property

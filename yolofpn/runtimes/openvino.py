@@ -206,7 +206,7 @@ class OpenVINOGraph:
         count = len(images)
         if compiled.takes_float:  # of layouts for other programs
             images = images.astype(np.float32) / 255
-        if count < compiled.batch:  # the end of a video: empty images fill up, as compiling anew would take longer
+        if count < compiled.batch:  # the end of a video: empty images fill up, as compiling again would take longer
             images = np.concatenate([images, np.zeros((compiled.batch - count, *images.shape[1:]), images.dtype)])
         request = compiled.idle.pop() if compiled.idle else compiled.graph.create_infer_request()
         request.start_async({0: images}, share_inputs=True)

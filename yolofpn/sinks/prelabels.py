@@ -24,7 +24,7 @@ def written_image(name: str, size: tuple[int, int], detections: Detections) -> W
     """The detections of an image for a label writer.
 
     Boxes are rounded to 0.01 pixels and clipped to the image; those without an area, which labelling tools refuse,
-    are left out.
+    are skipped.
 
     Args:
         name: what the tool calls the image.
@@ -56,7 +56,7 @@ class FlatImages:
     def write(self, source: SourceInfo, frame: Frame) -> str:
         """Write an image or frame and return its name.
 
-        It is the source's own file where every tool can read it, else encoded anew, without loss if it is an image.
+        It is the source's own file where every tool can read it, else encoded again, without loss if it is an image.
 
         Raises:
             UserError: it cannot be written.
