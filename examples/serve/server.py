@@ -1,8 +1,10 @@
 """Detection as a web service: LitServe gathers requests into batches, restarts workers and limits the size of requests.
 
-    pip install yolofpn litserve==0.2.19 prometheus-client python-multipart
+    pip install 'yolofpn[runtime]' litserve==0.2.19 prometheus-client python-multipart
     python examples/serve/server.py --weights auto --port 8000
     curl -F request=@dog.jpg http://127.0.0.1:8000/predict
+
+Weights other than the default ones and exported graphs need yolofpn[train].
 
 GET /health says whether the workers are ready, GET /metrics has counts and times for Prometheus.
 """
