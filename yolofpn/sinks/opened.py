@@ -9,7 +9,7 @@ from pathlib import Path
 
 from yolofpn import sinks
 from yolofpn.drawing import LabelStyle
-from yolofpn.errors import UserError
+from yolofpn.errors import InputError, UserError
 from yolofpn.files import write_errors
 from yolofpn.sinks.jsonl import JsonLinesSink
 from yolofpn.sinks.media import MediaChoice, MediaSink
@@ -30,9 +30,17 @@ class Sinks:
         self._sinks, self._fresh = tuple(sinks), tuple(fresh)
 
     def write(self, source: SourceInfo, frame: Frame, detections: Detections) -> None:
-        """Hand one frame to each sink."""
-        for sink in self._sinks if frame.stale else (*self._fresh, *self._sinks):
+        """Hand one frame to each sink; what only this image cannot have, the others have all the same."""
+        failure = None
+        try:
+            for sink in () if frame.stale else self._fresh:
+                sink.write(source, frame, detections)
+        except InputError as error:
+            failure = error
+        for sink in self._sinks:
             sink.write(source, frame, detections)
+        if failure is not None:
+            raise failure
 
     def close(self) -> None:
         """Close all of them, even if one fails; its error is raised at the end."""
