@@ -12,7 +12,7 @@ import cvat_sdk.auto_annotation as cvataa
 import PIL.Image
 from cvat_sdk import models
 
-from yolofpn.inference.image_inputs import as_bgr
+from yolofpn.data.image_inputs import as_bgr
 from yolofpn.inference.predictor import Predictor, load_detector
 
 

@@ -23,12 +23,12 @@ from yolofpn.errors import InputError, UserError
 from yolofpn.evaluation.evaluator import collect, relabelled
 from yolofpn.evaluation.metrics import DetectionMetrics
 from yolofpn.evaluation.proposal_recall import ProposalCollector
-from yolofpn.inference.image_pyramid import merge_detections
 from yolofpn.inference.predictor import Predictor
 from yolofpn.models.two_stage.proposals import PROPOSAL_LIMITS
 from yolofpn.runtimes.network_errors import network_errors
 from yolofpn.structures import Detections, Image, Limits
 from yolofpn.text import bar_stream
+from yolofpn.views.image_pyramid import merge_detections
 
 T = TypeVar("T")
 

@@ -15,28 +15,28 @@ from typing import Any, Unpack, overload
 import numpy as np
 
 from yolofpn.config import Depth, Metadata, ResizeMode
+from yolofpn.data.image_inputs import ImageInput, as_bgr, group_by_size, image_again, to_batch
 from yolofpn.detector import Detector
 from yolofpn.errors import InputError
-from yolofpn.inference.image_inputs import ImageInput, as_bgr, group_by_size, image_again, to_batch
-from yolofpn.inference.image_pyramid import merge_detections
-from yolofpn.inference.input_checks import check_batch_size, check_size
 from yolofpn.inference.live_results import open_results
 from yolofpn.inference.load_detector import load_for_inference
 from yolofpn.inference.predictor_options import PredictorOptions, PredictorSettings
 from yolofpn.inference.running_network import open_graph
 from yolofpn.inference.selection import choose_limits
-from yolofpn.inference.tiles import View, make_views, merge_views
 from yolofpn.inference.tracked_results import TrackedResults
 from yolofpn.models.postprocess import nms_exponent, postprocess_placed
 from yolofpn.ops.resize import NetworkImage, Placement, resize_for_detection, resize_image, resized_size
 from yolofpn.results import Failure
 from yolofpn.runtimes.backend import Backend, Wait
 from yolofpn.runtimes.exported import ExportedDetector
+from yolofpn.runtimes.input_checks import check_batch_size, check_size
 from yolofpn.runtimes.network_errors import network_errors
 from yolofpn.runtimes.takeover import Takeover
 from yolofpn.sources.resolve import resolve_sources
 from yolofpn.structures import Detections, Frame, Image, Limits, WholeImage
 from yolofpn.tracking.source_tracks import TrackOptions, followed
+from yolofpn.views.image_pyramid import merge_detections
+from yolofpn.views.tiles import View, make_views, merge_views
 
 TILES_AT_ONCE = 8  # tiles of a batch; more are no faster, and take memory
 PASSES_AT_ONCE = 4  # batches of one call in the network, or twice as many as its slots; the others are not yet resized

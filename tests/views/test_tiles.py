@@ -16,7 +16,11 @@ from yolofpn import load_detector
 from yolofpn.cli.detect import main
 from yolofpn.inference import predictor
 from yolofpn.inference.predictor import PASSES_AT_ONCE, TILES_AT_ONCE
-from yolofpn.inference.tiles import (
+from yolofpn.ops.resize import Placement, resize_image
+from yolofpn.runtimes.backend import Batch, Wait, Wrapped
+from yolofpn.structures import Detections, Image, Limits
+from yolofpn.types import RawMaps, ResizeMode
+from yolofpn.views.tiles import (
     CUT_WEIGHT,
     EDGE,
     INSIDE,
@@ -26,10 +30,6 @@ from yolofpn.inference.tiles import (
     make_views,
     merge_views,
 )
-from yolofpn.ops.resize import Placement, resize_image
-from yolofpn.runtimes.backend import Batch, Wait, Wrapped
-from yolofpn.structures import Detections, Image, Limits
-from yolofpn.types import RawMaps, ResizeMode
 
 Box = tuple[float, float, float, float]
 IMAGE, TILE = (1000, 1500), (500, 500)

@@ -5,8 +5,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from yolofpn.data.image_inputs import as_bgr
 from yolofpn.data.images import read_image
-from yolofpn.inference.image_inputs import as_bgr
 
 
 def test_gray_and_transparent_arrays_are_laid_out_as_read_from_files(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from tests.tiny_detector import BLACK, GREEN, RED, quarters
 from yolofpn import Predictor, load_detector
 from yolofpn.cli.detect import main
 from yolofpn.errors import UserError
-from yolofpn.inference.image_pyramid import merge_detections
 from yolofpn.ops.array_boxes import Floats, box_iou
 from yolofpn.structures import Detections, Limits
+from yolofpn.views.image_pyramid import merge_detections
 
 
 def random_detections(seed: int, count: int = 40) -> Detections:
