@@ -140,6 +140,17 @@ def add_model_flags(parser: Parser) -> None:
         "else 16, and for float images 1, 255 or 65535, depending on their maximum; default: stored in the weights, "
         "else auto",
     )
+    add(
+        "--pad-batches",
+        action="store_true",
+        help="with --resize shortest-edge: batch images of different sizes, padded to the largest; this changes their "
+        "detections slightly; default: only images of equal size share a batch",
+    )
+    _add_runtime_flags(parser)
+
+
+def _add_runtime_flags(parser: Parser) -> None:
+    add = parser.add_argument
     add("--device", default="auto", help="auto, cpu, cuda:N or mps")
     add(
         "--backend",
@@ -159,12 +170,6 @@ def add_model_flags(parser: Parser) -> None:
         "--compile",
         action="store_true",
         help="torch backend: compile the network with torch.compile, which takes a while",
-    )
-    add(
-        "--pad-batches",
-        action="store_true",
-        help="with --resize shortest-edge: batch images of different sizes, padded to the largest; this changes their "
-        "detections slightly; default: only images of equal size share a batch",
     )
 
 

@@ -17,6 +17,28 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and export; return the exit code."""
+    arguments = build_parser().parse_args(argv)
+
+    def run() -> int:
+        calibration = vars(arguments).pop("calibration")
+        if (arguments.precision == "int8") != (calibration is not None):
+            raise UserError("--precision int8 and --calibration DATA must be given together")
+        from yolofpn.inference.export_graph import ExportOptions, open_export
+
+        exporter, notes = open_export(ExportOptions(**vars(arguments)))
+        for note in notes:
+            print(note, flush=True)
+        print("\n".join(exporter.export(_calibration(exporter, calibration) if calibration else None)))
+        print(f"use: {command('detect')} --weights {arguments.output} dog.jpg")
+        if arguments.layout != "raw":
+            print("in other programs: docs/export.md")
+        return DONE
+
+    return run_command(run)
+
+
+def build_parser() -> Parser:
+    """Return the argument parser of export.py."""
     parser = Parser(
         prog="export.py",
         aliases={"--cfg": "--darknet-cfg"},
@@ -63,24 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add("--opset", type=int, choices=range(16, 24), metavar="N", help="onnx: version of its operators; default: 17")
     add("--calibration", metavar="DATA", help="int8: data set for calibration and for measuring AP")
-    arguments = parser.parse_args(argv)
-
-    def run() -> int:
-        calibration = vars(arguments).pop("calibration")
-        if (arguments.precision == "int8") != (calibration is not None):
-            raise UserError("--precision int8 and --calibration DATA must be given together")
-        from yolofpn.inference.export_graph import ExportOptions, open_export
-
-        exporter, notes = open_export(ExportOptions(**vars(arguments)))
-        for note in notes:
-            print(note, flush=True)
-        print("\n".join(exporter.export(_calibration(exporter, calibration) if calibration else None)))
-        print(f"use: {command('detect')} --weights {arguments.output} dog.jpg")
-        if arguments.layout != "raw":
-            print("in other programs: docs/export.md")
-        return DONE
-
-    return run_command(run)
+    return parser
 
 
 def batch_size(text: str) -> int | None:

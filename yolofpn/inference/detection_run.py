@@ -118,7 +118,7 @@ def detect(options: DetectOptions) -> int:
 def _sources_to_do(
     options: DetectOptions, specs: tuple[str, ...], predictor: Predictor, report: Report
 ) -> tuple[Iterator[Source], int | None]:
-    """The sources of the run's shard that are not done yet, and where the JSON lines of an earlier run go on."""
+    """The sources of the run's shard that are not done yet, and the byte at which its JSON lines are continued."""
     # What is drawn, shown or tracked is read whole; for --media hits only images with a detection, later.
     drawn = options.show or (options.media == "all" and options.output != STDOUT)
     needed = None if drawn or options.track is not None else predictor.needed_size
@@ -144,7 +144,7 @@ def _without_end_refused(source: Source) -> Source:
 
 
 def open_predictor(loaded: LoadedDetector, options: DetectOptions, report: Report) -> Predictor:
-    """The detector ready for use; the backend that was chosen is told to ``report``."""
+    """The detector ready for use; ``report`` says which backend was chosen."""
     workload = expected_workload(options.sources or default_sources())
     predictor = Predictor(loaded.detector, loaded.metadata, replace(options, workload=workload))
     report.say(predictor.backend_note)

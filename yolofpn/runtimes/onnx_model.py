@@ -166,28 +166,7 @@ def add_nms(model: Any, limits: Limits, num_classes: int, size: tuple[int, int])
         size: (height, width) of the input.
     """
     graph, decoded = model.graph, model.graph.output[0].name
-    most = limits.detections_per_img
-    height, width = size
-    constants: dict[str, NDArray[Any]] = {
-        "nms_four": np.array([4], np.int64),
-        "nms_two": np.array([2], np.int64),
-        "nms_zero": np.array([0], np.int64),
-        "nms_one": np.array([1], np.int64),
-        "nms_end": np.array([2**31 - 1], np.int64),
-        "nms_most": np.array([most], np.int64),
-        "nms_iou": np.array([limits.nms_thresh], np.float32),
-        "nms_nothing": np.array([0], np.float32),
-        "nms_half": np.array([0.5], np.float32),
-        "nms_border": np.array([width, height, width, height], np.float32),
-        "nms_thresholds": np.full(
-            (1, num_classes, 1), np.array(limits.score_thresh, np.float32).reshape(1, -1, 1), np.float32
-        ),
-        "nms_class_column": np.array(1, np.int64),
-        "nms_box_column": np.array(2, np.int64),
-        "nms_score_column": np.array(4, np.int64),
-        "nms_padding": np.zeros((most, 6), np.float32),
-    }
-    for name, values in constants.items():
+    for name, values in _nms_constants(limits, num_classes, size).items():
         _add_constant(graph, name, values)
 
     def add(operator: str, inputs: str, output: str, **attributes: Any) -> None:  # noqa: ANN401
@@ -228,7 +207,32 @@ def add_nms(model: Any, limits: Limits, num_classes: int, size: tuple[int, int])
     add("Gather", "nms_padded nms_order", "nms_best", axis=0)
     add("Unsqueeze", "nms_best nms_zero", "detections")
     del graph.output[:]
-    graph.output.append(helper.make_tensor_value_info("detections", _FLOAT, [1, most, 6]))
+    graph.output.append(helper.make_tensor_value_info("detections", _FLOAT, [1, limits.detections_per_img, 6]))
+
+
+def _nms_constants(limits: Limits, num_classes: int, size: tuple[int, int]) -> dict[str, NDArray[Any]]:
+    """The inputs of the operators of ``add_nms`` that do not depend on an image."""
+    most = limits.detections_per_img
+    height, width = size
+    return {
+        "nms_four": np.array([4], np.int64),
+        "nms_two": np.array([2], np.int64),
+        "nms_zero": np.array([0], np.int64),
+        "nms_one": np.array([1], np.int64),
+        "nms_end": np.array([2**31 - 1], np.int64),
+        "nms_most": np.array([most], np.int64),
+        "nms_iou": np.array([limits.nms_thresh], np.float32),
+        "nms_nothing": np.array([0], np.float32),
+        "nms_half": np.array([0.5], np.float32),
+        "nms_border": np.array([width, height, width, height], np.float32),
+        "nms_thresholds": np.full(
+            (1, num_classes, 1), np.array(limits.score_thresh, np.float32).reshape(1, -1, 1), np.float32
+        ),
+        "nms_class_column": np.array(1, np.int64),
+        "nms_box_column": np.array(2, np.int64),
+        "nms_score_column": np.array(4, np.int64),
+        "nms_padding": np.zeros((most, 6), np.float32),
+    }
 
 
 def _add_constant(graph: Any, name: str, values: NDArray[Any]) -> None:  # noqa: ANN401
