@@ -43,6 +43,11 @@ def build_parser() -> Parser:
         "initialisation"
     )
     add("--weights", metavar="FILE|RUN_DIR|NAME|auto|none", help=initial)
+    added = (
+        "data set of further classes for the detector of --weights, which keeps its classes without their images: no "
+        "--cfg is needed"
+    )
+    add("--add-classes", metavar="DATA", help=added)
     add(
         "--resume",
         nargs="?",

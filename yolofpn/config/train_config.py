@@ -109,6 +109,20 @@ class DistillConfig(StrictModel):
     weight: PositiveFloat = 1.0
 
 
+class AddClassesConfig(StrictModel):
+    """Classes that are added to those of trained one-stage weights (see ``training/incremental.py``).
+
+    Attributes:
+        weights: to which they are added: a file, a run folder or a name.
+        weight: of the losses that keep the old classes, beside those of the labels.
+        ignore_thresh: score from which a detection of the old weights is an ignore region.
+    """
+
+    weights: str
+    weight: PositiveFloat = 1.0
+    ignore_thresh: UnitFloat = 0.2
+
+
 class TrainConfig(StrictModel):
     """One training run.
 
@@ -136,6 +150,8 @@ class TrainConfig(StrictModel):
         epoch_batches: an epoch is at most so many batches, for data sets that take too long as a whole; None: all.
         minutes: how long the run should take; epochs and what depends on them are then chosen by its speed.
         distill: a detector that teaches beside the boxes; None: none.
+        add_classes: weights whose classes are kept, while those of the data are added; None: none. Set by
+            ``train.py --add-classes``.
         workers: processes that load images; None: as fits the machine.
     """
 
@@ -164,5 +180,12 @@ class TrainConfig(StrictModel):
     epoch_batches: PositiveInt | None = None
     minutes: PositiveFloat | None = None
     distill: DistillConfig | None = None
+    add_classes: AddClassesConfig | None = None
     workers: int | None = Field(default=None, ge=0, le=1024)
     seed: int = Field(default=0, ge=0, lt=2**63)
+
+    @model_validator(mode="after")
+    def _one_teacher(self) -> TrainConfig:
+        if self.distill is not None and self.add_classes is not None:
+            raise ValueError("distill and add_classes exclude each other: both are a teacher")
+        return self

@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from yolofpn.config import TrainConfig
 from yolofpn.errors import UserError
 from yolofpn.models.build import NativeDetector
+from yolofpn.models.yolo import YOLO
 from yolofpn.training.checkpoint import Progress, read_checkpoint
 from yolofpn.training.distill import with_teacher
 from yolofpn.training.distributed import Ranks
@@ -85,8 +86,11 @@ def build_learner(setup: Setup) -> Learner[NativeDetector]:
 
 
 def _taught(setup: Setup) -> nn.Module:
-    """Return the module that computes the losses: the model, or the model with its teacher."""
+    """Return the module that computes the losses: the model, or the model with its teacher or its old self."""
     distill, metadata = setup.config.train.distill, setup.metadata
+    if setup.old is not None:
+        assert isinstance(setup.model, YOLO)  # as the old detector, whose network it has
+        return setup.old.training(setup.model, setup.config)
     if distill is None:
         return setup.model
     return with_teacher(setup.model, metadata.names, metadata.category_ids, distill.teacher, distill.weight)

@@ -11,6 +11,7 @@ from yolofpn.config.load_config import with_data
 from yolofpn.errors import UserError
 from yolofpn.reading import ParseError, parse_json
 from yolofpn.text import as_yaml
+from yolofpn.training.added_plan import added_settings
 from yolofpn.training.checkpoint import LAST, read_checkpoint
 
 RUNS = Path("runs/train")
@@ -58,6 +59,7 @@ class TrainOptions:
     workers: int | None = None
     seed: int | None = None
     output: str | Path | None = None
+    add_classes: str | Path | None = None
     overrides: tuple[str, ...] = ()
 
 
@@ -95,7 +97,14 @@ def make_plan(options: TrainOptions) -> Plan:
     if options.resume is not None:
         _refuse_changes(options)
         return resume_plan(options)
-    if options.cfg is None:
+    cfg, name = options.cfg, Path(options.cfg or "run").stem
+    first: list[str] = []
+    if options.add_classes is not None:
+        if options.data is not None:
+            raise UserError("--add-classes names the data set of the run: omit --data")
+        cfg, first = added_settings(options.weights, options.cfg, str(options.add_classes))
+        name = f"{Path(options.weights or name).stem}-added"
+    if cfg is None:
         raise UserError("give a model config with --cfg, such as --cfg cfg/yolofpn-lite.yaml, or a run with --resume")
     values = {
         "train.epochs": options.epochs,
@@ -115,12 +124,12 @@ def make_plan(options: TrainOptions) -> Plan:
     if options.overfit is not None:
         batch = f"train.batch_size={min(options.overfit, OVERFIT_BATCH)}"
         given = [*OVERFIT_OVERRIDES, f"train.epochs={OVERFIT_EPOCHS}", batch, *given]
-    config = with_absolute_paths(load_config(options.cfg, [*given_length, *given, *options.overrides]))
+    config = with_absolute_paths(load_config(cfg, [*given_length, *first, *given, *options.overrides]))
     if options.overfit is not None and not any(word.startswith("train.eval_interval=") for word in options.overrides):
         config = change_train(config, eval_interval=max(1, config.train.epochs // OVERFIT_EVALUATIONS))
     return Plan(
         config,
-        name=Path(options.cfg).stem,
+        name=name,
         output=None if options.output is None else Path(options.output),
         weights=None if options.weights == "none" else options.weights or "auto",
         overfit=options.overfit,

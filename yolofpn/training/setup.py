@@ -19,6 +19,7 @@ from yolofpn.devices import default_workers, precision_name
 from yolofpn.errors import UserError
 from yolofpn.models.build import NativeDetector, build_model
 from yolofpn.training.distributed import Ranks, from_main
+from yolofpn.training.old_detector import OldDetector, open_old_detector
 from yolofpn.training.optim import freeze
 from yolofpn.training.precision import training_dtype
 from yolofpn.training.resume import refuse_other_data
@@ -46,6 +47,7 @@ class Setup:
         dtype: of its arithmetic.
         ranks: which of how many processes this is.
         say: prints a line, in the main process.
+        old: the detector to which the run adds classes, if it adds any.
     """
 
     plan: Plan
@@ -57,6 +59,7 @@ class Setup:
     dtype: torch.dtype
     ranks: Ranks
     say: Log
+    old: OldDetector | None = None
 
     @property
     def config(self) -> Config:
@@ -102,6 +105,11 @@ def set_up(plan: Plan, device: torch.device, ranks: Ranks, say: Log) -> Setup:
     splits = open_splits(plan.config, plan.overfit)
     for note in splits.notes:
         say(note)
+    old = open_old_detector(plan, splits)
+    if old is not None:
+        splits, plan = old.relabel(splits), replace(plan, config=old.with_thresholds(plan.config))
+        for line in old.classes.describe():
+            say(line)
     if plan.checkpoint is not None:
         samples = repeat_factors(splits.train, plan.config.train.repeat_thresh).samples_per_epoch
         refuse_other_data(plan.checkpoint, splits.train, samples, splits.digests)
@@ -130,7 +138,12 @@ def set_up(plan: Plan, device: torch.device, ranks: Ranks, say: Log) -> Setup:
     )
     # In float32, so that evaluate.py gives the same numbers: bfloat16 costs a few thousandths of AP.
     validation = Validation(config, splits.val, device, torch.float32, ranks, workers, padding)
-    return Setup(replace(plan, config=config), splits, model, loader, validation, device, dtype, ranks, say)
+    if old is not None:
+        found = validation.collect(old.detector.to(device))
+        val, count = old.with_old_objects(splits.val, found)
+        say(f"val: {count} boxes that the old weights find stand for the labels of the kept classes, which val lacks")
+        validation = Validation(config, val, device, torch.float32, ranks, workers, padding)
+    return Setup(replace(plan, config=config), splits, model, loader, validation, device, dtype, ranks, say, old)
 
 
 def start_model(plan: Plan, splits: Splits, say: Log) -> tuple[Config, NativeDetector]:

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from yolofpn.devices import choose_device
+from yolofpn.evaluation.class_groups import Groups, format_groups, group_metrics
 from yolofpn.evaluation.metrics import Metrics
 from yolofpn.evaluation.output_files import write_plots
 from yolofpn.extras import is_installed, skipped_plots
@@ -70,6 +71,8 @@ def train(options: TrainOptions, *, loggers: Sequence[Logger] = (), on_epoch: On
             prepare_run_folder(plan, setup.config, setup.splits, locks) if ranks.is_main else None
         )
         if ranks.is_main and plan.checkpoint is None:
+            if setup.old is not None:
+                setup.old.keep_in(run_dir)
             draw_beginning(setup, run_dir / PLOTS)
         if plan.dry_run:
             if ranks.is_main:
@@ -88,6 +91,8 @@ def close_run(setup: Setup, trainer: Trainer) -> None:
     """After the training: measure the best weights of a finished run, draw curves, print the last lines."""
     if trainer.progress.finished:
         metrics = measure_best(setup, trainer)
+        if setup.old is not None:
+            setup.say(describe_groups(metrics, setup.old.groups))
         if setup.plan.overfit is not None:
             setup.say(f"overfit: AP {metrics.values['AP']:.3f} AP50 {metrics.values['AP50']:.3f}")
     if setup.ranks.is_main:
@@ -95,6 +100,15 @@ def close_run(setup: Setup, trainer: Trainer) -> None:
         first_image = setup.splits.val.paths[0]
         for line in closing_lines(trainer.run_dir, trainer.setup.config, trainer.progress, first_image):
             setup.say(line)
+
+
+def describe_groups(metrics: Metrics, groups: Groups) -> str:
+    """Format the metrics of old and new classes; those of the kept ones are the agreement with the old weights."""
+    return (
+        f"{format_groups(group_metrics(metrics, groups))}\n"
+        "of classes without labels in val: the agreement with the old weights; evaluate.py measures them on data that "
+        "label them, also by group"
+    )
 
 
 def keep_time(trainer: Trainer, minutes: float, started: float) -> None:

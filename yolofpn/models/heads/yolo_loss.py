@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -82,7 +82,16 @@ class YOLOLoss:
             size: (height, width) of the network's input.
         """
         raw, grid = flatten_maps(dense, self.specs)
-        assignments = [self.assigner(raw[i], grid, target) for i, target in enumerate(targets)]
+        return self.of_assigned(raw, grid, self.assign(raw, grid, targets), targets, size)
+
+    def assign(self, raw: Tensor, grid: Grid, targets: Sequence[Target]) -> list[Assignment]:
+        """Assign the predictions ``raw`` [B, N, 5 + C] of each image to its boxes."""
+        return [self.assigner(raw[i], grid, target) for i, target in enumerate(targets)]
+
+    def of_assigned(
+        self, raw: Tensor, grid: Grid, assignments: list[Assignment], targets: list[Target], size: tuple[int, int]
+    ) -> Losses:
+        """Compute the losses of predictions ``raw`` [B, N, 5 + C] that ``assign`` assigned; otherwise as a call."""
         positives = gather_positives(raw, assignments, targets)
         losses = {
             "loss_box": self._box_loss(positives, grid, size),
