@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from yolofpn import reading
+from yolofpn import yaml_text
 from yolofpn.errors import UserError
 from yolofpn.reading import (
     MAX_CLASSES,
@@ -17,11 +17,11 @@ from yolofpn.reading import (
     check_class_names,
     parse_json,
     parse_xml,
-    parse_yaml,
     read_bounded,
     read_text,
     short,
 )
+from yolofpn.yaml_text import parse_yaml
 
 NESTED_ALIASES = "a: &a [x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
@@ -70,14 +70,14 @@ def test_nested_aliases_are_refused_before_they_are_written_out() -> None:
     "text", ["a: [\n" + "x,\n" * 60 + "]", "- a\n" * 60, "&a x: [\n" + "*a,\n" * 60 + "]", "[],\n" * 60]
 )
 def test_the_number_of_yaml_values_is_limited(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "MAX_WRITTEN_NODES", 50)
+    monkeypatch.setattr(yaml_text, "MAX_WRITTEN_NODES", 50)
     with pytest.raises(ParseError, match="50 values") as error:
         parse_yaml(text if text[0] != "[" else f"[{text}]")
     assert error.value.line is not None and 40 < error.value.line < 60
 
 
 def test_as_many_classes_as_are_possible_can_be_written_in_yaml() -> None:
-    assert reading.MAX_WRITTEN_NODES > 2 * MAX_CLASSES + 1000, "a number and a name for each, and other keys"
+    assert yaml_text.MAX_WRITTEN_NODES > 2 * MAX_CLASSES + 1000, "a number and a name for each, and other keys"
 
 
 def test_ordinary_aliases_and_merge_keys_stay() -> None:

@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tqdm import tqdm
 
-from yolofpn.reading import parse_yaml
 from yolofpn.text import (
     as_yaml,
     bar_stream,
@@ -26,6 +25,7 @@ from yolofpn.text import (
     printable_output,
     typed_command,
 )
+from yolofpn.yaml_text import parse_yaml
 
 RED = "\x1b[31mred\x9b0m\x7f\x08"
 

@@ -11,13 +11,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont, ImageShow
 
 from yolofpn.errors import UserError
+from yolofpn.opencv import cv2
 
 Image: TypeAlias = NDArray[np.uint8]  # [H, W, 3], BGR
 Colour: TypeAlias = tuple[int, int, int]  # blue, green, red

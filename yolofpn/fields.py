@@ -43,7 +43,8 @@ Depth = Annotated[
 class StrictModel(BaseModel):
     """A section: unknown keys are errors, no number is infinite or NaN, values never change after reading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    # Validators are built for the sections that are read: few of all, where one image is detected.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
 
 class OneOf:

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
-import cv2
 import numpy as np
 
 from yolofpn.drawing import Colour, Image, class_colour, draw_tag, line_width_of
+from yolofpn.opencv import cv2
 
 Point: TypeAlias = tuple[float, float]  # x, y in pixels
 Direction: TypeAlias = Literal["in", "out"]

@@ -251,3 +251,21 @@ def test_a_graph_takes_no_images_of_varying_size(folder: Path, graph: str) -> No
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
     with pytest.raises(UserError):
         load_detector(folder / graph, resize="shortest-edge")
+
+
+def test_an_image_takes_no_library_that_only_others_need(folder: Path, tmp_path: Path) -> None:
+    program = """
+from yolofpn.inference.detection_run import DetectOptions, detect
+from yolofpn.inference.load_detector import load_for_inference
+from yolofpn.inference.predictor import Predictor
+loaded = load_for_inference(sys.argv[1])
+Predictor(loaded.detector, loaded.metadata)
+assert "cv2" not in sys.modules, "the graph is opened before OpenCV takes memory"
+detect(DetectOptions(sources=(sys.argv[2],), weights=sys.argv[1], output=sys.argv[3]))
+assert "cv2" in sys.modules
+assert not {"av", "ssl", "urllib.request", "ruamel.yaml", "tqdm", "yolofpn.darknet.cfg"} & set(sys.modules)
+"""
+    words = [str(folder / "small.onnx"), str(folder / "a.png"), str(tmp_path / "out")]
+    done = subprocess.run([sys.executable, "-c", WITHOUT + program, *words], capture_output=True, text=True)
+    assert not done.returncode, done.stderr
+    assert (tmp_path / "out" / "a.png").is_file()

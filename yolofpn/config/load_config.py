@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
-from ruamel.yaml import YAML
 
 from yolofpn.config.explain import explain
 from yolofpn.config.train_config import AugmentConfig, TrainConfig
@@ -16,7 +15,7 @@ from yolofpn.errors import UserError
 from yolofpn.fields import StrictModel, VocCorners
 from yolofpn.files import replace_file
 from yolofpn.models.model_config import InputConfig, ModelConfig, PostprocessConfig
-from yolofpn.reading import MAX_YAML_BYTES, ParseError, parse_yaml, read_bounded
+from yolofpn.reading import MAX_YAML_BYTES, ParseError, read_bounded
 from yolofpn.shipped import find_config
 
 T = TypeVar("T", bound="StrictModel")
@@ -100,6 +99,8 @@ def dump_config(config: Config, path: Path) -> None:
     Raises:
         OSError: it cannot be written.
     """
+    from ruamel.yaml import YAML  # not for those who read metadata alone
+
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = None
     text = StringIO()
@@ -125,6 +126,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     Raises:
         UserError: it is missing, unreadable, no YAML, or no mapping.
     """
+    from yolofpn.yaml_text import parse_yaml
+
     try:
         tree = parse_yaml(read_bounded(Path(path), MAX_YAML_BYTES).decode("utf-8-sig"))
     except UnicodeDecodeError:
@@ -148,6 +151,8 @@ def _resolve_paths(section: object, keys: Sequence[str], folder: Path) -> None:
 
 
 def _apply_override(tree: dict[str, Any], override: str) -> None:
+    from yolofpn.yaml_text import parse_yaml
+
     dotted_key, separator, value = override.partition("=")
     if not separator or not dotted_key:
         raise UserError(f"override {override!r} is not of the form section.key=value")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from typing import IO, Any
 
-import cv2
 import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
 from yolofpn.fields import Depth
+from yolofpn.opencv import cv2
 
 _BITS_PER_SAMPLE, _MAX_SAMPLE_VALUE = 258, 281  # TIFF tags
 _OVERSHOOT = 2  # times the white of floats: resampling goes a little beyond it

@@ -7,13 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from yolofpn.data.images import read_image, to_bgr
 from yolofpn.fields import Depth
+from yolofpn.opencv import cv2
 from yolofpn.ops.resize import NetworkImage
 from yolofpn.structures import Image
 

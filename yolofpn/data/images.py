@@ -24,7 +24,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
 
-import cv2
 import numpy as np
 import PIL.Image
 from PIL import ExifTags, ImageSequence
@@ -35,6 +34,7 @@ from yolofpn.data.depth import deep_colour, deep_grey, is_deep_colour, warn_if_f
 from yolofpn.data.image_headers import could_grow, read_header
 from yolofpn.errors import InputError, UserError
 from yolofpn.fields import Depth
+from yolofpn.opencv import cv2
 from yolofpn.regular_files import open_regular_file
 from yolofpn.structures import Image
 

@@ -25,7 +25,6 @@ from starlette.websockets import WebSocket
 from yolofpn.demo.answers import FAULT, as_data_url, describe, detect, drawn_jpeg
 from yolofpn.demo.cameras import Camera
 from yolofpn.demo.fair_queue import FairQueue
-from yolofpn.demo.free_memory import give_back_memory
 from yolofpn.demo.limits import ServerLimits
 from yolofpn.demo.live import PageViewer
 from yolofpn.demo.model_store import ModelStore
@@ -35,6 +34,7 @@ from yolofpn.demo.video_jobs import VideoJobs
 from yolofpn.demo.workers import Workers
 from yolofpn.errors import InputError, UserError
 from yolofpn.extras import is_installed
+from yolofpn.free_memory import give_back_memory
 from yolofpn.inference.predictor import Predictor
 
 STATIC = Path(__file__).parent / "static"

@@ -20,11 +20,11 @@ from yolofpn.demo.access import AuthMiddleware, is_loopback
 from yolofpn.demo.app import Page
 from yolofpn.demo.cameras import open_cameras
 from yolofpn.demo.connections import BoundedListener, EventLoop, FewLines, HttpProtocol, Network, WebSocketProtocol
-from yolofpn.demo.free_memory import keep_memory_small
 from yolofpn.demo.limits import ServerLimits
 from yolofpn.demo.model_store import ModelStore
 from yolofpn.demo.settings import Settings
 from yolofpn.errors import UserError
+from yolofpn.free_memory import keep_memory_small
 
 
 @dataclass(frozen=True)

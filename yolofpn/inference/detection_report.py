@@ -7,9 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn, TextIO
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from yolofpn.inference.tracked_results import TrackCounts
 from yolofpn.results import Failure, Result
@@ -17,6 +15,9 @@ from yolofpn.sources.live.capture import Counters
 from yolofpn.sources.resolve import Source
 from yolofpn.structures import Detections
 from yolofpn.text import bar_stream, counted
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 IMAGES_BY_LINE = 20
 SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal that a bar could be drawn on
@@ -143,6 +144,8 @@ class ProgressLines:
         self._last_line = time.perf_counter()
         self._bar: tqdm[NoReturn] | None = None
         if stream.isatty():
+            from tqdm import tqdm  # not for a few images
+
             total = source.frame_count if source else None
             file = bar_stream(stream)
             self._bar = tqdm(total=total, desc=self._name, unit=self._unit, file=file, dynamic_ncols=True)
@@ -190,6 +193,11 @@ def describe(detections: Detections) -> str:
 
 
 def _print(line: str, stream: TextIO) -> None:
+    if "tqdm" not in sys.modules:  # there is no bar
+        print(line, file=stream, flush=True)
+        return
+    from tqdm import tqdm
+
     with tqdm.external_write_mode(file=stream):
         print(line, file=stream, flush=True)
 

@@ -31,8 +31,8 @@ from yolofpn.sinks.jsonl import finished_sources
 from yolofpn.sinks.media import MediaChoice
 from yolofpn.sinks.opened import Sinks, build_sinks
 from yolofpn.sinks.output_names import next_output_dir
+from yolofpn.sources.addresses import is_url
 from yolofpn.sources.kinds import failed_source
-from yolofpn.sources.remote import is_url
 from yolofpn.sources.resolve import Source, resolve_sources
 from yolofpn.sources.shards import Shard
 from yolofpn.tracking.source_tracks import TrackOptions, followed

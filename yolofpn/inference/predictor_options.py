@@ -11,8 +11,8 @@ from typing import Literal, TypeAlias, TypedDict, get_args
 
 from yolofpn.data.images import VIDEO_SUFFIXES
 from yolofpn.fields import Depth
+from yolofpn.sources.addresses import STREAM_SCHEMES
 from yolofpn.sources.patterns import matching_paths
-from yolofpn.sources.remote import STREAM_SCHEMES
 from yolofpn.types import ResizeMode
 
 # few: the next image may be the last; live: each result is awaited; many: it is the sum that counts.

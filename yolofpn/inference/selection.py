@@ -10,7 +10,7 @@ from pathlib import Path
 from yolofpn.data.class_names import normalise_name
 from yolofpn.errors import UserError
 from yolofpn.reading import exists
-from yolofpn.sources.remote import is_url
+from yolofpn.sources.addresses import is_url
 from yolofpn.structures import Limits
 
 

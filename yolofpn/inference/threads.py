@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-import cv2
-
 from yolofpn.hardware import num_threads
 from yolofpn.inference.predictor import Predictor
+from yolofpn.opencv import cv2
 from yolofpn.runtimes.exported import ExportedDetector
 from yolofpn.runtimes.takeover import Takeover
 

@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from yolofpn.opencv import cv2
 from yolofpn.ops.array_boxes import Floats, clip_boxes
 from yolofpn.types import Arrays, Image, ResizeMode, to_array
 

@@ -6,9 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from yolofpn.config import Metadata, YOLOHeadConfig
-from yolofpn.darknet.cfg import parse_cfg
-from yolofpn.darknet.layer_plan import plan_network
-from yolofpn.darknet.outputs import map_specs
 from yolofpn.errors import UserError
 from yolofpn.models.map_specs import build_map_specs
 from yolofpn.models.postprocess import MapSpec
@@ -22,6 +19,10 @@ def expected_specs(metadata: Metadata, origin: str) -> Mapping[str, MapSpec]:
         UserError: it describes no one-stage detector.
     """
     if metadata.darknet_cfg is not None:
+        from yolofpn.darknet.cfg import parse_cfg  # all layers of Darknet, for the graphs of its networks alone
+        from yolofpn.darknet.layer_plan import plan_network
+        from yolofpn.darknet.outputs import map_specs
+
         cfg = parse_cfg(metadata.darknet_cfg, origin)
         return map_specs(plan_network(cfg), (cfg.net.height, cfg.net.width))
     assert metadata.model is not None  # Metadata holds exactly one of the two

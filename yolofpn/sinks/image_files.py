@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 
-import cv2
 import numpy as np
 
 from yolofpn.errors import InputError
+from yolofpn.opencv import cv2
 from yolofpn.structures import Image
 
-JPEG_QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 95]
-QUALITY = {".jpg": JPEG_QUALITY, ".jpeg": JPEG_QUALITY, ".webp": [cv2.IMWRITE_WEBP_QUALITY, 95]}
+QUALITY = 95  # of JPEG and WebP
 WRITABLE = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 LOSSY = {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".avif", ".heic", ".heif", ".jp2", ""}
 
@@ -31,10 +30,15 @@ def encode_image(image: Image, suffix: str) -> tuple[bytes, str]:
         suffix = ".jpg" if suffix in LOSSY else ".png"
     for attempt in (suffix, ".png"):  # JPEG ends at 65535 pixels a side, WebP at 16383
         with contextlib.suppress(cv2.error):
-            encoded, data = cv2.imencode(attempt, np.ascontiguousarray(image), QUALITY.get(attempt, []))
+            encoded, data = cv2.imencode(attempt, np.ascontiguousarray(image), _settings(attempt))
             if encoded:
                 return data.tobytes(), attempt
     raise InputError(f"an image of {image.shape[1]}x{image.shape[0]} pixels cannot be written as {suffix} or .png")
+
+
+def _settings(suffix: str) -> list[int]:
+    keys = {".jpg": cv2.IMWRITE_JPEG_QUALITY, ".jpeg": cv2.IMWRITE_JPEG_QUALITY, ".webp": cv2.IMWRITE_WEBP_QUALITY}
+    return [keys[suffix], QUALITY] if suffix in keys else []
 
 
 def crop(image: Image, box: list[float]) -> Image:

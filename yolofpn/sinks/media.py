@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from yolofpn import sinks
 from yolofpn.drawing import LabelStyle
@@ -13,7 +13,9 @@ from yolofpn.files import write_atomically
 from yolofpn.sinks.image_files import encode_image
 from yolofpn.sinks.output_names import OutputNames, SourceInfo, source_stem
 from yolofpn.structures import Detections, Frame, Image
-from yolofpn.video.writer import VideoWriter
+
+if TYPE_CHECKING:
+    from yolofpn.video.writer import VideoWriter
 
 MediaChoice: TypeAlias = Literal["all", "hits", "none"]
 
@@ -71,6 +73,8 @@ class MediaSink:
         write_atomically(self._folder / path, data)
 
     def _video(self, source: SourceInfo, frame: Frame) -> _OpenVideo:
+        from yolofpn.video.writer import VideoWriter  # FFmpeg: not for images
+
         open_video = self._videos.get(id(source))
         if open_video is not None and open_video.size != frame.size:
             self._finish(id(source))

@@ -1,4 +1,7 @@
-"""A source of each kind: an image, an animation, a video, an address, a camera, or one that only fails."""
+"""A source of each kind: an image, an animation, a video, an address, a camera, or one that only fails.
+
+What reads videos and addresses is imported where one is given: FFmpeg and TLS take a tenth of the time of one image.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,10 @@ from yolofpn.data.reduced_images import Admit, NeededSize, read_reduced
 from yolofpn.errors import InputError, UserError
 from yolofpn.fields import Depth
 from yolofpn.regular_files import special_kind
+from yolofpn.sources.addresses import STREAM_SCHEMES, looks_live, shown_url
 from yolofpn.sources.live.camera import connect_camera
 from yolofpn.sources.live.capture import Connect, LiveCapture
-from yolofpn.sources.live.network_stream import connect_stream
-from yolofpn.sources.remote import STREAM_SCHEMES, fetch, looks_live, shown_url
 from yolofpn.structures import Frame, WholeImage
-from yolofpn.video.reader import is_video, probe_video, read_video
 
 _ANIMATED_SUFFIXES = frozenset({".gif", ".webp", ".png", ".apng", ".avif"})
 
@@ -105,6 +106,9 @@ def url_source(url: str, vid_stride: int = 1, depth: Depth = "auto", needed: Nee
         UserError: if no program here speaks that kind of address.
         InputError: if an http address gives no answer, an error, or a web page.
     """
+    from yolofpn.sources.live.network_stream import connect_stream
+    from yolofpn.sources.remote import fetch
+
     name = shown_url(url)
     relative_path = _path_of_url(name)
     scheme = url.partition("://")[0].lower()
@@ -157,6 +161,8 @@ def _live_source(name: str, relative_path: Path, connect: Connect, vid_stride: i
 
 
 def _video_source(target: Path | str, name: str, relative_path: Path, vid_stride: int) -> Source:
+    from yolofpn.video.reader import probe_video, read_video
+
     try:
         count, fps = probe_video(target, name)
     except InputError:  # told when its frames are asked for
@@ -175,7 +181,11 @@ def _content_of(path: Path) -> Literal["image", "animation", "video"]:
     try:
         return "animation" if is_animated(path) else "image"
     except InputError:
-        return "video" if suffix not in readable_suffixes() and is_video(path) else "image"
+        if suffix in readable_suffixes():
+            return "image"
+        from yolofpn.video.reader import is_video
+
+        return "video" if is_video(path) else "image"
 
 
 def _is_animated(data: bytes) -> bool:

@@ -1,24 +1,22 @@
-"""Addresses: what they lead to, how they are shown without secrets, and images fetched from them."""
+"""What addresses lead to, and images fetched from them."""
 
 from __future__ import annotations
 
 import http.client
-import re
 import urllib.error
 import urllib.parse
 import urllib.request
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Literal
 
 from yolofpn.data.images import IMAGE_SUFFIXES
 from yolofpn.errors import InputError
+from yolofpn.sources.addresses import PLAYLIST_SUFFIXES, password_hint, shown_url, url_suffix
 from yolofpn.sources.http import Deadline, handlers
 
 HEAD_SECONDS = 15.0  # for the head of an answer, redirects included
 MAX_BYTES = 64 * 2**20  # of an image
 MAX_SECONDS = 120.0  # for a whole image
-STREAM_SCHEMES = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "tcp", "srt", "mms", "mmsh"})
 _PLAYLIST_TYPES = frozenset(
     {
         "application/vnd.apple.mpegurl",
@@ -28,10 +26,6 @@ _PLAYLIST_TYPES = frozenset(
         "application/dash+xml",
     }
 )
-_PLAYLIST_SUFFIXES = frozenset({".m3u8", ".mpd"})
-_LIVE_SUFFIXES = _PLAYLIST_SUFFIXES | {".mjpg", ".mjpeg", ".cgi"}
-_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
-_SECRET_VALUE = re.compile(r"(?i)([\w-]*(?:user|usr|login|pass|pwd|token|auth|key|secret|sig|session)[\w-]*=)[^&;/?#]*")
 
 
 @dataclass(frozen=True)
@@ -40,28 +34,6 @@ class Remote:
 
     kind: Literal["image", "video", "stream"]
     data: bytes = b""
-
-
-def is_url(spec: str) -> bool:
-    """Return whether ``spec`` is a URL."""
-    return _URL.match(spec) is not None
-
-
-def looks_live(url: str) -> bool:
-    """Return whether a URL has the scheme or suffix of a live stream."""
-    return _suffix(url) in _LIVE_SUFFIXES
-
-
-def shown_url(url: str) -> str:
-    """``url`` without user, password and values that look like secrets, for names, files and logs.
-
-    A password may hold any character, so where there may be one everything up to the last ``@`` goes.
-    """
-    scheme, _, rest = url.partition("://")
-    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    if "@" in authority or ":" in authority:
-        rest = rest.rpartition("@")[2]
-    return f"{scheme}://" + _SECRET_VALUE.sub(r"\1***", rest)
 
 
 def fetch(url: str) -> Remote:
@@ -98,20 +70,6 @@ def open_address(url: str, deadline: Deadline) -> http.client.HTTPResponse:
     return response
 
 
-def password_hint(url: str) -> str:
-    """Return a hint for URLs with special characters in user or password; empty if there are none."""
-    user_and_password, at, _ = url.partition("://")[2].rpartition("@")
-    user, colon, password = user_and_password.partition(":")
-    # What looks like a port and a path, as in host:8080/a@2x.jpg, is no password.
-    if not (at and colon) or "/" in user or re.match(r"\d+[/?]", password):
-        return ""
-    odd = [character for character in "#@/?[]" if character in password]
-    if re.search(r"%(?![0-9A-Fa-f]{2})", password):
-        odd.insert(0, "%")
-    written = " and ".join(f"{character} as {urllib.parse.quote(character, safe='')}" for character in odd)
-    return f"; in a password write {written}" if odd else ""
-
-
 def _opener(url: str, deadline: Deadline) -> urllib.request.OpenerDirector:
     parts = urllib.parse.urlsplit(url)
     if parts.username is None:
@@ -133,7 +91,7 @@ def _without_user(url: str) -> str:
 
 def _kind(response: http.client.HTTPResponse, name: str) -> Literal["image", "video", "stream"]:
     content_type = response.headers.get_content_type() if "Content-Type" in response.headers else ""
-    suffix = _suffix(response.url)
+    suffix = url_suffix(response.url)
     if content_type == "text/html":
         raise InputError(f"{name}: a web page, not an image or video; give the address of the file itself")
     if content_type.startswith("image/"):
@@ -143,16 +101,9 @@ def _kind(response: http.client.HTTPResponse, name: str) -> Literal["image", "vi
     if not content_type.startswith("video/"):
         if suffix in IMAGE_SUFFIXES:
             return "image"
-        if suffix in _PLAYLIST_SUFFIXES:
+        if suffix in PLAYLIST_SUFFIXES:
             return "stream"
     return "video" if "Content-Length" in response.headers else "stream"
-
-
-def _suffix(url: str) -> str:
-    try:
-        return PurePosixPath(urllib.parse.urlsplit(url).path).suffix.lower()
-    except ValueError:  # no address at all
-        return ""
 
 
 def _read(response: http.client.HTTPResponse, name: str, deadline: Deadline) -> bytes:

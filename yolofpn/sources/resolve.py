@@ -8,7 +8,6 @@ import re
 import sys
 import unicodedata
 import urllib.parse
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,9 +20,9 @@ from yolofpn.data.reduced_images import NeededSize
 from yolofpn.errors import InputError, UserError
 from yolofpn.fields import Depth
 from yolofpn.reading import MAX_FOLDER_DEPTH, ParseError, exists, read_text
+from yolofpn.sources.addresses import is_url, shown_url
 from yolofpn.sources.kinds import Source, camera_source, failed_source, file_source, url_source
 from yolofpn.sources.patterns import matching_paths
-from yolofpn.sources.remote import is_url, shown_url
 from yolofpn.text import from_list_line, safe_part
 
 __all__ = ["Source", "resolve_sources"]
@@ -96,7 +95,9 @@ def _expand(spec: str, reading: _Reading) -> Iterator[Source]:
     if spec == "-":
         return _from_list(_standard_input(), Path(), reading)
     if spec.lower().startswith("file://"):
-        return _expand_path(Path(urllib.request.url2pathname(urllib.parse.urlsplit(spec).path)), reading)
+        from urllib.request import url2pathname  # with TLS and more behind it
+
+        return _expand_path(Path(url2pathname(urllib.parse.urlsplit(spec).path)), reading)
     if is_url(spec):
         return iter([url_source(spec, reading.vid_stride, reading.depth, reading.needed)])
     if _is_number(spec):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from yolofpn.opencv import cv2
 from yolofpn.types import Image
 
 SIDE = 32  # pixels of the images that are compared

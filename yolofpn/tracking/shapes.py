@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 
 from yolofpn.errors import UserError
+from yolofpn.opencv import cv2
 from yolofpn.track_info import Direction, Point, ShapeCount
 
 MARGIN = 0.05  # of the side of a square of the box's area: nearer to an edge, no object changes its side

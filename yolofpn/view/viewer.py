@@ -8,11 +8,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-import cv2
-
 from yolofpn.drawing import LabelStyle
 from yolofpn.errors import UserError
 from yolofpn.files import write_atomically
+from yolofpn.opencv import cv2
 from yolofpn.results import Result
 from yolofpn.sinks.image_files import encode_image
 from yolofpn.structures import Image, Limits

@@ -7,9 +7,8 @@ import subprocess
 import sys
 import time
 
-import cv2
-
 from yolofpn.errors import UserError
+from yolofpn.opencv import cv2
 from yolofpn.structures import Image
 from yolofpn.text import command
 

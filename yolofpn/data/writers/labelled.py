@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
-from xml.sax.saxutils import escape, quoteattr
 
 if TYPE_CHECKING:  # the sinks and --help import this, too
     import numpy as np
@@ -144,6 +143,8 @@ def with_suffix(name: str, suffix: str) -> str:
 
 def xml_text(value: str) -> str:
     r"""Text between tags; characters that XML 1.0 forbids become ``\u001b`` and the like."""
+    from xml.sax.saxutils import escape  # imports what opens addresses
+
     return escape(_allowed(value))
 
 
@@ -153,4 +154,6 @@ def _allowed(value: str) -> str:
 
 def attributes(**values: Any) -> str:  # noqa: ANN401
     """`` key="value"`` for each value, as XML has them; see ``xml_text``."""
+    from xml.sax.saxutils import quoteattr
+
     return "".join(f" {key}={quoteattr(_allowed(str(value)))}" for key, value in values.items())

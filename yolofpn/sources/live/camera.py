@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from yolofpn.errors import InputError
+from yolofpn.opencv import cv2
 from yolofpn.sources.live.capture import Patience, Shot
 
 

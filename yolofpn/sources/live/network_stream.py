@@ -15,9 +15,9 @@ from av.video.stream import VideoStream
 
 from yolofpn.data.images import MAX_FRAME_PIXELS
 from yolofpn.errors import InputError
+from yolofpn.sources.addresses import password_hint
 from yolofpn.sources.live.capture import Patience, Shot
 from yolofpn.sources.live.mjpeg import Body, may_be_mjpeg, open_mjpeg
-from yolofpn.sources.remote import password_hint
 from yolofpn.structures import Image
 from yolofpn.video.decoder import VideoDecoder, reason_of
 from yolofpn.video.deinterlace import TimedFrame

@@ -1,0 +1,57 @@
+"""Addresses: which are live, and how they are shown without secrets; nothing is opened, and little imported."""
+
+from __future__ import annotations
+
+import re
+import urllib.parse
+from pathlib import PurePosixPath
+
+STREAM_SCHEMES = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "tcp", "srt", "mms", "mmsh"})
+PLAYLIST_SUFFIXES = frozenset({".m3u8", ".mpd"})
+_LIVE_SUFFIXES = PLAYLIST_SUFFIXES | {".mjpg", ".mjpeg", ".cgi"}
+_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
+_SECRET_VALUE = re.compile(r"(?i)([\w-]*(?:user|usr|login|pass|pwd|token|auth|key|secret|sig|session)[\w-]*=)[^&;/?#]*")
+
+
+def is_url(spec: str) -> bool:
+    """Return whether ``spec`` is a URL."""
+    return _URL.match(spec) is not None
+
+
+def looks_live(url: str) -> bool:
+    """Return whether a URL has the scheme or suffix of a live stream."""
+    return url_suffix(url) in _LIVE_SUFFIXES
+
+
+def shown_url(url: str) -> str:
+    """``url`` without user, password and values that look like secrets, for names, files and logs.
+
+    A password may hold any character, so where there may be one everything up to the last ``@`` goes.
+    """
+    scheme, _, rest = url.partition("://")
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if "@" in authority or ":" in authority:
+        rest = rest.rpartition("@")[2]
+    return f"{scheme}://" + _SECRET_VALUE.sub(r"\1***", rest)
+
+
+def password_hint(url: str) -> str:
+    """Return a hint for URLs with special characters in user or password; empty if there are none."""
+    user_and_password, at, _ = url.partition("://")[2].rpartition("@")
+    user, colon, password = user_and_password.partition(":")
+    # What looks like a port and a path, as in host:8080/a@2x.jpg, is no password.
+    if not (at and colon) or "/" in user or re.match(r"\d+[/?]", password):
+        return ""
+    odd = [character for character in "#@/?[]" if character in password]
+    if re.search(r"%(?![0-9A-Fa-f]{2})", password):
+        odd.insert(0, "%")
+    written = " and ".join(f"{character} as {urllib.parse.quote(character, safe='')}" for character in odd)
+    return f"; in a password write {written}" if odd else ""
+
+
+def url_suffix(url: str) -> str:
+    """The suffix of the file that a URL names, in small letters; empty without one."""
+    try:
+        return PurePosixPath(urllib.parse.urlsplit(url).path).suffix.lower()
+    except ValueError:  # no address at all
+        return ""
