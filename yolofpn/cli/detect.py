@@ -18,6 +18,7 @@ from yolofpn.cli.arguments import (
     tile_size,
     unit_float,
 )
+from yolofpn.cli.engine import ENGINE_FORMATS, add_engine_flags, take_engine
 from yolofpn.cli.tracking import add_track_flags, take_tracking
 
 DEPTHS = ("auto", "12", "16", "minmax")
@@ -32,9 +33,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         from yolofpn.sources.shards import Shard
 
         options = vars(arguments)
+        engine = take_engine(arguments)
         options["shard"] = Shard(*arguments.shard) if arguments.shard else None
         options["sources"] = (*options["sources"], *options.pop("source"))
         options["track"] = take_tracking(arguments)
+        if engine is not None:
+            return engine(DetectOptions(**options))
         return detect(DetectOptions(**options))
 
     return run_command(run)
@@ -79,7 +83,6 @@ def build_parser() -> Parser:
     add("--output", metavar="DIR", help="output folder, or - for JSON Lines on stdout; default: runs/detect/SOURCE-N")
     add(
         "--resume",
-        type=Path,
         metavar="DIR",
         help="resume a run that ended early, by its output folder, with the same sources and flags: what its "
         "detections.jsonl contains is skipped",
@@ -93,10 +96,21 @@ def build_parser() -> Parser:
     )
     keys = [sink.key for sink in sinks.SINKS]
     written = "; ".join(f"{sink.key}: {sink.help}" for sink in sinks.SINKS)
-    add("--format", type=comma_list(*keys), default="jsonl", metavar=",".join(keys), help=f"output formats; {written}")
-    add("--media", choices=("all", "hits", "none"), default="all", help="which annotated images and videos to write")
+    add(
+        "--format",
+        type=comma_list(*keys, *ENGINE_FORMATS),
+        default="jsonl",
+        metavar=",".join((*keys, *ENGINE_FORMATS)),
+        help=f"output formats; {written}; parquet: a table (--engine only)",
+    )
+    add(
+        "--media",
+        choices=("all", "hits", "none"),
+        help="which annotated images and videos to write; default: all, with --engine none",
+    )
     add("--labels", choices=("score", "name", "none"), default="score", help="label text at each box")
     add_track_flags(parser)
+    add_engine_flags(parser)
     add("--show", action="store_true", help="show a window; keys: q quit, space pause, s snapshot, + - threshold")
     return parser
 

@@ -10,7 +10,9 @@ STREAM_SCHEMES = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "tcp
 PLAYLIST_SUFFIXES = frozenset({".m3u8", ".mpd"})
 _LIVE_SUFFIXES = PLAYLIST_SUFFIXES | {".mjpg", ".mjpeg", ".cgi"}
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
-_SECRET_VALUE = re.compile(r"(?i)([\w-]*(?:user|usr|login|pass|pwd|token|auth|key|secret|sig|session)[\w-]*=)[^&;/?#]*")
+_SECRET_VALUE = re.compile(
+    r"(?i)([\w-]*(?:user|usr|login|pass|pwd|token|auth|key|secret|sig|session|cred)[\w-]*=)[^&;/?#]*"
+)
 
 
 def is_url(spec: str) -> bool:

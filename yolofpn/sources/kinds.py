@@ -198,7 +198,7 @@ def _is_animated(data: bytes) -> bool:
 def _image_source(
     target: Path | bytes, name: str, relative_path: Path, depth: Depth, needed: NeededSize | None
 ) -> Source:
-    decode = partial(_decode_image, target, name, depth, needed)
+    decode = partial(decode_image, target, name, depth, needed)
 
     def read() -> Iterator[Frame]:
         yield decode(lambda pixels: None)
@@ -207,7 +207,12 @@ def _image_source(
     return Source(name, "image", relative_path, read, path, frame_count=1, decode=decode, held=held)
 
 
-def _decode_image(target: Path | bytes, name: str, depth: Depth, needed: NeededSize | None, admit: Admit) -> Frame:
+def decode_image(target: Path | bytes, name: str, depth: Depth, needed: NeededSize | None, admit: Admit) -> Frame:
+    """The frame of an image, reduced as far as ``needed`` allows: see ``read_reduced``.
+
+    Raises:
+        InputError: as ``read_image``.
+    """
     reduced = read_reduced(target, needed, name=name, depth=depth, admit=admit)
     if reduced.factor == 1:
         return Frame(reduced.image, name)

@@ -129,7 +129,12 @@ def _or_failed(name: str, expand: Callable[[], Iterator[Source]]) -> Iterator[So
 
 
 def _from_folder(folder: Path, reading: _Reading) -> Iterator[Source]:
-    found = _walk(folder, folder, reading, frozenset())
+    found = (
+        file_source(each, each.relative_to(folder), reading.vid_stride, reading.depth, reading.needed)
+        if isinstance(each, Path)
+        else each
+        for each in files_below(folder, _has_known_suffix)
+    )
     first = next(found, None)
     if first is None:
         suffixes = " ".join(sorted(readable_suffixes() | VIDEO_SUFFIXES))
@@ -137,8 +142,19 @@ def _from_folder(folder: Path, reading: _Reading) -> Iterator[Source]:
     return chain([first], found)
 
 
-def _walk(folder: Path, root: Path, reading: _Reading, above: frozenset[tuple[int, int]]) -> Iterator[Source]:
-    """Images and videos sorted by path; ``above`` are the folders on the top-down pathway, against circles of links."""
+def files_below(
+    folder: Path, is_wanted: Callable[[Path], bool], above: frozenset[tuple[int, int]] = frozenset()
+) -> Iterator[Path | Source]:
+    """Files in and below a folder, sorted by path, hidden ones left out.
+
+    Args:
+        folder: where to begin.
+        is_wanted: which files.
+        above: the folders on the top-down pathway, against circles of links.
+
+    Yields:
+        A path, or in the place of a folder that cannot be read a failed source.
+    """
     try:
         status = folder.stat()
         real = status.st_dev, status.st_ino
@@ -157,9 +173,9 @@ def _walk(folder: Path, root: Path, reading: _Reading, above: frozenset[tuple[in
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            yield from _walk(entry, root, reading, above | {real})
-        elif _has_known_suffix(entry):
-            yield file_source(entry, entry.relative_to(root), reading.vid_stride, reading.depth, reading.needed)
+            yield from files_below(entry, is_wanted, above | {real})
+        elif is_wanted(entry):
+            yield entry
 
 
 def _skipped(folder: Path) -> Source:

@@ -1,0 +1,85 @@
+"""The flags of ``detect.py`` for detection by an engine on many machines."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from yolofpn.cli.arguments import Parser, positive_float, positive_int
+from yolofpn.errors import UserError
+
+if TYPE_CHECKING:
+    from yolofpn.inference.detection_run import DetectOptions
+
+ENGINE_FORMATS = ("parquet",)  # beside those of every run
+_FLAGS = ("address", "workers", "gpus_per_worker", "column", "part_size")
+
+
+def add_engine_flags(parser: Parser) -> None:
+    """Add the flags."""
+    add = parser.add_argument
+    add(
+        "--engine",
+        choices=("ray",),
+        help="share very many images among processes and machines by Ray Data, and write partitioned Parquet or JSON "
+        "Lines; also reads Parquet and CSV files of paths, WebDataset tars, and s3://, gs:// and az:// (docs/scale.md)",
+    )
+    add("--address", metavar="ADDR", help="with --engine: the cluster, auto or ray://HOST:PORT; default: this machine")
+    add(
+        "--workers",
+        type=positive_int,
+        metavar="N",
+        help="with --engine: processes that detect; default: one per GPU, else one per CPU",
+    )
+    add(
+        "--gpus-per-worker",
+        type=positive_float,
+        metavar="F",
+        help="with --engine: GPUs of a worker, such as .5 for two workers on each; default: 1 if there are any",
+    )
+    add(
+        "--column",
+        metavar="NAME",
+        help="with --engine: column of the paths in Parquet and CSV sources; default: image, path, uri, url, ... or "
+        "the only one",
+    )
+    add(
+        "--part-size",
+        type=positive_int,
+        metavar="N",
+        help="with --engine: images of a part file, unless they are of a tar, which has its own; default: 256",
+    )
+
+
+def take_engine(arguments: argparse.Namespace) -> Callable[[DetectOptions], int] | None:
+    """Remove the flags of ``add_engine_flags`` from ``arguments``; return what runs the engine, None without one.
+
+    Flags of both kinds of runs get the values of the one at hand.
+
+    Raises:
+        UserError: a flag needs the engine.
+    """
+    engine = arguments.__dict__.pop("engine")
+    given = {flag: arguments.__dict__.pop(flag) for flag in _FLAGS}
+    if engine is None:
+        if unused := [flag for flag, value in given.items() if value is not None]:
+            raise UserError(f"--{unused[0].replace('_', '-')} is for runs with --engine ray")
+        if needing := [form for form in ENGINE_FORMATS if form in arguments.format]:
+            raise UserError(f"--format {needing[0]} is written by --engine ray only")
+        arguments.media = arguments.media or "all"
+        arguments.resume = arguments.resume and Path(arguments.resume)
+        return None
+    from yolofpn.engines.engine_run import EngineOptions, detect_with_engine
+    from yolofpn.engines.ray_data import ClusterOptions
+
+    resume, arguments.resume = arguments.resume, None
+    arguments.media = arguments.media or "none"
+    cluster = ClusterOptions(given.pop("address"), given.pop("workers"), given.pop("gpus_per_worker"))
+    own = {flag: value for flag, value in given.items() if value is not None}
+
+    def run(options: DetectOptions) -> int:
+        return detect_with_engine(EngineOptions(detect=options, resume=resume, cluster=cluster, **own))
+
+    return run

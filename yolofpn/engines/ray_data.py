@@ -1,0 +1,208 @@
+"""The engine Ray Data: units flow from a listing task through a pool of actors, each with one predictor.
+
+The listing runs in a task that makes units only as fast as they are taken, so neither it nor the driver ever holds all
+of them. An actor that dies is started again, and its unit repeated; the part file is then written once more, under the
+same name. Weights are put into the object store, which copies them to each machine once; the first actor of a machine
+writes them into its cache folder, where all of them open the file.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from yolofpn.engines.job import Job
+from yolofpn.engines.listing import list_images
+from yolofpn.engines.unit_detector import UnitDetector, UnitReport
+from yolofpn.engines.units import DoneUnits, Unit, make_units, undone
+from yolofpn.engines.weights_files import WeightsFiles
+from yolofpn.errors import UserError
+from yolofpn.hardware import available_cpus
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+OBJECT_STORE = 256 << 20  # bytes, beside the weights: units and reports are small
+UNITS_AHEAD = 2  # of an actor: the next one is there when it has finished one
+
+
+@dataclass(frozen=True)
+class ClusterOptions:
+    """Where the workers run.
+
+    Attributes:
+        address: of a cluster: 'auto', 'HOST:PORT' or 'ray://HOST:PORT'; None: this machine alone.
+        workers: number of processes that detect; None: one per GPU, else one per CPU of the cluster.
+        gpus_per_worker: part or number of GPUs that each has; None: 1 where there are any.
+    """
+
+    address: str | None = None
+    workers: int | None = None
+    gpus_per_worker: float | None = None
+
+
+@contextmanager
+def connected(options: ClusterOptions, weights_bytes: int) -> Iterator[None]:
+    """Connect to a cluster, or start one on this machine that ends with this context.
+
+    Raises:
+        UserError: no cluster of Ray's version answers.
+    """
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # As a run without an engine; Ray's own choice, 15, starves the workers wherever something else runs.
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what concerns users is raised
+    import ray
+
+    settings: dict[str, Any] = {"address": options.address or "local"}
+    if options.address is None:
+        settings |= {
+            "include_dashboard": False,
+            "num_cpus": max(options.workers or 1, available_cpus()),
+            "object_store_memory": OBJECT_STORE + 2 * weights_bytes,
+        }
+    try:
+        ray.init(**settings, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        place = options.address or "this machine"
+        raise UserError(f"--address {place}: no Ray cluster that can be used ({reason}); see `ray status`") from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def run_units(
+    job: Job, weights: WeightsFiles, contents: list[bytes], done: DoneUnits, cluster: ClusterOptions
+) -> Iterator[UnitReport]:
+    """Yield the report of each unit that is not done yet, in the order in which they end.
+
+    Args:
+        job: the run.
+        weights: the files of the weights.
+        contents: of each file.
+        done: what an earlier run has done.
+        cluster: where it runs; ``connected`` is entered.
+
+    Raises:
+        UserError: the engine gave up.
+    """
+    import ray
+
+    gpus, workers = _shares(cluster, dict(ray.cluster_resources()), job.options.device)
+    stored = [ray.put(np.frombuffer(content, np.uint8)) for content in contents]
+    listing = _Listing(job, dict(done.failed), ray.put(done.images))
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.target_max_block_size = 1  # each unit is a block of its own, which flows on at once
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    reports = ray.data.read_datasource(_datasource(listing), num_cpus=0, override_num_blocks=1).map_batches(
+        _Actor,
+        fn_constructor_kwargs={"job": job, "weights": weights, "stored": stored},
+        batch_size=1,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(
+            min_size=1, max_size=workers, initial_size=workers, max_tasks_in_flight_per_actor=UNITS_AHEAD
+        ),
+        num_cpus=1,
+        num_gpus=gpus,
+    )
+    try:
+        for table in reports.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            for text in table["report"].to_pylist():
+                yield UnitReport(**json.loads(text))
+    except ray.exceptions.RayError as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        raise UserError(f"the engine gave up: {reason}\nwhat was done is kept: resume with --resume") from None
+
+
+def _shares(cluster: ClusterOptions, resources: dict[str, float], device: str) -> tuple[float, int]:
+    """GPUs of each worker, and the number of workers."""
+    there = resources.get("GPU", 0.0)
+    gpus = cluster.gpus_per_worker
+    if gpus is None:
+        gpus = 1.0 if there and device in ("auto", "cuda") else 0.0
+    if gpus > there:
+        raise UserError(f"--gpus-per-worker {gpus:g}: the cluster has {there:g} GPUs")
+    by_resources = there // gpus if gpus else resources.get("CPU", 1.0)
+    return gpus, cluster.workers or max(1, int(by_resources))
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """Makes the units, in a task of the engine.
+
+    Attributes:
+        images: the digests of ``DoneUnits.images`` in the object store.
+    """
+
+    job: Job
+    failed: dict[str, tuple[int, ...]]
+    images: Any
+
+    def __call__(self) -> Iterator[pa.Table]:
+        import pyarrow as pa
+        import ray
+
+        self.job.enter_folder()
+        done = DoneUnits(self.failed, ray.get(self.images))
+        for unit in undone(make_units(list_images(self.job.sources, self.job.column), self.job.part_size), done):
+            yield pa.table({"unit": [unit.to_json()]})
+
+
+def _datasource(listing: _Listing) -> Any:  # noqa: ANN401 Ray is imported by functions only
+    from ray.data import Datasource
+    from ray.data.block import BlockMetadata
+    from ray.data.datasource import ReadTask
+
+    class Units(Datasource):  # type: ignore[misc,unused-ignore]
+        def estimate_inmemory_data_size(self) -> None:
+            return None
+
+        def get_read_tasks(self, *_: object, **__: object) -> list[ReadTask]:
+            unknown = BlockMetadata(num_rows=None, size_bytes=None, exec_stats=None, input_files=None)
+            return [ReadTask(listing, unknown)]
+
+    return Units()
+
+
+class _Actor:
+    """Detects in units, in a process of the engine.
+
+    An error that every unit would meet is reported, as Ray would start the actor again and again.
+    """
+
+    def __init__(self, job: Job, weights: WeightsFiles, stored: list[Any]) -> None:
+        import ray
+
+        self._fatal = ""
+        job.enter_folder()
+        try:
+            loaded = weights.open([ray.get(content) for content in stored])
+            self._detector = UnitDetector(
+                loaded, job.options, batch_size=job.batch_size, output=job.output, form=job.form
+            )
+        except (UserError, ValueError) as error:
+            self._fatal = str(error)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        import pyarrow as pa
+
+        unit = Unit.from_json(table["unit"][0].as_py())
+        if self._fatal:
+            report = UnitReport(unit.name, fatal=self._fatal)
+        else:
+            try:
+                report = self._detector.run(unit)
+            except UserError as error:
+                report = UnitReport(unit.name, fatal=str(error))
+        return pa.table({"report": [json.dumps(report.as_dict())]})

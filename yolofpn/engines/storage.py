@@ -1,0 +1,254 @@
+"""Files at any address: local paths, http(s), and object storage through fsspec (``s3://``, ``gs://``, ``az://``).
+
+Credentials come from the environment, as the libraries of each storage read them. Messages show addresses without
+user, password and tokens, and never the text of a library's error, which may repeat them.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+from yolofpn.errors import InputError, UserError, install_hint
+from yolofpn.extras import is_installed
+from yolofpn.files import write_errors
+from yolofpn.sources.addresses import is_url, shown_url
+from yolofpn.sources.remote import MAX_BYTES, fetch
+
+T = TypeVar("T")
+
+PAUSES = (0.5, 1.0, 2.0, 4.0)  # seconds before further attempts, each shortened at random by up to a half
+LASTING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)  # errors that no attempt mends
+
+
+class MissingError(InputError):
+    """There is nothing at that address."""
+
+
+def shown(uri: str) -> str:
+    """An address or path as it may be printed and stored."""
+    return shown_url(uri) if is_url(uri) else uri
+
+
+def local_path(uri: str) -> Path | None:
+    """The path of a local file or folder; None: it is an address of something else."""
+    if uri.lower().startswith("file://"):
+        return Path(urllib.request.url2pathname(urllib.parse.urlsplit(uri).path))
+    return None if is_url(uri) else Path(uri)
+
+
+def is_http(uri: str) -> bool:
+    """Whether an address is one of the web."""
+    return uri.partition("://")[0].lower() in ("http", "https")
+
+
+def join(folder: str, name: str) -> str:
+    """The address of a file within a folder."""
+    return f"{folder.rstrip('/')}/{name}" if is_url(folder) else str(Path(folder, name))
+
+
+def read_bytes(uri: str, limit: int = MAX_BYTES) -> bytes:
+    """The content of a file at any address.
+
+    Args:
+        uri: of the file.
+        limit: the most bytes that it may have.
+
+    Raises:
+        InputError: it is missing, too large, or cannot be read after several attempts.
+        UserError: the package for such addresses is not installed.
+    """
+    name = shown(uri)
+    path = local_path(uri)
+
+    def read() -> bytes:
+        if path is not None:
+            with path.open("rb") as file:
+                return file.read(limit + 1)
+        if is_http(uri):
+            return _fetch_image(uri)
+        system, place = file_system(uri)
+        data: bytes = system.cat_file(place, start=0, end=limit + 1)
+        return data
+
+    data = attempted(read, name)
+    if len(data) > limit:
+        raise InputError(f"{name}: has more than {limit // 2**20} MiB; shrink it first")
+    return data
+
+
+@contextmanager
+def open_stream(uri: str) -> Iterator[IO[bytes]]:
+    """A file at any address, to be read from its start; what reading raises is left to the caller.
+
+    Raises:
+        InputError: it cannot be opened.
+        UserError: the package for such addresses is not installed.
+    """
+    path = local_path(uri)
+
+    def opened() -> Any:  # noqa: ANN401 an fsspec file
+        if path is not None:
+            return path.open("rb")
+        system, place = file_system(uri)
+        return system.open(place, "rb")
+
+    with closing(attempted(opened, shown(uri))) as stream:
+        yield stream
+
+
+def write_bytes(uri: str, data: bytes) -> None:
+    """Write a whole file at any address, so that nobody ever sees half of it.
+
+    A local file gets its name when it is complete; object storage shows an object when all of it has arrived.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    path = local_path(uri)
+    if path is None:
+        system, place = file_system(uri)
+        attempted(lambda: system.pipe_file(place, data), shown(uri), "written")
+        return
+    # Several machines may write the same file to a shared disk.
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
+    with write_errors(path):
+        try:
+            with part.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise
+
+
+def remove(uri: str) -> None:
+    """Remove a file at any address.
+
+    Raises:
+        InputError: it cannot be removed.
+    """
+    path = local_path(uri)
+    attempted(path.unlink if path is not None else lambda: _remove_object(uri), shown(uri), "removed")
+
+
+def make_folder(uri: str) -> None:
+    """Make a local folder; object storage needs none.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    path = local_path(uri)
+    if path is not None:
+        with write_errors(path):
+            path.mkdir(parents=True, exist_ok=True)
+
+
+def names_in(folder: str) -> list[str]:
+    """The sorted names of the files in a folder; empty where there is none.
+
+    Raises:
+        InputError: it cannot be listed.
+    """
+    path = local_path(folder)
+    if path is not None:
+        return sorted(each.name for each in path.iterdir()) if path.is_dir() else []
+    try:
+        return [name for name, is_folder in entries_of(folder) if not is_folder]
+    except MissingError:
+        return []
+
+
+def entries_of(folder: str) -> list[tuple[str, bool]]:
+    """Name, and whether it is a folder, of what is in a folder of object storage, sorted.
+
+    Raises:
+        InputError: it is missing, or cannot be listed.
+        UserError: the package for such addresses is not installed.
+    """
+    system, place = file_system(folder)
+    found = attempted(lambda: system.ls(place, detail=True), shown(folder), "listed")
+    inside = [(entry["name"].rstrip("/"), entry["type"] == "directory") for entry in found]
+    own = place.rstrip("/")
+    return sorted((name.rpartition("/")[2], is_folder) for name, is_folder in inside if name != own)
+
+
+def file_system(uri: str) -> tuple[Any, str]:
+    """The fsspec file system of an address, and the path within it.
+
+    Raises:
+        UserError: fsspec or its package for such addresses is not installed, or it knows no such addresses.
+    """
+    scheme = uri.partition("://")[0]
+    if not is_installed("fsspec"):
+        raise UserError(f"{shown(uri)}: fsspec is not installed: {install_hint('ray')}")
+    from fsspec.core import url_to_fs
+
+    try:
+        system, place = url_to_fs(uri, use_listings_cache=False)
+    except ImportError as error:  # its text names the package, and nothing of the address
+        raise UserError(f"{shown(uri)}: {error}") from None
+    except ValueError:
+        raise UserError(f"{shown(uri)}: addresses of the kind {scheme}:// are not known to fsspec") from None
+    return system, place
+
+
+def attempted(action: Callable[[], T], name: str, what: str = "read") -> T:
+    """What ``action`` returns; it is tried again, with growing pauses, after errors that may pass.
+
+    Args:
+        action: may raise OSError and its kind.
+        name: of the file, in messages.
+        what: 'read', 'listed' or 'written'.
+
+    Raises:
+        MissingError: there is no such file.
+        InputError: it failed each time, or for a lasting reason.
+    """
+    for pause in (*PAUSES, None):
+        try:
+            return action()
+        except FileNotFoundError:
+            raise MissingError(f"{name}: no such file or folder; check the path") from None
+        except UserError as error:
+            if pause is None or not _may_pass(error.__context__):
+                raise
+        except Exception as error:  # libraries of storage have errors of their own
+            if pause is None or isinstance(error, LASTING):
+                reason = getattr(error, "strerror", None) if local_path(name) is not None else None
+                hint = "check the address and the credentials in the environment"
+                hint = hint if local_path(name) is None else "check the file and its permissions"
+                raise InputError(f"{name}: cannot be {what} ({reason or type(error).__name__}); {hint}") from None
+        time.sleep(pause * random.uniform(0.5, 1))
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _may_pass(cause: BaseException | None) -> bool:
+    """Whether what an http address answered may be another time."""
+    if isinstance(cause, urllib.error.HTTPError):
+        return cause.code >= 500 or cause.code in (408, 429)
+    return isinstance(cause, OSError)
+
+
+def _fetch_image(uri: str) -> bytes:
+    remote = fetch(uri)
+    if remote.kind != "image":
+        raise InputError(f"{shown(uri)}: a {remote.kind}, not an image; run without --engine for it")
+    return remote.data
+
+
+def _remove_object(uri: str) -> None:
+    system, place = file_system(uri)
+    system.rm_file(place)

@@ -1,0 +1,101 @@
+"""The images of a unit as sources, whose contents are fetched ahead of their decoding."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from yolofpn.data.images import is_animated
+from yolofpn.data.reduced_images import Admit, NeededSize
+from yolofpn.engines.listing import Listed
+from yolofpn.engines.storage import local_path, read_bytes, shown
+from yolofpn.engines.tar_images import tar_images
+from yolofpn.errors import InputError
+from yolofpn.fields import Depth
+from yolofpn.sources.kinds import Source, decode_image, failed_source, file_source
+from yolofpn.sources.remote import MAX_BYTES
+from yolofpn.structures import Frame
+
+FETCHES = 16  # at once, from addresses: an answer takes some ten milliseconds, a decoded image a few
+FETCHED = 32  # images that are fetched, or being fetched, before their turn
+JPEG = b"\xff\xd8"
+MANY_IMAGES = "holds several images (an animation); run without --engine for it"
+
+
+class ImageReading:
+    """How the images of a run are read.
+
+    Args:
+        depth: bit depth of images with more than 8 bits per channel.
+        needed: the smallest size that will do in place of an image's own.
+    """
+
+    def __init__(self, depth: Depth, needed: NeededSize) -> None:
+        self._depth: Depth = depth
+        self._needed = needed
+
+    def sources(self, listed: Sequence[Listed]) -> Iterator[Source]:
+        """One source for each image, in order, and for each image of a tar; of those that fail too."""
+        with ThreadPoolExecutor(FETCHES, "fetch") as pool:
+            waiting: deque[Source] = deque()
+            try:
+                for each in listed:
+                    if each.kind == "tar":
+                        yield from waiting
+                        waiting.clear()
+                        yield from self._of_tar(each.uri)
+                        continue
+                    waiting.append(self._source(each, pool))
+                    if len(waiting) == FETCHED:
+                        yield waiting.popleft()
+                yield from waiting
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _source(self, listed: Listed, pool: ThreadPoolExecutor) -> Source:
+        name = shown(listed.uri)
+        if listed.kind == "failed":
+            return failed_source(name, listed.message)
+        path = local_path(listed.uri)
+        if path is None:
+            return self._of_content(name, pool.submit(read_bytes, listed.uri))
+        source = file_source(path, Path(path.name), 1, self._depth, self._needed)
+        return source if source.kind in ("image", "failed") else failed_source(name, f"{name}: {MANY_IMAGES}")
+
+    def _of_tar(self, uri: str) -> Iterator[Source]:
+        try:
+            for name, content in tar_images(uri):
+                if content is None:
+                    message = f"{name}: has more than {MAX_BYTES // 2**20} MiB; shrink it first"
+                    yield failed_source(name, message)
+                else:
+                    yield self._of_content(name, content)
+        except InputError as error:
+            yield failed_source(shown(uri), str(error))
+
+    def _of_content(self, name: str, content: bytes | Future[bytes]) -> Source:
+        decode = partial(self._decode, name, content)
+
+        def read() -> Iterator[Frame]:
+            yield decode(lambda pixels: None)
+
+        held = len(content) if isinstance(content, bytes) else 0
+        return Source(name, "image", Path(name.rpartition("/")[2]), read, frame_count=1, decode=decode, held=held)
+
+    def _decode(self, name: str, content: bytes | Future[bytes], admit: Admit) -> Frame:
+        data = content if isinstance(content, bytes) else content.result()
+        if not data:
+            raise InputError(f"{name}: is empty; fetch or copy it again")
+        if not data.startswith(JPEG) and _is_animated(data):
+            raise InputError(f"{name}: {MANY_IMAGES}")
+        return decode_image(data, name, self._depth, self._needed, admit)
+
+
+def _is_animated(data: bytes) -> bool:
+    try:
+        return is_animated(data)
+    except InputError:  # told by its decoding
+        return False
