@@ -23,6 +23,7 @@ from benchmarking.opencv_baseline import opencv_baselines
 from benchmarking.opening import combinations, open_candidates
 from benchmarking.start import measure_start
 from benchmarking.tables import markdown
+from benchmarking.throughput import measure_throughput
 from benchmarking.training_speed import TrainingRow, measure_training
 from yolofpn.data.dataset import DetectionDataset
 from yolofpn.data.given import GIVEN_KEYS, given_data
@@ -64,6 +65,7 @@ class BenchmarkOptions:
     train: bool = False
     hot_path: bool = False
     start: bool = False
+    throughput: bool = False
     against: Path | None = None
     baselines: bool = True
     rounds: int = 5
@@ -85,8 +87,8 @@ def benchmark(options: BenchmarkOptions) -> int:
         raise UserError("--plot shows AP against time: give it a data set with --data, and no --train")
     if options.plot is not None and not is_installed("matplotlib"):
         raise UserError("--plot needs matplotlib: pip install matplotlib")
-    if options.against is not None and not options.start:
-        raise UserError("--against applies to --start only")
+    if options.against is not None and not (options.start or options.throughput):
+        raise UserError("--against applies to --start and --throughput only")
     report: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -96,6 +98,9 @@ def benchmark(options: BenchmarkOptions) -> int:
     code = 0
     if options.start:
         report["start"] = measure_start(options.weights, options.against, options.rounds)
+    elif options.throughput:
+        sources = options.source or default_sources()
+        report["throughput"] = measure_throughput(options.weights, sources, options.against, options.rounds)
     else:
         code = _measure_training(options, report) if options.train else _measure_inference(options, report)
     print("\n" + markdown(report))

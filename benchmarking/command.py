@@ -80,7 +80,13 @@ def build_parser() -> Parser:
         help="measure one image from the start of the program to its end, with and without PyTorch: CPU time, memory, "
         "imports, installed size",
     )
-    add("--against", type=Path, metavar="DIR", help="with --start: another clone to measure beside this one")
+    add(
+        "--throughput",
+        action="store_true",
+        help="measure whole runs of detect.py --media none over each --source, beside the network alone: images per "
+        "second, CPU time, memory",
+    )
+    add("--against", type=Path, metavar="DIR", help="with --start or --throughput: another clone to measure beside")
     add("--hot-path", action="store_true", help="measure each pre- and post-processing step on its own")
     add(
         "--no-baselines",

@@ -143,9 +143,8 @@ def measure_start(weights: Sequence[str], against: Path | None, rounds: int) -> 
         Candidate("without PyTorch", ROOT, graph.resolve(), light=True, extras=("runtime",)),
     ]
     if against is not None:
-        if not (against / "yolofpn" / "__main__.py").is_file():
-            raise UserError(f"{against}: is no clone of this project: give its folder")
-        candidates.append(Candidate(str(against), against.resolve(), None, light=False, extras=("train",)))
+        clone = check_clone(against)
+        candidates.append(Candidate(str(against), clone, None, light=False, extras=("train",)))
     rows = [Row(each.name, installed=installed_bytes(each.checkout, each.extras)) for each in candidates]
     image = sample_images()[0]
     with tempfile.TemporaryDirectory() as bytecode:
@@ -161,13 +160,29 @@ def measure_start(weights: Sequence[str], against: Path | None, rounds: int) -> 
     return [row.summary() for row in rows]
 
 
+def check_clone(folder: Path) -> Path:
+    """The absolute path of another clone.
+
+    Raises:
+        UserError: it is none.
+    """
+    if not (folder / "yolofpn" / "__main__.py").is_file():
+        raise UserError(f"{folder}: is no clone of this project: give its folder")
+    return folder.resolve()
+
+
 def run(command: Sequence[str], checkout: Path, folder: Path, bytecode: Path) -> Usage:
-    """Run a program of ``checkout`` with an empty cache in ``folder``, and wait for it.
+    """``run_and_read``, without what it prints."""
+    return run_and_read(command, checkout, folder, bytecode)[0]
+
+
+def run_and_read(command: Sequence[str], checkout: Path, folder: Path, bytecode: Path) -> tuple[Usage, str]:
+    """Run a program of ``checkout``, and wait for it; what it cost and printed.
 
     Args:
         command: words.
         checkout: the clone whose code runs.
-        folder: an empty one.
+        folder: the cache is in it, and the program starts there.
         bytecode: where compiled modules are kept from run to run.
 
     Raises:
@@ -186,7 +201,7 @@ def run(command: Sequence[str], checkout: Path, folder: Path, bytecode: Path) ->
     if done.returncode:
         raise UserError(f"{checkout}: failed: {(done.stdout.strip().splitlines() or ['no output'])[-1]}")
     cpu, wall, memory = json.loads(report.read_text())
-    return Usage(cpu, wall, memory * (1 if sys.platform == "darwin" else 1024))
+    return Usage(cpu, wall, memory * (1 if sys.platform == "darwin" else 1024)), done.stdout
 
 
 def installed_bytes(checkout: Path, extras: Sequence[str]) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 Tree = Mapping[str, Any]
@@ -21,6 +22,8 @@ def markdown(report: Tree) -> str:
         parts.append(training_table(rows))
     if rows := report.get("start"):
         parts.append(start_table(rows))
+    if rows := report.get("throughput"):
+        parts.append(throughput_table(rows))
     return "\n\n".join(parts)
 
 
@@ -104,6 +107,18 @@ def start_table(rows: Sequence[Tree]) -> str:
         return f"{value:g}" if row is rows[0] or not first else f"{value:g} ({value / first:.2f})"
 
     return table(["one image", *keys.values()], [[row["name"], *(cell(row, key) for key in keys)] for row in rows])
+
+
+def throughput_table(rows: Sequence[Tree]) -> str:
+    """One line per source, weights and clone."""
+    header = ["source", "weights", "program", "images", "network FPS", "end to end FPS", "of network", "CPU ms", "MB"]
+    lines = []
+    for row in rows:
+        line = [*(PurePath(row[key]).name for key in ("source", "weights")), row["program"], f"{row['images']:,}"]
+        line += [_number(row[key], 1) for key in ("network_fps", "end_to_end_fps")]
+        line += [_percent(row["share_of_network"]), _number(row["cpu_ms_per_image"], 1), _number(row["peak_mb"], 0)]
+        lines.append(line)
+    return "images per second of whole runs (--media none), medians\n\n" + table(header, lines)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
