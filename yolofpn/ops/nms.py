@@ -26,12 +26,14 @@ Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 # These set the speed, never the result: how many pairs are compared at once, so that they stay in the CPU's cache; how
-# many boxes are settled among themselves first; from how many on a look-up costs less than comparing all; and the part
-# of the boxes in a grid that must be undecided, or a new grid is made of those that are.
+# many boxes are settled among themselves first; from how many on a look-up costs less than comparing all; the part of
+# the boxes in a grid that must be undecided, or a new grid is made of those that are; and how often pairs are settled
+# together before the rest is settled one by one.
 PAIRS_AT_ONCE = 1 << 14
 FEW = 64
 MANY = 192
 UNDECIDED = 0.6
+ROUNDS = 4
 
 
 class _Rule(NamedTuple):
@@ -161,17 +163,35 @@ class _Search:
         ends = np.cumsum(runs.length)
         place = np.arange(ends[-1] if len(ends) else 0)
         place += np.repeat(runs.start - ends + runs.length, runs.length)
-        first = np.repeat(self._table.take(runs.box, axis=1, mode="clip"), runs.length, axis=1)
-        iou = _iou(first, table.take(place, axis=1, mode="clip"))
+        better, worse = np.repeat(runs.box, runs.length), order.take(place, mode="clip")
+        # Half of the pairs are the other way round, and in a crowd most boxes are suppressed already.
+        open_pairs = np.flatnonzero((worse > better) & self._kept.take(worse, mode="clip"))
+        better, worse = better.take(open_pairs, mode="clip"), worse.take(open_pairs, mode="clip")
+        place = place.take(open_pairs, mode="clip")
+        iou = _iou(self._table.take(better, axis=1, mode="clip"), table.take(place, axis=1, mode="clip"))
         hits = np.flatnonzero(iou > self._rule.thresh)
-        better, worse = np.repeat(runs.box, runs.length)[hits], order[place[hits]]
-        valid = (better < worse) & (self._labels[better] == self._labels[worse])
-        better, worse = better[valid], worse[valid]
+        better, worse = better[hits], worse[hits]
+        same = self._labels[better] == self._labels[worse]
+        better, worse = better[same], worse[same]
         if self._rule.distance_exponent is not None:
             # The distance only lowers the IoU: few pairs are left to look at.
             term = _distance_term(self._table[:, better], self._table[:, worse], self._rule.distance_exponent)
-            near = iou[hits[valid]] - term > self._rule.thresh
+            near = iou[hits[same]] - term > self._rule.thresh
             better, worse = better[near], worse[near]
+        self._suppress(better, worse)
+
+    def _suppress(self, better: Indices, worse: Indices) -> None:
+        """Suppress every one of ``worse`` [P] whose ``better`` [P], by descending score, is kept."""
+        for _ in range(ROUNDS):
+            if len(better) < FEW:
+                break
+            # A box that no pair can suppress is kept, so what it overlaps is not, and overlaps nothing any more.
+            self._kept[worse] = False
+            certain = self._kept.take(better, mode="clip")
+            self._kept[worse] = True
+            self._kept[worse[certain]] = False
+            left = np.flatnonzero(self._kept.take(better, mode="clip") & self._kept.take(worse, mode="clip"))
+            better, worse = better.take(left, mode="clip"), worse.take(left, mode="clip")
         flags = self._flags
         for one, other in zip(better.tolist(), worse.tolist(), strict=True):
             if flags[one]:
