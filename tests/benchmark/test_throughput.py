@@ -12,6 +12,7 @@ from benchmarking.start import ROOT, Usage
 from benchmarking.tables import throughput_table
 from benchmarking.throughput import measure_throughput
 from yolofpn.errors import UserError
+from yolofpn.runtimes.backend import Wait
 
 
 class Runs:
@@ -57,7 +58,7 @@ def test_what_is_no_clone_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_as_many_passes_are_in_flight_as_there_are_slots() -> None:
     events: list[str] = []
 
-    def start() -> throughput.Wait:
+    def start() -> Wait:
         events.append("start")
         return lambda: events.append("wait") or {}  # type: ignore[func-returns-value]
 
