@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from hypothesis import settings
 from matplotlib.figure import Figure
 
 from tests.machine import small_disk, virtual_display
+from tests.once import made_once
 from tests.plots import SAVE_FIGURE, save_blank
 from tests.runtimes.small import small_detector
 from tests.tiny_detector import RED, quarters, write_tiny
@@ -32,6 +34,13 @@ settings.load_profile("yolofpn")
 def pytest_configure() -> None:
     """Let Ctrl-C reach the code under test: pytest-xdist's workers ignore it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    gc.disable()  # until all tests are collected: modules and tests stay for the whole session
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector look at what tests make, not at a million objects of libraries each time."""
+    gc.enable()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -95,14 +104,28 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
     The folder holds these alone; for reading only.
     """
-    folder = tmp_path_factory.mktemp("exported")
-    found = {name: folder / f"small.{suffix}" for name, suffix in SUFFIXES.items()}
-    detector, metadata = small_detector()
-    save_weights(found["weights"], detector.state_dict(), metadata)
+    names = {name: f"small.{suffix}" for name, suffix in SUFFIXES.items()}
     asked = {"onnx": ["--batch", "2"], "openvino": ["--batch", "dynamic", "--precision", "fp32"]}
-    for kind, words in asked.items():
-        assert export(["--weights", str(found["weights"]), "--format", kind, *words, str(found[kind])]) == 0
-    return found
+
+    def make(folder: Path) -> None:
+        weights = folder / names["weights"]
+        detector, metadata = small_detector()
+        save_weights(weights, detector.state_dict(), metadata)
+        for kind, words in asked.items():
+            assert export(["--weights", str(weights), "--format", kind, *words, str(folder / names[kind])]) == 0
+
+    folder = made_once(tmp_path_factory, "exported", make)
+    return {kind: folder / name for kind, name in names.items()}
+
+
+@pytest.fixture(scope="session")
+def tiny_graph(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The detector of colours as an ONNX graph, with which a process needs no PyTorch; for reading only."""
+
+    def make(folder: Path) -> None:
+        assert export(["--weights", str(weights), "--format", "onnx", str(folder / "tiny.onnx")]) == 0
+
+    return made_once(tmp_path_factory, "tiny-graph", make) / "tiny.onnx"
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from tests.tiny_detector import RED, quarters, write_tiny
-from yolofpn.cli import export
 from yolofpn.demo import model_store as store_module
 from yolofpn.demo.limits import WorkLimits
 from yolofpn.demo.model_store import ModelStore
@@ -56,15 +55,13 @@ def test_damaged_weights_are_named_without_the_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_graph_is_on_offer_too(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    graph = tmp_path / "tiny.onnx"
-    assert export.main(["--weights", str(tiny), "--format", "onnx", str(graph)]) == 0
-    store = ModelStore([str(graph)], device="cpu")
+def test_a_graph_is_on_offer_too(tiny_graph: Path) -> None:
+    store = ModelStore([str(tiny_graph)], device="cpu")
     found = store.predictor(Settings())(quarters(RED))
     assert found.labels.tolist() == [0]
     with pytest.raises(InputError) as error:
         store.predictor(Settings(img_size=96))
-    assert "tiny.onnx" in str(error.value) and str(tmp_path) not in str(error.value)
+    assert "tiny.onnx" in str(error.value) and str(tiny_graph.parent) not in str(error.value)
 
 
 def test_the_default_is_named_without_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
