@@ -18,7 +18,7 @@ from yolofpn.darknet.native import load_classifier, native_layers, require_darkn
 from yolofpn.darknet.network import DarknetNetwork, load_darknet_network
 from yolofpn.darknet.weights_file import WeightLayer, count_numbers, read_layers, write_layers
 from yolofpn.errors import UserError
-from yolofpn.models.backbones.darknet import Darknet, Darknet19, DarknetClassifier, darknet53, scaled_darknet
+from yolofpn.models.backbones.darknet import Darknet, Darknet19, DarknetClassifier, scaled_darknet
 from yolofpn.models.build import build_yolo
 from yolofpn.models.yolo import YOLO
 
@@ -88,10 +88,15 @@ def compare_detectors(model: YOLO, cfg_text: str, path: Path, size: tuple[int, i
         assert model.specs[name] == network.specs[other]
 
 
+def quarter(cfg_text: str) -> str:
+    """A quarter of the filters of each layer with batch norm: width 0.25."""
+    pattern = r"(batch_normalize=1\s+filters=)(\d+)"
+    return re.sub(pattern, lambda match: match[1] + str(int(match[2]) // 4), cfg_text)
+
+
 def test_native_and_cfg_built_yolov3_agree(tmp_path: Path) -> None:
-    path = tmp_path / "yolov3.weights"
-    compare_detectors(native(yolov3_config()), with_side(YOLOV3_CFG, 64), path, (64, 96))
-    assert path.stat().st_size == 248_007_048
+    model = native(yolov3_config(type="darknet", width=0.25, depth=1))
+    compare_detectors(model, quarter(with_side(YOLOV3_CFG, 64)), tmp_path / "yolov3.weights", (64, 96))
 
 
 @torch.no_grad()
@@ -193,8 +198,8 @@ def test_darknet19_agrees_with_its_cfg(data_dir: Path, tmp_path: Path) -> None:
 
 
 def test_darknet53_agrees_with_its_cfg(data_dir: Path, tmp_path: Path) -> None:
-    text = with_side(data_dir / "darknet" / "cfg" / "darknet53.cfg", 64)
-    ours, theirs = classes_of_both(darknet53(norm_eps=1e-6), text, tmp_path / "darknet53.weights", 64)
+    text = quarter(with_side(data_dir / "darknet" / "cfg" / "darknet53.cfg", 64))
+    ours, theirs = classes_of_both(scaled_darknet(0.25, 1, norm_eps=1e-6), text, tmp_path / "darknet53.weights", 64)
     assert ours == theirs
 
 

@@ -25,42 +25,35 @@ MERGE = ("yolofpn.evaluation.metrics", "DetectionMetrics.merge")
 LOG = ("yolofpn.training.logger", "CsvLogger.log_epoch")
 EVENTS = ("yolofpn.training.logger", "TensorBoardLogger.log_epoch")
 
-# Three epochs of three steps of two batches. Each run goes on where the one before it was killed.
-KILLS = (
+# Three epochs of three steps of two batches. Each run goes on where the one before it was ended.
+FAULTS = (
     Fault(BATCH, 2),  # between the two batches of the very first step
     Fault(BATCH, 4),  # between those of a later step of the first epoch
     Fault(FSYNC, 2),  # a checkpoint has been written and not yet got its name
     Fault(EVALUATION, 1, after=True),  # the epoch is evaluated, nothing of it is written
     Fault(LOG, 1),  # best.pt is written, metrics.csv and last.pt are not
     Fault(EVENTS, 2, after=True),  # metrics.csv and the events know an epoch that last.pt does not
+    Fault(MERGE, 1, signal=signal.SIGTERM),  # this signal and the next one leave time to save what is done
+    Fault(BATCH, 3, signal=signal.SIGINT),
 )
-
-
-SGD_EMA: tuple[str, ...] = ()
-ADAMW_SCALER_WORKER = (
+# With two epochs of four steps of seven batches, the last of one image.
+SCALER_WORKER_REPEATS = (
     "train.optimizer={type: adamw}",
     "train.ema_decay=0",
     "train.precision=fp16",
     "train.workers=1",
     "train.multi_scale={lowest: 32, highest: 64}",
+    "train.repeat_thresh=0.6",
+    "train.epochs=2",
 )
+FEWER_FAULTS = (Fault(BATCH, 4), Fault(EVALUATION, 1, after=True), Fault(BATCH, 5))
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("resume")
-    write_images(folder / "data")
-    write_cfg(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def whole(files: Path) -> Path:
-    """A run that nothing disturbs."""
-    run = files / "whole"
-    outcome = train(begin(run), files)
-    assert outcome.code == 0, outcome.output
-    return run
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    write_images(tmp_path / "data")
+    write_cfg(tmp_path)
+    return tmp_path
 
 
 def begin(run: Path, overrides: Sequence[str] = ()) -> list[str]:
@@ -68,51 +61,38 @@ def begin(run: Path, overrides: Sequence[str] = ()) -> list[str]:
     return [*flags, OFTEN, *overrides]
 
 
-def test_kills_change_nothing(files: Path, whole: Path, tmp_path: Path) -> None:
-    killed = kill_again_and_again(files, tmp_path / "killed", SGD_EMA, KILLS)
+def test_kills_change_nothing(files: Path) -> None:
+    whole, killed = files / "whole", files / "killed"
+    outcome = train(begin(whole), files)
+    assert outcome.code == 0, outcome.output
+    end_again_and_again(files, killed, (), FAULTS)
     assert_same_run(whole, killed)
     assert [row["epoch"] for row in rows(killed)] == ["1", "2", "3"]
     assert [step for step, _ in scalars(killed)["train/loss"]] == [1, 2, 3]
 
 
-def test_a_kill_among_repeated_images_changes_nothing(tmp_path: Path) -> None:
-    write_images(tmp_path / "data")
-    make_dark_rare(tmp_path / "data")
-    write_cfg(tmp_path)
-    repeating = ("train.repeat_thresh=0.6", "train.epochs=2", "train.workers=1")  # sqrt(.6 * 12) = 2.68
-    outcome = train(begin(tmp_path / "whole", repeating), tmp_path)
+def test_kills_change_nothing_with_scaler_workers_sizes_and_repeated_images(files: Path) -> None:
+    whole, killed = files / "whole", files / "killed"
+    make_dark_rare(files / "data")
+    outcome = train(begin(whole, SCALER_WORKER_REPEATS), files)  # sqrt(.6 * 12) = 2.68
     assert outcome.code == 0 and "repeats: 14 samples per epoch of 12 images" in outcome.output
-    killed = kill_again_and_again(tmp_path, tmp_path / "killed", repeating, [Fault(BATCH, 12)])
-    assert_same_run(tmp_path / "whole", killed)
-    assert [row["step"] for row in rows(killed)] == ["4", "8"]
-
-
-def test_kills_change_nothing_with_scaler_workers_and_sizes(files: Path, tmp_path: Path) -> None:
-    assert train(begin(tmp_path / "whole", ADAMW_SCALER_WORKER), files).code == 0
-    killed = kill_again_and_again(files, tmp_path / "killed", ADAMW_SCALER_WORKER, KILLS[1::2])
-    assert_same_run(tmp_path / "whole", killed)
+    end_again_and_again(files, killed, SCALER_WORKER_REPEATS, FEWER_FAULTS)
+    assert_same_run(whole, killed)
+    first, second = (int(row["step"]) for row in rows(killed))
+    assert second - first == 4  # the scaler skips some of the first four
     assert load(killed / "last.pt")["scaler"]["scale"] > 0
 
 
-@pytest.mark.parametrize("fault", [Fault(BATCH, 7, signal=signal.SIGINT), Fault(MERGE, 1, signal=signal.SIGTERM)])
-def test_ctrl_c_saves_and_says_how_to_go_on(files: Path, whole: Path, tmp_path: Path, fault: Fault) -> None:
-    run = tmp_path / "run"
-    outcome = train(begin(run), files, fault)
-    assert outcome.code == 1
-    assert "Traceback" not in outcome.output
-    assert outcome.output.splitlines()[-1] == f"python train.py --resume {run}"
-    outcome = train(["--resume", str(run)], files)
-    assert outcome.code == 0, outcome.output
-    assert_same_run(whole, run)
-
-
-def kill_again_and_again(files: Path, run: Path, overrides: Sequence[str], kills: Sequence[Fault]) -> Path:
-    for number, fault in enumerate(kills):
+def end_again_and_again(files: Path, run: Path, overrides: Sequence[str], faults: Sequence[Fault]) -> None:
+    for number, fault in enumerate(faults):
         outcome = train(begin(run, overrides) if number == 0 else ["--resume", str(run)], files, fault)
-        assert outcome.code == -signal.SIGKILL, outcome.output
+        if fault.signal == signal.SIGKILL:
+            assert outcome.code == -signal.SIGKILL, outcome.output
+        else:
+            assert outcome.code == 1 and "Traceback" not in outcome.output
+            assert outcome.output.splitlines()[-1] == f"python train.py --resume {run}"
     outcome = train(["--resume", str(run)], files)
     assert outcome.code == 0, outcome.output
-    return run
 
 
 def assert_same_run(one: Path, other: Path) -> None:
