@@ -119,9 +119,9 @@ def test_metadata_that_could_not_be_saved_again_is_refused(
 
 
 @pytest.mark.slow
-def test_commands_run_with_closed_streams(folder: Path) -> None:
+def test_commands_run_with_closed_streams(folder: Path, tiny_graph: Path) -> None:
     """As a service has it, or the shell's ``<&- >&- 2>&-``."""
-    words = ["images/a.png", "--weights", "tiny.weights", "--media", "none", "--output", "out", "--backend", "torch"]
+    words = ["images/a.png", "--weights", str(tiny_graph), "--media", "none", "--output", "out"]
     program = "import sys; from yolofpn.cli.detect import main; raise SystemExit(main(sys.argv[1:]))"
     shell = f"exec {sys.executable} -c {shlex.quote(program)} {shlex.join(words)}"
     root = str(Path(__file__).parents[2])
