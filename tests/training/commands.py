@@ -49,12 +49,28 @@ def train(arguments: Sequence[str], folder: Path, fault: Fault | None = None, *,
 
 def run_ranks(function: Callable[..., int], folder: Path, ranks: int, *arguments: Any) -> Outcome:
     """Call ``function(*arguments)`` in ``folder`` in a process, or in several that find each other as by torchrun."""
+    return run_nodes(function, [folder] * ranks, folder, *arguments)
+
+
+def train_on_nodes(arguments: Sequence[str], folders: Sequence[Path], outputs: Path) -> Outcome:
+    """``torchrun --nnodes N train.py ARGUMENTS``: a process in each of ``folders``; rank 0's outcome."""
+    return run_nodes(_train, folders, outputs, list(arguments), None)
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    outputs = [folder / f"output{rank}.txt" for rank in range(ranks)]
+        port: int = free.getsockname()[1]
+    return port
+
+
+def run_nodes(function: Callable[..., int], folders: Sequence[Path], where: Path, *arguments: Any) -> Outcome:
+    """Call ``function(*arguments)`` in a process in each of ``folders``; what they print is in ``where``."""
+    port, ranks = free_port(), len(folders)
+    outputs = [where / f"output{rank}.txt" for rank in range(ranks)]
     processes = []
-    for rank, output in enumerate(outputs):
+    for rank, (folder, output) in enumerate(zip(folders, outputs, strict=True)):
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": rank, "WORLD_SIZE": ranks, "LOCAL_RANK": rank}
         environment = {name: str(value) for name, value in place.items()} if ranks > 1 else {}
         processes.append(_PROCESSES.Process(target=_run, args=(function, arguments, folder, output, environment)))

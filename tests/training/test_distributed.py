@@ -71,7 +71,7 @@ def measure(output: str) -> int:
     from yolofpn.training.setup import set_up
 
     device = torch.device("cpu")
-    with join_ranks(device) as ranks:
+    with join_ranks() as ranks:
         plan = make_plan(TrainOptions(cfg=Path("small.yaml"), data="data/data.yaml", batch_size=2))
         setup = set_up(plan, device, ranks, lambda line: None)
         with torch.no_grad():
@@ -104,7 +104,7 @@ def gradients_of_two_stages(output: str) -> int:
 
     matcher._draw = draw_first
     device = torch.device("cpu")
-    with join_ranks(device) as ranks:
+    with join_ranks() as ranks:
         model, batch = small_two_stage("rcnn", load_config(Path("small.yaml"))), uneven_batch()
         network = DistributedDataParallel(model) if ranks.world_size > 1 else model
         scaler = GradScaler("cpu", init_scale=8.0)

@@ -55,6 +55,11 @@ def build_parser() -> Parser:
         metavar="RUN_DIR",
         help="resume a run; without RUN_DIR: the newest unfinished one",
     )
+    add(
+        "--auto-resume",
+        action="store_true",
+        help="resume the run in --output if it has a checkpoint, else start it: the same command after every restart",
+    )
     add("--overfit", type=positive_int, metavar="N", help="overfit on N images, as a sanity check")
     add("--dry-run", action="store_true", help="check data, anchors, memory and one batch without training")
     add("--epochs", type=positive_int, help="number of epochs; default: the config's")

@@ -137,7 +137,7 @@ class TrainConfig(StrictModel):
         clip_norm: gradients of a larger norm are scaled down to it; None: never.
         precision: 'auto' is bf16 where the hardware is fast at it, else fp32.
         compile: whether torch.compile builds the network's kernels.
-        sync_batch_norm: whether several GPUs share batch norm's statistics.
+        sync_batch_norm: whether several processes share batch norm's statistics.
         freeze: prefixes of parameters that stay as they are, such as [backbone].
         freeze_norm: whether batch norm keeps its statistics and weights.
         eval_interval: epochs between evaluations; the last epoch is always evaluated.

@@ -15,7 +15,7 @@ from yolofpn.config import TrainConfig
 from yolofpn.errors import UserError
 from yolofpn.models.build import NativeDetector
 from yolofpn.models.yolo import YOLO
-from yolofpn.training.checkpoint import Progress, read_checkpoint
+from yolofpn.training.checkpoint import Progress
 from yolofpn.training.distill import with_teacher
 from yolofpn.training.distributed import Ranks
 from yolofpn.training.ema import ModelEMA
@@ -25,6 +25,8 @@ from yolofpn.training.logger import Logger, default_loggers
 from yolofpn.training.optim import build_optimizer
 from yolofpn.training.random_state import restore_random_state
 from yolofpn.training.setup import Log, Setup
+from yolofpn.training.shared_run import checkpoint_of_main
+from yolofpn.training.sync_norm import share_norms
 
 
 def build_trainer(
@@ -44,7 +46,7 @@ def build_trainer(
     learner = build_learner(setup)
     progress = Progress()
     if setup.plan.checkpoint is not None:
-        progress = restore(learner, read_checkpoint(setup.plan.checkpoint), setup.ranks)
+        progress = restore(learner, checkpoint_of_main(setup.plan.checkpoint, setup.ranks), setup.ranks)
     elif setup.ranks.rank:  # what each process draws for its own images
         torch.manual_seed(setup.config.train.seed + setup.ranks.rank)
     return Trainer(
@@ -116,7 +118,11 @@ def as_network(model: nn.Module, settings: TrainConfig, device: torch.device, ra
         return model
     if settings.sync_batch_norm and device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    elif settings.sync_batch_norm:
+        share_norms(model)
     elif not settings.freeze_norm:
-        remedy = "train.sync_batch_norm=true shares them" if device.type == "cuda" else "CPUs cannot share them"
-        say(f"warning: batch norm's statistics are those of each process's own images ({remedy})")
+        say(
+            "warning: batch norm's statistics are those of each process's own images "
+            "(train.sync_batch_norm=true shares them)"
+        )
     return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)

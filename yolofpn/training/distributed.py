@@ -32,27 +32,54 @@ class Ranks:
         """Whether this is the main process, which prints and writes."""
         return self.rank == 0
 
-    def device(self, wanted: torch.device) -> torch.device:
-        """``wanted``, but of several processes on one machine each has a GPU of its own."""
+    def take_device(self, wanted: torch.device) -> torch.device:
+        """``wanted``, but of several processes on one machine each has a GPU of its own, now the current one."""
         if self.world_size > 1 and wanted.type == "cuda":
-            return torch.device("cuda", self.local_rank)
+            wanted = torch.device("cuda", self.local_rank)
+            torch.cuda.set_device(wanted)
         return wanted
 
 
 @contextmanager
-def join_ranks(wanted: torch.device) -> Iterator[Ranks]:
-    """Meet the other processes that ``torchrun`` started, if it did."""
+def join_ranks() -> Iterator[Ranks]:
+    """Meet the other processes that ``torchrun`` started, if it did.
+
+    Raises:
+        UserError: the others are not there, or one of them ended before this one.
+    """
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         yield Ranks()
         return
     ranks = Ranks(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_RANK", 0)))
-    if wanted.type == "cuda":
-        torch.cuda.set_device(ranks.device(wanted))
-    dist.init_process_group("nccl" if wanted.type == "cuda" else "gloo")
+    try:
+        # Tensors of GPUs go through NCCL, plans and checkpoints through Gloo: the device is known later than the plan.
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    except (RuntimeError, ValueError) as error:
+        place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        raise UserError(
+            f"cannot meet the {ranks.world_size} processes of this run at {place}: {_line(error)}"
+        ) from error
     try:
         yield ranks
+    except RuntimeError as error:
+        if not is_lost_contact(error):
+            raise
+        raise UserError(
+            f"process {ranks.rank} lost contact with another of the {ranks.world_size} of this run, whose output says "
+            f"why ({_line(error)})"
+        ) from error
     finally:
         dist.destroy_process_group()
+
+
+def is_lost_contact(error: RuntimeError) -> bool:
+    """Whether another process has ended, or the network between the two."""
+    # Gloo raises plain RuntimeErrors, which name its source files.
+    return isinstance(error, dist.DistError) or "gloo" in str(error).lower()
+
+
+def _line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)[:200]
 
 
 def gather(value: Any) -> list[Any]:  # noqa: ANN401

@@ -6,20 +6,23 @@ import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from yolofpn.config.stored import parse_metadata
 from yolofpn.data.dataset import DetectionDataset
 from yolofpn.errors import UserError
 from yolofpn.files import locked_output, write_errors
 from yolofpn.text import command
-from yolofpn.training.checkpoint import read_checkpoint
 
 
-def refuse_other_data(checkpoint: Path, train: DetectionDataset, samples: int, content: Mapping[str, str]) -> None:
+def refuse_other_data(
+    checkpoint: Path, state: Mapping[str, Any], train: DetectionDataset, samples: int, content: Mapping[str, str]
+) -> None:
     """A run is resumed with the data that it began with: other classes would be taken for the old ones.
 
     Args:
         checkpoint: of the run.
+        state: what it holds besides tensors.
         train: what it should be resumed with.
         samples: of an epoch, repeats counted.
         content: digests of its splits.
@@ -27,7 +30,6 @@ def refuse_other_data(checkpoint: Path, train: DetectionDataset, samples: int, c
     Raises:
         UserError: classes, numbers of images or of samples, images or labels are not those of the checkpoint.
     """
-    state = read_checkpoint(checkpoint, only_look=True)
     names = parse_metadata(state["metadata"], checkpoint).names
     images = len(train) if state["images"] is None else state["images"]
     others = [split for split, digest in content.items() if state["content"].get(split, digest) != digest]

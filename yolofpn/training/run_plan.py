@@ -48,6 +48,7 @@ class TrainOptions:
     data: str | Path | None = None
     weights: str | None = None
     resume: str | Path | None = None
+    auto_resume: bool = False
     overfit: int | None = None
     dry_run: bool = False
     epochs: int | None = None
@@ -89,7 +90,7 @@ class Plan:
 
 
 def make_plan(options: TrainOptions) -> Plan:
-    """The plan that the flags of train.py ask for.
+    """The plan that the flags of train.py ask for, of a new run or with ``resume``.
 
     Raises:
         UserError: no cfg is given, it is wrong, or the run that should go on cannot.
@@ -158,7 +159,7 @@ def resume_plan(options: TrainOptions) -> Plan:
     content = read_checkpoint(checkpoint, only_look=True)
     config = _config_of(content["config"], checkpoint)
     before, progress = config.train.epochs, content["progress"]
-    config = _resumed_config(config, options)
+    config = resumed_config(config, options)
     if config.train.epochs == before and progress["finished"]:
         early = ", as its AP rose no more" if progress["epoch"] < before else ""
         raise UserError(
@@ -173,7 +174,7 @@ def resume_plan(options: TrainOptions) -> Plan:
     )
 
 
-def _resumed_config(config: Config, options: TrainOptions) -> Config:
+def resumed_config(config: Config, options: TrainOptions) -> Config:
     """The config of a run that is resumed with other epochs, workers or places of its data."""
     if options.epochs is not None:
         if options.epochs < config.train.epochs:

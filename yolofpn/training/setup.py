@@ -24,6 +24,7 @@ from yolofpn.training.optim import freeze
 from yolofpn.training.precision import training_dtype
 from yolofpn.training.resume import refuse_other_data
 from yolofpn.training.run_plan import Plan, change_train, with_epochs_for
+from yolofpn.training.shared_run import facts_of_main
 from yolofpn.training.splits import Splits, anchor_warning, open_splits, training_loader, training_sizes
 from yolofpn.training.start import adapt_config, read_starting_weights, take_over
 from yolofpn.training.start_auto import AUTO, choose_start
@@ -112,7 +113,8 @@ def set_up(plan: Plan, device: torch.device, ranks: Ranks, say: Log) -> Setup:
             say(line)
     if plan.checkpoint is not None:
         samples = repeat_factors(splits.train, plan.config.train.repeat_thresh).samples_per_epoch
-        refuse_other_data(plan.checkpoint, splits.train, samples, splits.digests)
+        facts = facts_of_main(plan.checkpoint, ranks)
+        refuse_other_data(plan.checkpoint, facts, splits.train, samples, splits.digests)
     if warning := anchor_warning(plan.config, splits.train):
         say(f"warning: {warning}")
     if plan.checkpoint is None:

@@ -23,9 +23,10 @@ from yolofpn.training.engine import OnEpoch, Trainer
 from yolofpn.training.logger import Logger, read_metrics
 from yolofpn.training.rehearsal import TimeBudget, rehearse, schedule_for
 from yolofpn.training.run_folder import closing_lines, prepare_run_folder
-from yolofpn.training.run_plan import TrainOptions, make_plan
+from yolofpn.training.run_plan import TrainOptions
 from yolofpn.training.sample_pages import first_batch, save_train_batch, save_val_batch
 from yolofpn.training.setup import Setup, set_up
+from yolofpn.training.shared_run import finished_run, plan_for
 from yolofpn.training.splits import repeat_lines
 from yolofpn.weights import load_weights
 
@@ -61,12 +62,14 @@ def train(options: TrainOptions, *, loggers: Sequence[Logger] = (), on_epoch: On
     Raises:
         UserError: data, weights or config do not allow it, a loss is not finite, or memory or disk are too small.
     """
-    plan = make_plan(options)
     started = time.monotonic()
-    wanted = choose_device(plan.device)
-    with ExitStack() as locks, join_ranks(wanted) as ranks:
+    with ExitStack() as locks, join_ranks() as ranks:
         say = partial(print, flush=True) if ranks.is_main else _silence
-        setup = set_up(plan, ranks.device(wanted), ranks, say)
+        if (done := finished_run(options, ranks)) is not None:
+            say(f"{options.output}: is finished after {counted(done.epoch, 'epoch')}")
+            return TrainingResult(Path(options.output or ""), True, done.best_ap, done.best_epoch)
+        plan = plan_for(options, ranks)
+        setup = set_up(plan, ranks.take_device(choose_device(plan.device)), ranks, say)
         run_dir: Path = from_main(
             prepare_run_folder(plan, setup.config, setup.splits, locks) if ranks.is_main else None
         )
