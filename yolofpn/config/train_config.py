@@ -153,6 +153,7 @@ class TrainConfig(StrictModel):
         add_classes: weights whose classes are kept, while those of the data are added; None: none. Set by
             ``train.py --add-classes``.
         workers: processes that load images; None: as fits the machine.
+        shuffle_shards: of data sets in shards, the images of so many are mixed at a time.
     """
 
     epochs: PositiveInt = 300
@@ -182,6 +183,7 @@ class TrainConfig(StrictModel):
     distill: DistillConfig | None = None
     add_classes: AddClassesConfig | None = None
     workers: int | None = Field(default=None, ge=0, le=1024)
+    shuffle_shards: PositiveInt = 8
     seed: int = Field(default=0, ge=0, lt=2**63)
 
     @model_validator(mode="after")

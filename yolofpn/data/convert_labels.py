@@ -19,10 +19,11 @@ from yolofpn.data.dataset import DetectionDataset, ProblemKind
 from yolofpn.data.layouts import open_data
 from yolofpn.data.writers import WRITERS
 from yolofpn.data.writers.labelled import LabelWriter, WrittenImage, WrittenObject, WrittenSplit, exact
-from yolofpn.errors import UserError
+from yolofpn.data.writers.webdataset_writer import WebDatasetWriter, pack_shards
+from yolofpn.errors import InputError, UserError
 from yolofpn.files import write_errors
 from yolofpn.reading import is_encodable
-from yolofpn.text import as_yaml, list_line, one_line_names, printable
+from yolofpn.text import as_yaml, counted, list_line, one_line_names, printable
 
 ImageChoice: TypeAlias = Literal["copy", "link", "none"]
 IMAGE_CHOICES: tuple[ImageChoice, ...] = get_args(ImageChoice)
@@ -72,6 +73,9 @@ def convert_labels(
     writer = {known.key: known for known in WRITERS}[label_format]
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"{output}: exists and is not empty: choose a new folder")
+    shards = writer is WebDatasetWriter
+    if shards and images == "none":
+        raise UserError("--images none: shards hold their images")
     source = open_data(data, root, voc_corners)
     result = Conversion()
     loaded: dict[str, DetectionDataset] = {}
@@ -91,8 +95,13 @@ def convert_labels(
             (result.lines if harmless else result.failures).append(f"{problem.file}: {problem.reason}")
     keep_ids = source.layout.format == "coco"
     with _replacing(output) as folder:
-        job = _Job(writer, folder, output.absolute(), images, result, write_corners, keep_ids)
+        placed: ImageChoice = "link" if shards else images  # tar files get what links point to
+        job = _Job(writer, folder, output.absolute(), placed, result, write_corners, keep_ids)
         job.write(loaded)
+        if shards:
+            for place in sorted(path for path in folder.iterdir() if path.is_dir()):
+                count = pack_shards(place, place.name)
+                result.lines.append(f"{place.name}: {counted(count, 'shard')}")
     if keep_ids and "ids" not in writer.keeps:
         count = sum(map(len, loaded.values()))
         result.lines.append(f"lost: the ids of {count} images and of the categories: {writer.key} has none")
@@ -161,7 +170,11 @@ class _Job:
         ids = self._image_ids(dataset)
         images = []
         for index, path in enumerate(paths):
-            placed = self._place(path, common, name)
+            try:
+                placed = self._place(path, common, name, dataset.encoded(index) if self.images != "none" else None)
+            except InputError as error:
+                self.result.failures.append(f"{error}: skipped")
+                continue
             if placed is None:
                 continue
             entries = [
@@ -187,8 +200,8 @@ class _Job:
             )
         return WrittenSplit(name, images, dataset.names, self._category_ids(dataset), self.corners)
 
-    def _place(self, path: Path, common: Path, split: str) -> str | None:
-        """Copy or link an image; its name relative to the image folder, None where that fails."""
+    def _place(self, path: Path, common: Path, split: str, encoded: bytes | None) -> str | None:
+        """Copy or link an image, or write it (``encoded``); its name in the image folder, None where that fails."""
         if self.images == "none":
             name = path.relative_to(common).as_posix()
             if not self._claim(name):
@@ -199,7 +212,9 @@ class _Job:
         target = self.folder / self.writer.image_folder.format(split=split) / name
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            if self.images == "link":
+            if encoded is not None:
+                target.write_bytes(encoded)
+            elif self.images == "link":
                 target.symlink_to(path)
             else:
                 shutil.copyfile(path, target)
@@ -337,4 +352,5 @@ _MARKS = {
     "cvat": "by the attribute 'difficult'",
     "labelme": "by the flag 'difficult'",
     "label-studio": "by the choice 'difficult'",
+    "webdataset": "ignore",
 }

@@ -62,7 +62,8 @@ class DataConfig(StrictModel):
 
     @model_validator(mode="after")
     def _annotations_are_named(self) -> DataConfig:
-        if formats.format_named(self.format).one_file:
+        label_format = formats.format_named(self.format)
+        if label_format.one_file and ".tar" not in label_format.suffixes:  # shards hold images and labels
             missing = [split for split in self.splits if any(p.annotations is None for p in self.parts(split))]
             if missing:
                 raise ValueError(f"splits.{missing[0]}: format {self.format} needs 'annotations', its file")

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from yolofpn.data.images import read_image
 from yolofpn.data.problems import Problem as Problem
 from yolofpn.data.problems import ProblemKind as ProblemKind
+from yolofpn.data.shards import NO_SHARD, Shards, join_shards
 from yolofpn.fields import Depth
 from yolofpn.structures import Image, Target
 
@@ -102,6 +103,7 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         notes: lines to print: what was decided when it was read.
         depth: which value is white in images of more than 8 bits.
         source_ids: the ids of the annotation file, where ``image_ids`` and ``category_ids`` are not the same.
+        shards: where the images lie in tar files, each shard's in a row; their ``paths`` are names only.
     """
 
     names: tuple[str, ...]
@@ -120,6 +122,7 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
     notes: tuple[str, ...] = ()
     source_ids: SourceIds | None = None
     depth: Depth = "auto"
+    shards: Shards | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -140,7 +143,24 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         Raises:
             InputError: if it cannot be read.
         """
-        return read_image(Path(self.paths[index]), depth=self.depth)
+        path = self.paths[index]
+        content = self.encoded(index)
+        return read_image(Path(path) if content is None else content, name=path, depth=self.depth)
+
+    def encoded(self, index: int) -> bytes | None:
+        """The bytes of image ``index`` in a shard; None if it has a file of its own.
+
+        Raises:
+            InputError: if the shard cannot be read.
+        """
+        return None if self.shards is None else self.shards.read(index, self.paths[index])
+
+    def neighbours(self, index: int) -> range:
+        """The images that are as quick to read as image ``index``: those of its shard, or all."""
+        if self.shards is None or (own := self.shards.shard[index]) == NO_SHARD:
+            return range(len(self))
+        start, end = np.searchsorted(self.shards.shard, [own, own + 1])
+        return range(int(start), int(end))
 
     def target(self, index: int, image_size: tuple[int, int] | None = None) -> Target:
         """Return the ground truth of image ``index`` without opening the image.
@@ -205,6 +225,7 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
             problems=(),
             proposals=proposals,
             source_ids=self._source_ids_of(chosen),
+            shards=self.shards and self.shards.subset(chosen),
         )
 
     def _source_ids_of(self, chosen: NDArray[np.int64]) -> SourceIds | None:
@@ -221,7 +242,8 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         """Memory of all arrays in bytes."""
         arrays = (self.sizes, self.image_ids, self.labelled, self.offsets, self.boxes, self.labels, self.ignore)
         proposals = 0 if self.proposals is None else self.proposals.offsets.nbytes + self.proposals.boxes.nbytes
-        return self.paths.nbytes + self.areas.nbytes + proposals + sum(array.nbytes for array in arrays)
+        shards = 0 if self.shards is None else self.shards.nbytes
+        return self.paths.nbytes + self.areas.nbytes + proposals + shards + sum(array.nbytes for array in arrays)
 
 
 def _rows_of(offsets: NDArray[np.int64], index: int) -> slice:
@@ -278,4 +300,5 @@ def concatenate(datasets: Sequence[DetectionDataset]) -> DetectionDataset:
         problems=tuple(problem for dataset in datasets for problem in dataset.problems),
         notes=tuple(dict.fromkeys(note for dataset in datasets for note in dataset.notes)),
         source_ids=None,
+        shards=join_shards([(dataset.shards, len(dataset)) for dataset in datasets]),
     )

@@ -25,7 +25,7 @@ SPLIT_FOLDERS = ("train", "valid", "val", "validation", "test")
 _NO_IMAGES = frozenset({
     "", ".txt", ".xml", ".json", ".jsonl", ".yaml", ".yml", ".csv", ".tsv", ".md", ".rst", ".html", ".names",
     ".labels", ".data", ".cache", ".npy", ".pbtxt", ".log", ".ini", ".db", ".lock", ".py", ".sh", ".zip", ".cfg",
-    ".weights", ".pt",
+    ".weights", ".pt", ".tar",
 })
 # fmt: on
 

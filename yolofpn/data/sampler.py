@@ -93,6 +93,8 @@ class TrainBatchSampler(Sampler[list[SampleKey]]):
         repeat_factors: NDArray[np.float64] | None = None,
         combine_epochs: int | None = None,
         most_batches: int | None = None,
+        shards: NDArray[np.int32] | None = None,
+        shuffle_shards: int = 1,
     ) -> None:
         """A sampler at the start of epoch 0.
 
@@ -106,6 +108,9 @@ class TrainBatchSampler(Sampler[list[SampleKey]]):
             repeat_factors: [N] how often an epoch shows each image on average, 1 or more; None: once.
             combine_epochs: epochs from this one on do without mosaic and mixup; None: all epochs have them.
             most_batches: an epoch is at most so many; None: every image.
+            shards: [N] the shard of each image. Then an epoch goes through the shards in random order, of which each
+                rank has its own, and mixes the images of so many at a time as ``shuffle_shards`` says.
+            shuffle_shards: see there.
 
         Raises:
             ValueError: if there are no samples or sizes, or a number is out of its range.
@@ -125,6 +130,8 @@ class TrainBatchSampler(Sampler[list[SampleKey]]):
         self.combine_epochs = combine_epochs
         self.most_batches = most_batches
         self._repeat_factors = factors
+        self._shards = shards
+        self._shuffle_shards = shuffle_shards
         self.epoch = 0
         self.start_batch = 0
 
@@ -157,13 +164,24 @@ class TrainBatchSampler(Sampler[list[SampleKey]]):
         counts = draw_counts(self._repeat_factors, random_generator(self.seed, Draw.REPEATS, epoch))
         index = np.repeat(np.arange(len(counts)), counts)
         repeat = np.arange(len(index)) - np.repeat(np.cumsum(counts) - counts, counts)
-        order = random_generator(self.seed, Draw.ORDER, epoch).permutation(self.samples_per_epoch)
-        order = np.resize(order, (self._all_batches, self.world_size, self.batch_size))
+        order = self._order(epoch, index)
         combine = self.combine_epochs is None or epoch < self.combine_epochs
         for batch in range(self.start_batch, self.batches_per_epoch):
             size, own = self.size_of(epoch, batch), order[batch, self.rank]
             drawn = zip(index[own].tolist(), repeat[own].tolist(), strict=True)
             yield [SampleKey(image, epoch, size, number, combine) for image, number in drawn]
+
+    def _order(self, epoch: int, index: NDArray[np.int64]) -> NDArray[np.int64]:
+        """[batches, ranks, batch size] numbers of samples, whose images are ``index`` [samples]."""
+        rng = random_generator(self.seed, Draw.ORDER, epoch)
+        if self._shards is None:
+            shuffled = rng.permutation(self.samples_per_epoch)
+            return np.resize(shuffled, (self._all_batches, self.world_size, self.batch_size))
+        turns = rng.permutation(int(self._shards.max()) + 1)  # when each shard's turn is
+        group = turns[self._shards[index]] // self._shuffle_shards
+        shuffled = np.lexsort((rng.permutation(len(index)), group))
+        # A rank has a part of that row, so that it reads few shards besides its own.
+        return np.resize(shuffled, (self.world_size, self._all_batches, self.batch_size)).transpose(1, 0, 2)
 
     def size_of(self, epoch: int, batch: int) -> tuple[int, int]:
         """(height, width) of one batch, the same on all ranks."""

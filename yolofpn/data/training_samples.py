@@ -77,9 +77,14 @@ class TrainingSamples(Dataset[Sample]):
         else:
             labelled = self._single(augmentation, self._read(augmentation, reading, key.index, rng), key.size, rng)
         if key.combine and rng.random() < augmentation.mixup:
-            other = self._read(augmentation, reading, int(rng.integers(len(self))), rng)
+            other = self._read(augmentation, reading, self._partner(key, rng), rng)
             labelled = mixup(labelled, self._single(augmentation, other, key.size, rng))
         return labelled
+
+    def _partner(self, key: SampleKey, rng: np.random.Generator) -> int:
+        """A random image; of a shard's, one of the same shard, so that no other has to be at hand."""
+        near = self._dataset.neighbours(key.index)
+        return near[int(rng.integers(len(near)))]
 
     @staticmethod
     def _read(augmentation: Augmentation, reading: Reading, index: int, rng: np.random.Generator) -> LabelledImage:
@@ -92,7 +97,8 @@ class TrainingSamples(Dataset[Sample]):
     def _mosaic(
         self, augmentation: Augmentation, key: SampleKey, reading: Reading, rng: np.random.Generator
     ) -> LabelledImage:
-        partners = rng.integers(len(self), size=3).tolist()
+        near = self._dataset.neighbours(key.index)
+        partners = [near[place] for place in rng.integers(len(near), size=3).tolist()]
         labelled_images = [self._read(augmentation, reading, index, rng) for index in (key.index, *partners)]
         zoom, min_visibility = augmentation.mosaic_zoom, augmentation.min_visibility
         mosaic = make_mosaic(labelled_images, key.size, rng, zoom=zoom, min_visibility=min_visibility)

@@ -42,7 +42,7 @@ class Ranks:
 
 @contextmanager
 def join_ranks() -> Iterator[Ranks]:
-    """Meet the other processes that ``torchrun`` started, if it did.
+    """Meet the other processes that ``torchrun`` started, if it did; those of Ray Train have met already.
 
     Raises:
         UserError: the others are not there, or one of them ended before this one.
@@ -51,6 +51,9 @@ def join_ranks() -> Iterator[Ranks]:
         yield Ranks()
         return
     ranks = Ranks(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_RANK", 0)))
+    if dist.is_initialized():
+        yield ranks
+        return
     try:
         # Tensors of GPUs go through NCCL, plans and checkpoints through Gloo: the device is known later than the plan.
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")

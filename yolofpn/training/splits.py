@@ -145,5 +145,7 @@ def training_loader(
         repeat_factors=repeat_factors(dataset, config.train.repeat_thresh).images,
         combine_epochs=max(0, config.train.epochs - config.augment.close_epochs),
         most_batches=config.train.epoch_batches,
+        shards=None if dataset.shards is None else dataset.shards.shard,
+        shuffle_shards=config.train.shuffle_shards,
     )
     return Loader(samples, sampler, workers=workers, pin_memory=pin_memory, padding=padding or Padding())

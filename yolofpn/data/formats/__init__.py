@@ -17,6 +17,7 @@ from yolofpn.data.formats.open_images_csv import OpenImagesCsv
 from yolofpn.data.formats.supervisely_json import SuperviselyJson
 from yolofpn.data.formats.via import Via
 from yolofpn.data.formats.voc_xml import VocXml
+from yolofpn.data.formats.webdataset_tar import WebDatasetTar
 from yolofpn.data.formats.yolo_txt import YoloTxt
 from yolofpn.data.label_format import LabelFormat
 
@@ -33,6 +34,7 @@ FORMATS: tuple[type[LabelFormat], ...] = (
     Via,
     CreateMLJson,
     OpenImagesCsv,
+    WebDatasetTar,
 )
 """Where a folder may be read in several ways, the first of them counts."""
 

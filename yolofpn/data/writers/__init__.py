@@ -8,6 +8,7 @@ from yolofpn.data.writers.label_studio_writer import LabelStudioWriter
 from yolofpn.data.writers.labelled import LabelWriter
 from yolofpn.data.writers.labelme_writer import LabelmeWriter
 from yolofpn.data.writers.voc_writer import VocWriter
+from yolofpn.data.writers.webdataset_writer import WebDatasetWriter
 from yolofpn.data.writers.yolo_writer import YoloWriter
 
 WRITERS: tuple[type[LabelWriter], ...] = (
@@ -17,4 +18,5 @@ WRITERS: tuple[type[LabelWriter], ...] = (
     CvatWriter,
     LabelmeWriter,
     LabelStudioWriter,
+    WebDatasetWriter,
 )

@@ -1,0 +1,119 @@
+"""Shards of object storage and web servers, kept on the disk up to a limit.
+
+The least recently used ones are removed. All processes of a machine share the folder: one downloads a shard, the others
+wait for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from yolofpn.errors import InputError
+from yolofpn.files import cache_folder, unfinished
+
+CACHE_VARIABLE = "YOLOFPN_SHARD_CACHE_GB"
+DEFAULT_GB = 50.0
+ATTEMPTS = 3
+WAIT = 1.0  # seconds before the second attempt, and twice that before the third
+CHUNK = 4 * 2**20
+
+
+def local_shard(place: str) -> Path:
+    """A file with the content of a shard, downloaded if it has to be.
+
+    Raises:
+        InputError: it cannot be downloaded.
+    """
+    if "://" not in place:
+        return Path(place)
+    folder = cache_folder() / "shards"
+    path = folder / (hashlib.sha256(place.encode()).hexdigest()[:32] + ".tar")
+    if not _touch(path):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with _locked(path.with_suffix(".lock")):
+                if not _touch(path):
+                    _download(place, path)
+                    _make_room(folder, path)
+        except OSError as error:
+            raise InputError(f"{folder}: {error.strerror or error}: cannot keep shards") from None
+    return path
+
+
+def limit_bytes() -> int:
+    """How much the folder may hold; ``YOLOFPN_SHARD_CACHE_GB``, by default 50 GB.
+
+    Raises:
+        InputError: it is no number.
+    """
+    written = os.environ.get(CACHE_VARIABLE, "")
+    try:
+        return int(float(written or DEFAULT_GB) * 1e9)
+    except (ValueError, OverflowError):
+        raise InputError(f"{CACHE_VARIABLE}={written}: is no number of gigabytes") from None
+
+
+def _touch(path: Path) -> bool:
+    """Note that a shard was used; whether it is there."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _download(place: str, path: Path) -> None:
+    name = place.partition("?")[0]
+    try:
+        import fsspec
+    except ImportError:
+        raise InputError(f"{name}: needs fsspec: pip install 'yolofpn[shards]'") from None
+    for attempt in range(ATTEMPTS):
+        try:
+            with unfinished(path, unique=True) as part, part.open("wb") as target, fsspec.open(place, "rb") as source:
+                shutil.copyfileobj(source, target, CHUNK)
+            return
+        except ImportError as error:
+            raise InputError(f"{name}: {error}: pip install 'yolofpn[shards]'") from None
+        except FileNotFoundError:
+            raise InputError(f"{name}: there is no such file") from None
+        except Exception as error:  # each file system has its own
+            if attempt == ATTEMPTS - 1:
+                # Not its text, which may hold the whole URL.
+                raise InputError(f"{name}: cannot be downloaded ({type(error).__name__})") from None
+            time.sleep(WAIT * 2**attempt)
+
+
+def _make_room(folder: Path, newest: Path) -> None:
+    """Remove the shards that were not used for longest, but not the newest one."""
+    used = []
+    for path in folder.glob("*.tar"):
+        with contextlib.suppress(FileNotFoundError):
+            stat = path.stat()
+            used.append((stat.st_mtime_ns, stat.st_size, path))
+    total, limit = sum(size for _, size, _ in used), limit_bytes()
+    for _, size, path in sorted(used):
+        if total <= limit:
+            return
+        if path != newest:
+            path.unlink(missing_ok=True)
+            total -= size
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Only one process at a time; where the system has no such locks, each downloads for itself."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
