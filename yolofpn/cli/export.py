@@ -14,6 +14,11 @@ from yolofpn.text import command
 if TYPE_CHECKING:
     from yolofpn.inference.export_graph import Calibration, Exporter
 
+FORMATS = (
+    "triton: the folder of a model for Triton Inference Server, with an ONNX file, config.pbtxt, labels.txt; "
+    "darknet: also writes .cfg and .names"
+)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and export; return the exit code."""
@@ -29,7 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         for note in notes:
             print(note, flush=True)
         print("\n".join(exporter.export(_calibration(exporter, calibration) if calibration else None)))
-        print(f"use: {command('detect')} --weights {arguments.output} dog.jpg")
+        if arguments.format == "triton":
+            print(f"use: tritonserver --model-repository {arguments.output.absolute().parent}")
+        else:
+            print(f"use: {command('detect')} --weights {arguments.output} dog.jpg")
         if arguments.layout != "raw":
             print("in other programs: docs/export.md")
         return DONE
@@ -46,9 +54,14 @@ def build_parser() -> Parser:
     )
     add = parser.add_argument
     files = ", ".join(f"{runtime.suffix} ({runtime.key})" for runtime in runtimes.RUNTIMES)
-    formats = (*(runtime.key for runtime in runtimes.RUNTIMES), "darknet")
-    add("output", type=Path, metavar="OUT", help=f"the file: {files} or .weights (darknet)")
-    add("--format", choices=formats, required=True, help="darknet: also writes .cfg and .names")
+    formats = (*(runtime.key for runtime in runtimes.RUNTIMES), "triton", "darknet")
+    add(
+        "output",
+        type=Path,
+        metavar="OUT",
+        help=f"the file: {files} or .weights (darknet); the folder of the model (triton)",
+    )
+    add("--format", choices=formats, required=True, help=FORMATS)
     add(
         "--weights",
         default="auto",
@@ -70,7 +83,13 @@ def build_parser() -> Parser:
         default="auto",
         help="numerical precision; auto: fp32",
     )
-    add("--batch", dest="batch", type=batch_size, metavar="N|dynamic", help="batch size; default: dynamic")
+    add(
+        "--batch",
+        dest="batch",
+        type=batch_size,
+        metavar="N|dynamic",
+        help="batch size; default: dynamic; triton: the largest one, default: 8",
+    )
     add(
         "--layout",
         choices=("raw", "decoded", "end2end"),

@@ -23,6 +23,7 @@ from yolofpn.errors import UserError
 from yolofpn.files import write_atomically
 from yolofpn.models.postprocess import nms_exponent
 from yolofpn.models.yolo import YOLO
+from yolofpn.runtimes import triton
 from yolofpn.runtimes.backend import Backend, Batch, Wait
 from yolofpn.runtimes.exported import ExportedDetector, GraphPrecision, describe_graph, read_exported
 from yolofpn.runtimes.parity import (
@@ -59,7 +60,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """Options of ``export.py``, see its --help; ``format`` is 'darknet' or the key of one of ``RUNTIMES``.
+    """Options of ``export.py``, see its --help; ``format``: 'darknet', 'triton' or the key of one of ``RUNTIMES``.
 
     ``input_type`` None is uint8 for the raw layout, else float.
     """
@@ -76,6 +77,11 @@ class ExportOptions:
     layout: Layout = "raw"
     input_type: Literal["float", "uint8"] | None = None
     opset: int | None = None
+
+    @property
+    def graph_format(self) -> str:
+        """The key of the runtime of the graph that is written."""
+        return triton.GRAPH if self.format == triton.KEY else self.format
 
     @property
     def form(self) -> GraphForm:
@@ -107,17 +113,22 @@ class Exporter:
         output = self.options.output
         with _all_or_nothing(output) as folder:
             path = folder / output.name
-            if self.options.layout != "raw":
-                self._write_labels(folder / LABELS)
-            report = self._darknet(path) if self.options.format == "darknet" else self._graph(path, calibration)
+            if self.options.format == triton.KEY:
+                report = self._triton(path)
+            else:
+                if self.options.layout != "raw":
+                    self._write_labels(folder / LABELS, output.parent / LABELS)
+                report = self._darknet(path) if self.options.format == "darknet" else self._graph(path, calibration)
             files = sorted(file.name for file in folder.iterdir())
         return [f"written: {', '.join(str(output.parent / name) for name in files)}", f"checked: {report}"]
 
     def _graph(self, path: Path, calibration: Calibration | None) -> str:
         options, size = self.options, self.metadata.input.size
         precision: GraphPrecision = "fp32" if options.precision == "auto" else options.precision
-        runtime = runtimes.runtime_named(options.format)
+        runtime = runtimes.runtime_named(options.graph_format)
         form, batch = options.form, 1 if options.layout == "end2end" else options.batch
+        if options.format == triton.KEY and options.layout != "end2end":
+            batch = None  # the server makes batches of all sizes up to its limit
         info = describe_graph(self.metadata, precision, self.detector.specs, batch, form=form, sealed=runtime.sealed)
         if form == GraphForm():
             images = None if calibration is None else calibration.images
@@ -137,14 +148,23 @@ class Exporter:
             raise UserError(f"{options.output}: is not written, as its detections would be others: {report}")
         return f"{runtime.key} {precision}, {report}"
 
-    def _write_labels(self, path: Path) -> None:
-        """The class names, one per line, in the order of the labels.
+    def _triton(self, folder: Path) -> str:
+        """The folder of a model in Triton's model repository; a report."""
+        model = folder / triton.MODEL
+        model.parent.mkdir(parents=True)
+        report = self._graph(model, None)
+        batch = None if self.options.layout == "end2end" else self.options.batch or triton.DEFAULT_BATCH
+        write_atomically(folder / triton.CONFIG, triton.model_config(folder.name, model, batch).encode())
+        self._write_labels(folder / triton.LABELS, folder / triton.LABELS)
+        return report
+
+    def _write_labels(self, path: Path, there: Path) -> None:
+        """The class names, one per line, in the order of the labels; ``there`` is where they will be.
 
         Raises:
             UserError: other names are in a file of that name beside the output.
         """
         text = "".join(f"{name}\n" for name in one_line_names(self.metadata.names))
-        there = self.options.output.parent / LABELS
         if there.exists() and there.read_bytes() != text.encode():
             raise UserError(f"{there}: holds other class names: export into another folder, or move it away")
         write_atomically(path, text.encode())
@@ -194,8 +214,12 @@ def open_export(options: ExportOptions) -> tuple[Exporter, list[str]]:
     Raises:
         UserError: they cannot.
     """
-    suffix = ".weights" if options.format == "darknet" else runtimes.runtime_named(options.format).suffix
-    if options.output.suffix != suffix:
+    suffix = ".weights" if options.format == "darknet" else runtimes.runtime_named(options.graph_format).suffix
+    if options.format == triton.KEY:
+        triton.check_name(options.output.name)
+        if options.output.exists():
+            raise UserError(f"{options.output}: exists: choose a new folder")
+    elif options.output.suffix != suffix:
         raise UserError(f"{options.output}: the output file must end in {suffix} for --format {options.format}")
     if options.format == "darknet" and options.batch is not None:
         raise UserError("--batch does not apply to --format darknet, whose files have no batch size")
@@ -223,7 +247,7 @@ def open_export(options: ExportOptions) -> tuple[Exporter, list[str]]:
 
 
 def _check_precision(options: ExportOptions) -> None:
-    held = ("fp32",) if options.format == "darknet" else _stored(runtimes.runtime_named(options.format))
+    held = ("fp32",) if options.format == "darknet" else _stored(runtimes.runtime_named(options.graph_format))
     if options.precision not in ("auto", *held):
         able = [f"--format {other.key} can" for other in runtimes.RUNTIMES if options.precision in _stored(other)]
         holds = " or ".join(held)
@@ -246,7 +270,7 @@ def _check_form(options: ExportOptions) -> None:
         )
         if given
     ]
-    if others and options.format not in able:
+    if others and options.graph_format not in able:
         raise UserError(f"{others[0]} applies to --format {' or '.join(able)} only, not to {options.format}")
     if options.layout == "raw" and options.input_type == "float":
         raise UserError("--input-type float applies to --layout decoded or end2end: raw graphs take uint8")
