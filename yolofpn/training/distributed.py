@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 
 from yolofpn.errors import UserError
 
@@ -55,8 +56,7 @@ def join_ranks() -> Iterator[Ranks]:
         yield ranks
         return
     try:
-        # Tensors of GPUs go through NCCL, plans and checkpoints through Gloo: the device is known later than the plan.
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        _meet(ranks)
     except (RuntimeError, ValueError) as error:
         place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         raise UserError(
@@ -73,6 +73,19 @@ def join_ranks() -> Iterator[Ranks]:
         ) from error
     finally:
         dist.destroy_process_group()
+
+
+def _meet(ranks: Ranks) -> None:
+    # Tensors of GPUs go through NCCL, plans and checkpoints through Gloo: the device is known later than the plan.
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        dist.init_process_group(backend)
+        return
+    # With a fixed --node-rank, torchrun's store outlives its restarts: a process would find addresses of ended ones.
+    store, _, _ = next(rendezvous("env://"))
+    restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    own = dist.PrefixStore(f"restart{restart}", store)  # type: ignore[attr-defined]  # documented, but not in __all__
+    dist.init_process_group(backend, store=own, rank=ranks.rank, world_size=ranks.world_size)
 
 
 def is_lost_contact(error: RuntimeError) -> bool:
