@@ -75,6 +75,8 @@ def rows(dataset: DetectionDataset, digits: int = 4) -> list[Row]:
 @pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize("images", ["copy", "link", "none"])
 def test_what_is_read_again_is_the_same(key: str, images: Any, source: Path, tmp_path: Path) -> None:
+    if key == "webdataset" and images == "none":
+        pytest.skip("shards hold their images")
     out = tmp_path / "out"
     result = convert_labels(source, out, key, images=images)
     assert result.failures == []
@@ -88,6 +90,9 @@ def test_what_is_read_again_is_the_same(key: str, images: Any, source: Path, tmp
             exact = key != "label-studio"
             both = [np.sort(dataset.boxes, axis=0) for dataset in (original, again)]
             np.testing.assert_allclose(both[1], both[0], rtol=0, atol=0 if exact else 1e-5)
+    if key == "webdataset":
+        assert not list(out.rglob("*.png"))
+        return
     present = {path.resolve() for path in out.rglob("*.png")}
     assert {path.is_symlink() for path in out.rglob("*.png")} == ({images == "link"} if images != "none" else set())
     assert len(present) == (0 if images == "none" else len(SIZES) + 1)
