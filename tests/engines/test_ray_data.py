@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -55,14 +56,25 @@ def cluster(storage: Flaky) -> Iterator[Any]:
         from ray.cluster_utils import Cluster
 
         node = {"num_cpus": 1, "object_store_memory": 200 << 20}
-        found = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+        port = free_port()
+        head = {**node, "include_dashboard": False, "ray_client_server_port": port}
+        found = Cluster(initialize_head=True, head_node_args=head)
+        found.client_address = f"ray://127.0.0.1:{port}"
         found.add_node(**node)
         yield found
         found.shutdown()
 
 
-def detect(cluster: Any, capsys: pytest.CaptureFixture[str], *words: object) -> Outcome:
-    return call(command.main, capsys, *words, *FLAGS, "--address", cluster.address)
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
+
+
+def detect(cluster: Any, capsys: pytest.CaptureFixture[str], *words: object, client: bool = False) -> Outcome:
+    """Run it as a driver in the cluster, or as a client outside."""
+    address = cluster.client_address if client else cluster.address
+    return call(command.main, capsys, *words, *FLAGS, "--address", address)
 
 
 def content(index: int) -> bytes:
@@ -201,7 +213,7 @@ def test_a_killed_driver_is_resumed(
     door = [sys.executable, "-m", "yolofpn", "detect", *words, *FLAGS, "--address", cluster.address, "--output", "out"]
     started.append(subprocess.Popen(door))
     assert started[0].wait() == -signal.SIGKILL
-    outcome = detect(cluster, capsys, *words, "--resume", "out")
+    outcome = detect(cluster, capsys, *words, "--resume", "out", client=True)
     assert outcome.code == 0 and "resuming" in outcome.out
     assert objects_found(Path("out")) == {(name, 1 + index % 4): 1 for index, name in enumerate(names)}
     assert SECRET not in "".join(path.read_text() for path in Path("out").iterdir())
@@ -212,5 +224,7 @@ def test_a_mistake_that_all_workers_make_is_one_error(
     cluster: Any, weights: Path, in_own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("good.png").write_bytes(content(0))
-    outcome = detect(cluster, capsys, "good.png", "--weights", weights, "--device", "cuda:7", "--output", "out")
+    outcome = detect(
+        cluster, capsys, "good.png", "--weights", weights, "--device", "cuda:7", "--output", "out", client=True
+    )
     assert outcome.code == 2 and outcome.err.count("error: ") == 1 and "Traceback" not in outcome.err

@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -85,6 +86,9 @@ def run_units(
 ) -> Iterator[UnitReport]:
     """Yield the report of each unit that is not done yet, in the order in which they end.
 
+    A client, which is not of the cluster itself (``ray://``), has the work done by an actor that ends with it: Ray Data
+    would else look for the client's own processors.
+
     Args:
         job: the run.
         weights: the files of the weights.
@@ -95,6 +99,44 @@ def run_units(
     Raises:
         UserError: the engine gave up.
     """
+    import ray
+
+    try:
+        if (cluster.address or "").startswith("ray://"):
+            driver = ray.remote(num_cpus=0)(_Driver).remote(job, weights, contents, done, cluster)
+            while reports := ray.get(driver.take.remote()):
+                yield from reports
+        else:
+            yield from _run_units(job, weights, contents, done, cluster)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise UserError(str(error.cause)) from None
+        raise UserError(_gave_up(error)) from None
+    except ray.exceptions.RayError as error:
+        raise UserError(_gave_up(error)) from None
+
+
+def _gave_up(error: Exception) -> str:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+    return f"the engine gave up: {reason}\nwhat was done is kept: resume with --resume"
+
+
+class _Driver:
+    """Runs units within the cluster, for a client outside of it."""
+
+    def __init__(
+        self, job: Job, weights: WeightsFiles, contents: list[bytes], done: DoneUnits, cluster: ClusterOptions
+    ) -> None:
+        self._reports = _run_units(job, weights, contents, done, cluster)
+
+    def take(self) -> list[UnitReport]:
+        """The next report; none at the end."""
+        return list(islice(self._reports, 1))
+
+
+def _run_units(
+    job: Job, weights: WeightsFiles, contents: list[bytes], done: DoneUnits, cluster: ClusterOptions
+) -> Iterator[UnitReport]:
     import ray
 
     gpus, workers = _shares(cluster, dict(ray.cluster_resources()), job.options.device)
@@ -116,13 +158,9 @@ def run_units(
         num_cpus=1,
         num_gpus=gpus,
     )
-    try:
-        for table in reports.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            for text in table["report"].to_pylist():
-                yield UnitReport(**json.loads(text))
-    except ray.exceptions.RayError as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-        raise UserError(f"the engine gave up: {reason}\nwhat was done is kept: resume with --resume") from None
+    for table in reports.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        for text in table["report"].to_pylist():
+            yield UnitReport(**json.loads(text))
 
 
 def _shares(cluster: ClusterOptions, resources: dict[str, float], device: str) -> tuple[float, int]:

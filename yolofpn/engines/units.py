@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,14 +33,13 @@ class Unit:
 
     def to_json(self) -> str:
         """As text, with escapes for names of files that are not UTF-8."""
-        return json.dumps(asdict(self))
+        return json.dumps([self.name, [[each.uri, each.kind, each.message] for each in self.listed], self.again])
 
     @classmethod
     def from_json(cls, text: str) -> Unit:
         """What ``to_json`` gave."""
-        values = json.loads(text)
-        again = None if values["again"] is None else tuple(values["again"])
-        return cls(values["name"], tuple(Listed(**each) for each in values["listed"]), again)
+        name, listed, again = json.loads(text)
+        return cls(name, tuple(Listed(*each) for each in listed), None if again is None else tuple(again))
 
 
 @dataclass(frozen=True)
@@ -56,9 +55,7 @@ class DoneUnits:
     images: NDArray[np.bytes_] = field(default_factory=lambda: np.zeros(0, DIGEST))
 
     def holds(self, names: list[str]) -> NDArray[np.bool_]:
-        """[len(names)] bool: which of the images have rows."""
-        if not len(self.images):
-            return np.zeros(len(names), bool)
+        """[len(names)] bool: which of the images have rows; there are some."""
         asked = digests(names)
         places = np.searchsorted(self.images, asked)
         found: NDArray[np.bool_] = self.images[np.minimum(places, len(self.images) - 1)] == asked
@@ -105,6 +102,9 @@ def undone(units: Iterable[Unit], done: DoneUnits) -> Iterator[Unit]:
         if unit.name in done.failed:
             if again := done.failed[unit.name]:
                 yield replace(unit, again=again)
+            continue
+        if not len(done.images):
+            yield unit
             continue
         known = done.holds([shown(each.uri) for each in unit.listed])
         left = tuple(each for each, is_known in zip(unit.listed, known.tolist(), strict=True) if not is_known)

@@ -34,7 +34,8 @@ def shown_url(url: str) -> str:
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     if "@" in authority or ":" in authority:
         rest = rest.rpartition("@")[2]
-    return f"{scheme}://" + _SECRET_VALUE.sub(r"\1***", rest)
+    # The pattern takes a millisecond, also where there is no value.
+    return f"{scheme}://" + (_SECRET_VALUE.sub(r"\1***", rest) if "=" in rest else rest)
 
 
 def password_hint(url: str) -> str:
