@@ -17,6 +17,7 @@ COMMANDS = {
     "export": "export a detector to ONNX, OpenVINO or Darknet",
     "check": "check a data set for problems",
     "show": "draw images of a data set with their boxes",
+    "stats": "measure range, mean and std of the images of a data set",
     "anchors": "fit anchors to a data set",
     "summary": "print the layer table of a model",
     "tune": "choose the fastest backend and precision on your own images",

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from yolofpn.bands import COLOUR, InputForm
 from yolofpn.structures import Detections, Limits, Target
 from yolofpn.types import RawMaps
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
 
@@ -25,6 +27,25 @@ def smallest_input(detector: Detector) -> tuple[int, int]:
     """(height, width) of an input that ``detector`` takes, and that costs little."""
     own: tuple[int, int] | None = getattr(detector, "own_size", None)
     return own or (detector.size_divisor, detector.size_divisor)
+
+
+def input_form(detector: object) -> InputForm:
+    """What ``detector`` takes: a native one begins with ``Normalize``, a graph has the metadata of its weights."""
+    normalize = getattr(detector, "normalize", None)
+    form: InputForm = getattr(detector, "form", COLOUR) if normalize is None else normalize.form
+    return form
+
+
+def blank_images(
+    detector: Detector, size: tuple[int, int], count: int = 1, device: torch.device | str = "cpu"
+) -> Tensor:
+    """[count, N, H, W] zeros of the type and with the channels that ``detector`` takes."""
+    import torch
+
+    form = input_form(detector)
+    return torch.zeros(
+        count, form.channels, *size, dtype=torch.float32 if form.is_float else torch.uint8, device=device
+    )
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,7 @@ class Frame:
     """One image, or one frame of a video or stream, on its way through detection.
 
     Attributes:
-        image: [H, W, 3] uint8, BGR.
+        image: [H, W, 3] uint8, BGR, or bands.
         source: where it comes from, as shown to people and written to files: never with a password.
         index: frame number within its source; 0 for an image.
         time: presentation time in seconds from the start of its source; 0.0 for an image.
@@ -143,7 +143,8 @@ class Frame:
         stale: a live source that stopped delivering repeats its last frame, marked so.
         dropped: frames of a live source skipped since the previous one.
         duration: for how long it is shown, in seconds; None for images and live frames.
-        whole: given if ``image`` is reduced, because only the network was expected to look at it.
+        whole: given if ``image`` is reduced, because only the network was expected to look at it, or has bands that
+            people do not see.
     """
 
     image: Image
@@ -162,7 +163,7 @@ class Frame:
         return (self.image.shape[0], self.image.shape[1]) if self.whole is None else self.whole.size
 
     def whole_image(self) -> Image:
-        """[H, W, 3] uint8, BGR: ``image``, decoded again if it is reduced."""
+        """[H, W, 3] uint8, BGR: ``image``, decoded again if it is reduced; of bands those that are drawn."""
         return self.image if self.whole is None else self.whole.read()
 
 
@@ -301,11 +302,13 @@ class Detections:
         """A copy of ``image`` ([H, W, 3] uint8, BGR) with the detections drawn on it, the best ones on top.
 
         Args:
-            image: what they were found in.
+            image: what they were found in; bands are stretched and the first three, or the only one, are drawn.
             labels: what stands beside a box: 'score' (name and score), 'name' or 'none'.
         """
+        from yolofpn.bands import viewable
         from yolofpn.drawing import box_texts, draw_boxes
 
+        image = viewable(image)
         names = [self.name_of(label) for label in self.labels.tolist()]
         track_ids = [-1] * len(self) if self.track_ids is None else self.track_ids.tolist()
         colours = [track if track >= 0 else label for track, label in zip(track_ids, self.labels.tolist(), strict=True)]

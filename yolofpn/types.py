@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 if TYPE_CHECKING:
     from torch import Tensor
 
-Image: TypeAlias = NDArray[np.uint8]  # [H, W, 3], BGR
+# [H, W, 3] uint8, BGR; or [H, W, N] float32 of the same range 0..255, as ``yolofpn.bands`` explains.
+Image: TypeAlias = NDArray[Any]
 ResizeMode: TypeAlias = Literal["letterbox", "stretch", "shortest-edge"]
 Arrays: TypeAlias = "ArrayLike | Tensor"  # what ``to_array`` takes
 Index: TypeAlias = "int | slice | Arrays"

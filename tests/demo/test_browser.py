@@ -30,7 +30,7 @@ PATIENCE = 120_000  # milliseconds
 def clip(data_dir: Path) -> list[Image]:
     """A person who walks by, at a quarter of the frame rate."""
     path = data_dir / "videos" / "one-by-one-person-detection.mp4"
-    return [cv2.resize(frame.image, (480, 270)) for frame in islice(read_video(path, "clip", 4), 20, 32)]  # type: ignore[misc]
+    return [cv2.resize(frame.image, (480, 270)) for frame in islice(read_video(path, "clip", 4), 20, 32)]
 
 
 @pytest.fixture(scope="module")

@@ -177,6 +177,19 @@ def tile_size(text: str) -> tuple[int, int] | Literal["auto"]:
     return size
 
 
+def band_triple(text: str) -> tuple[int, int, int]:
+    """Parse '3,2,1', or '4' for (4, 4, 4): numbers of bands, from 1.
+
+    Raises:
+        argparse.ArgumentTypeError: if it is neither.
+    """
+    match = re.fullmatch(r"([1-9][0-9]{0,3})(?:,([1-9][0-9]{0,3}),([1-9][0-9]{0,3}))?", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not three numbers of bands, from 1, such as 3,2,1")
+    red, green, blue = (int(match[group] or match[1]) for group in (1, 2, 3))
+    return red, green, blue
+
+
 def unit_float(text: str) -> float:
     """Parse a number in [0, 1]."""
     try:

@@ -14,6 +14,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(prog="yolofpn check", description="Summarise a data set and report its problems.")
     add = parser.add_argument
     add_data_flags(parser)
+    add("--cfg", metavar="FILE", help="model config whose section input says how images of bands or 16 bits are read")
     add("--split", nargs="+", default=["train", "val"], help="splits of the data set")
     add("--no-decode", action="store_true", help="do not decode the images: faster, but damaged images are not found")
     add("--all", action="store_true", help="list every file with a problem, not just ten of each kind")
@@ -21,12 +22,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def run() -> int:
         data = take_data(arguments)
+        from yolofpn.config import load_config
         from yolofpn.data.data_check import check_data
 
         report = check_data(
             data.source,
             root=data.root,
             voc_corners=data.voc_corners,
+            depth=load_config(arguments.cfg).input.reading if arguments.cfg else "auto",
             splits=arguments.split,
             decode=not arguments.no_decode,
             progress=sys.stderr.isatty(),

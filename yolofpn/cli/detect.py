@@ -8,6 +8,7 @@ from pathlib import Path
 from yolofpn import runtimes, sinks
 from yolofpn.cli.arguments import (
     Parser,
+    band_triple,
     comma_list,
     image_size,
     image_sizes,
@@ -146,6 +147,13 @@ def add_model_flags(parser: Parser) -> None:
     )
     add("--overlap", type=overlap, default=0.2, metavar="F", help="with --tile: part that two tiles share, up to .9")
     add("--resize", choices=("auto", "letterbox", "stretch", "shortest-edge"), default="auto", help="resize mode")
+    add(
+        "--bands",
+        type=band_triple,
+        metavar="R,G,B",
+        help="numbers, from 1, of the bands to draw as red, green and blue (one number: gray), for weights that take "
+        "bands; default: those of the weights, else the first three",
+    )
     add(
         "--depth",
         choices=DEPTHS,

@@ -17,6 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add = parser.add_argument
     add_data_flags(parser)
+    add("--cfg", metavar="FILE", help="model config whose section input says how images of bands or 16 bits are read")
     add("--split", default="train", help="split of the data set")
     add("--count", type=positive_int, default=12, help="number of images, chosen at random")
     add("--seed", type=count, default=0, help="random seed of the choice")
@@ -26,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def run() -> int:
         data = take_data(arguments)
+        from yolofpn.config import load_config
         from yolofpn.data.label_pages import save_page
 
         lines = save_page(
@@ -33,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.output,
             root=data.root,
             voc_corners=data.voc_corners,
-            depth=arguments.depth,
+            depth=load_config(arguments.cfg).input.reading if arguments.cfg else arguments.depth,
             split=arguments.split,
             count=arguments.count,
             seed=arguments.seed,

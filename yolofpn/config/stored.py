@@ -34,7 +34,7 @@ _STEPS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 _KEYS: Mapping[type[StrictModel], str] = {
     Metadata: "model darknet_cfg input postprocess names category_ids header card",
     DarknetHeader: "major minor revision seen",
-    models.InputConfig: "size resize depth mean std",
+    models.InputConfig: "size resize depth mean std channels range bands",
     models.PostprocessConfig: "score_thresh nms_thresh detections_per_img",
     models.ModelConfig: "backbone neck head norm_eps leaky_slope",
     Darknet53Config: "type",
@@ -64,6 +64,10 @@ _KEYS: Mapping[type[StrictModel], str] = {
         "type iou_thresh batch_size_per_img positive_fraction pool size sampling_ratio aligned width unused_outputs"
     ),
 }
+
+
+# What is not stored where it has its default, so that versions without these keys read all other weights.
+_OPTIONAL = {(models.InputConfig, key) for key in ("channels", "range", "bands")}
 
 
 def stored_keys(section: type[StrictModel]) -> dict[str, str]:
@@ -125,7 +129,12 @@ def parse_metadata(text: str, path: Path) -> Metadata:
 
 def _stored(value: object) -> Any:  # noqa: ANN401
     if isinstance(value, StrictModel):
-        return {key: _stored(getattr(value, name)) for key, name in stored_keys(type(value)).items()}
+        kind, fields = type(value), type(value).model_fields
+        return {
+            key: _stored(getattr(value, name))
+            for key, name in stored_keys(kind).items()
+            if (kind, key) not in _OPTIONAL or getattr(value, name) != fields[name].default
+        }
     return value
 
 

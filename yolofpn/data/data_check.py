@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from yolofpn.config import VocCorners
+from yolofpn.bands import Bands
+from yolofpn.config import Depth, VocCorners
 from yolofpn.data.dataset import DetectionDataset, Problem, ProblemKind
 from yolofpn.data.layouts import open_data
 from yolofpn.data.near_identical import HASH_BYTES, MAX_DISTANCE, difference_hash, nearest
@@ -91,6 +92,7 @@ def check_data(
     *,
     root: Path | None = None,
     voc_corners: VocCorners | None = None,
+    depth: Depth | Bands = "auto",
     splits: Sequence[str] = ("train", "val"),
     decode: bool = True,
     progress: bool = False,
@@ -101,6 +103,7 @@ def check_data(
         data: as ``open_data`` takes it.
         voc_corners: how VOC's corners are read, instead of how they look.
         root: its folder, instead of the one that a file names.
+        depth: which value is white in images of more than 8 bits, or how bands are read.
         splits: which splits; those that the data set lacks are skipped, unless it has none of them.
         decode: decode every image, to find damaged ones and near-duplicates in train and val.
         progress: show a progress bar.
@@ -110,7 +113,7 @@ def check_data(
     """
     source = open_data(data, root, voc_corners)
     present = [split for split in splits if split in source.layout.splits or (split == "val" and source.holds_out)]
-    datasets = {split: source.load(split) for split in present or splits}
+    datasets = {split: replace(source.load(split), depth=depth) for split in present or splits}
     scans = {split: _scan(dataset, progress) for split, dataset in datasets.items()} if decode else {}
     reports = tuple(
         report_split(split, dataset, scans[split].problems if decode else ()) for split, dataset in datasets.items()
@@ -179,7 +182,7 @@ _Look = tuple[tuple[int, int], NDArray[np.uint8]]  # (height, width) and hash of
 def _looked_at(dataset: DetectionDataset) -> Iterator[tuple[int, _Look | Problem]]:
     def look(index: int) -> _Look | Problem:
         try:
-            image = dataset.image(index)
+            image = dataset.shown_image(index)
         except InputError as error:
             return Problem(ProblemKind.UNREADABLE_IMAGE, dataset.paths[index], str(error))
         return (image.shape[0], image.shape[1]), difference_hash(image)

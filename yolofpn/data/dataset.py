@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from yolofpn.bands import COLOUR, Bands, InputForm, in_tensor_order, viewable
 from yolofpn.data.images import read_image
 from yolofpn.data.problems import Problem as Problem
 from yolofpn.data.problems import ProblemKind as ProblemKind
@@ -81,7 +82,7 @@ class SourceIds:
 
 @dataclass(frozen=True, eq=False)
 class DetectionDataset(Dataset[tuple[Tensor, Target]]):
-    """Images and their ground truth: ``dataset[i]`` gives ([3, H, W] uint8 RGB, Target in the image's pixels).
+    """Images and their ground truth: ``dataset[i]`` gives ([3, H, W] uint8 RGB or bands, Target in its pixels).
 
     All arrays are flat, so 118,000 images cost a few dozen megabytes and workers share them. The boxes of image i are
     rows ``offsets[i] : offsets[i + 1]``.
@@ -101,7 +102,7 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         problems: problems found while reading.
         proposals: proposals of another detector, for Fast R-CNN.
         notes: lines to print: what was decided when it was read.
-        depth: which value is white in images of more than 8 bits.
+        depth: which value is white in images of more than 8 bits, or how bands are read.
         source_ids: the ids of the annotation file, where ``image_ids`` and ``category_ids`` are not the same.
         shards: where the images lie in tar files, each shard's in a row; their ``paths`` are names only.
     """
@@ -121,7 +122,7 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
     proposals: Proposals | None = None
     notes: tuple[str, ...] = ()
     source_ids: SourceIds | None = None
-    depth: Depth = "auto"
+    depth: Depth | Bands = "auto"
     shards: Shards | None = None
 
     def __len__(self) -> int:
@@ -134,11 +135,11 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
             InputError: if the image cannot be read.
         """
         image = self.image(index)
-        pixels = np.ascontiguousarray(image[:, :, ::-1].transpose(2, 0, 1))  # BGR [H, W, 3] -> RGB [3, H, W]
+        pixels = np.ascontiguousarray(in_tensor_order(image).transpose(2, 0, 1))
         return torch.from_numpy(pixels), self.target(index, (image.shape[0], image.shape[1]))
 
     def image(self, index: int) -> Image:
-        """Image number ``index``, [H, W, 3] uint8 BGR.
+        """Image number ``index``, [H, W, 3] uint8 BGR, or bands.
 
         Raises:
             InputError: if it cannot be read.
@@ -161,6 +162,19 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
             return range(len(self))
         start, end = np.searchsorted(self.shards.shard, [own, own + 1])
         return range(int(start), int(end))
+
+    def shown_image(self, index: int) -> NDArray[np.uint8]:
+        """Image number ``index`` as people see it, [H, W, 3] uint8 BGR.
+
+        Raises:
+            InputError: if it cannot be read.
+        """
+        return viewable(self.image(index), self.depth.shown if isinstance(self.depth, Bands) else None)
+
+    @property
+    def form(self) -> InputForm:
+        """Channels and type of its images."""
+        return InputForm(self.depth.channels, is_float=True) if isinstance(self.depth, Bands) else COLOUR
 
     def target(self, index: int, image_size: tuple[int, int] | None = None) -> Target:
         """Return the ground truth of image ``index`` without opening the image.

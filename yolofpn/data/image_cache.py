@@ -23,11 +23,12 @@ class ImageCache:
     def __init__(self, dataset: DetectionDataset, max_bytes: int) -> None:
         self.dataset = dataset
         self._kept: dict[int, Image] = {}
-        whole = 3 * int(dataset.sizes.astype(np.int64).prod(axis=1).sum())
+        form = dataset.form
+        whole = form.channels * (4 if form.is_float else 1) * int(dataset.sizes.astype(np.int64).prod(axis=1).sum())
         self._bytes_left = max_bytes if max_bytes >= SMALLEST_SHARE * whole else 0
 
     def image(self, index: int) -> Image:
-        """Return image ``index``, [H, W, 3] uint8 BGR; do not modify it in place.
+        """Return image ``index``, [H, W, 3] uint8 BGR or bands; do not modify it in place.
 
         Raises:
             InputError: if it cannot be read.

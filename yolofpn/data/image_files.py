@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from yolofpn.config import VocCorners
+from yolofpn.data.band_files import NPY_SUFFIX
 from yolofpn.data.images import HEIF_SUFFIXES, VIDEO_SUFFIXES, readable_suffixes
 from yolofpn.data.problems import Problem, ProblemKind
 from yolofpn.errors import UserError
@@ -92,11 +93,15 @@ def image_folders(folder: Path, subset: str) -> Iterator[Path]:
 def list_images(folder: Path) -> list[Path]:
     """All images of a folder and its subfolders, in a fixed order; hidden files and folders are omitted.
 
+    Arrays (.npy) are images where there are no others: beside images they are something else.
+
     Raises:
         UserError: if folders are nested deeper than ``MAX_FOLDER_DEPTH``.
     """
     suffixes = readable_suffixes()
-    return [path for path in list_files(folder) if path.suffix.lower() in suffixes]
+    files = list_files(folder)
+    images = [path for path in files if path.suffix.lower() in suffixes]
+    return images or [path for path in files if path.suffix.lower() == NPY_SUFFIX]
 
 
 def describe_unread_files(folders: Iterable[Path], *, videos: bool = False) -> str | None:

@@ -17,21 +17,22 @@ from __future__ import annotations
 import functools
 import io
 import mmap
-import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import numpy as np
 import PIL.Image
-from PIL import ExifTags, ImageSequence
+from numpy.typing import NDArray
+from PIL import ImageSequence
 from PIL.Image import Transpose
-from PIL.PngImagePlugin import PngImageFile
 
+from yolofpn.bands import Bands
+from yolofpn.data.band_files import band_header, native_values
 from yolofpn.data.depth import deep_colour, deep_grey, is_deep_colour, warn_if_flat
 from yolofpn.data.image_headers import could_grow, read_header
+from yolofpn.data.orientation import SIDEWAYS, exif_orientation, orientation_before_loading, without_warnings
 from yolofpn.errors import InputError, UserError
 from yolofpn.fields import Depth
 from yolofpn.opencv import cv2
@@ -61,10 +62,12 @@ _UPRIGHT = {
     7: Transpose.TRANSVERSE,
     8: Transpose.ROTATE_90,
 }
-SIDEWAYS = frozenset({5, 6, 7, 8})  # EXIF orientations of images that lie on their side
 _TOO_SHORT = 10.0  # milliseconds; browsers show frames that ask for no more for _DEFAULT_DELAY
 _DEFAULT_DELAY = 100.0
-_warnings_lock = threading.Lock()
+
+
+class UnknownImageError(InputError):
+    """A file of a format that Pillow does not know."""
 
 
 @functools.cache
@@ -78,23 +81,45 @@ def readable_suffixes() -> frozenset[str]:
     return IMAGE_SUFFIXES | HEIF_SUFFIXES
 
 
-def read_image(source: str | Path | bytes, *, name: str | None = None, depth: Depth = "auto") -> Image:
+def read_image(source: str | Path | bytes, *, name: str | None = None, depth: Depth | Bands = "auto") -> Image:
     """Read an upright image from a file or from its bytes.
 
     Args:
         source: path of the file, or its content.
         name: name in error messages; by default the path.
-        depth: bit depth of images with more than 8 bits per channel.
+        depth: bit depth of images with more than 8 bits per channel, or how bands are read.
 
     Returns:
-        [H, W, 3] uint8, BGR.
+        [H, W, 3] uint8, BGR; of bands [H, W, N] float32 (see ``yolofpn.bands``).
 
     Raises:
-        InputError: if the file is missing, unreadable, not an image, damaged, truncated, or larger than ``MAX_PIXELS``.
+        InputError: if the file is missing, unreadable, not an image, damaged, truncated, or larger than ``MAX_PIXELS``;
+            or it has another number of bands.
     """
     name = name or _name_of(source)
+    if isinstance(depth, Bands):
+        return depth.read_values(read_native(source, depth.channels, name=name), name)
     with open_image(source, name=name) as pil_image:
         return _to_bgr(pil_image, name, depth)
+
+
+def read_native(source: str | Path | bytes, channels: int | None = None, *, name: str | None = None) -> NDArray[Any]:
+    """Read the values of an image as they are in the file.
+
+    Args:
+        source: path of the file, or its content.
+        channels: that are wanted; None: all that the file has.
+        name: name in error messages; by default the path.
+
+    Returns:
+        [H, W] or [H, W, N], bands in the order of the file.
+
+    Raises:
+        InputError: as ``read_image``.
+    """
+    name = name or _name_of(source)
+    with _checked_stream(source, name) as stream:
+        return native_values(stream, channels, name)
 
 
 def read_frames(
@@ -138,12 +163,19 @@ def image_size(source: str | Path | bytes, *, name: str | None = None) -> tuple[
     Raises:
         InputError: if the file cannot be opened as an image. That it is cut off further on goes unnoticed.
     """
-    with open_image(source, name=name) as pil_image:
-        width, height = pil_image.size
-        # Pillow gives a TIFF's upright size from the start.
-        if pil_image.format != "TIFF" and _orientation_before_loading(pil_image) in SIDEWAYS:
-            return width, height
-        return height, width
+    try:
+        with open_image(source, name=name) as pil_image:
+            width, height = pil_image.size
+            # Pillow gives a TIFF's upright size from the start.
+            if pil_image.format != "TIFF" and orientation_before_loading(pil_image) in SIDEWAYS:
+                return width, height
+            return height, width
+    except UnknownImageError:
+        with _checked_stream(source, name or _name_of(source)) as stream:
+            header = band_header(stream, name or _name_of(source))
+        if header is None:
+            raise
+        return header.height, header.width
 
 
 def is_animated(source: str | Path | bytes) -> bool:
@@ -187,16 +219,23 @@ def open_image(
         InputError: as ``read_image``.
     """
     name = name or _name_of(source)
+    with _checked_stream(source, name) as stream:
+        readable_suffixes()  # registers HEIF in this process
+        _check_pixels(_pixels_by_header(stream), name, max_pixels)
+        with without_warnings():
+            pil_image = PIL.Image.open(stream)
+        _check_pixels(pil_image.width * pil_image.height, name, max_pixels)
+        yield pil_image
+
+
+@contextmanager
+def _checked_stream(source: str | Path | bytes, name: str) -> Iterator[IO[bytes]]:
+    """Open a file that is not empty; errors inside the ``with`` block become InputError."""
     with _open_stream(source, name) as stream, _explained(name):
         if not stream.read(1):
             raise InputError(f"{name}: the file is empty; copy or download it again")
         stream.seek(0)
-        readable_suffixes()  # registers HEIF in this process
-        _check_pixels(_pixels_by_header(stream), name, max_pixels)
-        with _without_warnings():
-            pil_image = PIL.Image.open(stream)
-        _check_pixels(pil_image.width * pil_image.height, name, max_pixels)
-        yield pil_image
+        yield stream
 
 
 def _check_pixels(pixels: int, name: str, max_pixels: int) -> None:
@@ -253,18 +292,10 @@ def _explained(name: str) -> Iterator[None]:
         message = (
             f"{name}: not an image of a known format (JPEG, PNG, TIFF, ...), or its header is damaged; check the file"
         )
-        raise InputError(message) from None
+        raise UnknownImageError(message) from None
     except Exception as error:  # Pillow's parsers raise anything from SyntaxError to zlib.error on damaged files
         message = f"{name}: damaged or cut off ({error or type(error).__name__}); copy or download it again"
         raise InputError(message) from error
-
-
-@contextmanager
-def _without_warnings() -> Iterator[None]:
-    # Python's warning filters are global: without the lock two threads could restore each other's.
-    with _warnings_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def _to_bgr(pil_image: PIL.Image.Image, name: str, depth: Depth = "auto") -> Image:
@@ -295,38 +326,3 @@ def _over_white(pil_image: PIL.Image.Image) -> PIL.Image.Image:
     white = PIL.Image.new("RGB", pil_image.size, "white")
     white.paste(rgba, mask=rgba.getchannel("A"))
     return white
-
-
-def exif_orientation(pil_image: PIL.Image.Image) -> int:
-    """Return the EXIF orientation 1..8; 1 if the EXIF data are unreadable."""
-    with _without_warnings():
-        try:
-            return int(pil_image.getexif().get(ExifTags.Base.Orientation, 1))
-        except Exception:  # as in _explained
-            return 1
-
-
-def _orientation_before_loading(pil_image: PIL.Image.Image) -> int:
-    # Where a PNG has none before its pixels, Pillow decodes them all to look behind them; the chunk headers tell too.
-    early = pil_image.info.keys() & {"exif", "Raw profile type exif", "XML:com.adobe.xmp"}
-    if (
-        isinstance(pil_image, PngImageFile)
-        and not early
-        and not (pil_image.fp and _png_has_late_metadata(pil_image.fp))
-    ):
-        return 1
-    return exif_orientation(pil_image)
-
-
-def _png_has_late_metadata(stream: IO[bytes]) -> bool:
-    """Return whether a PNG has text or EXIF chunks after its first pixels; keeps the stream position."""
-    position = stream.tell()
-    stream.seek(8)
-    found, pixels_seen = False, False
-    while len(header := stream.read(8)) == 8 and not found:
-        kind = header[4:]
-        pixels_seen = pixels_seen or kind == b"IDAT"
-        found = pixels_seen and kind in (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
-        stream.seek(int.from_bytes(header[:4]) + 4, io.SEEK_CUR)
-    stream.seek(position)
-    return found

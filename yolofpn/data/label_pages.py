@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from yolofpn.bands import Bands
 from yolofpn.config import Depth, VocCorners
 from yolofpn.data.dataset import DetectionDataset
 from yolofpn.data.layouts import open_data
@@ -29,7 +30,7 @@ def save_page(
     *,
     root: Path | None = None,
     voc_corners: VocCorners | None = None,
-    depth: Depth = "auto",
+    depth: Depth | Bands = "auto",
     split: str = "train",
     count: int = 12,
     seed: int = 0,
@@ -40,7 +41,7 @@ def save_page(
         data: as ``open_data`` takes it.
         output: the image to write, .png or .jpg.
         voc_corners: how VOC's corners are read, instead of how they look.
-        depth: which value is white in images of more than 8 bits.
+        depth: which value is white in images of more than 8 bits, or how bands are read.
         root: the data set's folder, instead of the one that a file names.
         split: which split.
         count: how many images, chosen at random among those with boxes, then those without.
@@ -77,7 +78,7 @@ def labelled_image(dataset: DetectionDataset, index: int) -> Image:
     Raises:
         InputError: if the image cannot be read.
     """
-    image = dataset.image(index)
+    image = dataset.shown_image(index)
     height, width = image.shape[:2]
     scale = CELL / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))

@@ -31,18 +31,17 @@ class Padding:
     """Padding of images at the right and bottom.
 
     Attributes:
-        fill: value in 0..255 of red, green and blue.
+        fill: value in 0..255 of each channel.
         divisor: height and width of a batch are multiples of it.
     """
 
-    fill: tuple[float, float, float] = (LETTERBOX_FILL, LETTERBOX_FILL, LETTERBOX_FILL)
+    fill: tuple[float, ...] = (LETTERBOX_FILL, LETTERBOX_FILL, LETTERBOX_FILL)
     divisor: int = 1
 
     @classmethod
-    def for_network(cls, mean: tuple[float, float, float], divisor: int) -> Padding:
+    def for_network(cls, mean: tuple[float, ...], divisor: int) -> Padding:
         """Return the padding that the network normalises to zero, given its ``mean`` (of values in 0..1)."""
-        red, green, blue = (255 * value for value in mean)
-        return cls((red, green, blue), divisor)
+        return cls(tuple(255 * value for value in mean), divisor)
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Batch:
     """A batch of images with their targets.
 
     Attributes:
-        images: [B, 3, H, W] RGB, uint8 or float32 of the range 0..255.
+        images: [B, N, H, W], N = 3 RGB, uint8 or float32 of the range 0..255.
         targets: of each image, in pixels of the network's input.
         indices: of each image the numbers of the images it is made of, its own first.
         failures: why images could not be read, by their number in the data set.
@@ -194,7 +193,7 @@ def _stack(images: Sequence[Tensor], padding: Padding) -> Tensor:
     fill = torch.tensor(padding.fill)
     if not images[0].is_floating_point():
         fill = fill.round()
-    batch = fill.to(images[0].dtype).view(1, 3, 1, 1).repeat(len(images), 1, height, width)
+    batch = fill.to(images[0].dtype).view(1, -1, 1, 1).repeat(len(images), 1, height, width)
     for padded, image in zip(batch, images, strict=True):
         padded[:, : image.shape[1], : image.shape[2]] = image
     return batch

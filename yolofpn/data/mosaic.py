@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from yolofpn.bands import with_channels
 from yolofpn.data.visibility import cut_target
 from yolofpn.ops.resize import LETTERBOX_FILL
 from yolofpn.structures import Image, Target
@@ -23,7 +24,7 @@ CENTRE_RANGE = (0.25, 0.75)  # where the four images meet, as part of the width 
 
 
 class LabelledImage(NamedTuple):
-    """An image, [H, W, 3] uint8, and the ground truth in its pixels."""
+    """An image, [H, W, 3] uint8 or bands, and the ground truth in its pixels."""
 
     image: Image
     target: Target
@@ -57,7 +58,8 @@ def make_mosaic(
     height, width = size
     centre_x = round(width * rng.uniform(*CENTRE_RANGE))
     centre_y = round(height * rng.uniform(*CENTRE_RANGE))
-    canvas = np.full((height, width, 3), LETTERBOX_FILL, dtype=np.uint8)
+    first = labelled_images[0].image
+    canvas = np.full((height, width, first.shape[2]), LETTERBOX_FILL, dtype=first.dtype)
     targets = []
     for quadrant, labelled in zip(rng.permutation(4).tolist(), labelled_images, strict=True):
         scale = rng.uniform(*zoom) * min(height / labelled.image.shape[0], width / labelled.image.shape[1])
@@ -81,8 +83,8 @@ def mixup(first: LabelledImage, second: LabelledImage) -> LabelledImage:
     """
     if first.image.shape != second.image.shape:
         raise ValueError(f"images of {first.image.shape} and {second.image.shape} cannot be mixed")
-    mixed = np.asarray(cv2.addWeighted(first.image, 0.5, second.image, 0.5, 0), dtype=np.uint8)
-    return LabelledImage(mixed, join_targets([first.target, second.target]))
+    mixed = np.asarray(cv2.addWeighted(first.image, 0.5, second.image, 0.5, 0))
+    return LabelledImage(with_channels(mixed), join_targets([first.target, second.target]))
 
 
 def join_targets(targets: Sequence[Target]) -> Target:
@@ -131,4 +133,4 @@ def _scaled_part(image: Image, scale: float, start: tuple[int, int], size: tuple
         [[scale, 0, 0.5 * scale - 0.5 - start[0]], [0, scale, 0.5 * scale - 0.5 - start[1]]], dtype=np.float64
     )
     part = cv2.warpAffine(image, matrix, (size[1], size[0]), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(part, dtype=np.uint8)
+    return with_channels(np.asarray(part))

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from yolofpn.data.images import SIDEWAYS, exif_orientation, open_image, to_bgr
+from yolofpn.data.images import open_image, to_bgr
+from yolofpn.data.orientation import SIDEWAYS, exif_orientation
 from yolofpn.fields import Depth
 from yolofpn.structures import Image
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from yolofpn.bands import in_tensor_order
 from yolofpn.data.dataset import DetectionDataset
 from yolofpn.data.sampler import SampleKey
 from yolofpn.errors import InputError
@@ -22,7 +23,7 @@ class Sample:
     """A sample created from a key.
 
     Attributes:
-        image: [3, h, w] RGB, uint8 or float32 of the range 0..255.
+        image: [N, h, w], N = 3 RGB, uint8 or float32 of the range 0..255.
         target: in pixels of ``image``.
         indices: the images it is made of, the key's own first.
         failures: why images could not be read, by their number in the data set.
@@ -60,12 +61,14 @@ class EvaluationSamples(Dataset[Sample]):
             original = network_target = self._dataset.target(key.index, (image.shape[0], image.shape[1]))
         except InputError as error:
             failures[key.index] = str(error)
-            image = np.full((*key.size, 3), LETTERBOX_FILL, dtype=np.uint8)
+            form = self._dataset.form
+            kind = np.float32 if form.is_float else np.uint8
+            image = np.full((*key.size, form.channels), LETTERBOX_FILL, dtype=kind)
             original = self._dataset.target(key.index)
             network_target = no_objects(original)
         resized, placement = resize_for_detection(image, key.size, self._resize)
         return Sample(
-            to_tensor(resized[:, :, ::-1]),
+            to_tensor(in_tensor_order(resized)),
             place_target(network_target, placement),
             (key.index,),
             failures,
@@ -86,5 +89,5 @@ def no_objects(target: Target) -> Target:
 
 
 def to_tensor(image: NetworkImage) -> Tensor:
-    """[H, W, 3] -> [3, H, W] of the same type, channels in the same order."""
+    """[H, W, N] -> [N, H, W] of the same type, channels in the same order."""
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from yolofpn.data.mosaic import LabelledImage
 from yolofpn.data.visibility import box_areas, cut_target, keep_visible
 from yolofpn.ops.resize import LETTERBOX_FILL
+from yolofpn.structures import Image
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would look for a newer version on the network
 import albumentations as A  # type: ignore[import-untyped]
@@ -80,6 +81,7 @@ class RandomView:
         if move and (a.scale != (1, 1) or a.translate):
             shift = (-a.translate, a.translate)
             steps.insert(0, A.Affine(scale=a.scale, keep_ratio=True, translate_percent=shift, fill=LETTERBOX_FILL, p=1))
+        geometric = list(steps)
         if a.hue or a.saturation or a.brightness:
             # Not HueSaturationValue: it adds to the saturation, which tints what is gray.
             steps.append(A.ColorJitter(brightness=a.brightness, contrast=0, saturation=a.saturation, hue=a.hue, p=1))
@@ -88,21 +90,26 @@ class RandomView:
             "pascal_voc", label_fields=["rows"], clip=True, filter_invalid_bboxes=True, min_width=0.01, min_height=0.01
         )
         self._compose = A.Compose(steps, bbox_params=boxes, save_applied_params=True)
+        self._compose_bands = A.Compose(geometric, bbox_params=boxes, save_applied_params=True)
+        self._brightness = a.brightness
         self._min_visibility = a.min_visibility
 
     def __call__(self, labelled: LabelledImage, rng: np.random.Generator) -> LabelledImage:
         """A changed copy of ``labelled`` (RGB).
 
         Args:
-            labelled: [H, W, 3] uint8 RGB with its target.
+            labelled: [H, W, 3] uint8 RGB, or bands, whose colours only change by brightness and contrast; with its
+                target.
             rng: everything random is drawn from it.
         """
         # Neither albumentations' ``seed=`` nor ``set_random_seed``: they give every step a generator of its own from
         # one and the same seed, so that all draw the same numbers. Here all draw in turn from two shared ones.
-        self._compose.set_random_state(rng, random.Random(int(rng.integers(2**63))))
+        is_colour = labelled.image.dtype == np.uint8
+        compose = self._compose if is_colour else self._compose_bands
+        compose.set_random_state(rng, random.Random(int(rng.integers(2**63))))
         target = labelled.target
         boxes = target.boxes if target.proposals is None else torch.cat([target.boxes, target.proposals])
-        result = self._compose(image=labelled.image, bboxes=boxes.numpy(), rows=np.arange(len(boxes)))
+        result = compose(image=labelled.image, bboxes=boxes.numpy(), rows=np.arange(len(boxes)))
         scale = 1.0
         for name, params in result["applied_transforms"]:
             if name == "Affine":
@@ -114,10 +121,27 @@ class RandomView:
         proposals = None if target.proposals is None else found[~is_own]
         visible = replace(before, boxes=found[is_own], proposals=proposals)
         moved_areas = box_areas(before.boxes) * (scale * scale)
+        image = np.asarray(result["image"], dtype=labelled.image.dtype)
         return LabelledImage(
-            np.asarray(result["image"], dtype=np.uint8),
+            image if is_colour else vary_bands(image, self._brightness, rng),
             keep_visible(before, visible, moved_areas, min_visibility=self._min_visibility),
         )
+
+
+def vary_bands(image: Image, most: float, rng: np.random.Generator) -> Image:
+    """Change brightness and contrast of all bands alike, as a part of their range.
+
+    Args:
+        image: [H, W, N] float32 of the range 0..255.
+        most: contrast, about the middle of the range, is multiplied by 1 - ``most`` to 1 + ``most``; up to half of
+            ``most`` times the range is added or subtracted.
+        rng: draws both.
+    """
+    if not most:
+        return image
+    contrast, shift = rng.uniform(1 - most, 1 + most), rng.uniform(-most, most) / 2 * 255
+    changed: Image = (image - np.float32(127.5)) * np.float32(contrast) + np.float32(127.5 + shift)
+    return changed
 
 
 def random_safe_crop(labelled: LabelledImage, rng: np.random.Generator, *, crop_scale: float = 0.5) -> LabelledImage:
@@ -170,8 +194,10 @@ def random_tile(
 
 
 def to_rgb(labelled: LabelledImage) -> LabelledImage:
-    """Reverse the channels, from BGR to RGB."""
-    return LabelledImage(np.asarray(cv2.cvtColor(labelled.image, cv2.COLOR_BGR2RGB), dtype=np.uint8), labelled.target)
+    """Reverse the channels, from BGR to RGB; bands of other numbers than three stay in their order."""
+    if labelled.image.shape[2] != 3:
+        return labelled
+    return LabelledImage(np.asarray(cv2.cvtColor(labelled.image, cv2.COLOR_BGR2RGB)), labelled.target)
 
 
 def _span_around(

@@ -122,6 +122,8 @@ class ModelStore:
                 return self._loaded[choice.key]
         with self._without_path(choice):
             loaded = load_for_inference(choice.spec)
+            if not loaded.metadata.input.is_plain:
+                raise UserError(f"{choice.spec}: takes bands, the demo has 8-bit colours: run detect.py on image files")
         with self._lock:
             self._loaded[choice.key] = loaded
             while len(self._loaded) > self._limits.loaded_weights:

@@ -11,6 +11,7 @@ from typing import Literal
 import av
 import PIL
 
+from yolofpn.bands import Bands
 from yolofpn.data.image_headers import read_header
 from yolofpn.data.images import open_image, read_frames, read_image
 from yolofpn.demo.limits import UploadLimits
@@ -53,11 +54,11 @@ class Upload:
     frame_count: int | None = None
     fps: float | None = None
 
-    def frame(self, depth: Depth = "auto") -> Frame:
+    def frame(self, depth: Depth | Bands = "auto") -> Frame:
         """The image.
 
         Args:
-            depth: which value is white in images of more than 8 bits.
+            depth: how images of more than 8 bits are read.
 
         Raises:
             InputError: if it is damaged.

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from yolofpn.bands import Bands
 from yolofpn.data.images import is_animated
 from yolofpn.data.reduced_images import Admit, NeededSize
 from yolofpn.engines.listing import Listed
@@ -29,12 +30,12 @@ class ImageReading:
     """How the images of a run are read.
 
     Args:
-        depth: bit depth of images with more than 8 bits per channel.
+        depth: bit depth of images with more than 8 bits per channel, or how bands are read.
         needed: the smallest size that will do in place of an image's own.
     """
 
-    def __init__(self, depth: Depth, needed: NeededSize) -> None:
-        self._depth: Depth = depth
+    def __init__(self, depth: Depth | Bands, needed: NeededSize) -> None:
+        self._depth: Depth | Bands = depth
         self._needed = needed
 
     def sources(self, listed: Sequence[Listed]) -> Iterator[Source]:

@@ -8,6 +8,7 @@ from itertools import islice
 
 from torch import Tensor
 
+from yolofpn.bands import in_tensor_order
 from yolofpn.config import Metadata
 from yolofpn.data.class_names import match_classes
 from yolofpn.data.dataset import DetectionDataset
@@ -32,7 +33,7 @@ def open_calibration(data: str, metadata: Metadata) -> Calibration:
     """
     source = open_data(data)
     dataset = source.load("all" if "train" in source.layout.splits else "val")
-    dataset = replace(dataset, depth=metadata.input.depth)
+    dataset = replace(dataset, depth=metadata.input.reading)
     match = match_classes(metadata.names, metadata.category_ids, dataset.names, dataset.category_ids)
     if match.how is None:
         raise UserError(f"{data}: has no class in common with the weights, so AP cannot be measured on it")
@@ -73,4 +74,4 @@ def _readable(dataset: DetectionDataset) -> Iterator[int]:
 
 def _as_network_sees(dataset: DetectionDataset, index: int, metadata: Metadata) -> Tensor:
     resized, _ = resize_image(dataset.image(index), metadata.input.size, metadata.input.resize)
-    return to_tensor(resized[:, :, ::-1])[None]
+    return to_tensor(in_tensor_order(resized))[None]

@@ -68,7 +68,7 @@ def write_mistakes(
         if len(cards) == count:
             break
         try:
-            image = dataset.image(index)
+            image = dataset.shown_image(index)
         except InputError:  # it was readable a moment ago
             continue
         name = f"{len(cards) + 1:04d}_{safe_part(Path(dataset.paths[index]).stem)}.jpg"

@@ -210,7 +210,7 @@ def write_worst_images(
         stem = safe_part(Path(dataset.paths[index]).stem)
         name = f"{place:02d}_{stem}_{mistakes.missed}_missed_{mistakes.false_positives}_false.jpg"
         with contextlib.suppress(InputError):  # it was readable a moment ago
-            image = dataset.image(index)
+            image = dataset.shown_image(index)
             target = dataset.target(index, (image.shape[0], image.shape[1]))
             detections = found[mistakes.image_id]
             pair = side_by_side(image, target, detections[detections.scores > score_thresh], dataset.names)

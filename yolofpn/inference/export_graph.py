@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -126,11 +126,12 @@ class Exporter:
         options, size = self.options, self.metadata.input.size
         precision: GraphPrecision = "fp32" if options.precision == "auto" else options.precision
         runtime = runtimes.runtime_named(options.graph_format)
-        form, batch = options.form, 1 if options.layout == "end2end" else options.batch
+        form = replace(options.form, uint8=options.form.uint8 and self.metadata.input.is_plain)
+        batch = 1 if options.layout == "end2end" else options.batch
         if options.format == triton.KEY and options.layout != "end2end":
             batch = None  # the server makes batches of all sizes up to its limit
         info = describe_graph(self.metadata, precision, self.detector.specs, batch, form=form, sealed=runtime.sealed)
-        if form == GraphForm():
+        if form.layout == "raw" and form.opset is None:
             images = None if calibration is None else calibration.images
             graph = runtime.convert(self.detector, size, batch, images)
         else:
@@ -193,7 +194,8 @@ class Exporter:
         return report
 
     def _compare(self, other: Backend | ExportedDetector, tolerance: Tolerance) -> tuple[str, bool]:
-        images, reference = check_images(self.metadata.input.size), TorchBackend(self.detector, _CPU)
+        input, reference = self.metadata.input, TorchBackend(self.detector, _CPU)
+        images = check_images(input.size, input.form)
         if isinstance(other, ExportedDetector):
             parity = compare_detections(self.detector, reference, other, images, tolerance)
         else:
@@ -232,6 +234,11 @@ def open_export(options: ExportOptions) -> tuple[Exporter, list[str]]:
             "only one-stage detectors can be exported: the second stage of this one is not a static graph\n"
             "(detect.py --backend openvino runs its first stage there without an export)"
         )
+    if not loaded.metadata.input.is_plain:
+        if options.format in ("darknet", triton.KEY):
+            raise UserError(f"--format {options.format} is for 8-bit colours only, these weights take bands: use onnx")
+        if options.input_type == "uint8":
+            raise UserError("--input-type uint8: these weights take bands, which are floats in every layout")
     if options.layout == "end2end" and nms_exponent(detector) is not None:
         raise UserError("end2end: the NMS of these weights also measures distances, ONNX's does not: --layout decoded")
     size, resize = options.img_size or loaded.metadata.input.size, options.resize

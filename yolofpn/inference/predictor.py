@@ -14,7 +14,7 @@ from typing import Any, Unpack, overload
 
 import numpy as np
 
-from yolofpn.config import Depth, Metadata, ResizeMode
+from yolofpn.config import Metadata, ResizeMode
 from yolofpn.data.image_inputs import ImageInput, as_bgr, group_by_size, image_again, to_batch
 from yolofpn.detector import Detector
 from yolofpn.errors import InputError
@@ -81,7 +81,7 @@ class Predictor:
         self.img_size = self.sizes[0]
         given = options.resize
         self.resize: ResizeMode = metadata.input.resize if given is None or given == "auto" else given
-        self.depth: Depth = options.depth or metadata.input.depth
+        self.depth = options.reading(metadata.input)
         self.pad_batches = options.pad_batches
         self.tile = options.tile_size(self.img_size)
         self.overlap = options.overlap
@@ -143,8 +143,8 @@ class Predictor:
         """Detect in one image -> Detections; in a list of images -> a list of Detections.
 
         Args:
-            image: a path, a NumPy image ([H, W, 3], [H, W, 4] or [H, W] uint8), a Pillow image, or a list of
-                these.
+            image: a path, a NumPy image ([H, W, 3], [H, W, 4] or [H, W] uint8; for weights of bands [H, W, N] of any
+                numbers), a Pillow image, or a list of these.
             rgb: NumPy images are RGB, not BGR as OpenCV reads them.
             batch_size: how many images of a list go through the network together.
 
@@ -294,8 +294,9 @@ class Predictor:
         """Fill up with the mean."""
         if image.shape[:2] == (height, width):
             return image
-        fill = np.array([255 * value for value in reversed(self.metadata.input.mean)])
-        padded = np.empty((height, width, 3), image.dtype)
+        mean = self.metadata.input.mean
+        fill = np.array([255 * value for value in (reversed(mean) if len(mean) == 3 else mean)])
+        padded = np.empty((height, width, len(mean)), image.dtype)
         padded[:] = fill if image.dtype == np.float32 else fill.round()
         padded[: image.shape[0], : image.shape[1]] = image
         return padded

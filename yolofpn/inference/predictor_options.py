@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from glob import escape, has_magic
 from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeAlias, TypedDict, get_args
 
+from yolofpn.bands import Bands
+from yolofpn.config import InputConfig
 from yolofpn.data.images import VIDEO_SUFFIXES
+from yolofpn.errors import UserError
 from yolofpn.fields import Depth
 from yolofpn.sources.addresses import STREAM_SCHEMES
 from yolofpn.sources.patterns import matching_paths
@@ -52,6 +55,7 @@ class PredictorOptions:
         pyramid: several such sizes in place of one: the detector looks at each image in all of them.
         resize: the resize mode; 'auto' is None.
         depth: which value is white in image files of more than 8 bits: 'auto', '12', '16' or 'minmax'.
+        bands: the numbers, from 1, of the bands that are drawn as red, green and blue, for weights that take bands.
         score_thresh: score threshold, one for all classes, in [0, 1].
         nms_thresh: IoU above which the lower-scoring box of a class is suppressed, in [0, 1].
         detections_per_img: maximum detections per image.
@@ -77,6 +81,7 @@ class PredictorOptions:
     pyramid: Sequence[Size] | None = None
     resize: Literal["auto"] | ResizeMode | None = None
     depth: Depth | None = None
+    bands: tuple[int, int, int] | None = None
     score_thresh: float | None = None
     nms_thresh: float | None = None
     detections_per_img: int | None = None
@@ -99,6 +104,25 @@ class PredictorOptions:
             raise ValueError(f"a side of a tile has at least {LEAST_TILE} pixels, got {self.tile}")
         if not 0 <= self.overlap <= MOST_OVERLAP:
             raise ValueError(f"overlap must be in [0, {MOST_OVERLAP}], got {self.overlap}")
+
+    def reading(self, input: InputConfig) -> Depth | Bands:
+        """How images are read for a network with this input.
+
+        Raises:
+            UserError: ``depth`` is given for weights that take all bits as they are, or ``bands`` are not theirs.
+        """
+        if input.is_plain:
+            if self.bands is not None:
+                raise UserError("--bands is for weights that take bands, these take 8-bit colours: leave it out")
+            return self.depth or input.depth
+        if self.depth not in (None, "auto"):
+            raise UserError("--depth is for weights of 8-bit colours, these take all bits as they are: leave it out")
+        if self.bands is not None and not all(1 <= band <= input.channels for band in self.bands):
+            given = ",".join(map(str, self.bands))
+            raise UserError(f"--bands {given}: these weights have the bands 1 to {input.channels}")
+        reading = input.reading
+        assert isinstance(reading, Bands)
+        return reading if self.bands is None else replace(reading, shown=self.bands)
 
     def sizes(self, default: tuple[int, int]) -> tuple[tuple[int, int], ...]:
         """The (height, width) of each size that the detector looks at; ``default`` is that of the weights."""
@@ -123,6 +147,7 @@ class PredictorSettings(TypedDict, total=False):
     pyramid: Sequence[Size] | None
     resize: Literal["auto"] | ResizeMode | None
     depth: Depth | None
+    bands: tuple[int, int, int] | None
     score_thresh: float | None
     nms_thresh: float | None
     detections_per_img: int | None

@@ -19,7 +19,7 @@ import torch
 
 from yolofpn import runtimes
 from yolofpn.config import Metadata
-from yolofpn.detector import Detector
+from yolofpn.detector import Detector, blank_images
 from yolofpn.devices import choose_device
 from yolofpn.errors import UserError
 from yolofpn.extras import is_installed
@@ -195,7 +195,7 @@ def _prepare(running: Preparation, builder: BackendBuilder, name: str) -> Backen
     for height, width in builder.sizes:
         if running.stopped:
             break
-        backend.start(torch.zeros(1, 3, height, width, dtype=torch.uint8))()
+        backend.start(blank_images(builder.detector, (height, width)))()
     return backend
 
 

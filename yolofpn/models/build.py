@@ -12,6 +12,7 @@ from yolofpn.models.backbones.base import Backbone
 from yolofpn.models.heads.assigner import BestAnchorAssigner, SimOTAAssigner
 from yolofpn.models.heads.yolo_head import YOLOHead
 from yolofpn.models.heads.yolo_loss import YOLOLoss
+from yolofpn.models.input_channels import set_input_channels
 from yolofpn.models.layers import Normalize
 from yolofpn.models.map_specs import build_map_specs
 from yolofpn.models.model_config import (
@@ -46,8 +47,9 @@ def build_model(
     model: ModelConfig, num_classes: int, input: InputConfig, postprocess: PostprocessConfig
 ) -> NativeDetector:
     """Build the network that ``model`` describes, with newly initialised weights."""
-    normalize = Normalize(input.mean, input.std)
+    normalize = Normalize(input.mean, input.std, input.form)
     backbone = build_backbone(model)
+    set_input_channels(backbone, input.channels)
     conv5 = Conv5Body(backbone) if model.has_conv5_head else None
     neck = build_neck(model, backbone.feature_info)
     limits = build_limits(postprocess)

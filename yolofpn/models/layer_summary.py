@@ -9,6 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from yolofpn.detector import input_form
 from yolofpn.models.layers import FrozenBatchNorm2d
 
 _TYPES: dict[type[nn.Module], str] = {
@@ -68,7 +69,8 @@ def layer_rows(network: nn.Module, run: Callable[[Tensor], object], size: tuple[
         with torch.no_grad():
             device = next(network.parameters()).device
             network.eval()
-            run(torch.zeros(1, 3, *size, device=device))
+            channels = input_form(network).channels
+            run(torch.zeros(1, channels, *size, device=device))
     finally:
         network.train(was_training)
         for handle in handles:

@@ -8,23 +8,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from yolofpn.bands import COLOUR, InputForm
+
 
 class Normalize(nn.Module):
     """The first step of every detector: ``(x / 255 - mean) / std`` per channel, RGB.
 
     Mean and std are part of the config, not of the state dict.
+
+    Args:
+        mean: of each channel.
+        std: of each channel.
+        form: what the network takes.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, mean: Sequence[float], std: Sequence[float], form: InputForm = COLOUR) -> None:
         super().__init__()
+        self.form = form
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """uint8 (or float of the same 0..255 range) [B, 3, H, W] -> float32 [B, 3, H, W]."""
+        """uint8 (or float of the same 0..255 range) [B, N, H, W] -> float32 [B, N, H, W]."""
         return (images.float() / 255 - self.mean) / self.std
 
 

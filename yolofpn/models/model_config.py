@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import Field, model_validator
 
+from yolofpn.bands import MAX_CHANNELS, Bands, InputForm, Range
 from yolofpn.fields import (
     Channels,
     Depth,
@@ -248,18 +249,73 @@ class ModelConfig(StrictModel):
 
 
 class InputConfig(StrictModel):
-    """Network input; mean and std refer to RGB values in 0..1.
+    """Network input; mean and std refer to values in 0..1, of red, green and blue or of each band.
 
     Attributes:
         size: (height, width) of the network's input in pixels.
-        depth: which value is white in images of more than 8 bits.
+        depth: which value is white in images of more than 8 bits, where these are converted to 8.
+        channels: of the images. With another number than 3, or with ``range``, nothing is converted to 8 bits.
+        range: the values that become 0 and 1, one pair for all bands or one for each; None: 0 and the largest value of
+            an image's integer type, 0 and 1 for floats.
+        bands: the numbers, from 1, of the bands that are drawn as red, green and blue; None: the first three, or one.
     """
 
     size: tuple[InputSide, InputSide] = (416, 416)
     resize: ResizeMode = "letterbox"
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (1.0, 1.0, 1.0)
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[PositiveFloat, ...] = (1.0, 1.0, 1.0)
     depth: Depth = "auto"
+    channels: int = Field(default=3, gt=0, le=MAX_CHANNELS)
+    range: Range | tuple[Range, ...] | None = None
+    bands: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_mean_per_channel(cls, tree: Any) -> Any:  # noqa: ANN401
+        """Without mean and std these are 0 and 1, however many channels there are."""
+        if not isinstance(tree, dict) or not isinstance(channels := tree.get("channels", 3), int):
+            return tree
+        same = {} if channels == 3 else {"mean": [0.0], "std": [1.0]}
+        given = {key: tree.get(key, same.get(key)) for key in ("mean", "std")}
+        copies = min(max(channels, 1), MAX_CHANNELS)
+        spread = {key: list(v) * copies for key, v in given.items() if isinstance(v, list | tuple) and len(v) == 1}
+        return {**tree, **spread}
+
+    @model_validator(mode="after")
+    def _channels_agree(self) -> InputConfig:
+        for key in ("mean", "std"):
+            if len(getattr(self, key)) != self.channels:
+                raise ValueError(f"{key} has {len(getattr(self, key))} values for {self.channels} channels")
+        ranges = self._ranges()
+        if ranges is not None:
+            if len(ranges) not in (1, self.channels):
+                raise ValueError(f"range has {len(ranges)} pairs for {self.channels} channels")
+            if any(low >= high for low, high in ranges):
+                raise ValueError("range: the first value of each pair must be below the second")
+        if self.bands is not None and (self.is_plain or max(self.bands) > self.channels):
+            raise ValueError(f"bands: {self.bands} are not all among the {self.channels} channels of such images")
+        return self
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the network takes 8-bit colours."""
+        return self.channels == 3 and self.range is None
+
+    @property
+    def form(self) -> InputForm:
+        """What the network takes."""
+        return InputForm(self.channels, is_float=not self.is_plain)
+
+    @property
+    def reading(self) -> Depth | Bands:
+        """How images are read: the depth of those that become 8-bit colours, or the bands."""
+        return self.depth if self.is_plain else Bands(self.channels, self._ranges(), self.bands)
+
+    def _ranges(self) -> tuple[Range, ...] | None:
+        if self.range is None:
+            return None
+        pairs = tuple(pair for pair in self.range if isinstance(pair, tuple))
+        return pairs or (cast("Range", self.range),)
 
 
 class PostprocessConfig(StrictModel):

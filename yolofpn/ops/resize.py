@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from yolofpn.bands import with_channels
 from yolofpn.opencv import cv2
 from yolofpn.ops.array_boxes import Floats, clip_boxes
 from yolofpn.types import Arrays, Image, ResizeMode, to_array
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 LETTERBOX_FILL = 128  # Darknet's 0.5
 
-NetworkImage: TypeAlias = NDArray[np.uint8] | NDArray[np.float32]  # [H, W, 3] of the range 0..255, BGR
+NetworkImage: TypeAlias = NDArray[np.uint8] | NDArray[np.float32]  # [H, W, N] of the range 0..255, three are BGR
 
 
 @dataclass(frozen=True)
@@ -71,16 +72,16 @@ def resize_image(image: Image, size: tuple[int, int], mode: ResizeMode) -> tuple
     """Resize an image for the network, bilinearly as OpenCV does.
 
     Args:
-        image: [H, W, 3] uint8, BGR.
+        image: [H, W, 3] uint8, BGR, or [H, W, N] float32 of the same range.
         size: (height, width) of the result; for ``shortest-edge`` (length of the shorter side, limit of the longer).
         mode: ``letterbox`` keeps the proportions and pads evenly with gray, in Darknet's whole numbers; ``stretch``
             does not keep them; ``shortest-edge`` keeps them and pads nothing, so its result varies in size.
 
     Returns:
-        [h, w, 3] uint8, BGR, and where the image lies in it.
+        [h, w, N] of the same type, and where the image lies in it.
 
     Raises:
-        ValueError: if the image is empty or no uint8 [H, W, 3], the size is not positive, or there is no such mode.
+        ValueError: if the image is empty or none of these, the size is not positive, or there is no such mode.
     """
     _check(image, size)
     image_size = (image.shape[0], image.shape[1])
@@ -93,10 +94,10 @@ def resize_image(image: Image, size: tuple[int, int], mode: ResizeMode) -> tuple
             height, width = size = shortest_edge_size(image_size, *size)
         case _:
             raise ValueError(f"mode must be letterbox, stretch or shortest-edge, got {mode!r}")
-    resized = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+    resized = with_channels(np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)))
     top, left = (size[0] - height) // 2, (size[1] - width) // 2
     if (height, width) != size:
-        canvas = np.full((*size, 3), LETTERBOX_FILL, dtype=np.uint8)
+        canvas = np.full((*size, image.shape[2]), LETTERBOX_FILL, dtype=image.dtype)
         canvas[top : top + height, left : left + width] = resized
         resized = canvas
     return resized, _place(image_size, (height, width), (top, left), size)
@@ -106,7 +107,7 @@ def resize_for_detection(image: Image, size: tuple[int, int], mode: ResizeMode) 
     """``resize_image``, but ``shortest-edge`` rounds no value: weights of that mode come from networks that do not.
 
     Returns:
-        [h, w, 3] BGR, uint8 or, for ``shortest-edge``, float32 of the same range, and where the image lies in it.
+        [h, w, N], for ``shortest-edge`` float32, else of the same type, and where the image lies in it.
 
     Raises:
         ValueError: as ``resize_image``.
@@ -163,7 +164,8 @@ def shortest_edge_size(image_size: tuple[int, int], shorter: int, longer: int) -
 
 
 def _check(image: Image, size: tuple[int, int]) -> None:
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+    is_colour = image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
+    if not (is_colour or (image.dtype == np.float32 and image.ndim == 3)) or image.size == 0:
         raise ValueError(f"image must be uint8 [H, W, 3] and not empty, got {image.dtype} {list(image.shape)}")
     if min(size) < 1:
         raise ValueError(f"size must be positive, got {size}")

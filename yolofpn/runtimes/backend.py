@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from yolofpn.types import RawMaps, to_array
 if TYPE_CHECKING:
     from torch import Tensor
 
-Batch: TypeAlias = "NDArray[np.uint8] | NDArray[np.float32] | Tensor"  # [B, 3, H, W] RGB in 0..255
+Batch: TypeAlias = "NDArray[np.uint8] | NDArray[np.float32] | Tensor"  # [B, N, H, W] in 0..255, three channels RGB
 Wait: TypeAlias = Callable[[], RawMaps]
 
 
@@ -39,11 +39,25 @@ class Backend(Protocol):
     def start(self, batch: Batch) -> Wait:
         """Start a forward pass of [B, 3, H, W] RGB; return a function that waits for the raw outputs.
 
-        The images are uint8, or float of the same 0..255 range, which graphs outside PyTorch round.
+        The images are uint8, or float of the same 0..255 range, which graphs that take uint8 round.
         The maps have the names and shapes of ``Detector.dense`` and are float32: arrays, or PyTorch's tensors.
         ``batch`` must not be changed before they are there. Any thread may wait; waiting twice is not allowed.
         """
         ...
+
+
+def as_input(batch: Batch, *, is_float: bool) -> NDArray[Any]:
+    """Return the batch as a graph takes it.
+
+    Args:
+        batch: uint8, or float of the range 0..255.
+        is_float: the graph takes floats: of bands in 0..255, as they are; of layouts for other programs in 0..1, whose
+            images are uint8 here.
+    """
+    if not is_float:
+        return as_uint8(batch)
+    array = to_array(batch)
+    return np.ascontiguousarray(array.astype(np.float32) / 255 if array.dtype == np.uint8 else array)
 
 
 def as_uint8(batch: Batch) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from yolofpn import runtimes
 from yolofpn.config import Metadata
-from yolofpn.detector import Detector
+from yolofpn.detector import Detector, input_form
 from yolofpn.devices import choose_dtype
 from yolofpn.errors import NaNOutputError, UserError
 from yolofpn.runtimes import cache
@@ -119,7 +119,7 @@ class BackendBuilder:
         if (known := self.known_verdict(name, precision)) is not None:
             return known
         built, reference = self.build(name, precision), self.build("torch", "fp32")
-        images, tolerance = check_images(self.sizes[0]), TOLERANCES[precision]
+        images, tolerance = check_images(self.sizes[0], input_form(self.detector)), TOLERANCES[precision]
         try:
             parity = compare_backends(self.detector, reference, built, images, tolerance)
         except NaNOutputError:  # the run itself says what to do about it

@@ -40,6 +40,8 @@ def fingerprint(network: nn.Module, metadata: Metadata) -> str:
     digest = hashlib.blake2b(digest_size=32)
     described = metadata.model_dump(mode="json", include={"model", "darknet_cfg", "input"})
     described["input"] = {name: described["input"][name] for name in ("mean", "std")}
+    if not metadata.input.is_plain:  # a graph for bands takes floats
+        described["input"]["is_float"] = True
     digest.update(json.dumps(described, sort_keys=True).encode())
     for norm in (module for module in network.modules() if isinstance(module, nn.BatchNorm2d)):
         digest.update(f"{type(norm).__name__} {norm.eps}".encode())

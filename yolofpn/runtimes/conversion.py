@@ -1,4 +1,4 @@
-"""Traces a PyTorch detector for conversion; its input is the uint8 image, preprocessing is included."""
+"""Traces a PyTorch detector for conversion; its input is the uint8 image or float bands, preprocessing is included."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from yolofpn.detector import Detector, smallest_input
+from yolofpn.detector import Detector, blank_images, input_form, smallest_input
 from yolofpn.runtimes.decoded_part import DecodedPart, specs_of
 from yolofpn.runtimes.fold import fold_norms
 from yolofpn.runtimes.torch_backend import DensePart
@@ -37,7 +37,7 @@ class _MapsInOrder(nn.Module):
 def map_names(detector: Detector) -> list[str]:
     """Return the names of the raw outputs in the order of the graph's outputs."""
     with torch.inference_mode():
-        return list(detector.dense(torch.zeros(1, 3, *smallest_input(detector), dtype=torch.uint8)))
+        return list(detector.dense(blank_images(detector, smallest_input(detector))))
 
 
 def trace_dense(detector: Detector, size: tuple[int, int]) -> ExportedProgram:
@@ -47,15 +47,16 @@ def trace_dense(detector: Detector, size: tuple[int, int]) -> ExportedProgram:
     for module in modules:
         if getattr(module, "inplace", False):  # which the tracer takes apart, slowly, into comparisons and products
             module.inplace = False
-    example = torch.zeros(2, 3, *size, dtype=torch.uint8)  # of a batch of one the tracer would remember the one
+    example = blank_images(detector, size, 2)  # of a batch of one the tracer would remember the one
     with quiet(), torch.no_grad():
         return torch.export.export(part, (example,), dynamic_shapes={INPUT_NAME: {0: Dim("batch")}})
 
 
 def trace_decoded(detector: Detector, size: tuple[int, int], *, uint8: bool) -> ExportedProgram:
     """``decoded_part.DecodedPart`` of a one-stage detector for images of (height, width), batch norm folded."""
-    part = DecodedPart(fold_norms(DensePart(detector)), specs_of(detector), size, uint8=uint8).eval()
-    example = torch.zeros(2, 3, *size, dtype=torch.uint8 if uint8 else torch.float32)
+    is_float = input_form(detector).is_float  # of the range 0..255, as it is
+    part = DecodedPart(fold_norms(DensePart(detector)), specs_of(detector), size, uint8=uint8 or is_float).eval()
+    example = blank_images(detector, size, 2) if uint8 or is_float else torch.zeros(2, 3, *size)
     with quiet(), torch.no_grad():
         return torch.export.export(part, (example,), dynamic_shapes={INPUT_NAME: {0: Dim("batch")}})
 

@@ -19,7 +19,7 @@ class DecodedPart(nn.Module):
         part: of a one-stage detector.
         specs: how its raw outputs are decoded.
         size: (height, width) of the input.
-        uint8: the input is uint8 in 0..255; else float in 0..1.
+        uint8: the input is uint8 in 0..255, or bands of that range; else float in 0..1.
     """
 
     def __init__(self, part: DensePart, specs: Mapping[str, MapSpec], size: tuple[int, int], *, uint8: bool) -> None:

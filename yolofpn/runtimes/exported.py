@@ -17,7 +17,7 @@ from yolofpn.errors import UserError
 from yolofpn.models.decoded_outputs import detections_from_decoded, detections_from_rows
 from yolofpn.models.postprocess import MapSpec, nms_exponent, postprocess_maps
 from yolofpn.reading import ParseError, parse_json
-from yolofpn.runtimes.backend import Backend, Batch, InChunks
+from yolofpn.runtimes.backend import Backend, Batch, InChunks, as_uint8
 from yolofpn.runtimes.graph_check import check_graph
 from yolofpn.runtimes.runtime import GraphForm, Layout, Runtime
 from yolofpn.runtimes.seal import UNSEALED, digest_of
@@ -87,7 +87,7 @@ def describe_graph(
         sha256=UNSEALED if sealed else None,
     )
     # Older versions do not know the layout, and read raw graphs alone.
-    skipped = {"metadata", "layout", "uint8"} if form.layout == "raw" else {"metadata"}
+    skipped = {"metadata", "layout", "uint8"} if form.layout == "raw" and form.uint8 else {"metadata"}
     return json.dumps({**info.model_dump(mode="json", exclude=skipped), "metadata": to_stored(metadata)})
 
 
@@ -116,6 +116,7 @@ class ExportedDetector:
         self.metadata = info.metadata
         self.specs = {name: MapSpec(**spec.model_dump()) for name, spec in info.maps.items()}
         self.num_classes = len(info.metadata.names)
+        self.form = info.metadata.input.form
         self.size = info.metadata.input.size
         self.size_divisor = max((spec.stride for spec in self.specs.values()), default=1)
         self.own_size = self.size if any(side % self.size_divisor for side in self.size) else None
@@ -140,10 +141,10 @@ class ExportedDetector:
         return backend if self.batch is None else InChunks(backend, self.batch)
 
     def dense(self, images: Batch) -> RawMaps:
-        """uint8 [B, 3, H, W] RGB -> raw maps, as the detector gave them that the graph was made from."""
+        """uint8 [B, 3, H, W] RGB, or bands -> raw maps, as the detector gave them that the graph was made from."""
         if self._backend is None:
             self._backend = self.backend()
-        return self._backend.start(images)()
+        return self._backend.start(images if self.form.is_float else as_uint8(images))()
 
     def postprocess(
         self,

@@ -55,14 +55,15 @@ def check_graph(
     """
     expected = expected_specs(metadata, str(path))
     height, width = metadata.input.size
+    channels = metadata.input.channels
     problem = None
     if list(specs) != list(expected):
         problem = f"names the maps {', '.join(specs) or '(none)'}, its network has {', '.join(expected)}"
     elif wrong := [name for name, spec in specs.items() if spec != expected[name]]:
         problem = f"reads the map {wrong[0]!r} with other anchors, stride or coding than its network"
-    elif graph.is_uint8 != form.uint8 or list(graph.input) != [batch, 3, height, width]:
+    elif graph.is_uint8 != form.uint8 or list(graph.input) != [batch, channels, height, width]:
         kind = "bytes" if form.uint8 else "float"
-        problem = f"takes {_shown(graph.input)}, not {kind} of {_shown([batch, 3, height, width])}"
+        problem = f"takes {_shown(graph.input)}, not {kind} of {_shown([batch, channels, height, width])}"
     elif form.layout != "raw":
         wanted = _one_output(metadata, specs, batch, form.layout)
         if len(graph.outputs) != 1 or not _agree(graph.outputs[0], wanted):
@@ -71,9 +72,9 @@ def check_graph(
         problem = f"gives {len(graph.outputs)} maps, its network has {len(specs)}"
     else:
         for (name, spec), found in zip(specs.items(), graph.outputs, strict=True):
-            channels = len(spec.anchors) * (spec.box_values + len(metadata.names))
+            outputs = len(spec.anchors) * (spec.box_values + len(metadata.names))
             cells = (height // spec.stride, width // spec.stride) if spec.divides else (None, None)
-            wanted = [batch, channels, *cells]
+            wanted = [batch, outputs, *cells]
             if not _agree(found, wanted):
                 problem = f"gives {_shown(found)} for the map {name!r}, its network {_shown(wanted)}"
                 break

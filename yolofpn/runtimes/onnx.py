@@ -160,14 +160,12 @@ class ONNXGraph:
         """The work is done when this returns."""
         import numpy as np  # not for --help
 
-        from yolofpn.runtimes.backend import as_uint8
+        from yolofpn.runtimes.backend import as_input
 
         count = len(batch)
         session = self._sessions[batch.shape[2], batch.shape[3]]
         node = session.get_inputs()[0]
-        images: Any = as_uint8(batch)
-        if node.type == "tensor(float)":  # of layouts for other programs
-            images = images.astype(np.float32) / 255
+        images: Any = as_input(batch, is_float=node.type == "tensor(float)")
         if isinstance(node.shape[0], int) and count < node.shape[0]:
             empty = np.zeros((node.shape[0] - count, *images.shape[1:]), images.dtype)
             images = np.concatenate([images, empty])

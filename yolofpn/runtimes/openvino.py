@@ -20,7 +20,6 @@ from yolofpn.runtimes.runtime import METADATA_KEY, GraphShape, Runtime
 from yolofpn.runtimes.signal_stack import kept_signal_stack
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from torch import Tensor
 
     from yolofpn.detector import Detector
@@ -59,17 +58,19 @@ class OpenVINO(Runtime):
         calibration: Sequence[Tensor] | None = None,
     ) -> Any:  # noqa: ANN401
         """An ``openvino.Model``."""
+        from yolofpn.detector import input_form
         from yolofpn.runtimes.conversion import quiet, trace_dense
 
         openvino = cls.library()
         program = trace_dense(detector, size)
         with quiet():
             model = openvino.convert_model(program)
-        model.reshape([-1, 3, *size])
+        channels = input_form(detector).channels
+        model.reshape([-1, channels, *size])
         if calibration is not None:
             model = quantize(model, calibration)
         if batch is not None:
-            model.reshape([batch, 3, *size])
+            model.reshape([batch, channels, *size])
         return model
 
     @classmethod
@@ -186,26 +187,23 @@ class OpenVINOGraph:
 
     def start(self, batch: Batch) -> Wait:
         """Queues the work; the library's own threads do it."""
-        from yolofpn.runtimes.backend import as_uint8
-
-        images = as_uint8(batch)
-        count, _, height, width = images.shape
+        count, _, height, width = batch.shape
         with self._lock:
             graphs = self._graphs[height, width]
             if graphs.most.batch < count:
                 graphs.most = self._compile(count, (height, width))
         if graphs.first.batch > 1 or 2 * count > graphs.most.batch:
-            return self._run(graphs.most, images)
+            return self._run(graphs.most, batch)
         # More than half of the large graph's work would be on empty images.
-        waits = [self._run(graphs.first, images[index : index + 1]) for index in range(count)]
+        waits = [self._run(graphs.first, batch[index : index + 1]) for index in range(count)]
         return lambda: _joined([wait() for wait in waits])
 
-    def _run(self, compiled: _Compiled, images: NDArray[Any]) -> Wait:
+    def _run(self, compiled: _Compiled, batch: Batch) -> Wait:
         import numpy as np  # not for --help
 
-        count = len(images)
-        if compiled.takes_float:  # of layouts for other programs
-            images = images.astype(np.float32) / 255
+        from yolofpn.runtimes.backend import as_input
+
+        images, count = as_input(batch, is_float=compiled.takes_float), len(batch)
         if count < compiled.batch:  # the end of a video: empty images fill up, as compiling again would take longer
             images = np.concatenate([images, np.zeros((compiled.batch - count, *images.shape[1:]), images.dtype)])
         request = compiled.idle.pop() if compiled.idle else compiled.graph.create_infer_request()
@@ -230,7 +228,7 @@ class OpenVINOGraph:
     def _compile(self, batch: int, size: tuple[int, int]) -> _Compiled:
         model = self._core.read_model(self._find_graph(size))
         if model.input(0).partial_shape[0].is_dynamic:
-            model.reshape([batch, 3, *size])
+            model.reshape([batch, model.input(0).partial_shape[1].get_length(), *size])
         settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "THROUGHPUT" if self._throughput else "LATENCY",
             "INFERENCE_NUM_THREADS": num_threads(),

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from yolofpn.bands import COLOUR, InputForm
 from yolofpn.data.images import read_image
 from yolofpn.data.samples import to_tensor
 from yolofpn.detector import Detector
@@ -121,14 +122,15 @@ def compare_detections(
     return _summary(found, float(max(errors)))
 
 
-def check_images(size: tuple[int, int]) -> list[Tensor]:
+def check_images(size: tuple[int, int], form: InputForm = COLOUR) -> list[Tensor]:
     """What backends are compared on: the sample images, or drawn ones where these are missing.
 
     Args:
         size: (height, width) that they are stretched to.
+        form: what the network takes; bands are red, green, blue, red, ... of these images.
 
     Returns:
-        uint8 [1, 3, H, W] each, RGB.
+        uint8 [1, 3, H, W] each, RGB; or float32 [1, N, H, W].
     """
     try:
         images = [read_image(path) for path in sample_images()[:_MAX_IMAGES]]
@@ -138,7 +140,11 @@ def check_images(size: tuple[int, int]) -> list[Tensor]:
         random = np.random.default_rng(0)
         coarse = random.integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
         images = list(coarse)
-    return [to_tensor(resize_image(image, size, "stretch")[0][:, :, ::-1])[None] for image in images]
+    tensors = [to_tensor(resize_image(image, size, "stretch")[0][:, :, ::-1])[None] for image in images]
+    if not form.is_float:
+        return tensors
+    bands = [channel % 3 for channel in range(form.channels)]
+    return [tensor[:, bands].float() for tensor in tensors]
 
 
 @dataclass(frozen=True)

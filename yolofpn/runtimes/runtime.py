@@ -28,7 +28,8 @@ class GraphForm:
     Attributes:
         layout: 'raw': the maps; 'decoded': boxes and class scores [B, 4 + C, N]; 'end2end': the detections
             [1, K, 6] after NMS.
-        uint8: it takes uint8 images in 0..255; else float in 0..1, which 'raw' does not.
+        uint8: it takes uint8 images in 0..255; else float, of bands in 0..255, of colours in 0..1, which 'raw' does
+            not.
         opset: version of ONNX's operators; None: the runtime's own choice.
     """
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from yolofpn.detector import Detector, smallest_input
+from yolofpn.detector import Detector, blank_images, smallest_input
 from yolofpn.devices import precision_name
 from yolofpn.runtimes.backend import Batch, Wait
 from yolofpn.runtimes.fold import cast_inside, fold_norms
@@ -77,7 +77,7 @@ def output_convolutions(part: DensePart) -> set[nn.Module]:
 
     hooks = [module.register_forward_hook(remember) for module in part.modules() if isinstance(module, nn.Conv2d)]
     device = next(part.parameters()).device
-    maps = part(torch.zeros(1, 3, *smallest_input(part.detector), dtype=torch.uint8, device=device))
+    maps = part(blank_images(part.detector, smallest_input(part.detector), device=device))
     for hook in hooks:
         hook.remove()
     return {results[id(raw)][0] for raw in maps.values() if id(raw) in results}

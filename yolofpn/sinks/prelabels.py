@@ -80,7 +80,8 @@ class FlatImages:
 
 def _is_plain(path: Path) -> bool:
     """Return whether every tool reads this file like detection does: an 8-bit JPEG or PNG without EXIF rotation."""
-    from yolofpn.data.images import exif_orientation, open_image
+    from yolofpn.data.images import open_image
+    from yolofpn.data.orientation import exif_orientation
 
     if path.suffix.lower() not in (".jpg", ".jpeg", ".png"):
         return False

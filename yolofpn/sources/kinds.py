@@ -13,7 +13,9 @@ from pathlib import Path
 from threading import Condition
 from typing import Literal
 
-from yolofpn.data.images import VIDEO_SUFFIXES, is_animated, read_frames, read_image, readable_suffixes
+from yolofpn.bands import Bands, viewable
+from yolofpn.data.band_files import NPY_SUFFIX, check_values
+from yolofpn.data.images import VIDEO_SUFFIXES, image_size, is_animated, read_frames, read_image, readable_suffixes
 from yolofpn.data.reduced_images import Admit, NeededSize, read_reduced
 from yolofpn.errors import InputError, UserError
 from yolofpn.fields import Depth
@@ -22,6 +24,7 @@ from yolofpn.sources.addresses import STREAM_SCHEMES, looks_live, shown_url
 from yolofpn.sources.live.camera import connect_camera
 from yolofpn.sources.live.capture import Connect, LiveCapture
 from yolofpn.structures import Frame, WholeImage
+from yolofpn.text import counted
 
 _ANIMATED_SUFFIXES = frozenset({".gif", ".webp", ".png", ".apng", ".avif"})
 
@@ -82,7 +85,7 @@ def file_source(
     path: Path,
     relative_path: Path,
     vid_stride: int = 1,
-    depth: Depth = "auto",
+    depth: Depth | Bands = "auto",
     needed: NeededSize | None = None,
 ) -> Source:
     """An image, an animation or a video: by suffix where that is enough, else by what the file holds."""
@@ -90,6 +93,10 @@ def file_source(
     if kind := special_kind(path):  # opening it might wait for ever
         kind += " (cameras: by number)" if kind == "a device" else ""
         return failed_source(name, f"{name}: {kind}, which cannot be read as a source; give a file")
+    if isinstance(depth, Bands):
+        if path.suffix.lower() != NPY_SUFFIX and _content_of(path) != "image":
+            return failed_source(name, no_video(name, depth))
+        return _image_source(path, name, relative_path, depth, needed)
     match _content_of(path):
         case "video":
             return _video_source(path, name, relative_path, vid_stride)
@@ -99,7 +106,9 @@ def file_source(
             return _image_source(path, name, relative_path, depth, needed)
 
 
-def url_source(url: str, vid_stride: int = 1, depth: Depth = "auto", needed: NeededSize | None = None) -> Source:
+def url_source(
+    url: str, vid_stride: int = 1, depth: Depth | Bands = "auto", needed: NeededSize | None = None
+) -> Source:
     """A stream, or the image or video at an http address, which is asked at once.
 
     Raises:
@@ -113,6 +122,8 @@ def url_source(url: str, vid_stride: int = 1, depth: Depth = "auto", needed: Nee
     relative_path = _path_of_url(name)
     scheme = url.partition("://")[0].lower()
     stream = _live_source(name, relative_path, partial(connect_stream, url, name), vid_stride)
+    if isinstance(depth, Bands) and scheme in STREAM_SCHEMES:
+        return failed_source(name, no_video(name, depth, what="streams"))
     if scheme in STREAM_SCHEMES:
         return stream
     if scheme not in ("http", "https"):
@@ -122,7 +133,9 @@ def url_source(url: str, vid_stride: int = 1, depth: Depth = "auto", needed: Nee
     except InputError:
         if not looks_live(url):
             raise
-        return stream  # which may answer later
+        return stream if not isinstance(depth, Bands) else failed_source(name, no_video(name, depth, what="streams"))
+    if isinstance(depth, Bands) and remote.kind != "image":
+        return failed_source(name, no_video(name, depth))
     match remote.kind:
         case "stream":
             return stream
@@ -135,10 +148,18 @@ def url_source(url: str, vid_stride: int = 1, depth: Depth = "auto", needed: Nee
             return _image_source(remote.data, name, relative_path, depth, needed)
 
 
-def camera_source(number: int, vid_stride: int = 1) -> Source:
+def camera_source(number: int, vid_stride: int = 1, depth: Depth | Bands = "auto") -> Source:
     """A camera at this computer."""
     name = f"camera {number}"
+    if isinstance(depth, Bands):
+        return failed_source(name, no_video(name, depth, what="cameras"))
     return _live_source(name, Path(f"camera-{number}"), partial(connect_camera, number, name), vid_stride)
+
+
+def no_video(name: str, bands: Bands, what: str = "videos") -> str:
+    """Return the message for a source of 8-bit colours where the network takes other images."""
+    channels = counted(bands.channels, "channel")
+    return f"{name}: {what} have 8-bit colours, the network takes {channels} of all bits: give image files"
 
 
 def failed_source(name: str, message: str) -> Source:
@@ -196,7 +217,7 @@ def _is_animated(data: bytes) -> bool:
 
 
 def _image_source(
-    target: Path | bytes, name: str, relative_path: Path, depth: Depth, needed: NeededSize | None
+    target: Path | bytes, name: str, relative_path: Path, depth: Depth | Bands, needed: NeededSize | None
 ) -> Source:
     decode = partial(decode_image, target, name, depth, needed)
 
@@ -207,17 +228,30 @@ def _image_source(
     return Source(name, "image", relative_path, read, path, frame_count=1, decode=decode, held=held)
 
 
-def decode_image(target: Path | bytes, name: str, depth: Depth, needed: NeededSize | None, admit: Admit) -> Frame:
+def decode_image(
+    target: Path | bytes, name: str, depth: Depth | Bands, needed: NeededSize | None, admit: Admit
+) -> Frame:
     """The frame of an image, reduced as far as ``needed`` allows: see ``read_reduced``.
 
     Raises:
         InputError: as ``read_image``.
     """
+    if isinstance(depth, Bands):
+        return _decode_bands(target, name, depth, admit)
     reduced = read_reduced(target, needed, name=name, depth=depth, admit=admit)
     if reduced.factor == 1:
         return Frame(reduced.image, name)
     read = partial(read_image, target, name=name, depth=depth)
     return Frame(reduced.image, name, whole=WholeImage(reduced.size, (reduced.factor, reduced.factor), read))
+
+
+def _decode_bands(target: Path | bytes, name: str, bands: Bands, admit: Admit) -> Frame:
+    """Whoever looks at the frame sees three of its bands."""
+    height, width = image_size(target, name=name)
+    check_values(height, width, bands.channels, name)
+    admit(-(-height * width * bands.channels * 4 // 3))  # pixels of three bytes
+    image = read_image(target, name=name, depth=bands)
+    return Frame(image, name, whole=WholeImage((height, width), (1.0, 1.0), partial(viewable, image, bands.shown)))
 
 
 def _read_animation(source: Path | bytes, name: str, vid_stride: int) -> Iterator[Frame]:

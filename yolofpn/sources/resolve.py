@@ -15,6 +15,8 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
+from yolofpn.bands import Bands
+from yolofpn.data.band_files import NPY_SUFFIX
 from yolofpn.data.images import VIDEO_SUFFIXES, readable_suffixes
 from yolofpn.data.reduced_images import NeededSize
 from yolofpn.errors import InputError, UserError
@@ -29,7 +31,11 @@ __all__ = ["Source", "resolve_sources"]
 
 
 def resolve_sources(
-    specs: Sequence[str], *, vid_stride: int = 1, depth: Depth = "auto", needed: NeededSize | None = None
+    specs: Sequence[str],
+    *,
+    vid_stride: int = 1,
+    depth: Depth | Bands = "auto",
+    needed: NeededSize | None = None,
 ) -> Iterator[Source]:
     """Yield the sources of ``specs`` in order; files are opened lazily.
 
@@ -41,7 +47,7 @@ def resolve_sources(
     Args:
         specs: one or more.
         vid_stride: of videos and streams take the frames 0, n, 2n, ...
-        depth: which value is white in images of more than 8 bits.
+        depth: which value is white in images of more than 8 bits, or how bands are read, which videos have not.
         needed: given if only the network looks at the images: the smallest size that will do in place of theirs, to
             which JPEG images are reduced.
 
@@ -64,7 +70,7 @@ def resolve_sources(
 @dataclass(frozen=True)
 class _Reading:
     vid_stride: int
-    depth: Depth
+    depth: Depth | Bands
     needed: NeededSize | None
 
 
@@ -101,7 +107,7 @@ def _expand(spec: str, reading: _Reading) -> Iterator[Source]:
     if is_url(spec):
         return iter([url_source(spec, reading.vid_stride, reading.depth, reading.needed)])
     if _is_number(spec):
-        return iter([camera_source(int(spec), reading.vid_stride)])
+        return iter([camera_source(int(spec), reading.vid_stride, reading.depth)])
     return _expand_path(Path(spec), reading)
 
 
@@ -133,7 +139,7 @@ def _from_folder(folder: Path, reading: _Reading) -> Iterator[Source]:
         file_source(each, each.relative_to(folder), reading.vid_stride, reading.depth, reading.needed)
         if isinstance(each, Path)
         else each
-        for each in files_below(folder, _has_known_suffix)
+        for each in files_below(folder, partial(_has_known_suffix, depth=reading.depth))
     )
     first = next(found, None)
     if first is None:
@@ -185,7 +191,9 @@ def _skipped(folder: Path) -> Source:
     return failed_source(name, f"{name}: {reason}")
 
 
-def _has_known_suffix(path: Path) -> bool:
+def _has_known_suffix(path: Path, depth: Depth | Bands) -> bool:
+    if isinstance(depth, Bands) and path.suffix.lower() == NPY_SUFFIX:
+        return True
     return path.suffix.lower() in readable_suffixes() | VIDEO_SUFFIXES
 
 
@@ -197,7 +205,7 @@ def _from_pattern(pattern: str, reading: _Reading) -> Iterator[Source]:
         raise UserError(f"{pattern}: nothing matches this pattern; check it")
     skipped = (_skipped(Path(folder)) for folder in too_deep)
     folders = [path for path in matches if path.is_dir()]
-    files = [path for path in matches if not path.is_dir() and _has_known_suffix(path)]
+    files = [path for path in matches if not path.is_dir() and _has_known_suffix(path, reading.depth)]
     if not files:
         others = folders or matches
         found = (_or_failed(str(path), partial(_expand_path, path, reading)) for path in others)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolofpn import tracking
+from yolofpn.bands import viewable
 from yolofpn.errors import UserError
 from yolofpn.structures import Detections, Frame, Limits
 from yolofpn.track_info import Point, TrackInfo
@@ -106,14 +107,15 @@ class SourceTracks:
             frame: later than the frames before.
             detections: with scores from those of ``followed`` limits on.
         """
-        restarts = self._cuts.is_cut(frame.image) or (self._time is not None and frame.time < self._time)
+        image = viewable(frame.image)
+        restarts = self._cuts.is_cut(image) or (self._time is not None and frame.time < self._time)
         if restarts:
             self._tracker = self._options.tracker_class()()
             self._first_id, self._time = self._next_id, None
             self._trails.clear()
         time = frame.time if self._time is None else max(frame.time, self._time + LEAST_STEP)
         self._time = time
-        observed = Observed(detections.boxes, detections.labels, self._confidences(detections), time, frame.image)
+        observed = Observed(detections.boxes, detections.labels, self._confidences(detections), time, image)
         found = self._tracker.update(observed)
         ids = np.where(found < 0, -1, found + self._first_id)
         moved = _moves(detections, ids)

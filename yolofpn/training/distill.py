@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from yolofpn.data.class_names import match_classes
+from yolofpn.detector import input_form
 from yolofpn.errors import UserError
 from yolofpn.models.heads.predictions import flatten_maps
 from yolofpn.models.yolo import YOLO
@@ -101,6 +102,8 @@ def with_teacher(
     teacher = loaded.detector
     if not isinstance(student, YOLO) or not isinstance(teacher, YOLO):
         raise UserError(f"{spec}: only native one-stage detectors teach and learn from each other")
+    if input_form(student) != input_form(teacher):
+        raise UserError(f"{spec}: takes other channels than the student: distill from weights of the same input")
     levels = [
         name
         for name, spec_of_level in student.specs.items()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from yolofpn.config import AdamWConfig, TrainConfig
+from yolofpn.detector import blank_images
 from yolofpn.models.build import NativeDetector
 
 # The gradients of maps, and what the loss compares, take about half as much again as the maps themselves: on a CPU
@@ -56,7 +57,7 @@ def estimate_memory(
     copies = 3 + isinstance(settings.optimizer, AdamWConfig) + (settings.ema_decay > 0)
     learning = sum(tensor.numel() * tensor.element_size() for tensor in model.parameters())
     # The difference of two passes leaves out what is kept once, as float16 copies of the weights are.
-    few, many = (kept_bytes(model, torch.zeros(count, 3, *size, device=device), dtype) for count in (1, 2))
+    few, many = (kept_bytes(model, blank_images(model, size, count, device).float(), dtype) for count in (1, 2))
     kept = many - few
     per_image = round((1 + BACKWARD_SHARE) * kept)
     return MemoryEstimate(copies * learning + max(0, few - kept), per_image, settings.batch_size)

@@ -9,6 +9,7 @@ import time
 import torch
 from torch import Tensor
 
+from yolofpn.detector import blank_images
 from yolofpn.devices import choose_dtype
 from yolofpn.models.build import NativeDetector
 
@@ -47,7 +48,7 @@ def seconds_per_step(model: NativeDetector, dtype: torch.dtype, limit: float) ->
     """
     network = copy.deepcopy(model).train()
     side = SIDE // model.size_divisor * model.size_divisor
-    images = torch.full((IMAGES, 3, side, side), 128, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
+    images = (blank_images(model, (side, side), IMAGES) + 128).contiguous(memory_format=torch.channels_last)
     best = math.inf
     for number in range(STEPS + 1):
         start = time.perf_counter()

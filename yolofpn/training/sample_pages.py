@@ -8,7 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 
+from yolofpn.bands import in_tensor_order, viewable
 from yolofpn.config import Config
 from yolofpn.data.dataset import DetectionDataset
 from yolofpn.data.label_pages import CELL, choose_images, draw_target, page
@@ -30,16 +32,23 @@ def first_batch(loader: Loader[TrainBatchSampler]) -> Batch:
     return collate([loader.samples[key] for key in keys])
 
 
-def save_train_batch(path: Path, batch: Batch, names: tuple[str, ...]) -> None:
+def save_train_batch(
+    path: Path, batch: Batch, names: tuple[str, ...], shown: tuple[int, int, int] | None = None
+) -> None:
     """Write a page of a batch as the network sees it, with the boxes that it should learn.
+
+    Args:
+        path: of the file.
+        batch: of training.
+        names: class names by label.
+        shown: the bands that are drawn (see ``yolofpn.bands.viewable``).
 
     Raises:
         UserError: the file cannot be written.
     """
     images = []
     for pixels, target in zip(batch.images, batch.targets, strict=True):
-        rgb = pixels.permute(1, 2, 0).numpy()
-        image, scale = fit_into_cell(np.ascontiguousarray(rgb[:, :, ::-1]))
+        image, scale = fit_into_cell(_as_seen(pixels, shown))
         images.append(draw_target(image, target, names, (scale, scale)))
     write_jpeg(path, page(images))
 
@@ -64,9 +73,16 @@ def save_val_batch(
         batch = collate([samples[SampleKey(index, 0, config.input.size)]], padding)
         if not batch.failures:
             (found,) = detect_batch(model, batch.images.to(device), batch, dtype, model.limits)
-            images.append(draw_found(dataset.image(index), replace(found, names=dataset.names)))
+            images.append(draw_found(dataset.shown_image(index), replace(found, names=dataset.names)))
     if images:
         write_jpeg(path, page(images))
+
+
+def _as_seen(pixels: Tensor, shown: tuple[int, int, int] | None) -> Image:
+    """[N, H, W] as batches hold it -> [H, W, 3] uint8, BGR."""
+    image = in_tensor_order(pixels.permute(1, 2, 0).numpy())
+    is_bands = pixels.is_floating_point() and (shown is not None or pixels.shape[0] != 3)
+    return viewable(image, shown) if is_bands else np.ascontiguousarray(image)
 
 
 def draw_found(image: Image, found: Detections) -> Image:

@@ -28,6 +28,7 @@ from yolofpn.training.shared_run import facts_of_main
 from yolofpn.training.splits import Splits, anchor_warning, open_splits, training_loader, training_sizes
 from yolofpn.training.start import adapt_config, read_starting_weights, take_over
 from yolofpn.training.start_auto import AUTO, choose_start
+from yolofpn.training.start_bands import fit_to_bands
 from yolofpn.training.start_low_rank import merge_kernels, split_kernels
 from yolofpn.training.validation import Validation
 
@@ -161,7 +162,7 @@ def start_model(plan: Plan, splits: Splits, say: Log) -> tuple[Config, NativeDet
         weights, line = choose_start(config.model)
         say(line)
     if weights is not None:
-        start = read_starting_weights(weights, config.model)
+        start = fit_to_bands(read_starting_weights(weights, config.model), config.input)
         config, lines = adapt_config(config, start)
         for line in (*start.notes, *lines):
             say(line)

@@ -87,7 +87,7 @@ def _as_the_head_needs(config: Config, data: DataSection, source: DataSource, sp
         )
     if not head.needs_proposals and data.proposals is not None:
         raise UserError(f"data.proposals: a head of type {head.type} takes none, only one of type fast_rcnn does")
-    dataset = replace(source.load(split), depth=config.input.depth)
+    dataset = replace(source.load(split), depth=config.input.reading)
     if head.class_agnostic:
         return dataset.as_one_class()
     if data.proposals is not None:

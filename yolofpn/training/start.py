@@ -307,11 +307,14 @@ def merge_class_outputs(
 
 def _settings_of(metadata: Metadata) -> dict[str, Any]:
     assert metadata.model is not None  # a native detector has one
+    input = metadata.input
+    bands = {} if input.is_plain else {"input.channels": input.channels, "input.range": input.range}
     return {
         "model.norm_eps": metadata.model.norm_eps,
         "model.leaky_slope": metadata.model.leaky_slope,
-        "input.mean": metadata.input.mean,
-        "input.std": metadata.input.std,
+        **bands,
+        "input.mean": input.mean,
+        "input.std": input.std,
     }
 
 
@@ -330,4 +333,4 @@ def _describe(origin: str, total: int, whole: int, in_part: int, match: ClassMat
 
 
 def _show(value: Any) -> str:  # noqa: ANN401
-    return str(list(value)) if isinstance(value, tuple) else f"{value:g}"
+    return str(list(value)) if isinstance(value, tuple) else str(value) if value is None else f"{value:g}"

@@ -166,7 +166,8 @@ def draw_beginning(setup: Setup, folder: Path) -> None:
         from yolofpn.training.training_plots import plot_labels
 
         plot_labels(folder / "labels.png", splits)
-    save_train_batch(folder / "train_batch.jpg", first_batch(setup.loader), setup.splits.train.names)
+    batch, shown = first_batch(setup.loader), setup.config.input.bands
+    save_train_batch(folder / "train_batch.jpg", batch, setup.splits.train.names, shown)
 
 
 def measure_best(setup: Setup, trainer: Trainer) -> Metrics:

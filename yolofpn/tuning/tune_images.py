@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from yolofpn.bands import in_tensor_order
 from yolofpn.config import Metadata
 from yolofpn.data.class_names import match_classes
 from yolofpn.data.dataset import DetectionDataset
@@ -58,7 +59,7 @@ class TuneImages:
         """RGB, uint8 [1, 3, H, W]."""
         resize = self.metadata.input.resize
         resized, _ = resize_image(image, size, "letterbox" if resize == "shortest-edge" else resize)
-        return to_tensor(resized[:, :, ::-1])[None]
+        return to_tensor(in_tensor_order(resized))[None]
 
 
 def open_images(data: str | None, metadata: Metadata, most: int) -> TuneImages:
@@ -101,7 +102,7 @@ def open_images(data: str | None, metadata: Metadata, most: int) -> TuneImages:
 def _without_labels(folder: str, metadata: Metadata, most: int, reason: str) -> TuneImages:
     images: list[Image] = []
     try:
-        for source in resolve_sources([folder], depth=metadata.input.depth):
+        for source in resolve_sources([folder], depth=metadata.input.reading):
             for frame in source.frames():
                 images.append(frame.image)
                 break  # one of each image or video
@@ -117,7 +118,7 @@ def _without_labels(folder: str, metadata: Metadata, most: int, reason: str) -> 
 
 def _read(dataset: DetectionDataset, most: int, metadata: Metadata) -> list[tuple[int, Image]]:
     """Return up to ``most`` readable images, spread over the data set, with their indices."""
-    dataset = replace(dataset, depth=metadata.input.depth)
+    dataset = replace(dataset, depth=metadata.input.reading)
     step = max(1, len(dataset) // most)
     found: list[tuple[int, Image]] = []
     for index in range(0, len(dataset), step):
