@@ -88,13 +88,14 @@ def measure_bands(
     """
     dataset = open_data(data, root, voc_corners).load(split)
     indices = np.unique(np.linspace(0, len(dataset) - 1, min(most, len(dataset))).round().astype(int))
-    paths = [dataset.paths[int(index)] for index in indices]
     samples: list[NDArray[Any]] = []
     extremes: list[NDArray[Any]] = []
     notes: list[str] = []
-    for path in paths:
+    for index in indices.tolist():
+        path = dataset.paths[index]
         try:
-            values = _read(Path(path), channels)
+            content = dataset.encoded(index)
+            values = _read(Path(path) if content is None else content, channels, path)
             if samples and values.dtype != samples[0].dtype:
                 raise InputError(f"{path}: its values are {values.dtype}, those of others {samples[0].dtype}")
         except InputError as error:
@@ -105,19 +106,19 @@ def measure_bands(
         samples.append(flat[:: max(1, -(-len(flat) // PIXELS))].copy())
         extremes += [flat.min(axis=0), flat.max(axis=0)]
     if not samples:
-        raise UserError(f"{data}: none of the {len(paths)} images can be read\n" + "\n".join(notes[:3]))
+        raise UserError(f"{data}: none of the {len(indices)} images can be read\n" + "\n".join(notes[:3]))
     return _statistics(samples, np.array(extremes), notes)
 
 
-def _read(path: Path, channels: int | None) -> NDArray[Any]:
+def _read(source: Path | bytes, channels: int | None, path: str) -> NDArray[Any]:
     """The values [H, W, N] of an image.
 
     Raises:
         InputError: it cannot be read, has another number of channels, or values that are not finite.
     """
-    values = with_channels(read_native(path, channels))
+    values = with_channels(read_native(source, channels, name=path))
     if channels is not None and values.shape[2] != channels:
-        raise InputError(wrong_channels(str(path), values.shape[2], channels))
+        raise InputError(wrong_channels(path, values.shape[2], channels))
     if values.dtype.kind == "f":
         values = np.nan_to_num(values, posinf=np.nan, neginf=np.nan)
         if np.isnan(values).any():
