@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from tests.runtimes.small import random_images, small_detector
-from tests.runtimes.test_second_stage import DARKNET, MLP, make
 from yolofpn.errors import UserError
 from yolofpn.inference import torch_network
 from yolofpn.inference.running_network import Choice
@@ -199,14 +198,6 @@ def test_what_was_tuned_is_left_where_it_does_not_fit_any_more(choice: dict[str,
 def test_what_cannot_be_is_refused(settings: dict[str, str], message: str) -> None:
     with pytest.raises(UserError, match=f"(?s){message}"):
         choice_of(**settings)
-
-
-def test_a_second_stage_has_the_processors_between_two_passes() -> None:
-    detector, metadata = make(DARKNET, MLP)
-    found = choose_backend(
-        detector, metadata, [(64, 96)], torch.device("cpu"), backend="openvino", precision="fp32", workload="many"
-    )
-    assert (found.backend.name, found.backend.slots) == ("openvino", 1)
 
 
 def test_graphs_run_on_the_cpu_only() -> None:
