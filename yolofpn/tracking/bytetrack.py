@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from yolofpn.tracking.library import FRAME_RATE, HALF, LibraryTracker
-from yolofpn.tracking.tracker import LOST_SECONDS
+from yolofpn.tracking.library import TWO_ROUNDS, LibraryTracker
 
 
 class ByteTrack(LibraryTracker):
@@ -21,9 +20,4 @@ class ByteTrack(LibraryTracker):
 def _make() -> Any:  # noqa: ANN401
     from trackers import ByteTrackTracker
 
-    return ByteTrackTracker(
-        lost_track_buffer=round(LOST_SECONDS * FRAME_RATE),
-        frame_rate=FRAME_RATE,
-        track_activation_threshold=HALF,
-        high_conf_det_threshold=HALF,
-    )
+    return ByteTrackTracker(**TWO_ROUNDS)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from yolofpn.errors import UserError
 from yolofpn.extras import is_installed
+from yolofpn.tracking.tracker import LOST_SECONDS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
 FRAME_RATE = 30.0  # frames per second that the library's noise models are made for; real gaps are told by time
 APART = 1e5  # pixels between the planes of two classes, on which no box reaches another
 HALF = 0.5  # the score threshold, see ``Observed.confidences``
+TWO_ROUNDS: Final[dict[str, Any]] = {  # of the trackers that match detections of low scores last
+    "lost_track_buffer": round(LOST_SECONDS * FRAME_RATE),
+    "frame_rate": FRAME_RATE,
+    "track_activation_threshold": HALF,
+    "high_conf_det_threshold": HALF,
+}
 
 
 def check_library() -> None:
