@@ -7,9 +7,13 @@ import html
 import json
 import re
 import urllib.parse
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -20,11 +24,17 @@ from tests.data.small_dataset import write_dataset
 from tests.evaluation.corrupted_labels import corrupt
 from tests.evaluation.squares import write_finder
 from yolofpn.__main__ import main as yolofpn
+from yolofpn.data.class_names import ClassMatch
 from yolofpn.data.images import read_image
+from yolofpn.data.layouts import open_data
+from yolofpn.evaluation.closer_views import label_views, look_closer
+from yolofpn.evaluation.learned_ranking import Examples, learn_probability
 from yolofpn.evaluation.mistakes import Mistake, Suggestion, find_mistakes
 from yolofpn.evaluation.mistakes_page import draw_mistakes
+from yolofpn.evaluation.planted_mistakes import plant_mistakes
+from yolofpn.evaluation.run_detector import RunSettings
 from yolofpn.evaluation.table import build_table
-from yolofpn.structures import Detections, Target
+from yolofpn.structures import Detections, Image, Limits, Target
 
 A, B, FAR, SHIFTED = [10.0, 10, 30, 30], [50.0, 50, 90, 80], [100.0, 10, 130, 40], [18.0, 14, 38, 34]
 
@@ -119,7 +129,7 @@ def test_the_page_and_the_lists(tmp_path: Path, capsys: pytest.CaptureFixture[st
     write(tmp_path / "data/annotations/instances_train.json", json.dumps(tree))
     out = tmp_path / "out"
     words = ("mistakes", "--data", tmp_path / "data", "--weights", weights, "--workers", "0", "--backend", "torch")
-    outcome = call(yolofpn, capsys, *words, "--output", out)
+    outcome = call(yolofpn, capsys, *words, "--quick", "--output", out)
     assert outcome.code == 0
     records = json.loads((out / "mistakes.json").read_text())
     found = {(each["file_name"], each["kind"], each["label"], each["detected"]) for each in records[:3]}
@@ -139,9 +149,121 @@ def test_the_page_and_the_lists(tmp_path: Path, capsys: pytest.CaptureFixture[st
     )
     shown = read_image(out / urllib.parse.unquote(sources[0]))
     assert max(shown.shape) == 640
-    call(yolofpn, capsys, *words, "--output", tmp_path / "one", "--count", "1")
+    assert call(yolofpn, capsys, *words, "--output", tmp_path / "one", "--count", "1").code == 0  # and closer views
     assert len(list((tmp_path / "one/images").iterdir())) == 1
     assert call(yolofpn, capsys, *words, "--split", "nothing").code == 2
+
+
+def scattered(rng: np.random.Generator, right: float) -> tuple[list[tuple[int, Detections, Target]], int]:
+    """Images of a grid of labels, a detection for each; ``right`` of those of class 0 are of its class, others of 1."""
+    images = []
+    for image_id in range(20):
+        objects, found = [], []
+        for place in range(9):
+            x, y, label = 40.0 * (place % 3), 40.0 * (place // 3), place % 2
+            box = [x, y, x + 20, y + 20]
+            objects.append((label, box))
+            seen = label if label == 1 or rng.random() < right else 1
+            found.append((seen, box, float(rng.uniform(0.5, 0.9))))
+        images.append((image_id, detections(*found), target(objects, image_id)))
+    return images, 9 * len(images)
+
+
+@pytest.mark.slow  # it learns
+def test_what_a_sign_says_is_learned_from_planted_mistakes() -> None:
+    """This detector often takes class 0 for 1, and never 1 for 0."""
+    images, _ = scattered(np.random.default_rng(0), right=0.6)
+    found, labels = images[7][1:]
+    first = int(np.flatnonzero(found.labels == 0)[0])
+    wrong = Target(
+        boxes=labels.boxes,
+        labels=torch.tensor([1 if row == first else int(each) for row, each in enumerate(labels.labels)]),
+        ignore=labels.ignore,
+        areas=labels.areas,
+        image_id=7,
+    )
+    images[7] = (7, found, wrong)
+    suggestions = find_mistakes(build_table(images, 2))
+    assert (suggestions[0].image_id, suggestions[0].box) == (7, tuple(labels.boxes[first].tolist()))
+    assert suggestions[0].kind == Mistake.RENAMED
+
+
+def test_planted_mistakes() -> None:
+    images, count = scattered(np.random.default_rng(1), right=1)
+    table = build_table(images, 2)
+    ignored = np.arange(count) % 9 == 4
+    objects = replace(table.objects, ignore=ignored)
+    planted = plant_mistakes(objects, seed=3)
+    total = round(0.1 * (~ignored).sum())
+    assert len(planted.dropped) + planted.wrong.sum() == total == 16
+    assert len(planted.dropped) == 6 and len(planted.objects) == count - 6
+    assert not planted.dropped.ignore.any() and not planted.objects.ignore[planted.wrong].any()
+    assert planted.objects.ignore.sum() == ignored.sum()
+    order = np.lexsort((planted.objects.labels, planted.objects.images))
+    assert (order == np.arange(len(order))).all()
+    before = {(int(i), *box) for i, box in zip(objects.images, objects.boxes.tolist(), strict=True)}
+    moved = [
+        row
+        for row in np.flatnonzero(planted.wrong).tolist()
+        if (int(planted.objects.images[row]), *planted.objects.boxes[row].tolist()) not in before
+    ]
+    assert len(moved) == 5  # the other five have another class
+    one_class = replace(objects, labels=np.zeros_like(objects.labels))
+    assert plant_mistakes(one_class, seed=3).wrong.sum() == 5  # there is no other class to give
+
+
+def test_learned_probabilities_follow_the_features() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(400, 3))
+    examples = [Examples(features, features[:, 1] > 1)]
+    asked = np.array([[0.0, -1, 0], [0, 0, 3], [0, 2, 0]])
+    low, middle, high = probability = learn_probability(examples, asked)
+    assert (probability == learn_probability(examples, asked)).all()
+    assert low < 0.1 > middle and high > 0.9
+    assert learn_probability(examples, np.zeros((0, 3))).shape == (0,)
+    assert (learn_probability([Examples(features, np.zeros(400, bool))], asked) == 0).all()
+
+
+class Red:
+    """Detects each red square, whatever its size, in BGR images; a single class."""
+
+    limits = Limits()
+
+    def __init__(self) -> None:
+        self.sizes: list[tuple[int, ...]] = []
+
+    def predict(self, images: Sequence[Image], limits: Limits) -> list[Detections]:
+        assert limits.score_thresh == 0.01
+        self.sizes += [image.shape[:2] for image in images]
+        return [self._squares(image) for image in images]
+
+    def _squares(self, image: Image) -> Detections:
+        mask = ((image[..., 2] > 128) & (image[..., 1] < 128)).astype(np.uint8)
+        _, _, stats, _ = cv2.connectedComponentsWithStats(mask)
+        found = [(0, [float(v) for v in (x, y, x + w, y + h)], 0.9) for x, y, w, h, _ in stats[1:].tolist()]
+        return detections(*found)
+
+
+def test_closer_views(tmp_path: Path) -> None:
+    """A labelled square in the corner, one without label across the middle; and a torn file."""
+    image = np.zeros((100, 200, 3), np.uint8)
+    image[4:14, 4:14, 2] = image[45:57, 95:107, 2] = 255
+    (tmp_path / "data/images").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "data/images/a.png"), image)
+    (tmp_path / "data/images/b.png").write_bytes((tmp_path / "data/images/a.png").read_bytes()[:60])
+    write(tmp_path / "data/labels/a.txt", "0 0.045 0.09 0.05 0.1\n")
+    write(tmp_path / "data/labels/b.txt", "0 0.045 0.09 0.05 0.1\n")
+    write(tmp_path / "data/classes.txt", "red\n")
+    dataset = open_data(tmp_path / "data").load("all")
+    red = Red()
+    found, enlarged = look_closer(red, dataset, ClassMatch("name", (0,), (), ()), RunSettings(4, 0, 0.01))  # type: ignore[arg-type]
+    (index,) = [k for k in range(2) if k not in found.failures]
+    (_, whole, labels), *_ = [each for each in found.metrics.images() if each[0] == int(dataset.image_ids[index])]
+    assert sorted(whole.boxes.tolist()) == [[4, 4, 14, 14], [95, 45, 107, 57]]
+    assert enlarged.boxes.tolist() == [[4, 4, 14, 14]]
+    assert [view.window for view in label_views(labels, (100, 200))] == [(0, 0, 33, 33)]  # 48 pixels around (9, 9)
+    assert Counter(red.sizes) == {(100, 200): 2, (56, 112): 4, (39, 77): 9, (33, 33): 1}
+    assert label_views(labels, (30, 30)) == []  # nothing can be enlarged
 
 
 def test_label_and_detection_are_drawn_in_their_colours() -> None:

@@ -24,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_model_flags(parser)
     add("--batch-size", metavar="N", type=positive_int, default=8, help="images per batch")
     add("--workers", metavar="N", type=count, help="data loading processes; default: chosen for the machine")
+    add("--quick", action="store_true", help="detect in whole images only, not also in parts and around each label")
     add("--count", metavar="N", type=positive_int, default=100, help="images on the page; the lists hold all")
     add("--output", type=Path, metavar="DIR", help="output folder; default: runs/mistakes/DATA-N")
     arguments = parser.parse_args(argv)
@@ -34,10 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from yolofpn.evaluation.mistakes_run import mistakes
 
         settings = vars(arguments)
-        shown = settings.pop("count")
+        shown, quick = settings.pop("count"), settings.pop("quick")
         settings |= {"score_thresh": 0.01, "nms_thresh": 0.5}
         options = EvaluateOptions(data=data.source, root=data.root, voc_corners=data.voc_corners, **settings)
-        return mistakes(options, shown)
+        return mistakes(options, shown, quick=quick)
 
     return run_command(run)
 

@@ -1,28 +1,30 @@
 """Ranks what a detector and the labels of a data set disagree on: suspected label errors first.
 
-For each label the evidence is the best score of a detection of its class at its place, down to low scores; against it
-speaks a detection of another class there, or one of its class beside it. Where no label is, an unmatched detection
-speaks for a missing one. All are weighted by how far the detector can be trusted with that class on this data set, as
-in confident learning (Northcutt et al., 2021), which compares each score with the average of its class.
+How much each sign of a mistake says depends on the detector and the data. It is learned: mistakes are planted in a copy
+of the labels, and a small network learns from the evidence which labels, and which places without one, they were.
 
-Shapes: D detections and M objects of all images together, P pairs of them, C classes.
+Shapes: M objects of all images together, S suspects, F features.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
 
-from yolofpn.evaluation.overlap import Overlaps, find_overlaps
-from yolofpn.evaluation.table import Bools, DetectionTable, EvaluationTable, Floats, Ints, ObjectTable
+from yolofpn.evaluation.learned_ranking import Examples, learn_probability
+from yolofpn.evaluation.mistake_evidence import Evidence
+from yolofpn.evaluation.planted_mistakes import PLANTED_SHARE, Planted, plant_mistakes
+from yolofpn.evaluation.table import DetectionTable, EvaluationTable, Floats, Ints, ObjectTable
+from yolofpn.ops.array_boxes import box_iou
 
-MIN_IOU = 0.5  # of a box at the same place
-BESIDE_IOU = 0.15  # of a box that may be the same object, badly placed
-_PRIOR = 3.0  # scores that each class is given of the average of all classes
+REPORT_THRESH = 0.05  # the lowest score of a detection that speaks for a missing label
+FEWEST_LABELS = 100  # from which on it is learned what the evidence says; a rule decides below
+EXAMPLES = 600  # planted mistakes that are learned from
+MOST_ROUNDS = 12  # copies of the labels that they are planted in
 _INVENTED = 0.7  # that nothing is detected says less than what is
+_SAME_PLACE = 0.5  # IoU of a detection with a label that was dropped
 
 
 class Mistake(StrEnum):
@@ -32,6 +34,9 @@ class Mistake(StrEnum):
     RENAMED = "wrong class"
     MOVED = "badly placed"
     INVENTED = "no such object"
+
+
+KINDS = tuple(Mistake)
 
 
 @dataclass(frozen=True)
@@ -61,159 +66,146 @@ class Suggestion:
     iou: float = 0.0
 
 
-def find_mistakes(table: EvaluationTable, report_thresh: float = 0.05) -> list[Suggestion]:
+def find_mistakes(table: EvaluationTable, enlarged: DetectionTable | None = None) -> list[Suggestion]:
     """All disagreements, the most suspicious first; at most one for each label and each place without one.
 
     Args:
-        table: detections down to a low score, and objects; ignore regions are no objects, and nothing is missing there.
-        report_thresh: the lowest score of a detection that speaks for a missing label.
+        table: detections down to a low score, and labels; ignore regions are no labels, and nothing is missing there.
+        enlarged: detections in enlarged surroundings of each label, in pixels of the image; they speak for and against
+            labels only, since there are none where a label is missing.
     """
-    ranking = _Ranking(table)
-    found = [*ranking.of_labels(), *ranking.missing(report_thresh)]
-    return sorted(found, key=lambda each: -each.suspicion)
+    suspects = _Suspects(table, enlarged)
+    probability = suspects.by_rule
+    labels = int((~table.objects.ignore).sum())
+    if labels >= FEWEST_LABELS:
+        rounds = min(MOST_ROUNDS, -(-EXAMPLES // max(1, round(PLANTED_SHARE * labels))))
+        planted = [plant_mistakes(table.objects, seed) for seed in range(rounds)]
+        examples = [_examples(table, enlarged, each) for each in planted]
+        of_labels = learn_probability([each for each, _ in examples], suspects.label_features)
+        of_places = learn_probability([each for _, each in examples], suspects.place_features)
+        probability = np.concatenate([of_labels, of_places])
+    order = np.argsort(-probability, kind="stable")
+    return [suspects.suggestion(row, float(probability[row])) for row in order.tolist() if probability[row] > 0]
 
 
-class _Ranking:
-    def __init__(self, table: EvaluationTable) -> None:
-        self.ids = table.image_ids
-        self.found: DetectionTable = table.detections.best_first()
+def _examples(table: EvaluationTable, enlarged: DetectionTable | None, planted: Planted) -> tuple[Examples, Examples]:
+    """Features of the labels and of the places without one, and which of them are planted mistakes."""
+    suspects = _Suspects(
+        EvaluationTable(table.image_ids, table.detections, planted.objects, table.num_classes), enlarged
+    )
+    wrong = planted.wrong[suspects.labels]
+    found = suspects.found.take(suspects.places)
+    hit = np.zeros(len(found), dtype=np.bool_)
+    for image in np.unique(planted.dropped.images):
+        rows = np.flatnonzero(found.images == image)
+        dropped = planted.dropped.boxes[planted.dropped.images == image]
+        if len(rows):
+            hit[rows] = (box_iou(found.boxes[rows], dropped) >= _SAME_PLACE).any(axis=1)
+    return Examples(suspects.label_features, wrong), Examples(suspects.place_features, hit)
+
+
+class _Suspects:
+    """Each label, then each place where a label may be missing.
+
+    Attributes:
+        found: all detections, then those of the enlarged surroundings.
+        labels: rows of the labels among the objects.
+        places: rows of the detections away from all labels.
+        label_features: evidence for and against each label.
+        place_features: evidence for a missing label at each place.
+        by_rule: [S] a suspicion from 0 to 1 that needs no learning.
+    """
+
+    def __init__(self, table: EvaluationTable, enlarged: DetectionTable | None) -> None:
+        self._ids = table.image_ids
+        whole = Evidence(table)
+        views = [whole]
+        if enlarged is not None:
+            views.append(Evidence(EvaluationTable(table.image_ids, enlarged, table.objects, table.num_classes)))
         self.objects: ObjectTable = table.objects
-        pairs = find_overlaps(table.class_agnostic(), BESIDE_IOU, crowd_rule=True)
-        on_ignored = self.objects.ignore[pairs.objects]
-        self.ignored = np.zeros(len(self.found), dtype=np.bool_)
-        self.ignored[pairs.detections[on_ignored & (pairs.ious > MIN_IOU)]] = True
-        self.pairs: Overlaps = pairs.where(~on_ignored)
-        self.same: Bools = self.found.labels[self.pairs.detections] == self.objects.labels[self.pairs.objects]
-        here = self.pairs.ious >= MIN_IOU
-        self.owner = self._owners(here & self.same)
-        self.own = self._best(here & self.same)[0]
-        self.trust, self.expected, self.confusion = self._trust(table.num_classes, here)
+        self.found = _joined([view.found for view in views])
+        self.labels: Ints = np.flatnonzero(~self.objects.ignore)
+        self.places: Ints = whole.unlabelled(REPORT_THRESH)
+        kinds, suspicion, rows = self._of_labels(views)
+        missing = self.found.scores[self.places] * whole.trust[self.found.labels[self.places]]
+        self._kinds = np.concatenate([kinds, np.full(len(self.places), KINDS.index(Mistake.MISSED))])
+        self._detections = np.concatenate([rows, self.places])
+        self.by_rule: Floats = np.concatenate([suspicion, missing])
+        self.label_features = self._label_features(views, kinds)
+        self.place_features = self._place_features(whole)
 
-    def _owners(self, which: Bools) -> Ints:
-        """[D] the object that each detection finds first, one for each object; -1 for all others."""
-        owner, taken = np.full(len(self.found), -1, dtype=np.int64), set[int]()
-        rows = np.flatnonzero(which)
-        scores = self.found.scores[self.pairs.detections[rows]]
-        for row in rows[np.lexsort((-self.pairs.ious[rows], -scores))].tolist():
-            detection, thing = int(self.pairs.detections[row]), int(self.pairs.objects[row])
-            if owner[detection] < 0 and thing not in taken:
-                owner[detection] = thing
-                taken.add(thing)
-        return owner
+    def _of_labels(self, views: list[Evidence]) -> tuple[Ints, Floats, Ints]:
+        """The likeliest mistake of each label: kind, suspicion, row of the detection or -1."""
+        options, firsts = [], np.cumsum([0, *(len(view.found) for view in views)])
+        for view, first in zip(views, firsts, strict=False):
+            against = np.clip(1 - view.own, 0, 1)
+            for kind, evidence in ((Mistake.RENAMED, view.renamed), (Mistake.MOVED, view.moved)):
+                rows = np.where(evidence.rows < 0, -1, evidence.rows + first)
+                options.append((KINDS.index(kind), evidence.values * against, rows))
+        best = views[-1]
+        lacking = np.clip(1 - best.own / np.maximum(best.expected, 1e-9), 0, 1)
+        nothing = np.full(len(self.objects), -1, dtype=np.int64)
+        options.append((KINDS.index(Mistake.INVENTED), _INVENTED * lacking * best.expected, nothing))
+        values = np.stack([value for _, value, _ in options])[:, self.labels]
+        choice = values.argmax(axis=0)
+        column = np.arange(len(self.labels))
+        kinds = np.array([kind for kind, _, _ in options])[choice]
+        return kinds, values[choice, column], np.stack([rows for *_, rows in options])[:, self.labels][choice, column]
 
-    def _best(self, which: Bools, weights: Floats | None = None) -> tuple[Floats, Ints]:
-        """[M] the highest score of each object's pairs ``which``, times ``weights`` [P], and the pair; 0 and -1."""
-        scores = self.found.scores[self.pairs.detections] * (1.0 if weights is None else weights)
-        best, pair = np.zeros(len(self.objects)), np.full(len(self.objects), -1, dtype=np.int64)
-        rows = np.flatnonzero(which)
-        rows = rows[np.argsort(scores[rows], kind="stable")]  # of several assignments the last one counts
-        best[self.pairs.objects[rows]] = scores[rows]
-        pair[self.pairs.objects[rows]] = rows
-        return best, pair
+    def _label_features(self, views: list[Evidence], kinds: Ints) -> Floats:
+        columns = [np.log(np.maximum(self.objects.areas, 1.0)), self._count_of(self.objects.images, None)]
+        columns.append(self._count_of(self.objects.images, self.objects.labels))
+        for view in views:
+            against = (view.renamed.scores, view.renamed.values, view.moved.scores, view.moved.values)
+            scores = (view.own, view.expected, view.usual[self.objects.labels], *against)
+            columns += [*scores, np.log(view.own + 0.02), np.log(view.renamed.scores + 0.02)]
+        one_hot = [kinds == KINDS.index(kind) for kind in (Mistake.RENAMED, Mistake.MOVED)]
+        return np.stack([*(column[self.labels] for column in columns), *one_hot], axis=1).astype(np.float64)
 
-    def _trust(self, classes: int, here: Bools) -> tuple[Floats, Floats, Floats]:
-        """[C] share of the scores of a class that labels confirm, [C] its usual evidence, [C, C] confusions."""
-        labels, scores = self.found.labels, self.found.scores * ~self.ignored
-        right = np.bincount(labels, scores * (self.owner >= 0), classes)
-        near = np.zeros(len(self.found), dtype=np.bool_)
-        near[self.pairs.detections[self.same]] = True  # a second box of a labelled object is no invention
-        counted = np.bincount(labels, scores * ((self.owner >= 0) | ~near), classes)
-        overall = right.sum() / max(counted.sum(), 1e-9)
-        trust = (right + _PRIOR * overall) / (counted + _PRIOR)
-        kept = ~self.objects.ignore
-        sums = np.bincount(self.objects.labels[kept], self.own[kept], classes)
-        counts = np.bincount(self.objects.labels[kept], minlength=classes)
-        average = self.own[kept].mean() if kept.any() else 0.0
-        expected = (sums + _PRIOR * average) / (counts + _PRIOR)
-        confusion = np.zeros((classes, classes))
-        rows = np.flatnonzero(here & ~self.same)
-        pairs = (self.objects.labels[self.pairs.objects[rows]], self.found.labels[self.pairs.detections[rows]])
-        np.add.at(confusion, pairs, self.found.scores[self.pairs.detections[rows]])
-        return trust, expected, confusion / (counts[:, None] + _PRIOR)
+    def _place_features(self, whole: Evidence) -> Floats:
+        found = self.found.take(self.places)
+        sides = found.boxes[:, 2:] - found.boxes[:, :2]
+        columns = [found.scores, np.log(found.scores), whole.trust[found.labels], whole.usual[found.labels]]
+        columns += [np.log(np.maximum(sides.prod(axis=1), 1.0)), self._count_of(found.images, None)]
+        return np.stack([*columns, self._count_of(found.images, found.labels)], axis=1)
 
-    def _expected_by_size(self) -> Floats:
-        """[M] evidence that objects of this class and about this size usually have."""
-        kept = ~self.objects.ignore
-        sizes = np.log2(np.maximum(self.objects.areas, 1.0)) / 2
-        order = np.flatnonzero(kept)[np.argsort(sizes[kept], kind="stable")]
-        expected = np.zeros(len(self.objects))
-        average = max(float(self.own[kept].mean()) if kept.any() else 0.0, 1e-9)
-        half = max(10, len(order) // 20)
-        sums = np.concatenate([[0.0], np.cumsum(self.own[order])])
-        for place, row in enumerate(order.tolist()):
-            low, high = max(0, place - half), min(len(order), place + half + 1)
-            by_size = (sums[high] - sums[low]) / (high - low)
-            by_class = self.expected[self.objects.labels[row]] / average
-            expected[row] = min(by_size * by_class**0.5, 1.0)
-        return expected
+    def _count_of(self, images: Ints, labels: Ints | None) -> Floats:
+        """Logarithm of the number of labels in each of ``images``, of all classes or of each of ``labels``."""
+        kept = self.objects.take(self.labels)
+        if labels is None:
+            return np.log1p(np.bincount(kept.images, minlength=len(self._ids))[images])
+        classes = int(max(kept.labels.max(initial=0), labels.max(initial=0))) + 1
+        groups = np.bincount(kept.images * classes + kept.labels, minlength=len(self._ids) * classes)
+        counts: Floats = np.log1p(groups[images * classes + labels])
+        return counts
 
-    def of_labels(self) -> Iterator[Suggestion]:
-        """The likeliest mistake of each label."""
-        things, labels = self.pairs.objects, self.found.labels[self.pairs.detections]
-        here = self.pairs.ious >= MIN_IOU
-        free = self.owner[self.pairs.detections] < 0
-        usual = 1 - np.minimum(self.confusion[self.objects.labels[things], labels], 0.9)
-        renamed, other = self._best(here & ~self.same & free, self.trust[labels] * usual)
-        distance = 1 - self.pairs.ious
-        moved, beside = self._best(~here & self.same & free, self.trust[labels] * np.minimum(distance * 1.3, 1.0))
-        expected = self._expected_by_size()
-        lacking = np.clip(1 - self.own / np.maximum(expected, 1e-9), 0, 1)
-        against = np.clip(1 - self.own, 0, 1)
-        for row in np.flatnonzero(~self.objects.ignore).tolist():
-            options = [
-                (float(renamed[row] * against[row]), Mistake.RENAMED, int(other[row])),
-                (float(moved[row] * against[row]), Mistake.MOVED, int(beside[row])),
-                (float(_INVENTED * lacking[row] * expected[row]), Mistake.INVENTED, -1),
-            ]
-            suspicion, kind, pair = max(options, key=lambda option: option[0])
-            if suspicion > 0:
-                yield self._suggestion(kind, suspicion, row, None if pair < 0 else pair)
-
-    def missing(self, report_thresh: float) -> Iterator[Suggestion]:
-        """Unmatched detections away from all labels, one at each place."""
-        taken = self.ignored | (self.owner >= 0)
-        near = (self.pairs.ious >= MIN_IOU) | self.same
-        taken[self.pairs.detections[near]] = True
-        rows = np.flatnonzero(~taken & (self.found.scores > report_thresh))
-        value = self.found.scores[rows] * self.trust[self.found.labels[rows]]
-        shown: dict[int, list[int]] = {}
-        for place in np.argsort(-value, kind="stable").tolist():
-            row = int(rows[place])
-            image = int(self.found.images[row])
-            box = self.found.boxes[row]
-            if any(_iou(box, self.found.boxes[other]) > MIN_IOU for other in shown.get(image, ())):
-                continue
-            shown.setdefault(image, []).append(row)
-            yield Suggestion(
-                Mistake.MISSED,
-                float(value[place]),
-                int(self.ids[image]),
-                detected_label=int(self.found.labels[row]),
-                detected_box=tuple(box.tolist()),
-                score=float(self.found.scores[row]),
-            )
-
-    def _suggestion(self, kind: Mistake, suspicion: float, row: int, pair: int | None) -> Suggestion:
-        image_id, label = int(self.ids[self.objects.images[row]]), int(self.objects.labels[row])
-        box = tuple(self.objects.boxes[row].tolist())
-        if pair is None:
-            return Suggestion(kind, suspicion, image_id, label, box)
-        detection = int(self.pairs.detections[pair])
+    def suggestion(self, row: int, suspicion: float) -> Suggestion:
+        """Row of all suspects -> what is suggested."""
+        kind, detection = KINDS[self._kinds[row]], int(self._detections[row])
+        if row < len(self.labels):
+            thing = int(self.labels[row])
+            image, label = int(self.objects.images[thing]), int(self.objects.labels[thing])
+            box = self.objects.boxes[thing]
+        else:
+            image, label, box = int(self.found.images[detection]), None, None
+        detected = None if detection < 0 else self.found.boxes[detection]
+        iou = 0.0 if box is None or detected is None else float(box_iou(box[None], detected[None])[0, 0])
         return Suggestion(
             kind,
             suspicion,
-            image_id,
+            int(self._ids[image]),
             label,
-            box,
-            int(self.found.labels[detection]),
-            tuple(self.found.boxes[detection].tolist()),
-            float(self.found.scores[detection]),
-            float(self.pairs.ious[pair]),
+            None if box is None else tuple(box.tolist()),
+            None if detected is None else int(self.found.labels[detection]),
+            None if detected is None else tuple(detected.tolist()),
+            0.0 if detected is None else float(self.found.scores[detection]),
+            iou,
         )
 
 
-def _iou(one: Floats, other: Floats) -> float:
-    sides = np.maximum(np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2]), 0)
-    shared = float(sides.prod())
-    areas = float((one[2:] - one[:2]).prod() + (other[2:] - other[:2]).prod())
-    return shared / (areas - shared) if shared else 0.0
+def _joined(tables: list[DetectionTable]) -> DetectionTable:
+    if len(tables) == 1:
+        return tables[0]
+    boxes, scores = (np.concatenate([getattr(each, name) for each in tables]) for name in ("boxes", "scores"))
+    labels, images = (np.concatenate([getattr(each, name) for each in tables]) for name in ("labels", "images"))
+    return DetectionTable(boxes, scores, labels, images)

@@ -79,12 +79,12 @@ def run_detector(predictor: Predictor, dataset: DetectionDataset, match: ClassMa
     """
     if predictor.tile is not None:
         return _run_in_tiles(predictor, dataset, match, settings)
-    reports = [_print_failure, *[_say_nothing] * (len(predictor.sizes) - 1)]
+    reports = [print_failure, *[_say_nothing] * (len(predictor.sizes) - 1)]
     found = [
         _run_at(size, predictor, dataset, match, settings, report=report)
         for size, report in zip(predictor.sizes, reports, strict=True)
     ]
-    limits = _limits(predictor, match, settings.score_thresh)
+    limits = split_limits(predictor, match, settings.score_thresh)
     proposals = [each.proposals for each in found if each.proposals is not None]
     return Found(
         _merged([each.metrics for each in found], limits),
@@ -122,11 +122,11 @@ def _run_at(
     with network_errors(predictor.device, predictor.backend.precision, what):
         collect(
             predictor.postprocessor,
-            _with_progress(loader, len(dataset), len),
+            with_progress(loader, len(dataset), len),
             metrics,
             device=device,
             run=lambda images: predictor.backend.start(images)(),
-            limits=_limits(predictor, match, settings.score_thresh),
+            limits=split_limits(predictor, match, settings.score_thresh),
             relabel=match.mapping,
             on_dense=collector.add if collector else None,
         )
@@ -138,13 +138,13 @@ def _run_in_tiles(predictor: Predictor, dataset: DetectionDataset, match: ClassM
     if settings.with_proposals or predictor.detector.needs_proposals:
         raise UserError("--tile: proposals are made for whole images: evaluate this detector without tiles")
     metrics, failures = DetectionMetrics(dataset.names), {}
-    limits = _limits(predictor, match, settings.score_thresh)
-    images = Background(_read_images(dataset), ahead=2)
+    limits = split_limits(predictor, match, settings.score_thresh)
+    images = Background(read_images(dataset), ahead=2)
     with closing(images):
-        for index, image in _with_progress(images, len(dataset)):
+        for index, image in with_progress(images, len(dataset)):
             if isinstance(image, str):
                 failures[index] = image
-                _print_failure(image)
+                print_failure(image)
                 metrics.add(Detections.empty(), dataset.target(index))
                 continue
             found = relabelled(predictor.predict([image], limits)[0], match.mapping)
@@ -153,7 +153,7 @@ def _run_in_tiles(predictor: Predictor, dataset: DetectionDataset, match: ClassM
     return Found(metrics, None, failures)
 
 
-def _read_images(dataset: DetectionDataset) -> Iterator[tuple[int, Image | str]]:
+def read_images(dataset: DetectionDataset) -> Iterator[tuple[int, Image | str]]:
     """Each image, or why it cannot be read."""
     for index in range(len(dataset)):
         try:
@@ -172,7 +172,7 @@ def _merged(at_each_size: Sequence[DetectionMetrics], limits: Limits) -> Detecti
     return merged
 
 
-def _limits(predictor: Predictor, match: ClassMatch, score_thresh: float) -> Limits:
+def split_limits(predictor: Predictor, match: ClassMatch, score_thresh: float) -> Limits:
     """Classes that the data set lacks are omitted before the best detections of an image are counted."""
     if None not in match.mapping:
         return replace(predictor.limits, score_thresh=score_thresh)
@@ -180,7 +180,7 @@ def _limits(predictor: Predictor, match: ClassMatch, score_thresh: float) -> Lim
     return replace(predictor.limits, score_thresh=thresholds)
 
 
-def _with_progress(items: Iterable[T], total: int, count: Callable[[T], int] = lambda _: 1) -> Iterator[T]:
+def with_progress(items: Iterable[T], total: int, count: Callable[[T], int] = lambda _: 1) -> Iterator[T]:
     """Yield the items, with a progress bar on a terminal, else with a line from time to time.
 
     Args:
@@ -200,7 +200,8 @@ def _with_progress(items: Iterable[T], total: int, count: Callable[[T], int] = l
                 print(f"{done} of {total} images done", flush=True)
 
 
-def _print_failure(line: str) -> None:
+def print_failure(line: str) -> None:
+    """Print to stderr that an image failed, above a progress bar."""
     with tqdm.external_write_mode(file=sys.stderr):
         print(f"failed: {line}", file=sys.stderr, flush=True)
 
