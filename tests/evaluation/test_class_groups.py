@@ -8,6 +8,7 @@ import torch
 from yolofpn.errors import UserError
 from yolofpn.evaluation.class_groups import (
     CLASS_GROUPS,
+    class_groups_of,
     format_groups,
     group_metrics,
     read_class_groups,
@@ -35,6 +36,16 @@ def test_groups_are_read_back_from_the_folder_and_beside_the_weights(tmp_path: P
     assert read_class_groups(tmp_path) == ()
     write_class_groups(tmp_path, GROUPS)
     assert read_class_groups(tmp_path) == read_class_groups(tmp_path / "weights.safetensors") == GROUPS
+
+
+def test_groups_are_those_of_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The current folder may be a run folder, from which other weights are evaluated."""
+    write_class_groups(tmp_path, GROUPS)
+    monkeypatch.chdir(tmp_path)
+    names = ("Cat", "dog", "tv monitor")
+    assert class_groups_of(tmp_path, names) == GROUPS
+    assert class_groups_of("auto", names) == class_groups_of(tmp_path, ("cat", "dog", "horse")) == ()
+    assert class_groups_of(tmp_path, names[:2]) == class_groups_of(tmp_path, (*names, "horse")) == ()
 
 
 @pytest.mark.parametrize("content", ["{", '{"groups": 3}', '{"groups": [[]], "more": 1}'])

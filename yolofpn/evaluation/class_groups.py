@@ -76,6 +76,21 @@ def read_class_groups(weights: str | Path) -> Groups:
         raise UserError(f"{path}: is damaged: without it all classes are reported as one group") from None
 
 
+def class_groups_of(weights: str | Path, names: Sequence[str]) -> Groups:
+    """Read the groups of weights; empty where there are none or a file beside them is about other classes.
+
+    Args:
+        weights: a file or a run folder; what is neither, such as 'auto', has no folder that tells of groups.
+        names: of all their classes, in any spelling of ``normalise_name``.
+
+    Raises:
+        UserError: the file is there, and damaged.
+    """
+    groups = read_class_groups(weights) if Path(weights).exists() else ()
+    known = [normalise_name(name) for group in groups for name in group]
+    return groups if known == [normalise_name(name) for name in names] else ()
+
+
 def group_metrics(metrics: Metrics, groups: Groups) -> list[GroupMetrics]:
     """Compute the metrics of each group; classes are found by their names, in any spelling of ``normalise_name``."""
     by_name = {normalise_name(each.name): each for each in metrics.per_class}

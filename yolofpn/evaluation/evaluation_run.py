@@ -17,7 +17,7 @@ from yolofpn.data.layouts import open_data
 from yolofpn.data.proposal_files import how_to_write, with_proposals
 from yolofpn.errors import UserError
 from yolofpn.evaluation.best_thresholds import SUFFIX, save_thresholds
-from yolofpn.evaluation.class_groups import format_groups, group_metrics, read_class_groups
+from yolofpn.evaluation.class_groups import class_groups_of, format_groups, group_metrics
 from yolofpn.evaluation.metric_tables import format_crowded, format_metrics, format_proposals
 from yolofpn.evaluation.metrics import PROPOSAL_LIMITS, Metrics, class_agnostic_recall, crowded_images
 from yolofpn.evaluation.output_files import (
@@ -104,7 +104,7 @@ def measure(
     seconds = time.perf_counter() - start
     print(format_metrics(metrics))
     numbers = {**metrics.to_json(), "seconds": seconds}
-    if groups := read_class_groups(options.weights):
+    if groups := class_groups_of(options.weights, predictor.names):
         results = group_metrics(metrics, groups)
         print(f"\n{format_groups(results)}")
         numbers["groups"] = [each.to_json() for each in results]

@@ -12,7 +12,7 @@ from yolofpn.config import Config, Metadata
 from yolofpn.data.added_classes import AddedClasses, add_classes
 from yolofpn.data.dataset import DetectionDataset
 from yolofpn.errors import UserError
-from yolofpn.evaluation.class_groups import Groups, read_class_groups, write_class_groups
+from yolofpn.evaluation.class_groups import Groups, class_groups_of, read_class_groups, write_class_groups
 from yolofpn.evaluation.metrics import DetectionMetrics
 from yolofpn.models.yolo import YOLO
 from yolofpn.structures import Detections
@@ -115,11 +115,9 @@ def open_old_detector(plan: Plan, splits: Splits) -> OldDetector | None:
         )
     metadata = loaded.metadata
     classes = add_classes(metadata.names, metadata.category_ids, splits.train, splits.data.source)
-    known = read_class_groups(weights)
     if plan.checkpoint is not None:
-        return OldDetector(loaded.detector, metadata, classes, known)
-    if tuple(name for group in known for name in group) != metadata.names:
-        known = (metadata.names,)
+        return OldDetector(loaded.detector, metadata, classes, read_class_groups(weights))
+    known = class_groups_of(weights, metadata.names) or (metadata.names,)
     new = tuple(classes.names[label] for label in classes.new)
     return OldDetector(loaded.detector, metadata, classes, (*known, new))
 
