@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from yolofpn.config import Config, Metadata, load_config
 from yolofpn.config.stored import dump_metadata
 from yolofpn.errors import UserError
 from yolofpn.training.checkpoint import FORMAT_VERSION, Progress
+from yolofpn.training.distributed import Ranks
 from yolofpn.training.run_plan import TrainOptions, make_plan
+from yolofpn.training.shared_run import finished_run, plan_for
 
 
 @pytest.fixture
@@ -117,6 +119,41 @@ def test_a_run_that_goes_on_takes_no_other_flag(cfg: Path, given: dict[str, Any]
     write_run(cfg.parent / "run", load_config(cfg), Progress(epoch=1))
     with pytest.raises(UserError, match=f"^{flag} cannot be given with --resume"):
         make_plan(TrainOptions(resume="run", **given))
+
+
+@pytest.mark.parametrize(
+    ("given", "key"),
+    [
+        ({"batch_size": 99}, "train.batch_size"),
+        ({"seed": 7}, "train.seed"),
+        ({"overrides": ("train.optimizer.lr=5",)}, "train.optimizer.lr"),
+        ({"overrides": ("train.multi_scale={lowest: 32, highest: 64}",)}, "train.multi_scale"),
+        ({"overrides": ("train.epochs=9",)}, "train.epochs"),
+        ({"weights": "none"}, "--weights"),
+        ({"overfit": 2}, "--overfit"),
+    ],
+)
+def test_auto_resume_ignores_no_flag(cfg: Path, given: dict[str, Any], key: str) -> None:
+    options = begin(cfg, finished="overrides" in given)
+    with pytest.raises(UserError) as refused:
+        finished_run(replace(options, **given), Ranks())
+    assert f" {key} " in str(refused.value)
+
+
+def begin(cfg: Path, *, finished: bool) -> TrainOptions:
+    """A run that ``--auto-resume`` resumes, and its flags."""
+    options = TrainOptions(cfg=cfg, data="here", output="run")
+    plan = make_plan(options)
+    write_run(cfg.parent / "run", plan.config, Progress(epoch=3, finished=finished), asked=plan.asked)
+    return replace(options, auto_resume=True)
+
+
+def test_auto_resume_takes_what_may_change(cfg: Path) -> None:
+    options = begin(cfg, finished=True)
+    assert finished_run(options, Ranks()) == Progress(epoch=3, finished=True)
+    moved = replace(options, data="there", workers=1, device="cpu", epochs=8)
+    assert finished_run(moved, Ranks()) is None
+    assert plan_for(moved, Ranks()).config.train.epochs == 8
 
 
 def test_a_run_goes_on_as_it_began(cfg: Path) -> None:

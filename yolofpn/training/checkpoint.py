@@ -80,6 +80,7 @@ class _PlainContent(StrictModel):
         images: how many images it learns from.
         samples: how many an epoch shows, repeats counted.
         content: digests of its data, by split (see ``data/fingerprint.py``).
+        asked: what the run was asked for (see ``asked_for.py``).
         progress: how far it has come.
     """
 
@@ -90,6 +91,7 @@ class _PlainContent(StrictModel):
     images: NonNegativeInt | None = None
     samples: NonNegativeInt | None = None
     content: dict[str, str] = Field(default_factory=dict)
+    asked: str = ""
     progress: _PlainProgress
 
 

@@ -12,6 +12,7 @@ from yolofpn.errors import UserError
 from yolofpn.reading import ParseError, parse_json
 from yolofpn.text import as_yaml
 from yolofpn.training.added_plan import added_settings
+from yolofpn.training.asked_for import STAYS, describe
 from yolofpn.training.checkpoint import LAST, read_checkpoint
 
 RUNS = Path("runs/train")
@@ -77,6 +78,7 @@ class Plan:
         overfit: train and evaluate on so many images only.
         device: as ``--device`` names it.
         dry_run: look at everything, train nothing.
+        asked: what the run was asked for when it began: see ``asked_for.describe``.
     """
 
     config: Config
@@ -87,6 +89,7 @@ class Plan:
     overfit: int | None = None
     device: str = "auto"
     dry_run: bool = False
+    asked: str = ""
 
 
 def make_plan(options: TrainOptions) -> Plan:
@@ -126,16 +129,19 @@ def make_plan(options: TrainOptions) -> Plan:
         batch = f"train.batch_size={min(options.overfit, OVERFIT_BATCH)}"
         given = [*OVERFIT_OVERRIDES, f"train.epochs={OVERFIT_EPOCHS}", batch, *given]
     config = with_absolute_paths(load_config(cfg, [*given_length, *first, *given, *options.overrides]))
+    weights = None if options.weights == "none" else options.weights or "auto"
+    asked = describe(config, weights, options.overfit)
     if options.overfit is not None and not any(word.startswith("train.eval_interval=") for word in options.overrides):
         config = change_train(config, eval_interval=max(1, config.train.epochs // OVERFIT_EVALUATIONS))
     return Plan(
         config,
         name=name,
         output=None if options.output is None else Path(options.output),
-        weights=None if options.weights == "none" else options.weights or "auto",
+        weights=weights,
         overfit=options.overfit,
         device=options.device or "auto",
         dry_run=options.dry_run,
+        asked=asked,
     )
 
 
@@ -171,6 +177,7 @@ def resume_plan(options: TrainOptions) -> Plan:
         checkpoint=checkpoint,
         overfit=content["overfit"],
         device=options.device or content.get("device", "auto"),
+        asked=content["asked"],
     )
 
 
@@ -267,7 +274,4 @@ def _refuse_changes(options: TrainOptions) -> None:
             if not refused:
                 continue
             flag = refused[0]
-        raise UserError(
-            f"{flag} cannot be given with --resume: a run resumes as it started; --epochs may become larger, and "
-            "--data and data.root (of the same data elsewhere), --workers, --device and --output may change"
-        )
+        raise UserError(f"{flag} cannot be given with --resume: {STAYS}")

@@ -90,6 +90,7 @@ class Setup:
         return {
             "metadata": dump_metadata(self.metadata),
             "config": json.dumps(self.config.model_dump(mode="json")),  # paths may hold bytes that are not UTF-8
+            "asked": self.plan.asked,
             "overfit": self.plan.overfit,
             "device": self.plan.device,
             "images": len(self.splits.train),

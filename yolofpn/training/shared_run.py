@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from yolofpn.errors import UserError
+from yolofpn.training.asked_for import refuse_other_request
 from yolofpn.training.checkpoint import LAST, Progress, read_checkpoint
 from yolofpn.training.distributed import Ranks, from_main, gather
 from yolofpn.training.run_plan import Plan, TrainOptions, make_plan, resumed_config
@@ -24,7 +25,8 @@ def finished_run(options: TrainOptions, ranks: Ranks) -> Progress | None:
     """How far the run of ``--auto-resume`` came, if it is finished; else None.
 
     Raises:
-        UserError: flags contradict each other, or torchrun's restarts would start anew.
+        UserError: flags contradict each other or, in the main process, what the run began with; or torchrun's restarts
+            would start anew.
     """
     _check(options)
     if not options.auto_resume or not _has_checkpoint(options, ranks):
@@ -34,7 +36,10 @@ def finished_run(options: TrainOptions, ranks: Ranks) -> Progress | None:
 
 
 def _finished(options: TrainOptions) -> Progress | None:
-    progress = Progress(**read_checkpoint(_checkpoint(options), only_look=True)["progress"])
+    content = read_checkpoint(_checkpoint(options), only_look=True)
+    now = make_plan(replace(options, auto_resume=False)).asked
+    refuse_other_request(Path(options.output or ""), content["asked"], now, longer=options.epochs is not None)
+    progress = Progress(**content["progress"])
     return progress if progress.finished and (options.epochs or 0) <= progress.epoch else None
 
 
