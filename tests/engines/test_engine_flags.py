@@ -35,6 +35,12 @@ def test_flags_that_make_no_sense(good_image: Path, capsys: pytest.CaptureFixtur
     assert "hunter2" not in outcome.err
 
 
+@pytest.mark.parametrize("engine", [[], ["--engine", "ray"]])
+def test_resume_of_nothing(engine: list[str], good_image: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    outcome = call(command.main, capsys, "good.png", "--resume", "", *engine)
+    assert outcome.code == 2 and outcome.err.count("\n") == 1 and "--resume" in outcome.err
+
+
 def test_an_engine_needs_a_source(capsys: pytest.CaptureFixture[str]) -> None:
     outcome = call(command.main, capsys, "--engine", "ray")
     assert outcome.code == 2 and "source" in outcome.err

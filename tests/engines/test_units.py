@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+import pytest
 
+from yolofpn.engines.identities import digests, identity
 from yolofpn.engines.listing import Listed
-from yolofpn.engines.units import DoneUnits, Unit, digests, make_units, undone
+from yolofpn.engines.units import DoneUnits, Unit, make_units, undone
 
 
 def images(*names: str) -> list[Listed]:
@@ -57,6 +59,30 @@ def test_every_image_once_though_the_sources_have_changed() -> None:
     held = Counter(each.uri for unit in [*parts, *rest] for each in unit.listed)
     assert set(held) == {*"abcdefghi", "x.tar"} and set(held.values()) == {1}
     assert not {unit.name for unit in rest} & {unit.name for unit in parts}
+
+
+@pytest.mark.parametrize("form", ["s3://b/session={}/000.jpg", "s3://b/user_id={}/a.jpg", "https://h/get?key={}.jpg"])
+def test_images_whose_names_are_masked_are_told_apart(form: str) -> None:
+    units = list(make_units(images(*(form.format(index) for index in range(4))), 1))
+    assert len({unit.name.rpartition("-")[2] for unit in units}) == 4
+    assert list(undone(units, done(units[:1]))) == units[1:]
+    others = make_units(images("s3://b/new.jpg", *(unit.listed[0].uri for unit in units)), 1)
+    assert [unit.listed[0].uri for unit in undone(others, done(units[:1]))][1:] == [u.listed[0].uri for u in units[1:]]
+
+
+@pytest.mark.parametrize(
+    ("address", "same"),
+    [
+        ("s3://me:word@b/a.jpg", "s3://b/a.jpg"),
+        ("https://h/a.jpg?v=1&X-Amz-Date=2&X-Amz-Signature=3", "https://h/a.jpg?v=1"),
+        ("https://h/a.jpg?Expires=1&Signature=2&Key-Pair-Id=3", "https://h/a.jpg"),
+        ("az://c/a.jpg?sv=1&se=2&sig=3", "az://c/a.jpg"),
+        ("https://h/a.jpg?expires=1&st=2", "https://h/a.jpg?expires=1&st=2"),
+        ("in/a?sig=1.jpg", "in/a?sig=1.jpg"),
+    ],
+)
+def test_a_new_signature_makes_no_other_image(address: str, same: str) -> None:
+    assert identity(address) == same
 
 
 def test_digests_of_many_names_are_found() -> None:

@@ -334,6 +334,11 @@ def test_no_password_in_errors(attempt: str) -> None:
         ("http://cam/video.cgi?user=admin&pwd=1234&ch=2", "http://cam/video.cgi?user=***&pwd=***&ch=2"),
         ("http://cam/a.jpg?api_key=1&X-Signature=2&size=3", "http://cam/a.jpg?api_key=***&X-Signature=***&size=3"),
         ("rtsp://cam/user=admin_password=x_channel=1.sdp", "rtsp://cam/user=***"),
+        ("http://cam/user=admin&password=x&channel=1.jpg", "http://cam/user=admin&password=***&channel=1.jpg"),
+        ("s3://bucket/user_id=17/session=3/0.jpg?token=1", "s3://bucket/user_id=17/session=3/0.jpg?token=***"),
+        ("http://h:8080/a@2x/1.jpg", "http://h:8080/a@2x/1.jpg"),
+        ("http://user:8080/a@h:80/1.jpg@2x", "http://user:8080/a@h:80/1.jpg@2x"),
+        ("http://user:word/a@h/1.jpg", "http://h/1.jpg"),
     ],
 )
 def test_shown_url(url: str, shown: str) -> None:

@@ -59,8 +59,10 @@ def take_engine(arguments: argparse.Namespace) -> Callable[[DetectOptions], int]
     Flags of both kinds of runs get the values of the one at hand.
 
     Raises:
-        UserError: a flag needs the engine.
+        UserError: a flag needs the engine, or ``--resume`` is empty.
     """
+    if arguments.resume == "":
+        raise UserError("--resume is empty: name the output of the run that is resumed")
     engine = arguments.__dict__.pop("engine")
     given = {flag: arguments.__dict__.pop(flag) for flag in _FLAGS}
     if engine is None:
@@ -69,7 +71,7 @@ def take_engine(arguments: argparse.Namespace) -> Callable[[DetectOptions], int]
         if needing := [form for form in ENGINE_FORMATS if form in arguments.format]:
             raise UserError(f"--format {needing[0]} is written by --engine ray only")
         arguments.media = arguments.media or "all"
-        arguments.resume = arguments.resume and Path(arguments.resume)
+        arguments.resume = None if arguments.resume is None else Path(arguments.resume)
         return None
     from yolofpn.engines.engine_run import EngineOptions, detect_with_engine
     from yolofpn.engines.ray_data import ClusterOptions

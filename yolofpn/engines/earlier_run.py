@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from yolofpn.engines.identities import DIGEST, digests_of_keys
 from yolofpn.engines.job import Job
 from yolofpn.engines.listing import TAR_SUFFIXES
 from yolofpn.engines.part_files import part_of
 from yolofpn.engines.storage import MissingError, join, names_in, read_bytes, remove, shown, write_bytes
 from yolofpn.engines.unit_detector import LARGEST_PART
-from yolofpn.engines.units import DIGEST, DoneUnits, digests
+from yolofpn.engines.units import DoneUnits
 from yolofpn.errors import UserError
 
 SETTINGS = "run.json"
@@ -81,11 +82,12 @@ def _read_part(job: Job, name: str) -> tuple[tuple[int, ...], Any, bool]:
     place = join(job.output, name + form.suffix)
     try:
         found = list(form.images(read_bytes(place, LARGEST_PART)))
-    except (ValueError, KeyError, OSError):
+        images = digests_of_keys(key for key, _, _ in found)
+    except (ValueError, KeyError, TypeError, OSError):
         raise UserError(f"{shown(place)}: is damaged; remove it, and resume again") from None
-    failed = [(index, image) for index, (image, error) in enumerate(found) if error is not None]
+    failed = [(index, image) for index, (_, image, error) in enumerate(found) if error is not None]
     complete = not any(image.lower().partition("?")[0].endswith(TAR_SUFFIXES) for _, image in failed)
-    return tuple(index for index, _ in failed), digests(image for image, _ in found), complete
+    return tuple(index for index, _ in failed), images, complete
 
 
 def _settings(job: Job, weights_digest: str) -> dict[str, Any]:

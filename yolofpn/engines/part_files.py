@@ -24,11 +24,11 @@ class PartFile(Protocol):
     key: ClassVar[str]
     suffix: ClassVar[str]
 
-    def add(self, frame: Frame, detections: Detections) -> None:
+    def add(self, key: str, frame: Frame, detections: Detections) -> None:
         """Add the row of an image."""
         ...
 
-    def add_failed(self, image: str, error: str) -> None:
+    def add_failed(self, key: str, image: str, error: str) -> None:
         """Add the row of an image that could not be used."""
         ...
 
@@ -46,16 +46,16 @@ class PartFile(Protocol):
         ...
 
     @classmethod
-    def images(cls, content: bytes) -> Iterator[tuple[str, str | None]]:
-        """Name and error, if any, of each image of a file."""
+    def images(cls, content: bytes) -> Iterator[tuple[str, str, str | None]]:
+        """Key, name and error, if any, of each image of a file."""
         ...
 
 
 class ParquetPart:
-    """Columns image, width, height, boxes, scores, labels, names and error.
+    """Columns image, width, height, boxes, scores, labels, names, error and key.
 
-    Boxes are xyxy in pixels, in full precision. Of an image with an error, width and height are null and the lists
-    empty.
+    The key tells images apart whose names are shown alike: see ``identities``. Boxes are xyxy in pixels, in full
+    precision. Of an image with an error, width and height are null and the lists empty.
     """
 
     key: ClassVar[str] = "parquet"
@@ -70,7 +70,7 @@ class ParquetPart:
         self._writer = pyarrow.parquet.ParquetWriter(self._buffer, self._schema, compression="zstd")
         self._rows: list[dict[str, Any]] = []
 
-    def add(self, frame: Frame, detections: Detections) -> None:
+    def add(self, key: str, frame: Frame, detections: Detections) -> None:
         """Add the row of an image."""
         height, width = frame.size
         found = rows(detections)
@@ -84,13 +84,14 @@ class ParquetPart:
                 "labels": [label for *_, label, _ in found],
                 "names": [name for *_, name in found],
                 "error": None,
+                "key": key,
             }
         )
 
-    def add_failed(self, image: str, error: str) -> None:
+    def add_failed(self, key: str, image: str, error: str) -> None:
         """Add the row of an image that could not be used."""
         none: dict[str, Any] = {"width": None, "height": None, "boxes": [], "scores": [], "labels": [], "names": []}
-        self.add_stored({"image": _encodable(image), **none, "error": _encodable(error)})
+        self.add_stored({"image": _encodable(image), **none, "error": _encodable(error), "key": key})
 
     def add_stored(self, row: dict[str, Any]) -> None:
         """Add a row of an earlier file."""
@@ -115,13 +116,13 @@ class ParquetPart:
             yield from batch.to_pylist()
 
     @classmethod
-    def images(cls, content: bytes) -> Iterator[tuple[str, str | None]]:
-        """Name and error, if any, of each image of a file."""
+    def images(cls, content: bytes) -> Iterator[tuple[str, str, str | None]]:
+        """Key, name and error, if any, of each image of a file."""
         import pyarrow as pa
         import pyarrow.parquet
 
-        table = pyarrow.parquet.read_table(pa.BufferReader(content), columns=["image", "error"])
-        yield from zip(table["image"].to_pylist(), table["error"].to_pylist(), strict=True)
+        table = pyarrow.parquet.read_table(pa.BufferReader(content), columns=["key", "image", "error"])
+        yield from zip(*(table[name].to_pylist() for name in ("key", "image", "error")), strict=True)
 
     def _flush(self) -> None:
         import pyarrow as pa
@@ -144,12 +145,16 @@ def _schema() -> Any:  # noqa: ANN401 pyarrow is imported by functions only
             ("labels", pa.list_(pa.int32())),
             ("names", pa.list_(pa.string())),
             ("error", pa.string()),
+            pa.field("key", pa.string(), nullable=False),
         ]
     )
 
 
 class JsonLinesPart:
-    """The lines of ``detections.jsonl``; an image that could not be used has a line with its ``error``."""
+    """The lines of ``detections.jsonl``, with a ``key`` as in Parquet.
+
+    An image that could not be used has a line with its ``error``.
+    """
 
     key: ClassVar[str] = "jsonl"
     suffix: ClassVar[str] = ".jsonl"
@@ -157,14 +162,14 @@ class JsonLinesPart:
     def __init__(self) -> None:
         self._lines: list[bytes] = []
 
-    def add(self, frame: Frame, detections: Detections) -> None:
+    def add(self, key: str, frame: Frame, detections: Detections) -> None:
         """Add the line of an image."""
-        self.add_stored(record(frame, detections))
+        self.add_stored({**record(frame, detections), "key": key})
 
-    def add_failed(self, image: str, error: str) -> None:
+    def add_failed(self, key: str, image: str, error: str) -> None:
         """Add the line of an image that could not be used."""
         frame: dict[str, Any] = {"source": image, "frame": 0, "time": 0.0, "width": None, "height": None}
-        self.add_stored({**frame, "detections": [], "error": error})
+        self.add_stored({**frame, "detections": [], "error": error, "key": key})
 
     def add_stored(self, row: dict[str, Any]) -> None:
         """Add a line of an earlier file."""
@@ -181,10 +186,10 @@ class JsonLinesPart:
             yield json.loads(line)
 
     @classmethod
-    def images(cls, content: bytes) -> Iterator[tuple[str, str | None]]:
-        """Name and error, if any, of each image of a file."""
+    def images(cls, content: bytes) -> Iterator[tuple[str, str, str | None]]:
+        """Key, name and error, if any, of each image of a file."""
         for row in cls.stored_rows(content):
-            yield row["source"], row.get("error")
+            yield row["key"], row["source"], row.get("error")
 
 
 PARTS: tuple[type[ParquetPart | JsonLinesPart], ...] = (ParquetPart, JsonLinesPart)

@@ -21,11 +21,11 @@ class Member(NamedTuple):
     """An image of a tar.
 
     Attributes:
-        name: TAR/PATH, as shown.
+        path: within the tar.
         content: None: it is too large.
     """
 
-    name: str
+    path: str
     content: bytes | None
 
 
@@ -59,7 +59,6 @@ def tar_images(uri: str) -> Iterator[Member]:
 
 def _members(uri: str, given: int) -> Iterator[Member]:
     """The images behind the first ``given``."""
-    name = shown(uri)
     with open_stream(uri) as stream, tarfile.open(fileobj=stream, mode="r|*") as tar:
         count = 0
         for info in tar:
@@ -75,5 +74,5 @@ def _members(uri: str, given: int) -> Iterator[Member]:
                 content = b"" if file is None else file.read()
                 if len(content) < info.size:
                     raise tarfile.ReadError("unexpected end of data")
-            yield Member(f"{name}/{info.name}", content)
+            yield Member(info.name, content)
             tar.members.clear()  # type: ignore[attr-defined]  # TarFile keeps all that it has seen

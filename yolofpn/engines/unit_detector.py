@@ -119,13 +119,13 @@ class UnitDetector:
     ) -> tuple[int, list[str], Counter[str]]:
         """Add all rows in order: ``wanted`` of the unit's images anew, and what is stored of the others."""
         listed = [unit.listed[index] for index in wanted]
-        started: deque[Source] = deque()
+        started: deque[tuple[str, Source]] = deque()
         images, failures, classes = 0, list[str](), Counter[str]()
         indices = iter(wanted)
 
         def sources() -> Iterator[Source]:
-            for source in self._reading.sources(listed):
-                started.append(source)
+            for key, source in self._reading.sources(listed):
+                started.append((key, source))
                 yield source
 
         copied = 0
@@ -136,14 +136,14 @@ class UnitDetector:
                 for row in stored[copied:index]:
                     part.add_stored(row)
                 copied = index + 1
-                source = started.popleft()
+                key, source = started.popleft()
                 if isinstance(result, Failure):
                     failures.append(result.message)
-                    part.add_failed(source.name, result.message)
+                    part.add_failed(key, source.name, result.message)
                 else:
                     images += 1
                     classes.update(result.detections.counts())
-                    part.add(result.frame, result.detections)
+                    part.add(key, result.frame, result.detections)
         for row in stored[copied:]:
             part.add_stored(row)
         return images, failures, classes

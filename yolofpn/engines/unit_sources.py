@@ -11,6 +11,7 @@ from pathlib import Path
 from yolofpn.bands import Bands
 from yolofpn.data.images import is_animated
 from yolofpn.data.reduced_images import Admit, NeededSize
+from yolofpn.engines.identities import identity, key_of
 from yolofpn.engines.listing import Listed
 from yolofpn.engines.storage import local_path, read_bytes, shown
 from yolofpn.engines.tar_images import tar_images
@@ -38,10 +39,10 @@ class ImageReading:
         self._depth: Depth | Bands = depth
         self._needed = needed
 
-    def sources(self, listed: Sequence[Listed]) -> Iterator[Source]:
-        """One source for each image, in order, and for each image of a tar; of those that fail too."""
+    def sources(self, listed: Sequence[Listed]) -> Iterator[tuple[str, Source]]:
+        """Key and source of each image, in order, and of each image of a tar; of those that fail too."""
         with ThreadPoolExecutor(FETCHES, "fetch") as pool:
-            waiting: deque[Source] = deque()
+            waiting: deque[tuple[str, Source]] = deque()
             try:
                 for each in listed:
                     if each.kind == "tar":
@@ -49,7 +50,7 @@ class ImageReading:
                         waiting.clear()
                         yield from self._of_tar(each.uri)
                         continue
-                    waiting.append(self._source(each, pool))
+                    waiting.append((key_of(identity(each.uri)), self._source(each, pool)))
                     if len(waiting) == FETCHED:
                         yield waiting.popleft()
                 yield from waiting
@@ -66,16 +67,18 @@ class ImageReading:
         source = file_source(path, Path(path.name), 1, self._depth, self._needed)
         return source if source.kind in ("image", "failed") else failed_source(name, f"{name}: {MANY_IMAGES}")
 
-    def _of_tar(self, uri: str) -> Iterator[Source]:
+    def _of_tar(self, uri: str) -> Iterator[tuple[str, Source]]:
+        own = identity(uri)
         try:
-            for name, content in tar_images(uri):
+            for path, content in tar_images(uri):
+                name, key = f"{shown(uri)}/{path}", key_of(f"{own}/{path}")
                 if content is None:
                     message = f"{name}: has more than {MAX_BYTES // 2**20} MiB; shrink it first"
-                    yield failed_source(name, message)
+                    yield key, failed_source(name, message)
                 else:
-                    yield self._of_content(name, content)
+                    yield key, self._of_content(name, content)
         except InputError as error:
-            yield failed_source(shown(uri), str(error))
+            yield key_of(own), failed_source(shown(uri), str(error))
 
     def _of_content(self, name: str, content: bytes | Future[bytes]) -> Source:
         decode = partial(self._decode, name, content)

@@ -10,11 +10,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from yolofpn.engines.identities import DIGEST, digests, identity
 from yolofpn.engines.listing import Listed
-from yolofpn.engines.storage import shown
-
-DIGEST_BYTES = 16  # of an image's name: two of 10^9 names agree by chance in one of 10^20 runs
-DIGEST = f"S{DIGEST_BYTES}"  # NumPy's type of them
 
 
 @dataclass(frozen=True)
@@ -55,19 +52,11 @@ class DoneUnits:
     images: NDArray[np.bytes_] = field(default_factory=lambda: np.zeros(0, DIGEST))
 
     def holds(self, names: list[str]) -> NDArray[np.bool_]:
-        """[len(names)] bool: which of the images have rows; there are some."""
+        """[len(names)] bool: which of the images, given by their identities, have rows; there are some."""
         asked = digests(names)
         places = np.searchsorted(self.images, asked)
         found: NDArray[np.bool_] = self.images[np.minimum(places, len(self.images) - 1)] == asked
         return found
-
-
-def digests(names: Iterable[str]) -> NDArray[np.bytes_]:
-    """[N] 16-byte digests of names."""
-    joined = b"".join(
-        hashlib.blake2b(name.encode("utf-8", "backslashreplace"), digest_size=DIGEST_BYTES).digest() for name in names
-    )
-    return np.frombuffer(joined, DIGEST)
 
 
 def make_units(listed: Iterable[Listed], size: int) -> Iterator[Unit]:
@@ -106,13 +95,13 @@ def undone(units: Iterable[Unit], done: DoneUnits) -> Iterator[Unit]:
         if not len(done.images):
             yield unit
             continue
-        known = done.holds([shown(each.uri) for each in unit.listed])
+        known = done.holds([identity(each.uri) for each in unit.listed])
         left = tuple(each for each, is_known in zip(unit.listed, known.tolist(), strict=True) if not is_known)
         if left:
             yield unit if len(left) == len(unit.listed) else _unit(int(unit.name.split("-")[1]), left)
 
 
 def _unit(number: int, listed: tuple[Listed, ...]) -> Unit:
-    names = "\0".join(shown(each.uri) for each in listed)
+    names = "\0".join(identity(each.uri) for each in listed)
     digest = hashlib.blake2b(names.encode("utf-8", "surrogateescape"), digest_size=6).hexdigest()
     return Unit(f"part-{number:08d}-{digest}", listed)

@@ -13,6 +13,9 @@ _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
 _SECRET_VALUE = re.compile(
     r"(?i)([\w-]*(?:user|usr|login|pass|pwd|token|auth|key|secret|sig|session|cred)[\w-]*=)[^&;/?#]*"
 )
+# Folders of data sets are called user_id=17 and session=3; those of no one password=x.
+_SECRET_IN_PATH = re.compile(r"(?i)([\w-]*(?:pass|pwd|secret)[\w-]*=)[^&;/?#]*")
+_HOST_AND_PORT = re.compile(r"[^:@]*:\d{1,5}")
 
 
 def is_url(spec: str) -> bool:
@@ -28,14 +31,31 @@ def looks_live(url: str) -> bool:
 def shown_url(url: str) -> str:
     """``url`` without user, password and values that look like secrets, for names, files and logs.
 
-    A password may hold any character, so where there may be one everything up to the last ``@`` goes.
+    Values are those of the query; in a path only passwords, except in addresses of streams, which some cameras want
+    users and tokens in.
+    """
+    scheme, _, rest = without_user(url).partition("://")
+    if "=" not in rest:  # the patterns take a millisecond, also where there is no value
+        return f"{scheme}://{rest}"
+    if scheme.lower() in STREAM_SCHEMES:
+        return f"{scheme}://" + _SECRET_VALUE.sub(r"\1***", rest)
+    path = re.split("[?#]", rest, maxsplit=1)[0]
+    query = _SECRET_VALUE.sub(r"\1***", rest[len(path) :])
+    return f"{scheme}://" + _SECRET_IN_PATH.sub(r"\1***", path) + query
+
+
+def without_user(url: str) -> str:
+    """``url`` without user and password.
+
+    A password may hold any character, so where there may be one everything up to the last ``@`` goes. Only
+    ``http://host:8080/a@2x.jpg``, and the like of storage, has a port there, as the standard says.
     """
     scheme, _, rest = url.partition("://")
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    if "@" in authority or ":" in authority:
+    has_port = scheme.lower() not in STREAM_SCHEMES and _HOST_AND_PORT.fullmatch(authority)
+    if "@" in authority or (":" in authority and not has_port):
         rest = rest.rpartition("@")[2]
-    # The pattern takes a millisecond, also where there is no value.
-    return f"{scheme}://" + (_SECRET_VALUE.sub(r"\1***", rest) if "=" in rest else rest)
+    return f"{scheme}://{rest}"
 
 
 def password_hint(url: str) -> str:
