@@ -21,7 +21,7 @@ from yolofpn.sources.resolve import resolve_sources
 from yolofpn.structures import Detections
 from yolofpn.training.start import StartingWeights, adapt_config
 from yolofpn.training.start_bands import fit_to_bands
-from yolofpn.weights import save_weights
+from yolofpn.weights import load_weights, save_weights
 
 MODEL = {
     "backbone": {"type": "strided", "width": 8},
@@ -221,3 +221,9 @@ def test_training_on_arrays_ends_in_weights_that_evaluate_and_draw(tmp_path: Pat
     assert drawn is not None and drawn.shape == (60, 60, 3)
     assert drawn[30, 30].min() > 200 > drawn[5, 5].max() + 50
     assert check.main(["--data", str(data), "--cfg", cfg]) in (0, 1)
+    # A config that says nothing about bands takes them, and how images are read, from the weights.
+    (tmp_path / "net.yaml").write_text(json.dumps({"model": MODEL, "input": {"size": [64, 64]}}))
+    words[words.index("none")], again = run, str(tmp_path / "again")
+    assert train.main([*words, "--workers", "0", "--output", again, *settings]) == 0
+    own = load_weights(Path(again)).metadata.input
+    assert (own.channels, own.range) == (5, (1000, 1400))

@@ -123,6 +123,7 @@ def set_up(plan: Plan, device: torch.device, ranks: Ranks, say: Log) -> Setup:
         plan = replace(plan, config=with_epochs_for(plan.config, len(splits.train)))
     torch.manual_seed(plan.config.train.seed)
     config, model = start_model(plan, splits, say)
+    splits = splits.read_for(config.input)  # which the initial weights may have set
     settings = config.train
     try:
         freeze(model, settings.freeze, norm=settings.freeze_norm)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from yolofpn.config import Config, YOLOHeadConfig
+from yolofpn.config import Config, InputConfig, YOLOHeadConfig
 from yolofpn.config.load_config import DataSection
 from yolofpn.data.anchor_clusters import network_box_sizes, poor_fit_warning
 from yolofpn.data.dataset import DetectionDataset
@@ -44,6 +44,11 @@ class Splits:
     def digests(self) -> dict[str, str]:
         """Return the fingerprint of each split, which a resumed run verifies: see ``data/fingerprint.py``."""
         return {"train": fingerprint(self.train), "val": fingerprint(self.val)}
+
+    def read_for(self, input: InputConfig) -> Splits:
+        """Return the splits with images read as the network of ``input`` takes them."""
+        train, val = (replace(split, depth=input.reading) for split in (self.train, self.val))
+        return replace(self, train=train, val=val)
 
 
 def open_splits(config: Config, overfit: int | None = None) -> Splits:
