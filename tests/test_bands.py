@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from yolofpn.bands import Bands, viewable
+from yolofpn.bands import Bands, drawable, viewable
 from yolofpn.errors import InputError
 
 
@@ -55,3 +55,22 @@ def test_one_band_is_stretched_to_gray_and_colours_stay_as_they_are() -> None:
     colours = np.zeros((2, 2, 3), np.uint8)
     assert viewable(colours) is colours
     assert viewable(np.full((4, 4, 1), 7, np.float32)).max() == 0
+
+
+def test_8_bit_images_are_drawn_on_as_they_are() -> None:
+    blue = np.zeros((2, 3, 4), np.uint8)
+    blue[:, :, [0, 3]] = 255, 40
+    assert drawable(blue)[0, 0].tolist() == [255, 0, 0]
+    gray = np.arange(100, 110, dtype=np.uint8).reshape(2, 5)
+    for image in (gray, gray[:, :, None]):
+        np.testing.assert_array_equal(drawable(image), np.repeat(gray[:, :, None], 3, axis=2))
+    assert drawable(gray.astype(np.uint16))[:, :, 0].max() == 255
+
+
+@pytest.mark.filterwarnings("error")
+def test_nan_is_drawn_black_and_does_not_hide_the_rest() -> None:
+    values = np.linspace(-3, 7, 101, dtype=np.float32)
+    values = np.array([*values, np.nan, np.inf, -np.inf], np.float32)[None]
+    seen = drawable(values)[0, :, 0].tolist()
+    assert (seen[50], seen[100:]) == (128, [255, 0, 255, 0])
+    assert viewable(np.full((2, 2, 1), np.nan, np.float32)).max() == 0

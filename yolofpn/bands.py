@@ -135,10 +135,30 @@ def viewable(image: Image, shown: tuple[int, int, int] | None = None) -> NDArray
     return np.ascontiguousarray(np.stack([stretched[number] for number in reversed(chosen)], axis=2))
 
 
+def drawable(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """An image to draw on.
+
+    Args:
+        image: uint8 [H, W], [H, W, 1], [H, W, 3] BGR or [H, W, 4] BGRA; or what ``viewable`` takes.
+
+    Returns:
+        [H, W, 3] uint8, BGR: 8-bit gray and colours with the values that they have, without alpha; others stretched.
+    """
+    image = with_channels(image)
+    if image.dtype != np.uint8 or image.shape[2] not in (1, 3, 4):
+        return viewable(image)
+    return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else np.ascontiguousarray(image[:, :, :3])
+
+
 def _stretched(band: NDArray[Any]) -> NDArray[np.uint8]:
-    low, high = np.percentile(band, _SHOWN_PERCENTILES)
+    """A band [H, W] from its percentiles to 0..255; NaN is black."""
+    known = band[np.isfinite(band)] if band.dtype.kind == "f" else band
+    if known.size == 0:
+        return np.zeros(band.shape, np.uint8)
+    low, high = np.percentile(known, _SHOWN_PERCENTILES)
     if high <= low:  # less than one pixel in a hundred differs
-        low, high = float(band.min()), float(band.max())
-    scaled = (band.astype(np.float32) - low) * (255 / (high - low) if high > low else 0)
+        low, high = float(known.min()), float(known.max())
+    scaled = np.nan_to_num(band.astype(np.float32), nan=low)
+    scaled = (scaled - low) * (255 / (high - low) if high > low else 0)
     gray: NDArray[np.uint8] = scaled.clip(0, 255).round().astype(np.uint8)
     return gray

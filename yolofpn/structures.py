@@ -299,16 +299,18 @@ class Detections:
         return f"Detections({len(self)}: {found})" if len(self) else "Detections(nothing found)"
 
     def draw(self, image: Image, *, labels: LabelStyle = "score") -> Image:
-        """A copy of ``image`` ([H, W, 3] uint8, BGR) with the detections drawn on it, the best ones on top.
+        """A copy of ``image`` with the detections drawn on it, the best ones on top, [H, W, 3] uint8, BGR.
 
         Args:
-            image: what they were found in; bands are stretched and the first three, or the only one, are drawn.
+            image: what they were found in. 8-bit images are [H, W, 3] BGR, [H, W, 4] BGRA, whose alpha is ignored, or
+                gray [H, W] or [H, W, 1], and keep their values. Of images of other types or numbers of channels, the
+                first three bands, or the only one as gray, are stretched to 8 bits.
             labels: what stands beside a box: 'score' (name and score), 'name' or 'none'.
         """
-        from yolofpn.bands import viewable
+        from yolofpn.bands import drawable
         from yolofpn.drawing import box_texts, draw_boxes
 
-        image = viewable(image)
+        image = drawable(image)
         names = [self.name_of(label) for label in self.labels.tolist()]
         track_ids = [-1] * len(self) if self.track_ids is None else self.track_ids.tolist()
         colours = [track if track >= 0 else label for track, label in zip(track_ids, self.labels.tolist(), strict=True)]
