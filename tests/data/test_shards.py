@@ -127,6 +127,53 @@ def test_labels_of_other_programs_and_damaged_shards(tmp_path: Path, monkeypatch
         assert name in reported
 
 
+def claim(path: Path, name: str, size: int, kind: bytes = tarfile.REGTYPE, *, really: bool = False) -> None:
+    """Append a header of a file of so many bytes to a tar, and a sparse file of them if it should be ``really`` so."""
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.type = size, kind
+    content = path.read_bytes().rstrip(b"\0")
+    content += bytes(-len(content) % 512)
+    path.write_bytes(content + entry.tobuf(tarfile.GNU_FORMAT))
+    if really:
+        with path.open("r+b") as file:
+            file.truncate(len(content) + 512 + size + 1024)
+
+
+@pytest.mark.parametrize(
+    ("size", "kind", "labelled", "really"),
+    [
+        (9 * 2**30, tarfile.REGTYPE, False, True),
+        (4 * 2**40, tarfile.REGTYPE, True, False),
+        (2**50, tarfile.REGTYPE, False, False),
+        (9 * 2**30, tarfile.XHDTYPE, False, True),
+        (9 * 2**30, tarfile.GNUTYPE_LONGNAME, False, True),
+    ],
+)
+def test_the_sizes_of_headers_are_not_believed(
+    size: int, kind: bytes, labelled: bool, really: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("YOLOFPN_CACHE", str(tmp_path / "cache"))
+    files = {"1.png": png(), "1.json": b'{"objects": [{"name": "cat", "box": [1, 2, 3, 4]}]}'}
+    if labelled:
+        files["2.json"] = b'{"width": 80, "height": 40, "objects": []}'
+    path = write_tar(tmp_path / "set" / "train-0.tar", files)
+    claim(path, "2.png", size, kind, really=really)
+    dataset = load(tmp_path / "set", "all")
+    assert [Path(name).name for name in dataset.paths] == ["1.png"]
+    assert dataset.image(0).shape == (40, 80, 3)
+    assert {problem.file.rpartition("set/")[2].partition("/")[0] for problem in dataset.problems} == {"train-0.tar"}
+
+
+def test_a_shard_that_was_replaced_by_a_shorter_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("YOLOFPN_CACHE", str(tmp_path / "cache"))
+    files = {"1.png": png(), "1.json": b'{"objects": [{"name": "cat", "box": [1, 2, 3, 4]}]}'}
+    path = write_tar(tmp_path / "set" / "train-0.tar", files)
+    dataset = load(tmp_path / "set", "all")
+    path.write_bytes(path.read_bytes()[:600])
+    with pytest.raises(InputError):
+        dataset.image(0)
+
+
 def test_an_epoch_goes_from_shard_to_shard_and_resumes_anywhere() -> None:
     shards = np.repeat(np.arange(8, dtype=np.int32), [5, 9, 7, 6, 8, 7, 5, 6])  # unequal: 53 images
 

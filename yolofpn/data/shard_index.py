@@ -18,11 +18,12 @@ from yolofpn.data.images import image_size, readable_suffixes
 from yolofpn.data.labelled_images import number
 from yolofpn.data.shard_cache import local_shard
 from yolofpn.data.shards import image_name, is_url, shown
+from yolofpn.data.tar_headers import MAX_MEMBER_BYTES, CheckedInfo, complete_files
 from yolofpn.errors import InputError
 from yolofpn.files import cache_folder, replace_file
 from yolofpn.reading import ParseError, as_side, parse_json
 
-VERSION = 1
+VERSION = 2
 MAX_LABEL_BYTES = 16_000_000  # of one image
 
 Label = tuple[str | int, float, float, float, float, bool]  # class by name or number, x1, y1, x2, y2, ignore
@@ -105,8 +106,8 @@ def scan(path: Path, name: str) -> ShardIndex:
     problems: list[tuple[str, str]] = []
     samples: dict[str, dict[str, tarfile.TarInfo]] = {}
     try:
-        with tarfile.open(path, "r:") as tar, path.open("rb") as file:
-            for entry in _entries(tar, name, problems):
+        with tarfile.open(path, "r:", tarinfo=CheckedInfo) as tar, path.open("rb") as file:
+            for entry in _entries(tar, file, name, problems):
                 folder, _, base = entry.name.rpartition("/")
                 key, _, suffix = base.partition(".")
                 samples.setdefault(f"{folder}/{key}", {})["." + suffix.lower()] = entry
@@ -122,13 +123,14 @@ def scan(path: Path, name: str) -> ShardIndex:
     return ShardIndex(members, problems)
 
 
-def _entries(tar: tarfile.TarFile, name: str, problems: list[tuple[str, str]]) -> Iterator[tarfile.TarInfo]:
+def _entries(
+    tar: tarfile.TarFile, file: IO[bytes], name: str, problems: list[tuple[str, str]]
+) -> Iterator[tarfile.TarInfo]:
     count = 0
     try:
-        for entry in tar:
-            if entry.isreg() and not entry.issparse():
-                count += 1
-                yield entry
+        for entry in complete_files(tar, file):
+            count += 1
+            yield entry
     except tarfile.TarError as error:
         problems.append((name, f"is damaged behind {count} files ({error}): the rest is skipped"))
 
@@ -143,6 +145,9 @@ def _member(
         return None
     entry = files[suffix]
     name = image_name(shard, entry.name)
+    if entry.size > MAX_MEMBER_BYTES:
+        problems.append((name, f"has {entry.size} bytes, more than the {MAX_MEMBER_BYTES} of an image: skipped"))
+        return None
     tree = _labels(files.get(".json"), file, _json, name, problems)
     try:
         height, width = (as_side(tree.get(side)) for side in ("height", "width")) if tree else (0, 0)

@@ -49,8 +49,10 @@ class Shards:
         path = local_shard(self.places[shard])
         try:
             with path.open("rb") as file:
+                # Where there is less, so much memory is not even reserved.
+                whole = file.seek(0, 2) >= int(self.offsets[index]) + size
                 file.seek(int(self.offsets[index]))
-                content = file.read(size)
+                content = file.read(size) if whole else b""
         except OSError as error:
             raise InputError(f"{name}: {error.strerror or error}") from None
         if len(content) < size:
