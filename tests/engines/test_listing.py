@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import IncompleteRead
 from pathlib import Path
 
 import pytest
 
+from yolofpn.engines import listing, path_tables, reading_on
 from yolofpn.engines.listing import check_sources, list_images
+from yolofpn.engines.ray_data import _gave_up
 from yolofpn.engines.storage import shown
 from yolofpn.errors import UserError
 
@@ -97,6 +103,88 @@ def test_mistyped_sources_are_told_at_once() -> None:
         with pytest.raises(UserError) as caught:
             check_sources(["in", spec])
         assert SECRET not in str(caught.value)
+
+
+def test_sources_with_something_good_in_them() -> None:
+    Path("in/list.txt").write_text("other.txt\nx{5..3}.jpg\nin/b.jpg\n")
+    touch("videos/a.mp4", "videos/b.jpg")
+    check_sources(["videos", "in/list.txt", "in/a/{9..11}.JPG"])
+    assert [kind for kind, _ in found("in/list.txt")] == ["failed", "failed", "image"]
+    with pytest.raises(UserError, match="down"):
+        check_sources(["x{5..3}.tar"])
+
+
+def test_arrays_are_images_for_weights_of_bands() -> None:
+    touch("bands/a.npy", "bands/b.NPY", "bands/c.doc")
+    names = [each.uri for each in list_images(["bands"], bands=True)]
+    assert names == ["bands/a.npy", "bands/b.NPY"] and found("bands") == []
+    check_sources(["bands"], bands=True)
+
+
+def test_names_with_signs_of_a_pattern() -> None:
+    fsspec = pytest.importorskip("fsspec", reason="it comes with PyTorch or Ray Data")
+    memory = fsspec.filesystem("memory")
+    for name in ("photo[1].jpg", "what?.jpg", "photo1.jpg"):
+        memory.pipe_file(f"/signs/{name}", b"")
+    memory.pipe_file("/signs/list.txt", b"photo[1].jpg\nmemory://signs/what?.jpg\nmemory://signs/phot*.jpg\n")
+    names = [uri.rpartition("/")[2] for kind, uri in found("memory://signs/list.txt") if kind == "image"]
+    assert names == ["photo[1].jpg", "what?.jpg", "photo1.jpg", "photo[1].jpg"]
+
+
+class Breaking(io.BytesIO):
+    """Breaks after so many bytes, with an error that is no OSError and has a secret in its text."""
+
+    def __init__(self, data: bytes, after: int) -> None:
+        super().__init__(data)
+        self._after = after
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.tell() >= self._after:
+            raise IncompleteRead(SECRET.encode())
+        return super().read(min(4096, self._after - self.tell()) if size is None or size < 0 else size)
+
+    read1 = read
+
+    def readline(self, size: int | None = -1) -> bytes:
+        if self.tell() >= self._after:
+            raise IncompleteRead(SECRET.encode())
+        return super().readline(size)
+
+    def __next__(self) -> bytes:
+        if line := self.readline():
+            return line
+        raise StopIteration
+
+
+@pytest.mark.parametrize("suffix", ["txt", "csv"])
+@pytest.mark.parametrize("mended", [True, False])
+def test_a_list_is_read_on_where_its_connection_broke(
+    monkeypatch: pytest.MonkeyPatch, suffix: str, mended: bool
+) -> None:
+    names = [f"s3://b/{index}.jpg" for index in range(900)]
+    data = "\n".join([*(["image"] if suffix == "csv" else []), *names]).encode()
+    opened: list[str] = []
+
+    @contextmanager
+    def opening(uri: str) -> Iterator[io.BytesIO]:
+        opened.append(uri)
+        yield io.BytesIO(data) if mended and len(opened) > 1 else Breaking(data, len(data) // 2)
+
+    monkeypatch.setattr(listing, "open_stream", opening)
+    monkeypatch.setattr(path_tables, "open_stream", opening)
+    monkeypatch.setattr(reading_on, "PAUSES", (0.0,))
+    listed = list(list_images([f"s3://b/list.{suffix}"]))
+    if mended:
+        assert [each.uri for each in listed] == names and len(opened) == 2
+    else:
+        assert [each.kind for each in listed[-2:]] == ["image", "failed"] and len(listed) < len(names)
+        assert SECRET not in listed[-1].message and "IncompleteRead" in listed[-1].message
+
+
+def test_an_engine_that_gave_up_says_no_secrets() -> None:
+    error = RuntimeError(SECRET)
+    error.cause = IncompleteRead(SECRET.encode())  # type: ignore[attr-defined]  # as Ray's errors have it
+    assert SECRET not in _gave_up(error) and "IncompleteRead" in _gave_up(error)
 
 
 def test_secrets_are_not_shown() -> None:

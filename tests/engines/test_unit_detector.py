@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -124,6 +125,10 @@ def test_other_runs_are_not_resumed(weights: Path) -> None:
     run(job(), weights)
     with pytest.raises(UserError, match="weights"):
         resume_run(job(), "other digest")
+    with pytest.raises(UserError, match="names"):
+        resume_run(replace(job(), names=("cat",)), "digest")
+    with pytest.raises(UserError, match="category_ids"):
+        resume_run(replace(job(), category_ids=(7,)), "digest")
     with pytest.raises(UserError):
         start_run(job(), "digest")
     next(Path("out").glob("part-*")).write_bytes(b'{"sour')

@@ -53,7 +53,7 @@ def resume_run(job: Job, weights_digest: str) -> DoneUnits:
     now = json.loads(json.dumps(_settings(job, weights_digest)))
     if changed := [key for key in now if earlier.get(key) != now[key]]:
         raise UserError(
-            f"{shown(job.output)}: was started with another {changed[0]}: use the same flags, or start a new run"
+            f"{shown(job.output)}: was started with other {changed[0]}: use the same flags, or start a new run"
         )
     failed: dict[str, tuple[int, ...]] = {}
     images = [np.zeros(0, DIGEST)]

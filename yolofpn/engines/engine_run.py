@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+from yolofpn.bands import Bands
 from yolofpn.engines.coco_file import write_coco
 from yolofpn.engines.earlier_run import resume_run, start_run
 from yolofpn.engines.engine_report import EngineReport
@@ -60,7 +61,6 @@ def detect_with_engine(options: EngineOptions) -> int:
     """
     detect = options.detect
     form = _check(options)
-    check_sources(detect.sources, options.column)
     report = EngineReport()
     predictor_options = _predictor_options(options)
     loaded = load_for_inference(
@@ -71,6 +71,8 @@ def detect_with_engine(options: EngineOptions) -> int:
     choose_limits(
         loaded.detector.limits, loaded.metadata.names, classes=detect.classes
     )  # a mistyped class ends it here
+    bands = isinstance(predictor_options.reading(loaded.metadata.input), Bands)
+    check_sources(detect.sources, options.column, bands=bands)
     weights, contents = pack_weights(loaded)
     with connected(options.cluster, sum(map(len, contents))):
         output = _output(options)
@@ -83,6 +85,9 @@ def detect_with_engine(options: EngineOptions) -> int:
             detect.batch_size,
             options.part_size,
             predictor_options,
+            bands,
+            loaded.metadata.names,
+            loaded.metadata.category_ids,
         )
         with _locked(output):
             done = DoneUnits()

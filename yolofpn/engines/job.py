@@ -23,6 +23,9 @@ class Job:
         batch_size: images of a batch.
         part_size: images of a part file, except a tar's.
         options: how the detector is run.
+        bands: whether the weights take bands.
+        names: class names by label.
+        category_ids: of the data set, by label; empty: there are none.
     """
 
     sources: tuple[str, ...]
@@ -33,6 +36,9 @@ class Job:
     batch_size: int
     part_size: int
     options: PredictorOptions
+    bands: bool = False
+    names: tuple[str, ...] = ()
+    category_ids: tuple[int, ...] = ()
 
     def enter_folder(self) -> None:
         """Work where the command was started; other machines may have no such folder."""
@@ -42,4 +48,5 @@ class Job:
     def settings(self) -> dict[str, Any]:
         """What the rows depend on, apart from weights and sources."""
         kept = {key: value for key, value in asdict(self.options).items() if key not in ("device", "workload")}
-        return {"format": self.form, "part_size": self.part_size, **kept}
+        classes = {"names": self.names, "category_ids": self.category_ids}
+        return {"format": self.form, "part_size": self.part_size, **classes, **kept}

@@ -7,12 +7,14 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from yolofpn.data.band_files import NPY_SUFFIX
 from yolofpn.data.images import VIDEO_SUFFIXES, readable_suffixes
 from yolofpn.engines.path_tables import TABLE_SUFFIXES, table_paths
+from yolofpn.engines.reading_on import read_on
 from yolofpn.engines.storage import (
     attempted,
     entries_of,
@@ -30,6 +32,7 @@ from yolofpn.sources.patterns import matching_paths
 from yolofpn.sources.resolve import files_below
 from yolofpn.text import from_list_line
 
+LOOKED_AT = 100  # names of each source, before the workers start
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 _QUERY = re.compile("[?#]")
 _NUMBERS = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -50,7 +53,19 @@ class Listed:
     message: str = ""
 
 
-def list_images(specs: Sequence[str], column: str | None = None) -> Iterator[Listed]:
+@dataclass(frozen=True)
+class _Options:
+    """As of ``list_images``."""
+
+    column: str | None
+    bands: bool
+
+    def take(self, name: str) -> bool:
+        """Whether a file of this name is listed where others are not."""
+        return _suffix(name) in _wanted_suffixes(self.bands) or name.lower().endswith(TAR_SUFFIXES)
+
+
+def list_images(specs: Sequence[str], column: str | None = None, *, bands: bool = False) -> Iterator[Listed]:
     """All images and tars of ``specs``, in order; what cannot be listed stands among them.
 
     A spec is an image, a folder (images and tars in and below it, sorted), a pattern, a tar, or a list of these: a
@@ -60,22 +75,31 @@ def list_images(specs: Sequence[str], column: str | None = None) -> Iterator[Lis
     Args:
         specs: one or more.
         column: of the paths in Parquet and CSV files; by default see ``table_paths``.
+        bands: whether the weights take bands, so that ``.npy`` files are images.
     """
-    return chain.from_iterable(_or_failed(each, column) for spec in specs for each in _numbered(spec))
+    options = _Options(column, bands)
+    return chain.from_iterable(_of_numbered(spec, options) for spec in specs)
 
 
-def check_sources(specs: Sequence[str], column: str | None = None) -> None:
-    """See that the first image of each spec can be named, so that a mistyped one is found before workers start.
+def check_sources(specs: Sequence[str], column: str | None = None, *, bands: bool = False) -> None:
+    """See that an image can be named of each spec, so that a mistyped one is found before workers start.
+
+    Args:
+        specs: as of ``list_images``.
+        column: likewise.
+        bands: likewise.
 
     Raises:
-        UserError: of a spec none can.
+        UserError: of a spec none can, in the first ``LOOKED_AT`` that it names.
     """
     for spec in specs:
-        first = next(_named(next(_numbered(spec)), column), None)
-        if first is None:
-            raise UserError(f"{shown(spec)}: no images or tar files in it")
-        if first.kind == "failed":
-            raise UserError(first.message)
+        first: Listed | None = None
+        for listed in islice(list_images([spec], column, bands=bands), LOOKED_AT):
+            first = first or listed
+            if listed.kind != "failed":
+                break
+        else:
+            raise UserError(first.message if first else f"{shown(spec)}: no images or tar files in it")
 
 
 def _numbered(spec: str) -> Iterator[str]:
@@ -84,32 +108,42 @@ def _numbered(spec: str) -> Iterator[str]:
         yield spec
         return
     first, last = found[1], found[2]
+    if int(first) > int(last):
+        raise InputError(f"{shown(spec)}: {found[0]} counts down: write {{{last}..{first}}}")
     for number in range(int(first), int(last) + 1):
         yield from _numbered(f"{spec[: found.start()]}{number:0{len(first)}}{spec[found.end() :]}")
 
 
-def _or_failed(spec: str, column: str | None) -> Iterator[Listed]:
+def _of_numbered(spec: str, options: _Options) -> Iterator[Listed]:
     try:
-        yield from _named(spec, column)
+        for each in _numbered(spec):
+            yield from _or_failed(each, options)
     except InputError as error:
         yield Listed(spec, "failed", str(error))
 
 
-def _named(spec: str, column: str | None) -> Iterator[Listed]:
+def _or_failed(spec: str, options: _Options) -> Iterator[Listed]:
+    try:
+        yield from _named(spec, options)
+    except InputError as error:
+        yield Listed(spec, "failed", str(error))
+
+
+def _named(spec: str, options: _Options) -> Iterator[Listed]:
     suffix = _suffix(spec)
     if suffix == ".txt":
-        return _from_lines(spec, _lines(spec), column)
+        return _from_lines(spec, read_on(spec, lambda: _lines(spec), (), what="lines"), options)
     if suffix in TABLE_SUFFIXES:
-        return _from_lines(spec, table_paths(spec, column), column)
+        return _from_lines(spec, table_paths(spec, options.column), options)
     path = local_path(spec)
     if path is not None:
-        return _from_path(path)
-    return _from_address(spec)
+        return _from_path(path, options)
+    return _from_address(spec, options)
 
 
-def _from_path(path: Path) -> Iterator[Listed]:
+def _from_path(path: Path, options: _Options) -> Iterator[Listed]:
     if path.is_dir():
-        return _from_folder(path)
+        return _from_folder(path, options)
     if path.exists():
         return iter([_file(str(path))])
     if not glob.has_magic(str(path)):
@@ -117,33 +151,45 @@ def _from_path(path: Path) -> Iterator[Listed]:
     matches = sorted(set(matching_paths(str(path))))
     if not matches:
         raise InputError(f"{path}: nothing matches this pattern; check it")
-    wanted = [match for match in matches if Path(match).is_dir() or _is_wanted(match)]
-    return chain.from_iterable(_from_path(Path(match)) for match in wanted or matches)
+    wanted = [match for match in matches if Path(match).is_dir() or options.take(match)]
+    return chain.from_iterable(_from_path(Path(match), options) for match in wanted or matches)
 
 
-def _from_folder(folder: Path) -> Iterator[Listed]:
-    for each in files_below(folder, lambda path: _is_wanted(path.name)):
+def _from_folder(folder: Path, options: _Options) -> Iterator[Listed]:
+    for each in files_below(folder, lambda path: options.take(path.name)):
         if isinstance(each, Path):
             yield _file(str(each))
         else:
             yield Listed(each.name, "failed", _message(each.frames))
 
 
-def _from_address(uri: str) -> Iterator[Listed]:
+def _from_address(uri: str, options: _Options) -> Iterator[Listed]:
     if is_http(uri):
         return iter([_file(uri)])
     system, place = file_system(uri)
-    if glob.has_magic(place):
+    there = _kind_of(system, place) if glob.has_magic(place) else None
+    if there == "file":
+        return iter([_file(uri)])
+    if glob.has_magic(place) and there is None:
         matches = attempted(lambda: sorted(system.glob(place)), shown(uri), "listed")
         if not matches:
             raise InputError(f"{shown(uri)}: nothing matches this pattern; check it")
         return (_file(system.unstrip_protocol(match)) for match in matches)
-    if _is_wanted(uri) and not uri.endswith("/"):
+    if options.take(uri) and not uri.endswith("/") and there is None:
         return iter([_file(uri)])
-    return _below(uri, MAX_FOLDER_DEPTH)
+    return _below(uri, options, MAX_FOLDER_DEPTH)
 
 
-def _below(uri: str, depth: int) -> Iterator[Listed]:
+def _kind_of(system: Any, place: str) -> str | None:  # noqa: ANN401 an fsspec file system
+    """'file' or 'directory'; None where there is no such name, or none that may be asked for."""
+    try:
+        kind: str = attempted(lambda: system.info(place)["type"], place)
+    except InputError:
+        return None
+    return kind
+
+
+def _below(uri: str, options: _Options, depth: int) -> Iterator[Listed]:
     if depth == 0:
         raise InputError(f"{shown(uri)}: skipped, folders are nested too deep; name it as a source")
     for name, is_folder in entries_of(uri):
@@ -151,37 +197,37 @@ def _below(uri: str, depth: int) -> Iterator[Listed]:
             continue
         if is_folder:
             try:
-                yield from _below(join(uri, name), depth - 1)
+                yield from _below(join(uri, name), options, depth - 1)
             except InputError as error:
                 yield Listed(join(uri, name), "failed", str(error))
-        elif _is_wanted(name):
+        elif options.take(name):
             yield _file(join(uri, name))
 
 
 def _lines(uri: str) -> Iterator[str]:
-    try:
-        with open_stream(uri) as stream:
-            for line in stream:
-                text = line.decode("utf-8", "surrogateescape").strip().removeprefix("\ufeff")
-                if text and not text.startswith("#"):
-                    yield from_list_line(text)
-    except OSError as error:
-        raise InputError(f"{shown(uri)}: not read to its end ({type(error).__name__}); run again") from None
+    with open_stream(uri) as stream:
+        for line in stream:
+            text = line.decode("utf-8", "surrogateescape").strip().removeprefix("\ufeff")
+            if text and not text.startswith("#"):
+                yield from_list_line(text)
 
 
-def _from_lines(origin: str, lines: Iterator[str], column: str | None) -> Iterator[Listed]:
+def _from_lines(origin: str, lines: Iterator[str], options: _Options) -> Iterator[Listed]:
     """Images of a list; relative paths are tried as written, then from where the list lies."""
     for line in lines:
         if _suffix(line) in (".txt", *TABLE_SUFFIXES):
             message = f"{shown(line)}: a list cannot name another list; name both on the command line"
             yield Listed(line, "failed", message)
             continue
-        for spec in _numbered(line):
-            # Most lines are images, of which none is looked at twice: a missing one is told when it is opened.
-            if (is_url(spec) or Path(spec).is_absolute()) and _is_wanted(spec) and not glob.has_magic(spec):
-                yield _file(spec)
-            else:
-                yield from _or_failed(_beside(spec, origin), column)
+        try:
+            for spec in _numbered(line):
+                # Most lines are images, of which none is looked at twice: a missing one is told when it is opened.
+                if (is_url(spec) or Path(spec).is_absolute()) and options.take(spec) and not glob.has_magic(spec):
+                    yield _file(spec)
+                else:
+                    yield from _or_failed(_beside(spec, origin), options)
+        except InputError as error:
+            yield Listed(line, "failed", str(error))
 
 
 def _beside(spec: str, origin: str) -> str:
@@ -202,13 +248,9 @@ def _file(uri: str) -> Listed:
     return Listed(uri, "image")
 
 
-def _is_wanted(name: str) -> bool:
-    return _suffix(name) in _wanted_suffixes() or name.lower().endswith(TAR_SUFFIXES)
-
-
 @cache
-def _wanted_suffixes() -> frozenset[str]:
-    return readable_suffixes() | VIDEO_SUFFIXES
+def _wanted_suffixes(bands: bool) -> frozenset[str]:
+    return readable_suffixes() | VIDEO_SUFFIXES | ({NPY_SUFFIX} if bands else frozenset())
 
 
 def _suffix(spec: str) -> str:

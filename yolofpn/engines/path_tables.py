@@ -6,8 +6,9 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 
-from yolofpn.engines.storage import open_stream, shown
-from yolofpn.errors import InputError, UserError
+from yolofpn.engines.reading_on import read_on
+from yolofpn.engines.storage import local_path, open_stream, shown
+from yolofpn.errors import UserError
 
 TABLE_SUFFIXES = (".parquet", ".csv")
 DEFAULT_COLUMNS = (
@@ -37,13 +38,11 @@ def table_paths(uri: str, column: str | None = None) -> Iterator[str]:
         UserError: there is no such column.
     """
     read = _parquet if uri.lower().partition("?")[0].endswith(".parquet") else _csv
-    try:
-        for value in read(uri, column):
-            if value is not None and value.strip():
-                yield value.strip()
-    except (OSError, ValueError, csv.Error) as error:  # pyarrow's errors are ValueErrors or OSErrors
-        kind = "Parquet" if read is _parquet else "CSV"
-        raise InputError(f"{shown(uri)}: not a readable {kind} file ({type(error).__name__}); check it") from None
+    # Errors of the content are ValueErrors of pyarrow, or OSErrors where it is a local file.
+    damaged = (ValueError, csv.Error, *((OSError,) if local_path(uri) is not None else ()))
+    for value in read_on(uri, lambda: read(uri, column), damaged, what="rows"):
+        if value is not None and value.strip():
+            yield value.strip()
 
 
 def _parquet(uri: str, column: str | None) -> Iterator[str | None]:

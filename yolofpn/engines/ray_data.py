@@ -117,8 +117,9 @@ def run_units(
 
 
 def _gave_up(error: Exception) -> str:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-    return f"the engine gave up: {reason}\nwhat was done is kept: resume with --resume"
+    """The message for an error of the engine or in it, without its text, which may repeat addresses with secrets."""
+    reason = type(getattr(error, "cause", None) or error).__name__
+    return f"the engine gave up ({reason})\nwhat was done is kept: resume with --resume"
 
 
 class _Driver:
@@ -193,7 +194,8 @@ class _Listing:
 
         self.job.enter_folder()
         done = DoneUnits(self.failed, ray.get(self.images))
-        for unit in undone(make_units(list_images(self.job.sources, self.job.column), self.job.part_size), done):
+        listed = list_images(self.job.sources, self.job.column, bands=self.job.bands)
+        for unit in undone(make_units(listed, self.job.part_size), done):
             yield pa.table({"unit": [unit.to_json()]})
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import tarfile
-import time
 import zlib
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
+from yolofpn.data.band_files import NPY_SUFFIX
 from yolofpn.data.images import readable_suffixes
-from yolofpn.engines.storage import PAUSES, open_stream, shown
-from yolofpn.errors import InputError
+from yolofpn.engines.reading_on import read_on
+from yolofpn.engines.storage import open_stream
 from yolofpn.sources.remote import MAX_BYTES
 
 _DAMAGED = (tarfile.TarError, EOFError, zlib.error)
@@ -29,44 +29,27 @@ class Member(NamedTuple):
     content: bytes | None
 
 
-def tar_images(uri: str) -> Iterator[Member]:
+def tar_images(uri: str, *, bands: bool = False) -> Iterator[Member]:
     """Yield the images, in the order of the file; other members, such as labels, are skipped.
 
     Where a connection breaks, the tar is opened again, and read on from the member that was not complete.
 
+    Args:
+        uri: of the tar.
+        bands: whether the weights take bands, so that ``.npy`` files are images.
+
     Raises:
         InputError: the tar is missing, damaged, or cannot be read to its end.
     """
-    given = 0
-    for pause in (*PAUSES, None):
-        try:
-            for member in _members(uri, given):
-                given += 1
-                yield member
-            return
-        except _DAMAGED as error:
-            raise InputError(f"{shown(uri)}: damaged after {given} images ({type(error).__name__})") from None
-        except InputError:  # opening it was tried several times
-            raise
-        except Exception as error:  # libraries of storage have errors of their own
-            if pause is None:
-                reason = type(error).__name__
-                raise InputError(
-                    f"{shown(uri)}: cannot be read after {given} images ({reason}); resume later"
-                ) from None
-            time.sleep(pause)
+    suffixes = readable_suffixes() | ({NPY_SUFFIX} if bands else frozenset())
+    return read_on(uri, lambda: _members(uri, suffixes), _DAMAGED, what="images")
 
 
-def _members(uri: str, given: int) -> Iterator[Member]:
-    """The images behind the first ``given``."""
+def _members(uri: str, suffixes: frozenset[str]) -> Iterator[Member]:
     with open_stream(uri) as stream, tarfile.open(fileobj=stream, mode="r|*") as tar:
-        count = 0
         for info in tar:
             path = PurePosixPath(info.name)
-            if not info.isfile() or path.suffix.lower() not in readable_suffixes() or path.name.startswith("."):
-                continue
-            count += 1
-            if count <= given:
+            if not info.isfile() or path.suffix.lower() not in suffixes or path.name.startswith("."):
                 continue
             content = None
             if info.size <= MAX_BYTES:

@@ -70,7 +70,7 @@ class ImageReading:
     def _of_tar(self, uri: str) -> Iterator[tuple[str, Source]]:
         own = identity(uri)
         try:
-            for path, content in tar_images(uri):
+            for path, content in tar_images(uri, bands=isinstance(self._depth, Bands)):
                 name, key = f"{shown(uri)}/{path}", key_of(f"{own}/{path}")
                 if content is None:
                     message = f"{name}: has more than {MAX_BYTES // 2**20} MiB; shrink it first"
