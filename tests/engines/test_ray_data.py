@@ -32,6 +32,14 @@ for module in ("ray.data", "s3fs", "moto", "duckdb"):
     pytest.importorskip(module, reason=WITHOUT)
 
 SECRET = "hunter2"
+# Every process of the cluster dies of opening a certain file, as of an image that a decoder does not survive.
+DEADLY = """
+import os, signal, sys
+def die(event, arguments):
+    if event == "open" and str(arguments[0]).endswith("deadly.png"):
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(die)
+"""
 FLAGS = ("--backend", "torch", "--engine", "ray")
 
 
@@ -47,12 +55,15 @@ def storage() -> Iterator[Flaky]:
 
 
 @pytest.fixture(scope="module")
-def cluster(storage: Flaky) -> Iterator[Any]:
+def cluster(storage: Flaky, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A head and one more node, each with a processor."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_worker_niceness", "0")
         patch.setenv("RAY_BACKEND_LOG_LEVEL", "fatal")
+        folder = tmp_path_factory.mktemp("start")
+        (folder / "sitecustomize.py").write_text(DEADLY)
+        patch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
         from ray.cluster_utils import Cluster
 
         node = {"num_cpus": 1, "object_store_memory": 200 << 20}
@@ -228,3 +239,19 @@ def test_a_mistake_that_all_workers_make_is_one_error(
         cluster, capsys, "good.png", "--weights", weights, "--device", "cuda:7", "--output", "out", client=True
     )
     assert outcome.code == 2 and outcome.err.count("error: ") == 1 and "Traceback" not in outcome.err
+
+
+def test_an_image_that_kills_its_process_is_a_row_with_an_error(
+    cluster: Any, weights: Path, in_own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("in").mkdir()
+    for name in ("a", "b", "deadly", "z"):
+        Path(f"in/{name}.png").write_bytes(content(0))
+    outcome = detect(cluster, capsys, "in", "--weights", weights, "--part-size", "3", "--output", "out")
+    assert outcome.code == 1 and outcome.err.count("failed: ") == 1 and "deadly.png" in outcome.err
+    assert sorted(Path(name).name for name, _ in objects_found(Path("out"))) == [
+        "a.png",
+        "b.png",
+        "deadly.png",
+        "z.png",
+    ]

@@ -1,9 +1,10 @@
 """The engine Ray Data: units flow from a listing task through a pool of actors, each with one predictor.
 
 The listing runs in a task that makes units only as fast as they are taken, so neither it nor the driver ever holds all
-of them. An actor that dies is started again, and its unit repeated; the part file is then written once more, under the
-same name. Weights are put into the object store, which copies them to each machine once; the first actor of a machine
-writes them into its cache folder, where all of them open the file.
+of them. An actor that dies is started again, and its unit repeated, however often, as any number of machines may be
+lost; ``deadly_images`` ends this. The part file is then written once more, under the same name. Weights are put into
+the object store, which copies them to each machine once; the first actor of a machine writes them into its cache
+folder, where all of them open the file.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from yolofpn.engines.deadly_images import ImageTrial, run_start
 from yolofpn.engines.job import Job
 from yolofpn.engines.listing import list_images
 from yolofpn.engines.unit_detector import UnitDetector, UnitReport
@@ -142,6 +145,7 @@ def _run_units(
 
     gpus, workers = _shares(cluster, dict(ray.cluster_resources()), job.options.device)
     stored = [ray.put(np.frombuffer(content, np.uint8)) for content in contents]
+    starts = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Starts).remote()
     listing = _Listing(job, dict(done.failed), ray.put(done.images))
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
@@ -150,7 +154,7 @@ def _run_units(
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     reports = ray.data.read_datasource(_datasource(listing), num_cpus=0, override_num_blocks=1).map_batches(
         _Actor,
-        fn_constructor_kwargs={"job": job, "weights": weights, "stored": stored},
+        fn_constructor_kwargs={"job": job, "weights": weights, "stored": stored, "starts": starts},
         batch_size=1,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(
@@ -215,15 +219,32 @@ def _datasource(listing: _Listing) -> Any:  # noqa: ANN401 Ray is imported by fu
     return Units()
 
 
+class _Starts:
+    """Counts how often each unit was started and not ended, in a process of the engine."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def begin(self, unit: str) -> int:
+        """1 for the first start of a unit, 2 for the second, ..."""
+        self._counts[unit] += 1
+        return self._counts[unit]
+
+    def end(self, unit: str) -> None:
+        """It is done."""
+        self._counts.pop(unit, None)
+
+
 class _Actor:
     """Detects in units, in a process of the engine.
 
     An error that every unit would meet is reported, as Ray would start the actor again and again.
     """
 
-    def __init__(self, job: Job, weights: WeightsFiles, stored: list[Any]) -> None:
+    def __init__(self, job: Job, weights: WeightsFiles, stored: list[Any], starts: Any) -> None:  # noqa: ANN401
         import ray
 
+        self._job, self._weights, self._starts = job, weights, starts
         self._fatal = ""
         job.enter_folder()
         try:
@@ -236,13 +257,16 @@ class _Actor:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         import pyarrow as pa
+        import ray
 
         unit = Unit.from_json(table["unit"][0].as_py())
         if self._fatal:
             report = UnitReport(unit.name, fatal=self._fatal)
         else:
             try:
-                report = self._detector.run(unit)
+                start = ray.get(self._starts.begin.remote(unit.name))
+                report = run_start(self._detector, unit, start, ImageTrial(self._job, self._weights, unit))
+                self._starts.end.remote(unit.name)
             except UserError as error:
                 report = UnitReport(unit.name, fatal=str(error))
         return pa.table({"report": [json.dumps(report.as_dict())]})

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -21,9 +21,10 @@ from yolofpn.inference.predictor import Predictor
 from yolofpn.inference.predictor_options import PredictorOptions
 from yolofpn.inference.threads import share_processors
 from yolofpn.results import Failure
-from yolofpn.sources.kinds import Source
+from yolofpn.sources.kinds import Source, failed_source
 
 MESSAGES = 3  # of failed images, that a report holds; the part file has all of them
+DEADLY = "ends the process that detects in it; write it anew with another program"
 LARGEST_PART = 2**32  # bytes, of a tar with very many images
 
 
@@ -87,10 +88,14 @@ class UnitDetector:
         """Which backend runs the network, and why."""
         return self._predictor.backend_note
 
-    def run(self, unit: Unit) -> UnitReport:
+    def run(self, unit: Unit, deadly: Collection[int] = ()) -> UnitReport:
         """Detect in the images of ``unit``; then its part file is there as a whole.
 
         A bad image becomes a row with its error.
+
+        Args:
+            unit: the images.
+            deadly: numbers, from 0 and as of ``try_each``, of those that are not decoded: they would end this process.
 
         Raises:
             UserError: the part file cannot be written, or the network does not work.
@@ -99,10 +104,10 @@ class UnitDetector:
         place = join(self._output, unit.name + self._form.suffix)
         part = self._form()
         if unit.again is None:
-            images, failures, classes = self._detect(part, unit, range(len(unit.listed)), [])
+            images, failures, classes = self._detect(part, unit, range(len(unit.listed)), [], deadly)
         else:
             rows = list(self._form.stored_rows(read_bytes(place, LARGEST_PART)))
-            images, failures, classes = self._detect(part, unit, unit.again, rows)
+            images, failures, classes = self._detect(part, unit, unit.again, rows, deadly)
         write_bytes(place, part.content())
         return UnitReport(
             unit.name,
@@ -114,8 +119,43 @@ class UnitDetector:
             time.perf_counter() - start,
         )
 
+    def try_each(self, unit: Unit, first: int, begins: Callable[[int], object]) -> None:
+        """Detect in one image of ``unit`` after the other, from number ``first`` on, and drop what is found.
+
+        Args:
+            unit: the images; those that are to be tried again, if there are such.
+            first: number, from 0.
+            begins: is called with the number of each image before it is read; of a tar, before it is decoded.
+
+        Raises:
+            UserError: the network does not work.
+        """
+        number = 0
+        for index in range(len(unit.listed)) if unit.again is None else unit.again:
+            listed = unit.listed[index]
+            if listed.kind == "tar":
+                for number, (_, source) in enumerate(self._reading.sources([listed])):
+                    if number >= first:
+                        begins(number)
+                        self._try(iter([source]))
+                continue
+            if number >= first:
+                begins(number)
+                self._try(source for _, source in self._reading.sources([listed]))
+            number += 1
+
+    def _try(self, sources: Iterator[Source]) -> None:
+        with closing(results_of(sources, self._predictor)) as results:
+            for _ in results:
+                pass
+
     def _detect(
-        self, part: ParquetPart | JsonLinesPart, unit: Unit, wanted: Sequence[int], stored: list[dict[str, Any]]
+        self,
+        part: ParquetPart | JsonLinesPart,
+        unit: Unit,
+        wanted: Sequence[int],
+        stored: list[dict[str, Any]],
+        deadly: Collection[int],
     ) -> tuple[int, list[str], Counter[str]]:
         """Add all rows in order: ``wanted`` of the unit's images anew, and what is stored of the others."""
         listed = [unit.listed[index] for index in wanted]
@@ -124,7 +164,9 @@ class UnitDetector:
         indices = iter(wanted)
 
         def sources() -> Iterator[Source]:
-            for key, source in self._reading.sources(listed):
+            for number, (key, source) in enumerate(self._reading.sources(listed)):
+                if number in deadly:
+                    source = failed_source(source.name, f"{source.name}: {DEADLY}")
                 started.append((key, source))
                 yield source
 

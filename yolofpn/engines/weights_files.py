@@ -53,6 +53,11 @@ class WeightsFiles:
                 part = path.with_name(f".{name}.{uuid.uuid4().hex}.part")
                 part.write_bytes(content.data)
                 part.replace(path)
+        return self.load()
+
+    def load(self) -> LoadedDetector:
+        """Load them from the cache folder, into which ``open`` has written them."""
+        folder = cache_folder() / "engines" / self.digest
         loaded = load_for_inference(folder / self.files[0])
         metadata = rename_classes(loaded.metadata, self.names, "--names", folder / self.files[0])
         return LoadedDetector(loaded.detector, metadata, [])
