@@ -12,7 +12,7 @@ from yolofpn.config import Metadata
 from yolofpn.engines.earlier_run import part_names
 from yolofpn.engines.job import Job
 from yolofpn.engines.part_files import ParquetPart, stored_detections
-from yolofpn.engines.storage import join, local_path, read_bytes, write_bytes
+from yolofpn.engines.storage import join, local_path, read_bytes, write_file
 from yolofpn.engines.unit_detector import LARGEST_PART
 from yolofpn.sinks.coco_results import CocoSink
 from yolofpn.sources.kinds import Source
@@ -32,7 +32,7 @@ def write_coco(job: Job, metadata: Metadata) -> None:
     with tempfile.TemporaryDirectory() as made:
         _write(job, metadata, Path(made))
         for path in sorted(Path(made).iterdir()):
-            write_bytes(join(job.output, path.name), path.read_bytes())
+            write_file(join(job.output, path.name), path)
 
 
 def _write(job: Job, metadata: Metadata, folder: Path) -> None:

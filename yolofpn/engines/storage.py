@@ -134,6 +134,16 @@ def write_bytes(uri: str, data: bytes) -> None:
             raise
 
 
+def write_file(uri: str, path: Path) -> None:
+    """Write a file to an address of object storage, in pieces, so that it may be larger than the memory.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    system, place = file_system(uri)
+    attempted(lambda: system.put_file(str(path), place), shown(uri), "written")
+
+
 def remove(uri: str) -> None:
     """Remove a file at any address.
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from yolofpn.bands import Bands
 from yolofpn.data.images import is_animated
@@ -17,6 +19,7 @@ from yolofpn.engines.storage import local_path, read_bytes, shown
 from yolofpn.engines.tar_images import tar_images
 from yolofpn.errors import InputError
 from yolofpn.fields import Depth
+from yolofpn.inference.pipeline import LIMIT
 from yolofpn.sources.kinds import Source, decode_image, failed_source, file_source
 from yolofpn.sources.remote import MAX_BYTES
 from yolofpn.structures import Frame
@@ -25,6 +28,14 @@ FETCHES = 16  # at once, from addresses: an answer takes some ten milliseconds, 
 FETCHED = 32  # images that are fetched, or being fetched, before their turn
 JPEG = b"\xff\xd8"
 MANY_IMAGES = "holds several images (an animation); run without --engine for it"
+
+
+class _Waiting(NamedTuple):
+    """A source that waits for its turn, and its content, if that is fetched."""
+
+    key: str
+    source: Source
+    content: Future[bytes] | None
 
 
 class ImageReading:
@@ -38,34 +49,55 @@ class ImageReading:
     def __init__(self, depth: Depth | Bands, needed: NeededSize) -> None:
         self._depth: Depth | Bands = depth
         self._needed = needed
+        self._sizes: deque[int] = deque(maxlen=FETCHED)  # bytes of the latest images that were fetched
 
     def sources(self, listed: Sequence[Listed]) -> Iterator[tuple[str, Source]]:
         """Key and source of each image, in order, and of each image of a tar; of those that fail too."""
         with ThreadPoolExecutor(FETCHES, "fetch") as pool:
-            waiting: deque[tuple[str, Source]] = deque()
+            waiting: deque[_Waiting] = deque()
             try:
                 for each in listed:
                     if each.kind == "tar":
-                        yield from waiting
-                        waiting.clear()
+                        while waiting:
+                            yield self._next(waiting)
                         yield from self._of_tar(each.uri)
                         continue
-                    waiting.append((key_of(identity(each.uri)), self._source(each, pool)))
-                    if len(waiting) == FETCHED:
-                        yield waiting.popleft()
-                yield from waiting
+                    while waiting and not self._has_room(waiting):
+                        yield self._next(waiting)
+                    waiting.append(_Waiting(key_of(identity(each.uri)), *self._source(each, pool)))
+                while waiting:
+                    yield self._next(waiting)
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def _source(self, listed: Listed, pool: ThreadPoolExecutor) -> Source:
+    def _has_room(self, waiting: deque[_Waiting]) -> bool:
+        """Whether one more image may be fetched: those that are being fetched count as large as any of the latest."""
+        contents = [each.content for each in waiting if each.content is not None]
+        if not contents or len(waiting) >= FETCHED:
+            return len(waiting) < FETCHED
+        done = [_size(content) for content in contents if content.done()]
+        running = len(contents) - len(done)
+        return sum(done) + (running + 1) * max(self._sizes, default=LIMIT) <= LIMIT
+
+    def _next(self, waiting: deque[_Waiting]) -> tuple[str, Source]:
+        """The first; when it is there, whoever takes it can count its bytes."""
+        key, source, content = waiting.popleft()
+        if content is None:
+            return key, source
+        size = _size(content)
+        self._sizes.append(size)
+        return key, replace(source, held=size)
+
+    def _source(self, listed: Listed, pool: ThreadPoolExecutor) -> tuple[Source, Future[bytes] | None]:
         name = shown(listed.uri)
         if listed.kind == "failed":
-            return failed_source(name, listed.message)
+            return failed_source(name, listed.message), None
         path = local_path(listed.uri)
         if path is None:
-            return self._of_content(name, pool.submit(read_bytes, listed.uri))
+            content = pool.submit(read_bytes, listed.uri)
+            return self._of_content(name, content), content
         source = file_source(path, Path(path.name), 1, self._depth, self._needed)
-        return source if source.kind in ("image", "failed") else failed_source(name, f"{name}: {MANY_IMAGES}")
+        return (source if source.kind in ("image", "failed") else failed_source(name, f"{name}: {MANY_IMAGES}")), None
 
     def _of_tar(self, uri: str) -> Iterator[tuple[str, Source]]:
         own = identity(uri)
@@ -96,6 +128,11 @@ class ImageReading:
         if not data.startswith(JPEG) and _is_animated(data):
             raise InputError(f"{name}: {MANY_IMAGES}")
         return decode_image(data, name, self._depth, self._needed, admit)
+
+
+def _size(content: Future[bytes]) -> int:
+    """Bytes; waits for them."""
+    return 0 if content.exception() else len(content.result())
 
 
 def _is_animated(data: bytes) -> bool:
