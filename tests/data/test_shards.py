@@ -17,9 +17,10 @@ import torch
 
 from tests.training.commands import Fault, train
 from tests.training.small import write_cfg, write_images
+from yolofpn.config import load_config
 from yolofpn.data import convert_labels as conversion
 from yolofpn.data.convert_labels import convert_labels
-from yolofpn.data.dataset import DetectionDataset
+from yolofpn.data.dataset import DetectionDataset, concatenate
 from yolofpn.data.layouts import open_data
 from yolofpn.data.sampler import SampleKey, TrainBatchSampler
 from yolofpn.data.shard_cache import local_shard
@@ -27,6 +28,8 @@ from yolofpn.data.training_samples import TrainingSamples
 from yolofpn.data.transforms import Augmentation
 from yolofpn.data.writers.webdataset_writer import pack_shards
 from yolofpn.errors import InputError, UserError
+from yolofpn.training.checkpoint import Progress
+from yolofpn.training.run_folder import closing_lines
 
 IMAGES = 12
 LIMIT = 20_000  # bytes: three images of 8 kB to a shard
@@ -66,6 +69,18 @@ def test_shards_hold_what_the_files_hold(shards: Path, tmp_path: Path) -> None:
     assert back == by_name(load(shards))
     subset = load(shards).subset([7, 2])
     assert subset.image(1).tobytes() == load(shards).image(2).tobytes()
+
+
+def test_an_image_to_detect_on_is_a_file(shards: Path) -> None:
+    packed, files = load(shards), load(shards.parent / "data")
+    assert packed.first_file() is None
+    assert concatenate([packed, files]).first_file() == files.first_file() == files.paths[0]
+    config = load_config(write_cfg(shards.parent), [f"data.source={shards}"])
+    progress = Progress(epoch=3, best_ap=0.5, best_epoch=2)
+    for dataset, count in ((packed, 0), (files, 1)):
+        lines = closing_lines(Path("run"), config, progress, dataset.first_file())
+        assert len([line for line in lines if " detect " in line]) == count
+        assert [line for line in lines if " evaluate " in line and str(shards) in line]
 
 
 def test_webdataset_reads_them(shards: Path) -> None:

@@ -156,6 +156,13 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         """
         return None if self.shards is None else self.shards.read(index, self.paths[index])
 
+    def first_file(self) -> str | None:
+        """The path of the first image with a file of its own; None if all are in shards."""
+        if self.shards is None:
+            return self.paths[0]
+        own = np.flatnonzero(self.shards.shard == NO_SHARD)
+        return self.paths[int(own[0])] if len(own) else None
+
     def neighbours(self, index: int) -> range:
         """The images that are as quick to read as image ``index``: those of its shard, or all."""
         if self.shards is None or (own := self.shards.shard[index]) == NO_SHARD:

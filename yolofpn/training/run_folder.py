@@ -51,21 +51,21 @@ def prepare_run_folder(plan: Plan, config: Config, splits: Splits, locks: ExitSt
     return run_dir
 
 
-def closing_lines(run_dir: Path, config: Config, progress: Progress, example: str) -> list[str]:
+def closing_lines(run_dir: Path, config: Config, progress: Progress, example: str | None) -> list[str]:
     """The best result and the commands that come next, ready to paste.
 
     Args:
         run_dir: of the run.
         config: of the run.
         progress: how far it has come.
-        example: an image to detect on.
+        example: an image to detect on; None: the data set has no files of single images.
     """
     run = shlex.quote(str(run_dir))
     lines = []
     if progress.best_epoch >= 0:
         lines.append(f"best: AP {progress.best_ap:.3f} at epoch {progress.best_epoch}: {run}/{RUN_WEIGHTS}")
         proposals = config.data.proposals if config.data is not None else None
-        if proposals is None:  # with them it cannot detect without
+        if proposals is None and example is not None:  # with them it cannot detect without
             lines.append(f"{command('detect')} {shlex.quote(example)} --weights {run}")
         if config.data is not None:
             more = f" --proposals {shlex.quote(proposals.val)}" if proposals is not None else ""

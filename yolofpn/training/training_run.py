@@ -100,8 +100,8 @@ def close_run(setup: Setup, trainer: Trainer) -> None:
             setup.say(f"overfit: AP {metrics.values['AP']:.3f} AP50 {metrics.values['AP50']:.3f}")
     if setup.ranks.is_main:
         draw_curves(trainer.run_dir)
-        first_image = setup.splits.val.paths[0]
-        for line in closing_lines(trainer.run_dir, trainer.setup.config, trainer.progress, first_image):
+        example = setup.splits.val.first_file()
+        for line in closing_lines(trainer.run_dir, trainer.setup.config, trainer.progress, example):
             setup.say(line)
 
 
