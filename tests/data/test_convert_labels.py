@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
+import tarfile
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -14,6 +16,7 @@ import pytest
 from tests.commands import call
 from tests.data.trees import coco_json, voc_xml, write, write_image
 from yolofpn.__main__ import main as yolofpn
+from yolofpn.data import convert_labels as conversion
 from yolofpn.data.convert_labels import convert_labels
 from yolofpn.data.dataset import DetectionDataset
 from yolofpn.data.layouts import open_data
@@ -198,6 +201,29 @@ def test_an_unreadable_image_costs_only_itself(source: Path, tmp_path: Path, mon
     result = convert_labels(source, tmp_path / "out", "coco")
     assert [line.split(":")[0].endswith("b.png") for line in result.failures] == [True]
     assert {row[0] for row in rows_of(tmp_path / "out")} == {"60", "33"}
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_an_image_that_cannot_be_packed_costs_only_itself(
+    late: bool, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is gone when its turn comes, or its disk fails when it is read."""
+    shutil.copytree(source, tmp_path / "in")
+    lost = next(tmp_path.glob("in/images/train/**/b.png"))
+    owner, name = (conversion, "pack_shards") if late else (conversion._Job, "write")
+    begin = getattr(owner, name)
+
+    def lose(*arguments: Any) -> Any:
+        lost.unlink(missing_ok=True)
+        return begin(*arguments)
+
+    monkeypatch.setattr(owner, name, lose)
+    result = convert_labels(tmp_path / "in", tmp_path / "out", "webdataset")
+    assert [line.split(":")[0] for line in result.failures] == [str(lost)]
+    assert rows_of(tmp_path / "out") == [row for row in rows_of(source) if row[0] != "53"]
+    with tarfile.open(tmp_path / "out" / "train" / "train-000000.tar") as tar:
+        assert not [name for name in tar.getnames() if name.startswith("sub__b.")] and len(tar.getnames()) == 5
+    assert sorted(path.suffix for path in (tmp_path / "out").rglob("*") if path.is_file()) == [".tar", ".tar", ".yaml"]
 
 
 def test_a_split_without_labels_is_skipped(source: Path, tmp_path: Path) -> None:

@@ -100,8 +100,9 @@ def convert_labels(
         job.write(loaded)
         if shards:
             for place in sorted(path for path in folder.iterdir() if path.is_dir()):
-                count = pack_shards(place, place.name)
+                count, unreadable = pack_shards(place, place.name)
                 result.lines.append(f"{place.name}: {counted(count, 'shard')}")
+                result.failures += unreadable
     if keep_ids and "ids" not in writer.keeps:
         count = sum(map(len, loaded.values()))
         result.lines.append(f"lost: the ids of {count} images and of the categories: {writer.key} has none")
@@ -215,13 +216,15 @@ class _Job:
             if encoded is not None:
                 target.write_bytes(encoded)
             elif self.images == "link":
+                if self.writer is WebDatasetWriter:
+                    path.open("rb").close()  # what cannot be packed gets no labels
                 target.symlink_to(path)
             else:
                 shutil.copyfile(path, target)
         except OSError as error:
             if error.filename2 is None and error.filename != str(path):
                 raise
-            if self.images == "link":
+            if self.images == "link" and error.filename2 is not None:
                 raise UserError(f"{target.name}: cannot be linked: {error.strerror}: use --images copy") from None
             self.result.failures.append(f"{path}: cannot be read: {error.strerror}: skipped")
             return None

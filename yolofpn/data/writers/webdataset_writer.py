@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import tarfile
 from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -52,37 +53,49 @@ def _object(entry: WrittenObject) -> dict[str, Any]:
     return tree | ({"ignore": True} if entry.ignore else {})
 
 
-def pack_shards(folder: Path, split: str, limit: int = SHARD_BYTES) -> int:
-    """Move images and labels of a folder into tar files in it; the number of these.
+def pack_shards(folder: Path, split: str, limit: int = SHARD_BYTES) -> tuple[int, list[str]]:
+    """Move images and labels of a folder into tar files in it; the number of these, and what could not be read.
 
     Training reads shard after shard, so each gets a random part of the images. A tar depends on its images and their
     names only.
 
     Args:
-        folder: of the split.
+        folder: of the split; its images may be links to others.
         split: what the tar files are called.
         limit: bytes of images after which a shard is full.
     """
     images = sorted(path for path in folder.iterdir() if path.suffix != ".json")
     order = np.random.default_rng(SEED).permutation(len(images)).tolist()
     number, tar, taken, used = 0, None, set[str](), 0
+    unreadable = []
     for place in order:
-        if tar is None:
-            tar = tarfile.open(folder / f"{split}-{number:06d}.tar", "w", format=tarfile.PAX_FORMAT, dereference=True)  # noqa: SIM115
-            number, used = number + 1, 0
         image = images[place]
-        used += image.stat().st_size
+        try:
+            content = image.read_bytes()
+        except OSError as error:
+            if not image.is_symlink():
+                raise
+            unreadable.append(f"{image.readlink()}: cannot be read: {error.strerror}: skipped")
+            image.unlink()
+            image.with_suffix(".json").unlink(missing_ok=True)
+            continue
+        if tar is None:
+            tar = tarfile.open(folder / f"{split}-{number:06d}.tar", "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
+            number, used = number + 1, 0
+        used += len(content)
         key = _free_key(image.stem, taken)
-        for path in (image, image.with_suffix(".json")):
-            if path.exists():
-                tar.add(path, PurePosixPath(key + path.suffix.lower()).as_posix(), filter=_plain)
-                path.unlink()
+        _add(tar, key + image.suffix.lower(), content)
+        image.unlink()
+        labels = image.with_suffix(".json")
+        if labels.exists():
+            _add(tar, key + ".json", labels.read_bytes())
+            labels.unlink()
         if used >= limit:
             tar.close()
             tar = None
     if tar is not None:
         tar.close()
-    return number
+    return number, unreadable
 
 
 def _free_key(stem: str, taken: set[str]) -> str:
@@ -96,9 +109,8 @@ def _free_key(stem: str, taken: set[str]) -> str:
     return key
 
 
-def _plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     """The same bytes whoever writes it, and whenever."""
-    entry.uid = entry.gid = entry.mtime = 0
-    entry.uname = entry.gname = ""
-    entry.mode = 0o644
-    return entry
+    entry = tarfile.TarInfo(name)
+    entry.size = len(content)
+    tar.addfile(entry, io.BytesIO(content))
