@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import shutil
@@ -310,6 +311,42 @@ def test_a_download_is_tried_again_and_says_nothing_secret(
     with pytest.raises(UserError) as refused:
         load(tmp_path)
     assert "pass@" not in str(refused.value)
+
+
+def test_what_the_cache_cannot_hold_is_said_at_the_start(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(shards / "train")
+    folder = shards.parent / "remote"
+    folder.mkdir()
+    (folder / "train.txt").write_text("".join(f"{url}\n" for url in store.urls))
+    (folder / "data.yaml").write_text("format: webdataset\nsplits: {train: {images: train.txt}}\n")
+    largest = sorted((path.stat().st_size for path in (shards / "train").glob("*.tar")), reverse=True)
+    monkeypatch.setenv("YOLOFPN_SHARD_CACHE_GB", str(sum(largest[:2]) / 1e9))
+    remote, local = open_data(folder).load("all").shards, load(shards).shards
+    assert remote is not None and local is not None
+    remote.check_cache(2, 1)
+    for at_once, processes in ((3, 1), (2, 2)):
+        with pytest.raises(UserError, match="shuffle_shards"):
+            remote.check_cache(at_once, processes)
+        local.check_cache(at_once, processes)
+    for wrong in ("much", "-1", "nan"):
+        monkeypatch.setenv("YOLOFPN_SHARD_CACHE_GB", wrong)
+        with pytest.raises(UserError, match=f"YOLOFPN_SHARD_CACHE_GB={wrong}"):
+            open_data(folder).load("all")
+
+
+def test_a_full_disk_is_said_at_once(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(shards / "train")
+    attempts = []
+
+    def full(*_: object) -> None:
+        attempts.append(1)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("yolofpn.data.shard_cache.shutil.copyfileobj", full)
+    with pytest.raises(UserError, match="space") as refused:
+        local_shard(store.urls[0])
+    assert not isinstance(refused.value, InputError) and len(attempts) == 1
+    assert not list((shards.parent / "cache" / "shards").glob("*part"))
 
 
 def test_shards_need_their_images(shards: Path, tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from yolofpn.errors import InputError
-from yolofpn.files import cache_folder, unfinished
+from yolofpn.errors import InputError, UserError
+from yolofpn.files import NO_ROOM, cache_folder, unfinished
 
 CACHE_VARIABLE = "YOLOFPN_SHARD_CACHE_GB"
 DEFAULT_GB = 50.0
@@ -29,9 +29,11 @@ def local_shard(place: str) -> Path:
 
     Raises:
         InputError: it cannot be downloaded.
+        UserError: no shard can be kept, as the disk is full or ``YOLOFPN_SHARD_CACHE_GB`` is no number.
     """
     if "://" not in place:
         return Path(place)
+    limit_bytes()  # that it is wrong is said before the first download
     folder = cache_folder() / "shards"
     path = folder / (hashlib.sha256(place.encode()).hexdigest()[:32] + ".tar")
     if not _touch(path):
@@ -42,6 +44,7 @@ def local_shard(place: str) -> Path:
                     _download(place, path)
                     _make_room(folder, path)
         except OSError as error:
+            _refuse_full_disk(folder, error)
             raise InputError(f"{folder}: {error.strerror or error}: cannot keep shards") from None
     return path
 
@@ -50,13 +53,33 @@ def limit_bytes() -> int:
     """How much the folder may hold; ``YOLOFPN_SHARD_CACHE_GB``, by default 50 GB.
 
     Raises:
-        InputError: it is no number.
+        UserError: it is no number, or negative.
     """
     written = os.environ.get(CACHE_VARIABLE, "")
     try:
-        return int(float(written or DEFAULT_GB) * 1e9)
+        limit = int(float(written or DEFAULT_GB) * 1e9)
     except (ValueError, OverflowError):
-        raise InputError(f"{CACHE_VARIABLE}={written}: is no number of gigabytes") from None
+        limit = -1
+    if limit < 0:
+        raise UserError(f"{CACHE_VARIABLE}={written}: is no number of gigabytes: give one such as 50")
+    return limit
+
+
+def require_room(needed: int, why: str) -> None:
+    """The shards that are read in turns have to fit, or each image would download a whole one again.
+
+    Args:
+        needed: their bytes.
+        why: what they are, for the message.
+
+    Raises:
+        UserError: they do not fit.
+    """
+    if needed > limit_bytes():
+        raise UserError(
+            f"{CACHE_VARIABLE}: {limit_bytes() / 1e9:g} GB hold less than {why}: set it to {needed / 1e9:.3g} or more, "
+            "or lower train.shuffle_shards"
+        )
 
 
 def _touch(path: Path) -> bool:
@@ -84,10 +107,19 @@ def _download(place: str, path: Path) -> None:
         except FileNotFoundError:
             raise InputError(f"{name}: there is no such file") from None
         except Exception as error:  # each file system has its own
+            if isinstance(error, OSError):
+                _refuse_full_disk(path.parent, error)
             if attempt == ATTEMPTS - 1:
                 # Not its text, which may hold the whole URL.
                 raise InputError(f"{name}: cannot be downloaded ({type(error).__name__})") from None
             time.sleep(WAIT * 2**attempt)
+
+
+def _refuse_full_disk(folder: Path, error: OSError) -> None:
+    if error.errno in NO_ROOM:
+        raise UserError(
+            f"{folder}: {error.strerror}: make room, lower {CACHE_VARIABLE}, or set YOLOFPN_CACHE to another disk"
+        ) from None
 
 
 def _make_room(folder: Path, newest: Path) -> None:

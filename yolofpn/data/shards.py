@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from yolofpn.data.shard_cache import local_shard
+from yolofpn.data.shard_cache import local_shard, require_room
 from yolofpn.errors import InputError
 
 NO_SHARD = -1  # of an image with a file of its own
@@ -58,6 +58,24 @@ class Shards:
         if len(content) < size:
             raise InputError(f"{name}: {shown(self.places[shard])} is shorter than when it was opened: damaged")
         return content
+
+    def check_cache(self, at_once: int, processes: int) -> None:
+        """Look whether the shards that a training mixes fit into the cache.
+
+        Args:
+            at_once: how many each process reads in turns.
+            processes: of this machine, each of which has its own.
+
+        Raises:
+            UserError: they do not.
+        """
+        remote = np.array([is_url(place) for place in self.places], dtype=np.bool_)
+        ends = np.zeros(len(self.places), dtype=np.int64)  # of the last image: the file is hardly larger
+        own = self.shard != NO_SHARD
+        np.maximum.at(ends, self.shard[own], (self.offsets + self.sizes)[own])
+        largest = np.sort(ends[remote])[::-1][: at_once * processes]
+        if len(largest):
+            require_room(int(largest.sum()), f"the {len(largest)} shards that are mixed at a time")
 
     def subset(self, chosen: NDArray[np.int64]) -> Shards:
         """The places of the images ``chosen``."""

@@ -33,6 +33,11 @@ class Ranks:
         """Whether this is the main process, which prints and writes."""
         return self.rank == 0
 
+    @property
+    def on_machine(self) -> int:
+        """The processes of this run on this machine, as torchrun tells."""
+        return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if self.world_size > 1 else 1
+
     def take_device(self, wanted: torch.device) -> torch.device:
         """``wanted``, but of several processes on one machine each has a GPU of its own, now the current one."""
         if self.world_size > 1 and wanted.type == "cuda":

@@ -132,6 +132,8 @@ def training_loader(
     cache_bytes: int = CACHE_BYTES,
 ) -> Loader[TrainBatchSampler]:
     """Shuffled batches of augmented images; see ``Loader`` and ``TrainingSamples`` for the last four."""
+    if dataset.shards is not None:
+        dataset.shards.check_cache(config.train.shuffle_shards, ranks.on_machine)
     values = config.augment.model_dump(exclude={"close_epochs"})
     samples = TrainingSamples(
         dataset,
