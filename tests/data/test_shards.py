@@ -20,6 +20,7 @@ from tests.training.commands import Fault, train
 from tests.training.small import write_cfg, write_images
 from yolofpn.config import load_config
 from yolofpn.data import convert_labels as conversion
+from yolofpn.data import shard_cache
 from yolofpn.data.convert_labels import convert_labels
 from yolofpn.data.dataset import DetectionDataset, concatenate
 from yolofpn.data.layouts import open_data
@@ -287,6 +288,7 @@ def test_a_download_is_tried_again_and_says_nothing_secret(
 ) -> None:
     fsspec = pytest.importorskip("fsspec")
     monkeypatch.setattr("yolofpn.data.shard_cache.WAIT", 0.0)
+    monkeypatch.setattr("yolofpn.data.shard_cache._version", lambda _: None)
     content = next((shards / "train").glob("*.tar"))
     attempts: list[str] = []
 
@@ -311,6 +313,38 @@ def test_a_download_is_tried_again_and_says_nothing_secret(
     with pytest.raises(UserError) as refused:
         load(tmp_path)
     assert "pass@" not in str(refused.value)
+
+
+def test_a_shard_that_changed_at_its_url(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(shards / "train")
+    url = store.urls[0]
+    (shards / "train.txt").write_text(f"{url}\n")
+    (shards / "data.yaml").write_text(
+        "format: webdataset\nnames: [bright, dark]\nsplits: {train: {images: train.txt}}\n"
+    )
+    downloads: list[str] = []
+    download = shard_cache._download
+
+    def counted(place: str, path: Path) -> None:
+        downloads.append(place)
+        download(place, path)
+
+    monkeypatch.setattr(shard_cache, "_download", counted)
+
+    def names() -> list[str]:
+        """Of a run of its own."""
+        monkeypatch.setattr(shard_cache, "_compared", set())
+        dataset = load(shards, "all")
+        return [Path(path).name for path in dataset.paths if dataset.image(0) is not None]
+
+    before = names()
+    assert names() == before and downloads == [url]
+    same_size = write_tar(shards.parent / "new.tar", {"new.png": png(), "new.txt": b"0 .5 .5 .5 .5"}).read_bytes()
+    size = len(local_shard(url).read_bytes())
+    store.system.pipe("/set/train-000000.tar", same_size.ljust(size, b"\0"))
+    assert names() == ["new.png"] and downloads == [url] * 2
+    store.system.rm("/set", recursive=True)
+    assert names() == ["new.png"] and downloads == [url] * 2
 
 
 def test_what_the_cache_cannot_hold_is_said_at_the_start(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:

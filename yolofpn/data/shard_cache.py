@@ -1,13 +1,14 @@
 """Shards of object storage and web servers, kept on the disk up to a limit.
 
-The least recently used ones are removed. All processes of a machine share the folder: one downloads a shard, the others
-wait for it.
+The least recently used ones are removed. Each run looks once whether a kept shard is still that of its URL. All
+processes of a machine share the folder: one downloads a shard, the others wait for it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import time
@@ -15,13 +16,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from yolofpn.errors import InputError, UserError
-from yolofpn.files import NO_ROOM, cache_folder, unfinished
+from yolofpn.files import NO_ROOM, cache_folder, replace_file, unfinished
 
 CACHE_VARIABLE = "YOLOFPN_SHARD_CACHE_GB"
 DEFAULT_GB = 50.0
 ATTEMPTS = 3
 WAIT = 1.0  # seconds before the second attempt, and twice that before the third
 CHUNK = 4 * 2**20
+# What file systems of fsspec say of a file that changes with its content, each by names of its own.
+_MARKS = ("size", "ETag", "etag", "Content-MD5", "md5Hash", "content_md5", "Last-Modified", "LastModified", "created")
+
+_compared: set[str] = set()  # URLs of this process, or of the one that forked it
 
 
 def local_shard(place: str) -> Path:
@@ -36,17 +41,52 @@ def local_shard(place: str) -> Path:
     limit_bytes()  # that it is wrong is said before the first download
     folder = cache_folder() / "shards"
     path = folder / (hashlib.sha256(place.encode()).hexdigest()[:32] + ".tar")
-    if not _touch(path):
+    if place not in _compared or not _touch(path):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with _locked(path.with_suffix(".lock")):
-                if not _touch(path):
+                if not _touch(path) or not _is_current(place, path):
+                    version = _version(place)  # before the download: what changes meanwhile is seen by the next run
                     _download(place, path)
+                    replace_file(_note(path), (version or "").encode())
                     _make_room(folder, path)
+                _compared.add(place)
         except OSError as error:
             _refuse_full_disk(folder, error)
             raise InputError(f"{folder}: {error.strerror or error}: cannot keep shards") from None
     return path
+
+
+def kept_version(path: Path) -> str:
+    """What the store said of a kept shard when it was downloaded; empty if nothing is known."""
+    try:
+        return _note(path).read_text("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _note(path: Path) -> Path:
+    return path.with_suffix(".version")
+
+
+def _is_current(place: str, path: Path) -> bool:
+    """Whether a kept shard is that of its URL, as far as the store can be asked."""
+    if place in _compared:
+        return True
+    now = _version(place)
+    return now is None or now == kept_version(path)
+
+
+def _version(place: str) -> str | None:
+    """Size, ETag or the like of a URL as JSON; None if the store does not answer."""
+    try:
+        from fsspec.core import url_to_fs
+
+        system, name = url_to_fs(place)
+        info = system.info(name)
+    except Exception:  # each file system has its own; what is wrong is said by the download
+        return None
+    return json.dumps({mark: str(info[mark]) for mark in _MARKS if info.get(mark) is not None})
 
 
 def limit_bytes() -> int:
@@ -135,6 +175,7 @@ def _make_room(folder: Path, newest: Path) -> None:
             return
         if path != newest:
             path.unlink(missing_ok=True)
+            _note(path).unlink(missing_ok=True)
             total -= size
 
 

@@ -16,7 +16,7 @@ from typing import IO, Any, NamedTuple
 
 from yolofpn.data.images import image_size, readable_suffixes
 from yolofpn.data.labelled_images import number
-from yolofpn.data.shard_cache import local_shard
+from yolofpn.data.shard_cache import kept_version, local_shard
 from yolofpn.data.shards import image_name, is_url, shown
 from yolofpn.data.tar_headers import MAX_MEMBER_BYTES, CheckedInfo, complete_files
 from yolofpn.errors import InputError
@@ -69,8 +69,7 @@ def read_index(place: str) -> ShardIndex:
         raise InputError(f"{shown(place)}: {error.strerror or error}") from None
     # A URL's file is kept under its name; the time is that of the last use.
     identity = [VERSION, place if is_url(place) else str(path.resolve()), stat.st_size]
-    if not is_url(place):
-        identity.append(stat.st_mtime_ns)
+    identity.append(kept_version(path) if is_url(place) else stat.st_mtime_ns)
     kept = cache_folder() / "shard-indices" / f"{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]}.json"
     if (index := _kept(kept)) is not None:
         return index
