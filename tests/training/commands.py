@@ -77,7 +77,7 @@ def run_nodes(function: Callable[..., int], folders: Sequence[Path], where: Path
     for process in processes:
         process.start()
     for process in processes:
-        process.join(120)
+        process.join(900)  # of a loaded machine
     texts = [output.read_text() for output in outputs]
     codes = [process.exitcode for process in processes]
     for process in processes:
