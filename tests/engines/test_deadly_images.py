@@ -47,7 +47,7 @@ class Killing(ImageTrial):
 
     def __call__(self, first: int, began: Connection) -> None:
         def die(event: str, arguments: tuple[object, ...]) -> None:
-            if event == "open" and str(arguments[0]).endswith("deadly.jpg"):
+            if event == "open" and str(arguments[0]).endswith("deadly.png"):
                 os.kill(os.getpid(), signal.SIGKILL)
 
         sys.addaudithook(die)
@@ -65,7 +65,7 @@ def job(in_own_folder: Path) -> Job:
     Path("in").mkdir()
     Path("out").mkdir()
     for name in ("a", "deadly", "z"):
-        cv2.imwrite(f"in/{name}.jpg", quarters(RED, GREEN, height=64, width=96))
+        cv2.imwrite(f"in/{name}.png", quarters(RED, GREEN, height=64, width=96))
     return Job(("in",), None, ".", str(Path("out").absolute()), "jsonl", 4, 3, PredictorOptions(backend="torch"))
 
 
@@ -83,7 +83,7 @@ def test_the_deadly_image_is_a_row_with_an_error(job: Job, weights: Path) -> Non
     detector = UnitDetector(loaded, job.options, batch_size=4, output=job.output, form=job.form)
     (unit,) = make_units(list_images(job.sources), job.part_size)
     report = run_start(detector, unit, TRIED, Killing(job, files, unit))
-    assert (report.images, report.failed) == (2, 1) and "deadly.jpg" in report.messages[0]
+    assert (report.images, report.failed) == (2, 1) and "deadly.png" in report.messages[0]
     assert errors() == [False, True, False]
 
 

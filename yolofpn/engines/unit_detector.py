@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from yolofpn.engines.part_files import JsonLinesPart, ParquetPart, part_of
-from yolofpn.engines.storage import join, read_bytes, write_bytes
+from yolofpn.engines.storage import join, read_bytes, shown, write_bytes
 from yolofpn.engines.unit_sources import ImageReading
 from yolofpn.engines.units import Unit
 from yolofpn.inference.load_detector import LoadedDetector
@@ -159,6 +159,9 @@ class UnitDetector:
     ) -> tuple[int, list[str], Counter[str]]:
         """Add all rows in order: ``wanted`` of the unit's images anew, and what is stored of the others."""
         listed = [unit.listed[index] for index in wanted]
+        for number, each in enumerate(listed):
+            if number in deadly and each.kind == "image":  # of some formats already the look at the head may be deadly
+                listed[number] = replace(each, kind="failed", message=f"{shown(each.uri)}: {DEADLY}")
         started: deque[tuple[str, Source]] = deque()
         images, failures, classes = 0, list[str](), Counter[str]()
         indices = iter(wanted)
