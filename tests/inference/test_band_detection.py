@@ -3,6 +3,8 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,6 +21,9 @@ from yolofpn.models.yolo import YOLO
 from yolofpn.runtimes.runtime import Layout
 from yolofpn.sources.resolve import resolve_sources
 from yolofpn.structures import Detections
+from yolofpn.training.optim import freeze
+from yolofpn.training.run_plan import Plan
+from yolofpn.training.setup import start_model
 from yolofpn.training.start import StartingWeights, adapt_config
 from yolofpn.training.start_bands import fit_to_bands
 from yolofpn.weights import load_weights, save_weights
@@ -105,6 +110,32 @@ def test_a_config_keeps_its_own_normalisation_beside_weights_for_colours() -> No
     taken, lines = adapt_config(config(), fit_to_bands(of_bands, config().input))
     assert (taken.input.channels, taken.input.range) == (4, (0, 9))
     assert len(lines) == 2
+
+
+@pytest.mark.parametrize("channels", [1, 3, 6])
+def test_the_first_responses_are_those_to_gray_colours_whatever_mean_and_std_are(channels: int) -> None:
+    own = config(channels=channels, range=[0, 4095], mean=[0.1] * channels, std=[0.3] * channels)
+    gray = torch.rand(1, 1, 32, 32)
+    with torch.no_grad():
+        expected = detector(config()).get_submodule("backbone.blocks.0")(((gray - 0.4) / 0.5).repeat(1, 3, 1, 1))
+        found = detector(own, colour_weights()).get_submodule("backbone.blocks.0")(
+            ((gray - 0.1) / 0.3).repeat(1, channels, 1, 1)
+        )
+    torch.testing.assert_close(found[..., 1:-1, 1:-1], expected[..., 1:-1, 1:-1])
+
+
+def test_a_kernel_made_for_other_bands_learns_where_its_surroundings_are_frozen(tmp_path: Path) -> None:
+    path, lines = tmp_path / "colours.safetensors", list[str]()
+    save_weights(path, detector(config()).state_dict(), metadata(config()))
+    train = {"freeze": ["backbone", "head"]}
+    splits: Any = SimpleNamespace(train=SimpleNamespace(names=("a", "b"), category_ids=()))
+    for channels, learning in ((3, []), (4, ["backbone.blocks.0.conv.weight"])):
+        own = config(channels=channels, range=[0, 4095]).model_dump() | {"train": train}
+        plan = Plan(Config.model_validate(own), weights=str(path))
+        changed, model = start_model(plan, splits, lines.append)
+        freeze(model, changed.train.freeze, norm=False)
+        assert [name for name, parameter in model.named_parameters() if parameter.requires_grad] == learning
+    assert any(learning[0] in line for line in lines)
 
 
 def test_everything_is_in_the_weights_and_plain_weights_stay_readable_for_older_versions(tmp_path: Path) -> None:

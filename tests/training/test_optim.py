@@ -10,7 +10,13 @@ from torch import nn
 
 from yolofpn.config import AdamWConfig, CosineConfig, SGDConfig, StepConfig
 from yolofpn.models.layers import ConvBNAct
-from yolofpn.training.optim import build_optimizer, freeze, keep_norm_statistics, learning_rate_factor
+from yolofpn.training.optim import (
+    build_optimizer,
+    freeze,
+    keep_norm_statistics,
+    learning_rate_factor,
+    without_parameter,
+)
 
 
 def two_parts() -> nn.Module:
@@ -106,3 +112,11 @@ def test_everything_frozen_is_an_error() -> None:
     freeze(model, ["backbone", "back"], norm=False)
     with pytest.raises(ValueError, match="parameter"):
         build_optimizer(model, SGDConfig(type="sgd"))
+
+
+def test_a_prefix_without_a_parameter_names_the_other_parts_of_its_parents() -> None:
+    model = nn.Sequential(nn.Sequential(ConvBNAct(3, 4, 3), nn.Conv2d(4, 4, 1)), nn.Conv2d(4, 2, 1))
+    freeze_all_but = without_parameter(model, ("0", "1"), "0.0.conv.weight")
+    assert freeze_all_but == ("0.0.norm", "0.1", "1")
+    assert without_parameter(model, ("0.0.conv.weight", "1"), "0.0.conv.weight") == ("1",)
+    assert without_parameter(model, ("0.1", "1"), "0.0.conv.weight") == ("0.1", "1")

@@ -75,6 +75,22 @@ def freeze(model: nn.Module, prefixes: Sequence[str], *, norm: bool) -> int:
     return frozen
 
 
+def without_parameter(model: nn.Module, prefixes: Sequence[str], name: str) -> tuple[str, ...]:
+    """``prefixes`` of all that they name but the parameter ``name``: of its parents, the other parts are named."""
+    parts = name.split(".")
+    kept: list[str] = []
+    for prefix in prefixes:
+        if name != prefix and not name.startswith(prefix + "."):
+            kept.append(prefix)
+            continue
+        for other, _ in model.named_parameters():
+            if other != name and other.startswith(prefix + "."):
+                theirs = other.split(".")
+                depth = next(i for i, (ours, given) in enumerate(zip(parts, theirs, strict=False)) if ours != given)
+                kept.append(".".join(theirs[: depth + 1]))
+    return tuple(dict.fromkeys(kept))
+
+
 def keep_norm_statistics(model: nn.Module, *, everywhere: bool) -> None:
     """Batch norm of frozen parts (or ``everywhere``) uses its running statistics and leaves them as they are."""
     for module in _norms(model):

@@ -28,7 +28,7 @@ from yolofpn.training.shared_run import facts_of_main
 from yolofpn.training.splits import Splits, anchor_warning, open_splits, training_loader, training_sizes
 from yolofpn.training.start import adapt_config, read_starting_weights, take_over
 from yolofpn.training.start_auto import AUTO, choose_start
-from yolofpn.training.start_bands import fit_to_bands
+from yolofpn.training.start_bands import fit_to_bands, let_guess_learn
 from yolofpn.training.start_low_rank import merge_kernels, split_kernels
 from yolofpn.training.validation import Validation
 
@@ -185,7 +185,8 @@ def start_model(plan: Plan, splits: Splits, say: Log) -> tuple[Config, NativeDet
         start, lines = split_kernels(
             merge_kernels(start, model), model, dataset, config.input.size, config.input.resize
         )
-        for line in lines:
+        config, more = let_guess_learn(config, start, model)
+        for line in (*lines, *more):
             say(line)
         say(take_over(model, dataset.names, dataset.category_ids, start))
     elif plan.checkpoint is None:

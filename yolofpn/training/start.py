@@ -47,6 +47,7 @@ class StartingWeights:
         category_ids: of these classes, where known.
         notes: lines to print.
         scale_x_y: how far the sigmoid of a box's centre was stretched; None where the weights predict no boxes.
+        guessed_kernel: the kernel in ``state`` that was trained for RGB and made for other bands, if there is one.
     """
 
     origin: str
@@ -57,6 +58,7 @@ class StartingWeights:
     category_ids: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
     scale_x_y: float | None = None
+    guessed_kernel: str | None = None
 
 
 def read_starting_weights(spec: str, model: ModelConfig) -> StartingWeights:
