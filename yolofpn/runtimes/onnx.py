@@ -181,7 +181,7 @@ def open_session(path: Path, *, only_read: bool = False) -> Any:  # noqa: ANN401
     options.intra_op_num_threads = num_threads()
     if only_read:
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    # Threads that wait for work take it from the cores that decode and draw, a third of the CPU time of an image.
+    # Threads that spin while they wait take time from the cores that decode and draw: see docs/benchmarks.md.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3  # errors only; its warnings are about nodes that it removes
     with freed_at_once():  # constants are computed, copied and brought into another order
