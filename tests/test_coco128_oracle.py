@@ -49,11 +49,14 @@ def test_both_commands_have_the_ap_of_opencv(data_dir: Path, tmp_path: Path, mon
     chosen = write(tmp_path / "few.json", json.dumps(annotations))
     truth = COCO(str(chosen))
     images = data_dir / "coco128" / "images" / "train2017"
-    _, cut = opencv_results(name, resize, truth, images, tmp_path)
+    uncut, cut = opencv_results(name, resize, truth, images, tmp_path)
+    # Of all 128 images it is .2101 (.2096 was measured elsewhere).
+    assert coco_ap(truth, best_of_each_image(uncut, 100)) == pytest.approx(0.2950, abs=0.001)
 
     model = model_flags(data_dir, name, resize, tmp_path)
     ap = coco_ap(truth, detected(model, [images / entry["file_name"] for entry in annotations["images"]], tmp_path))
-    assert ap > 0.2 and ap == pytest.approx(coco_ap(truth, cut), abs=0.0005)
+    assert ap == pytest.approx(0.2984, abs=0.001)
+    assert ap == pytest.approx(coco_ap(truth, cut), abs=0.0005)
     split = f"{{images: images/train2017, annotations: {chosen}}}"
     data = write(tmp_path / "few.yaml", f"format: coco\nroot: {data_dir / 'coco128'}\nsplits:\n  val: {split}\n")
     assert evaluate([f"--data={data}", *model, f"--output={tmp_path / 'out'}", f"--json={tmp_path / 'ap.json'}"]) == 0
