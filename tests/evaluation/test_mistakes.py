@@ -188,6 +188,32 @@ def test_what_a_sign_says_is_learned_from_planted_mistakes() -> None:
     assert suggestions[0].kind == Mistake.RENAMED
 
 
+@pytest.mark.slow  # it learns
+def test_many_missing_labels_stay_first() -> None:
+    """A third of the labels are missing, far more than are planted; the detector finds everything."""
+    images, _ = scattered(np.random.default_rng(2), right=1)
+    kept = [
+        (image_id, found, target([(int(labels.labels[k]), labels.boxes[k].tolist()) for k in range(6)], image_id))
+        for image_id, found, labels in images
+    ]
+    suggestions = find_mistakes(build_table(kept, 2))
+    assert [each.kind for each in suggestions[:60]] == [Mistake.MISSED] * 60
+    assert not [each for each in suggestions[60:] if each.kind == Mistake.MISSED]
+
+
+def test_the_rule_decides_where_nothing_can_be_learned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels are seen in one image only, so most leave no trace if dropped; something is detected beside the others."""
+    images, _ = scattered(np.random.default_rng(3), right=1)
+    aside = detections((0, [200, 200, 220, 220], 0.4))
+    table = build_table([images[0], *((image_id, aside, labels) for image_id, _, labels in images[1:])], 2)
+    found = find_mistakes(table)
+    assert sum(each.kind == Mistake.MISSED for each in found) == len(images) - 1
+    monkeypatch.setattr("yolofpn.evaluation.mistakes.FEWEST_LABELS", 10**9)
+    assert found == find_mistakes(table)
+    nothing = build_table([(image_id, detections(), labels) for image_id, _, labels in images], 2)
+    assert find_mistakes(nothing) == []
+
+
 def test_planted_mistakes() -> None:
     images, count = scattered(np.random.default_rng(1), right=1)
     table = build_table(images, 2)
@@ -215,13 +241,12 @@ def test_planted_mistakes() -> None:
 def test_learned_probabilities_follow_the_features() -> None:
     rng = np.random.default_rng(0)
     features = rng.normal(size=(400, 3))
-    examples = [Examples(features, features[:, 1] > 1)]
+    examples = [Examples(features, features[:, 1] > 1, np.zeros(400, np.int64))]
     asked = np.array([[0.0, -1, 0], [0, 0, 3], [0, 2, 0]])
     low, middle, high = probability = learn_probability(examples, asked)
     assert (probability == learn_probability(examples, asked)).all()
     assert low < 0.1 > middle and high > 0.9
     assert learn_probability(examples, np.zeros((0, 3))).shape == (0,)
-    assert (learn_probability([Examples(features, np.zeros(400, bool))], asked) == 0).all()
 
 
 class Red:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from yolofpn.evaluation.table import Bools, Floats
+from yolofpn.evaluation.table import Bools, Floats, Ints
 
 HIDDEN = 16
 STEPS = 300
@@ -23,10 +23,16 @@ class Examples(NamedTuple):
     Attributes:
         features: [S, F].
         wrong: [S].
+        images: [S] in which image.
     """
 
     features: Floats
     wrong: Bools
+    images: Ints
+
+    def where(self, rows: Bools) -> Examples:
+        """Return some of them."""
+        return Examples(self.features[rows], self.wrong[rows], self.images[rows])
 
 
 def learn_probability(examples: Sequence[Examples], features: Floats) -> Floats:
@@ -38,8 +44,6 @@ def learn_probability(examples: Sequence[Examples], features: Floats) -> Floats:
         return np.zeros(0)
     seen = np.concatenate([each.features for each in examples])
     wrong = np.concatenate([each.wrong for each in examples])
-    if not wrong.any():
-        return np.zeros(len(features))
     mean, deviation = seen.mean(axis=0), seen.std(axis=0) + 1e-6
     inputs, wanted = torch.from_numpy((seen - mean) / deviation).float(), torch.from_numpy(wrong).float()
     generator = torch.Generator().manual_seed(0)
@@ -55,7 +59,7 @@ def learn_probability(examples: Sequence[Examples], features: Floats) -> Floats:
         optimizer.step()
     with torch.no_grad():
         asked = torch.from_numpy((features - mean) / deviation).float()
-        return _logits(asked, parameters).sigmoid().double().numpy()
+        return _logits(asked, parameters).double().sigmoid().numpy()  # in float32 small ones would all be 0
 
 
 def _logits(inputs: torch.Tensor, parameters: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -22,6 +22,8 @@ from yolofpn.ops.array_boxes import box_iou
 REPORT_THRESH = 0.05  # the lowest score of a detection that speaks for a missing label
 FEWEST_LABELS = 100  # from which on it is learned what the evidence says; a rule decides below
 EXAMPLES = 600  # planted mistakes that are learned from
+FEWEST_PLANTED = 10  # that must be seen to learn from, in each half of the images
+SURE = 0.9  # quantile of the planted mistakes at which a mistake is sure
 MOST_ROUNDS = 12  # copies of the labels that they are planted in
 _INVENTED = 0.7  # that nothing is detected says less than what is
 _SAME_PLACE = 0.5  # IoU of a detection with a label that was dropped
@@ -75,17 +77,41 @@ def find_mistakes(table: EvaluationTable, enlarged: DetectionTable | None = None
             labels only, since there are none where a label is missing.
     """
     suspects = _Suspects(table, enlarged)
-    probability = suspects.by_rule
-    labels = int((~table.objects.ignore).sum())
-    if labels >= FEWEST_LABELS:
-        rounds = min(MOST_ROUNDS, -(-EXAMPLES // max(1, round(PLANTED_SHARE * labels))))
-        planted = [plant_mistakes(table.objects, seed) for seed in range(rounds)]
-        examples = [_examples(table, enlarged, each) for each in planted]
-        of_labels = learn_probability([each for each, _ in examples], suspects.label_features)
-        of_places = learn_probability([each for _, each in examples], suspects.place_features)
-        probability = np.concatenate([of_labels, of_places])
-    order = np.argsort(-probability, kind="stable")
-    return [suspects.suggestion(row, float(probability[row])) for row in order.tolist() if probability[row] > 0]
+    learned = _learn(table, enlarged, suspects) if len(suspects.labels) >= FEWEST_LABELS else None
+    suspicion = suspects.by_rule if learned is None else learned
+    order = np.argsort(-suspicion, kind="stable")
+    return [suspects.suggestion(row, float(suspicion[row])) for row in order.tolist() if suspects.by_rule[row] > 0]
+
+
+def _learn(table: EvaluationTable, enlarged: DetectionTable | None, suspects: _Suspects) -> Floats | None:
+    """[S] how probably each is a mistake, learned on the other half of the images; None if too few planted are seen.
+
+    On the same images, real mistakes would be learned by heart as right labels. Nobody planted them, so where they are
+    many, even sure ones seem improbable: each probability is divided by that of a planted mistake of the surer sort, as
+    Elkan and Noto (KDD 2008) do to learn from positive and unlabelled examples.
+    """
+    rounds = min(MOST_ROUNDS, -(-EXAMPLES // max(1, round(PLANTED_SHARE * len(suspects.labels)))))
+    planted = [plant_mistakes(table.objects, seed) for seed in range(rounds)]
+    of_labels, of_places = zip(*(_examples(table, enlarged, each) for each in planted), strict=True)
+    images = suspects.objects.images[suspects.labels], suspects.found.images[suspects.places]
+    learned = [np.zeros(0)]
+    for examples, asked, owner in zip(
+        (of_labels, of_places), (suspects.label_features, suspects.place_features), images, strict=True
+    ):
+        if not len(asked):
+            continue
+        probability, of_planted = np.zeros(len(asked)), []
+        for half in (0, 1):
+            others = [each.where(each.images % 2 != half) for each in examples]
+            if sum(int(each.wrong.sum()) for each in others) < FEWEST_PLANTED:
+                return None
+            rows = owner % 2 == half
+            wrong = np.concatenate([each.features[each.wrong & (each.images % 2 == half)] for each in examples])
+            both = learn_probability(others, np.concatenate([asked[rows], wrong]))
+            probability[rows] = both[: rows.sum()]
+            of_planted.append(both[rows.sum() :])
+        learned.append(np.minimum(probability / np.quantile(np.concatenate(of_planted), SURE), 1.0))
+    return np.concatenate(learned)
 
 
 def _examples(table: EvaluationTable, enlarged: DetectionTable | None, planted: Planted) -> tuple[Examples, Examples]:
@@ -101,7 +127,10 @@ def _examples(table: EvaluationTable, enlarged: DetectionTable | None, planted: 
         dropped = planted.dropped.boxes[planted.dropped.images == image]
         if len(rows):
             hit[rows] = (box_iou(found.boxes[rows], dropped) >= _SAME_PLACE).any(axis=1)
-    return Examples(suspects.label_features, wrong), Examples(suspects.place_features, hit)
+    return (
+        Examples(suspects.label_features, wrong, suspects.objects.images[suspects.labels]),
+        Examples(suspects.place_features, hit, found.images),
+    )
 
 
 class _Suspects:
@@ -165,9 +194,9 @@ class _Suspects:
     def _place_features(self, whole: Evidence) -> Floats:
         found = self.found.take(self.places)
         sides = found.boxes[:, 2:] - found.boxes[:, :2]
-        columns = [found.scores, np.log(found.scores), whole.trust[found.labels], whole.usual[found.labels]]
-        columns += [np.log(np.maximum(sides.prod(axis=1), 1.0)), self._count_of(found.images, None)]
-        return np.stack([*columns, self._count_of(found.images, found.labels)], axis=1)
+        # Not how many labels the image has: where labels are missing there are few, but planted mistakes need them.
+        columns = (found.scores, np.log(found.scores), whole.trust[found.labels], whole.usual[found.labels])
+        return np.stack([*columns, np.log(np.maximum(sides.prod(axis=1), 1.0))], axis=1)
 
     def _count_of(self, images: Ints, labels: Ints | None) -> Floats:
         """Logarithm of the number of labels in each of ``images``, of all classes or of each of ``labels``."""
