@@ -110,6 +110,9 @@ def test_a_config_keeps_its_own_normalisation_beside_weights_for_colours() -> No
     taken, lines = adapt_config(config(), fit_to_bands(of_bands, config().input))
     assert (taken.input.channels, taken.input.range) == (4, (0, 9))
     assert len(lines) == 2
+    normalised = replace(of_bands, settings={**of_bands.settings, "input.mean": (0.5,) * 4, "input.std": (0.2,) * 4})
+    taken, _ = adapt_config(config(channels=4), normalised)
+    assert (taken.input.mean, taken.input.std) == ((0.5,) * 4, (0.2,) * 4)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 6])

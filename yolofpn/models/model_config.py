@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal, cast
 
-from pydantic import Field, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
 from yolofpn.bands import MAX_CHANNELS, Bands, InputForm, Range
 from yolofpn.fields import (
@@ -269,17 +269,19 @@ class InputConfig(StrictModel):
     range: Range | tuple[Range, ...] | None = None
     bands: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _one_mean_per_channel(cls, tree: Any) -> Any:  # noqa: ANN401
+    def _one_mean_per_channel(cls, tree: Any, validate: ModelWrapValidatorHandler[InputConfig]) -> InputConfig:  # noqa: ANN401
         """Without mean and std these are 0 and 1, however many channels there are."""
         if not isinstance(tree, dict) or not isinstance(channels := tree.get("channels", 3), int):
-            return tree
+            return validate(tree)
         same = {} if channels == 3 else {"mean": [0.0], "std": [1.0]}
         given = {key: tree.get(key, same.get(key)) for key in ("mean", "std")}
         copies = min(max(channels, 1), MAX_CHANNELS)
         spread = {key: list(v) * copies for key, v in given.items() if isinstance(v, list | tuple) and len(v) == 1}
-        return {**tree, **spread}
+        config = validate({**tree, **spread})
+        config.model_fields_set.difference_update(spread.keys() - tree.keys())  # nobody chose these
+        return config
 
     @model_validator(mode="after")
     def _channels_agree(self) -> InputConfig:
