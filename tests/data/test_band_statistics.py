@@ -1,12 +1,15 @@
 """Statistics of a data set's channels, worked out by hand, and the config that they are written into."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
 import pytest
 
 from yolofpn.config import load_config
+from yolofpn.data import band_statistics
 from yolofpn.data.band_statistics import measure_bands, write_settings
 from yolofpn.errors import UserError
 
@@ -104,3 +107,48 @@ def test_the_command_prints_what_it_writes(tmp_path: Path, capsys: pytest.Captur
     assert main(["--data", str(folder / "data.yaml"), "--write", str(config)]) == 0
     assert "range: [10000.0, 10099.0]" in capsys.readouterr().out
     assert load_config(config).input.range == (10_000, 10_099)
+
+
+def test_an_empty_section_is_filled(tmp_path: Path) -> None:
+    path = tmp_path / "net.yaml"
+    path.write_text(CONFIG.replace("input: {size: [64, 64], resize: stretch}", "input:"))
+    write_settings(path, {"channels": 1, "range": [0.0, 9.0], "mean": [0.5], "std": [0.1]})
+    assert load_config(path).input.range == (0, 9)
+
+
+def test_pixels_are_drawn_from_all_columns(tmp_path: Path) -> None:
+    # One column in five is bright; a step of five pixels would see that one only, or never.
+    image = np.zeros((250, 200), np.uint16)
+    image[:, ::5] = 1000
+    found = measure_bands(data_set(tmp_path, {"a.npy": image}))
+    assert found.range == ((0, 1000),)
+    assert found.mean == pytest.approx((0.2,), abs=0.02)
+    assert found.std == pytest.approx((0.4,), abs=0.02)
+
+
+def test_pixels_that_are_nan_count_for_nothing(tmp_path: Path) -> None:
+    image = np.full((10, 10, 2), 5, np.float32)
+    image[:5] = 3
+    hole = image.copy()
+    hole[::2, :, 0] = np.nan
+    data = data_set(tmp_path, {"a.npy": image, "b.npy": hole, "c.npy": np.full_like(image, np.nan)})
+    found = measure_bands(data)
+    assert found.extremes == found.range == ((3, 5), (3, 5))
+    assert found.images == 2
+    assert found.mean[0] == pytest.approx(80 / 150)  # 30 of 50 and 50 of 100 pixels are 5
+    assert [note for note in found.notes if "c.npy" in note]
+
+
+def test_the_values_of_very_many_bands_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes: list[tuple[int, ...]] = []
+    original = band_statistics._statistics
+
+    def noted(samples: Sequence[np.ndarray], *rest: Any) -> band_statistics.BandStatistics:
+        shapes.extend(sample.shape for sample in samples)
+        return original(samples, *rest)
+
+    monkeypatch.setattr(band_statistics, "VALUES", 2 * 6 * 10)
+    monkeypatch.setattr(band_statistics, "_statistics", noted)
+    image = np.arange(600, dtype=np.uint16).reshape(10, 10, 6)
+    measure_bands(data_set(tmp_path, {"a.npy": image, "b.npy": image}))
+    assert shapes == [(10, 6), (10, 6)]

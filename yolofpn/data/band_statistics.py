@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import StringIO
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
-from yolofpn.bands import Bands, Range, in_tensor_order, with_channels, wrong_channels
+from yolofpn.bands import Bands, Range, with_channels, wrong_channels
 from yolofpn.config import Config, VocCorners, read_yaml, validate
 from yolofpn.data.images import read_native
 from yolofpn.data.layouts import open_data
@@ -22,6 +23,7 @@ from yolofpn.files import replace_file
 
 MOST_IMAGES = 500
 PIXELS = 10_000  # of an image that are looked at, at most
+VALUES = 2**26  # of all images and channels that are looked at, at most
 _PERCENTILES = (0.1, 99.9)
 _MARGIN = 0.1  # of their distance: objects may be brighter than all but a thousandth
 
@@ -88,6 +90,7 @@ def measure_bands(
     """
     dataset = open_data(data, root, voc_corners).load(split)
     indices = np.unique(np.linspace(0, len(dataset) - 1, min(most, len(dataset))).round().astype(int))
+    rng = np.random.default_rng(0)
     samples: list[NDArray[Any]] = []
     extremes: list[NDArray[Any]] = []
     notes: list[str] = []
@@ -103,7 +106,16 @@ def measure_bands(
             continue
         channels = values.shape[2]
         flat = values.reshape(-1, channels)
-        samples.append(flat[:: max(1, -(-len(flat) // PIXELS))].copy())
+        if flat.dtype.kind == "f":
+            flat = flat[~np.isnan(flat).any(axis=1)]  # pixels without a value, such as those beside a satellite's path
+        if len(flat) == 0:
+            notes.append(f"skipped: {path}: each of its pixels has a band that is NaN")
+            continue
+        # Random pixels: evenly spaced ones may fall into the same few columns.
+        most_pixels = max(1, min(PIXELS, VALUES // (len(indices) * channels)))
+        samples.append(
+            flat[rng.choice(len(flat), most_pixels, replace=False)] if len(flat) > most_pixels else flat.copy()
+        )
         extremes += [flat.min(axis=0), flat.max(axis=0)]
     if not samples:
         raise UserError(f"{data}: none of the {len(indices)} images can be read\n" + "\n".join(notes[:3]))
@@ -114,41 +126,48 @@ def _read(source: Path | bytes, channels: int | None, path: str) -> NDArray[Any]
     """The values [H, W, N] of an image.
 
     Raises:
-        InputError: it cannot be read, has another number of channels, or values that are not finite.
+        InputError: it cannot be read, has another number of channels, or infinite values.
     """
     values = with_channels(read_native(source, channels, name=path))
     if channels is not None and values.shape[2] != channels:
         raise InputError(wrong_channels(path, values.shape[2], channels))
-    if values.dtype.kind == "f":
-        values = np.nan_to_num(values, posinf=np.nan, neginf=np.nan)
-        if np.isnan(values).any():
-            raise InputError(f"{path}: has values that are infinite")
+    if values.dtype.kind == "f" and np.isinf(values).any():
+        raise InputError(f"{path}: has values that are infinite")
     return values
 
 
 def _statistics(samples: Sequence[NDArray[Any]], extremes: NDArray[Any], notes: Sequence[str]) -> BandStatistics:
-    dtype, values = samples[0].dtype, np.concatenate(samples)
-    lowest, highest = extremes.min(axis=0).astype(np.float64), extremes.max(axis=0).astype(np.float64)
-    channels = values.shape[1]
-    ranges: tuple[Range, ...] | None = None
-    if dtype != np.uint8 or channels != 3:
-        low, high = np.percentile(values.astype(np.float64), _PERCENTILES, axis=0)
-        margin = _MARGIN * (high - low)
-        low, high = np.maximum(low - margin, lowest), np.minimum(high + margin, highest)
-        high = np.where(high > low, high, low + 1)
-        if dtype.kind != "f":
-            low, high = np.floor(low), np.ceil(high)
-        ranges = tuple((_short(a), _short(b)) for a, b in zip(low.tolist(), high.tolist(), strict=True))
-    scaled = in_tensor_order(Bands(channels, ranges).read_values(values[:, None], "sample")) / 255
+    dtype, channels = samples[0].dtype, samples[0].shape[1]
+    lowest, highest = (ends.astype(np.float64).tolist() for ends in (extremes.min(axis=0), extremes.max(axis=0)))
+    is_plain = dtype == np.uint8 and channels == 3
+    ranges, means, stds = [], [], []
+    for band in range(channels):  # one at a time: all in float64 would need eight bytes for each value
+        values = np.concatenate([sample[:, band] for sample in samples])
+        own = None if is_plain else _range_of(values, lowest[band], highest[band])
+        scaled = Bands(1, own and (own,)).read_values(values[:, None], "sample") / 255
+        ranges.append(own)
+        means.append(_short(float(scaled.mean(dtype=np.float64))))
+        stds.append(max(_short(float(scaled.std(dtype=np.float64))), 1e-6))
     return BandStatistics(
         len(samples),
         str(dtype),
-        tuple(zip(lowest.tolist(), highest.tolist(), strict=True)),
-        ranges,
-        tuple(_short(mean) for mean in scaled.mean(axis=(0, 1), dtype=np.float64).tolist()),
-        tuple(max(_short(std), 1e-6) for std in scaled.std(axis=(0, 1), dtype=np.float64).tolist()),
+        tuple(zip(lowest, highest, strict=True)),
+        tuple(own for own in ranges if own is not None) or None,
+        tuple(means),
+        tuple(stds),
         tuple(notes),
     )
+
+
+def _range_of(values: NDArray[Any], lowest: float, highest: float) -> Range:
+    """The range of a band: its percentiles and a margin, within ``lowest`` and ``highest``."""
+    low, high = np.percentile(values.astype(np.float64), _PERCENTILES).tolist()
+    margin = _MARGIN * (high - low)
+    low, high = max(low - margin, lowest), min(high + margin, highest)
+    high = high if high > low else low + 1
+    if values.dtype.kind != "f":
+        low, high = math.floor(low), math.ceil(high)
+    return _short(low), _short(high)
 
 
 def _short(value: float) -> float:
@@ -166,7 +185,9 @@ def write_settings(path: Path, settings: dict[str, Any]) -> None:
     yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.width = 120
     tree = yaml.load(path.read_text(encoding="utf-8"))
-    section = tree.setdefault("input", CommentedMap())
+    if tree.get("input") is None:
+        tree["input"] = CommentedMap()
+    section = tree["input"]
     section.fa.set_block_style()
     section.pop("range", None)
     for key, value in settings.items():
