@@ -70,7 +70,7 @@ class Bands:
         Raises:
             InputError: it has another number of bands, or its type of numbers has no range of its own and none is set.
         """
-        values = values[:, :, None] if values.ndim == 2 else values
+        values = with_channels(values).astype(values.dtype.newbyteorder("="), copy=False)
         if values.shape[2] != self.channels:
             raise InputError(wrong_channels(name, values.shape[2], self.channels))
         low, high = (np.array(ends, np.float32) for ends in zip(*self._ranges_for(values.dtype, name), strict=True))
@@ -87,17 +87,16 @@ class Bands:
         if dtype == np.uint8 or dtype == np.uint16:
             return [(0.0, float(np.iinfo(dtype).max))]
         raise InputError(
-            f"{name}: nobody knows which values of {dtype} are dark and bright: set input.range, such as "
-            "input.range=[0, 4095], before training (yolofpn stats measures it)"
+            f"{name}: values of type {dtype} have no default range: set input.range, such as input.range=[0, 4095], "
+            "before training (python -m yolofpn stats measures it)"
         )
 
 
 def wrong_channels(name: str, has: int, wants: int) -> str:
     """Return the message for an image with another number of channels than the network takes."""
-    fix = "weights or input.channels" if has != 3 else "gray images" if wants == 1 else "images with all bands"
     return (
         f"{name}: has {has} channel{'s' * (has != 1)}, the network takes {wants}: "
-        f"give it {fix}{'' if has == 3 else f' of {has}'}"
+        f"use images with {wants} channel{'s' * (wants != 1)}, or train with input.channels={has}"
     )
 
 

@@ -81,7 +81,8 @@ def as_bgr(image: ImageInput, *, rgb: bool = False, depth: Depth | Bands = "auto
 
 def _as_bands(image: ImageInput, bands: Bands, *, rgb: bool) -> Image:
     if isinstance(image, PillowImage.Image):
-        return bands.read_values(pillow_values(image, bands.channels), str(getattr(image, "filename", "")) or "image")
+        name = str(getattr(image, "filename", "")) or "image"
+        return bands.read_values(pillow_values(image, bands.channels, name), name)
     if not isinstance(image, np.ndarray) or image.ndim not in (2, 3) or image.dtype.kind not in "uif" or not image.size:
         given = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
         raise ValueError(f"an image is an array [H, W, N] of numbers, a path or a Pillow image, got {given}")

@@ -153,12 +153,13 @@ def read_frames(
             time, end = time + delay, own_end
 
 
-def image_size(source: str | Path | bytes, *, name: str | None = None) -> tuple[int, int]:
+def image_size(source: str | Path | bytes, *, name: str | None = None, channels: int | None = None) -> tuple[int, int]:
     """Return the (height, width) of ``read_image`` without decoding the pixels.
 
     Args:
         source: path of the file, or its content.
         name: name in error messages; by default the path.
+        channels: that the network takes, which decides where an array allows two layouts.
 
     Raises:
         InputError: if the file cannot be opened as an image. That it is cut off further on goes unnoticed.
@@ -172,7 +173,7 @@ def image_size(source: str | Path | bytes, *, name: str | None = None) -> tuple[
             return height, width
     except UnknownImageError:
         with _checked_stream(source, name or _name_of(source)) as stream:
-            header = band_header(stream, name or _name_of(source))
+            header = band_header(stream, channels, name or _name_of(source))
         if header is None:
             raise
         return header.height, header.width

@@ -191,7 +191,7 @@ def resized_note(dataset: DetectionDataset, split: str) -> str | None:
 def _other_size(dataset: DetectionDataset, index: int) -> tuple[int, int] | None:
     """(height, width) of an image if its boxes are scaled to it."""
     try:
-        size = image_size(Path(dataset.paths[index]))
+        size = image_size(Path(dataset.paths[index]), channels=dataset.form.channels)
     except InputError:
         return None
     annotated = tuple(dataset.sizes[index].tolist())

@@ -7,9 +7,11 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO
+from typing import IO, Any
 
+import numpy as np
 import PIL.Image
+from numpy.typing import NDArray
 from PIL import ExifTags
 from PIL.PngImagePlugin import PngImageFile
 
@@ -33,6 +35,15 @@ def exif_orientation(pil_image: PIL.Image.Image) -> int:
             return int(pil_image.getexif().get(ExifTags.Base.Orientation, 1))
         except Exception:  # as in images._explained
             return 1
+
+
+def upright(values: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """An image [H, W] or [H, W, N] of an EXIF orientation, turned to stand upright; a view."""
+    if orientation in (5, 7):
+        values = values.swapaxes(0, 1)
+    if orientation in (2, 4):
+        return values[:, ::-1] if orientation == 2 else values[::-1]
+    return np.rot90(values, {3: 2, 6: -1, 7: 2, 8: 1}.get(orientation, 0))
 
 
 def orientation_before_loading(pil_image: PIL.Image.Image) -> int:

@@ -149,7 +149,7 @@ def _image_entries(dataset: DetectionDataset, ids: WrittenIds) -> Iterator[dict[
     for index, number in enumerate(dataset.image_ids.tolist()):
         path = Path(dataset.paths[index])
         try:
-            height, width = image_size(dataset.encoded(index) or path, name=str(path))
+            height, width = image_size(dataset.encoded(index) or path, name=str(path), channels=dataset.form.channels)
         except InputError:
             height, width = dataset.sizes[index].tolist()
         yield {"id": ids.images[number], "file_name": str(path), "width": width, "height": height}

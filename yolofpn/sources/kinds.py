@@ -247,11 +247,11 @@ def decode_image(
 
 def _decode_bands(target: Path | bytes, name: str, bands: Bands, admit: Admit) -> Frame:
     """Whoever looks at the frame sees three of its bands."""
-    height, width = image_size(target, name=name)
+    height, width = image_size(target, name=name, channels=bands.channels)
     check_values(height, width, bands.channels, name)
     admit(-(-height * width * bands.channels * 4 // 3))  # pixels of three bytes
     image = read_image(target, name=name, depth=bands)
-    return Frame(image, name, whole=WholeImage((height, width), (1.0, 1.0), partial(viewable, image, bands.shown)))
+    return Frame(image, name, whole=WholeImage(image.shape[:2], (1.0, 1.0), partial(viewable, image, bands.shown)))
 
 
 def _read_animation(source: Path | bytes, name: str, vid_stride: int) -> Iterator[Frame]:
