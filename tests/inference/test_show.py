@@ -79,6 +79,10 @@ class Desk:
         assert image is not None
         return image
 
+    def red_pixels(self) -> int:
+        screen = self.screenshot().astype(int)
+        return int(((screen[:, :, 2] > 200) & (screen[:, :, :2].max(axis=2) < 60)).sum())
+
     def _windows(self) -> list[str]:
         return self._run(self._xdotool, "search", "--name", "^yolofpn: camera 0$", check=False).split()
 
@@ -99,9 +103,7 @@ def desk(virtual_display: str, tmp_path: Path) -> Iterator[Desk]:
 def test_a_camera_in_a_window_with_its_keys(desk: Desk) -> None:
     desk.focus()
     wait_for(lambda: desk.lines() >= 3, "detections")
-    screen = desk.screenshot().astype(int)
-    red = (screen[:, :, 2] > 200) & (screen[:, :, :2].max(axis=2) < 60)
-    assert red.sum() > 64 * 96 // 2, "the red quarter can be seen"
+    wait_for(lambda: desk.red_pixels() > 64 * 96 // 2, "the red quarter to be seen")
     desk.press("s")
     wait_for((desk.output / "snapshots" / "1.png").exists, "the snapshot")
     saved = cv2.imread(str(desk.output / "snapshots" / "1.png"))

@@ -184,7 +184,7 @@ def test_result_shares_no_memory_with_the_image(mode: ResizeMode) -> None:
     [
         np.zeros((4, 4), dtype=np.uint8),
         np.zeros((4, 4, 4), dtype=np.uint8),
-        np.zeros((4, 4, 3), dtype=np.float32),
+        np.zeros((4, 4, 3), dtype=np.float64),
         np.zeros((0, 4, 3), dtype=np.uint8),
     ],
 )

@@ -9,8 +9,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-
 from yolofpn.data.writers.labelled import WrittenImage, WrittenObject, WrittenSplit, plain, with_suffix
 
 SHARD_BYTES = 256 * 2**20  # a shard is closed when it is larger: some thousand images
@@ -65,6 +63,8 @@ def pack_shards(folder: Path, split: str, limit: int = SHARD_BYTES) -> tuple[int
         limit: bytes of images after which a shard is full.
     """
     images = sorted(path for path in folder.iterdir() if path.suffix != ".json")
+    import numpy as np  # here, as the help of commands lists the writers
+
     order = np.random.default_rng(SEED).permutation(len(images)).tolist()
     number, tar, taken, used = 0, None, set[str](), 0
     unreadable = []
