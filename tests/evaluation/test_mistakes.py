@@ -93,6 +93,10 @@ def test_a_class_that_is_often_found_where_nothing_is_counts_less() -> None:
 def test_nothing_is_suspected_where_labels_are_confirmed_or_ignored() -> None:
     assert all(each.suspicion < 0.1 for each in ranked([(0, A)], detections((0, A, 0.95))))
     assert ranked([(0, A)], detections((0, A, 0.9), (1, B, 0.01)), ignore=True) == []
+    part = [12.0, 12, 15, 28]  # of A: 48 of its 400 pixels
+    assert not [each for each in ranked([(0, A)], detections((0, A, 0.9), (0, part, 0.8))) if each.score == 0.8]
+    (other,) = ranked([(0, A)], detections((0, A, 0.9), (1, part, 0.8)))[:1]
+    assert (other.kind, other.detected_label) == (Mistake.MISSED, 1)  # something else may well be in front of A
     assert find_mistakes(build_table([(1, detections(), target([], 1))], 2)) == []
 
 

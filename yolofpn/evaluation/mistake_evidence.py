@@ -10,6 +10,7 @@ Shapes: D detections and M objects of all images together, P pairs of them, C cl
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from yolofpn.ops.nms import batched_nms
 
 MIN_IOU = 0.5  # of a box at the same place
 BESIDE_IOU = 0.15  # of a box that may be the same object, badly placed
+INSIDE = 0.7  # of a box that is part of an object
 _PRIOR = 3.0  # scores that each class is given of the average of all classes
 
 
@@ -54,12 +56,14 @@ class Evidence:
     def __init__(self, table: EvaluationTable) -> None:
         self.found: DetectionTable = table.detections.best_first()
         self.objects: ObjectTable = table.objects
-        pairs = find_overlaps(table.class_agnostic(), BESIDE_IOU, crowd_rule=True)
+        any_class = table.class_agnostic()
+        pairs = find_overlaps(any_class, BESIDE_IOU, crowd_rule=True)
         on_ignored = self.objects.ignore[pairs.objects]
         self._ignored = np.zeros(len(self.found), dtype=np.bool_)
         self._ignored[pairs.detections[on_ignored & (pairs.ious > MIN_IOU)]] = True
         self.pairs: Overlaps = pairs.where(~on_ignored)
         self._same: Bools = self.found.labels[self.pairs.detections] == self.objects.labels[self.pairs.objects]
+        self._part = self._parts(any_class)
         here = self.pairs.ious >= MIN_IOU
         self._owner = self._owners(here & self._same)
         self.own = self._best(here & self._same).scores
@@ -74,11 +78,20 @@ class Evidence:
 
     def unlabelled(self, report_thresh: float) -> Ints:
         """Rows of detections away from all labels, above ``report_thresh``: one at each place."""
-        taken = self._ignored | (self._owner >= 0)
+        taken = self._ignored | self._part | (self._owner >= 0)
         taken[self.pairs.detections[(self.pairs.ious >= MIN_IOU) | self._same]] = True
         rows = np.flatnonzero(~taken & (self.found.scores > report_thresh))
         value = self.found.scores[rows] * self.trust[self.found.labels[rows]]
         return rows[np.sort(batched_nms(self.found.boxes[rows], value, self.found.images[rows], MIN_IOU))]
+
+    def _parts(self, any_class: EvaluationTable) -> Bools:
+        """[D] whether a detection lies in a label of its class: part of an object, seen in part of the image."""
+        all_areas_own = replace(any_class.objects, ignore=np.ones(len(self.objects), dtype=np.bool_))
+        inside = find_overlaps(replace(any_class, objects=all_areas_own), INSIDE, crowd_rule=True)
+        same = self.found.labels[inside.detections] == self.objects.labels[inside.objects]
+        part = np.zeros(len(self.found), dtype=np.bool_)
+        part[inside.detections[same & ~self.objects.ignore[inside.objects]]] = True
+        return part
 
     def _owners(self, which: Bools) -> Ints:
         """[D] the object that each detection finds first, one for each object; -1 for all others."""
