@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import settings
 from matplotlib.figure import Figure
 
+from tests.inference.live_fakes import until
 from tests.machine import small_disk, virtual_display
 from tests.once import made_once
 from tests.plots import SAVE_FIGURE, save_blank
@@ -49,6 +51,13 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("YOLOFPN_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture
+def caplog(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """A conversion that an earlier test left running keeps the logs of libraries down: wait for its end."""
+    until(lambda: logging.root.manager.disable < logging.WARNING)
+    return caplog
 
 
 @pytest.fixture(scope="session", autouse=True)
