@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from yolofpn.data.tar_headers import MAX_NAME_BYTES
 from yolofpn.engines import unit_sources
 from yolofpn.engines.listing import Listed
 from yolofpn.engines.storage import write_file
-from yolofpn.engines.tar_images import MOST_HEADER, tar_images
+from yolofpn.engines.tar_images import tar_images
 from yolofpn.engines.unit_sources import FETCHED, ImageReading
 from yolofpn.errors import InputError
 
@@ -61,7 +62,7 @@ def test_a_long_header_of_a_tar_is_refused(in_own_folder: Path, kind: bytes) -> 
         info.size = 3
         tar.addfile(info, io.BytesIO(b"abc"))
         header = tarfile.TarInfo("header")
-        header.type, header.size = kind, MOST_HEADER + 1
+        header.type, header.size = kind, MAX_NAME_BYTES + 1
         tar.addfile(header, io.BytesIO(bytes(header.size)))
         tar.addfile(info, io.BytesIO(b"abc"))
     members = tar_images("x.tar.gz")

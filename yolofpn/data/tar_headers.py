@@ -9,7 +9,7 @@ from typing import IO
 from yolofpn.data.images import MAX_PIXELS
 
 MAX_MEMBER_BYTES = 3 * MAX_PIXELS  # of the largest image without compression: 512 MiB
-_MAX_NAME_BYTES = 2**20  # of a header that only holds a name or the like, and is read into memory
+MAX_NAME_BYTES = 2**20  # of a header that only holds a name or the like, and is read into memory
 _NAME_TYPES = (
     tarfile.XHDTYPE,
     tarfile.XGLTYPE,
@@ -24,7 +24,7 @@ class CheckedInfo(tarfile.TarInfo):
 
     def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
         # The entry point that the comments in tarfile name for subclasses.
-        if self.type in _NAME_TYPES and not 0 <= self.size <= _MAX_NAME_BYTES:
+        if self.type in _NAME_TYPES and not 0 <= self.size <= MAX_NAME_BYTES:
             raise tarfile.ReadError(f"a header of {self.size} bytes")
         return super()._proc_member(tar)  # type: ignore[misc,no-any-return]
 

@@ -6,31 +6,16 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from yolofpn.data.band_files import NPY_SUFFIX
 from yolofpn.data.images import readable_suffixes
+from yolofpn.data.tar_headers import CheckedInfo
 from yolofpn.engines.reading_on import read_on
 from yolofpn.engines.storage import open_stream
 from yolofpn.sources.remote import MAX_BYTES
 
 _DAMAGED = (tarfile.TarError, EOFError, zlib.error)
-
-
-_LARGE_HEADERS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME)
-MOST_HEADER = 2**20  # bytes of a name or of a member's pax records; tarfile reads all of them into memory
-
-
-class _Info(tarfile.TarInfo):
-    """Refuses long headers, which a small compressed tar may have."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        """As of ``TarInfo``; its errors of headers would end a tar without a word, others do not."""
-        info = super().frombuf(buf, encoding, errors)
-        if info.type in (*_LARGE_HEADERS, tarfile.GNUTYPE_LONGLINK) and info.size > MOST_HEADER:
-            raise tarfile.ReadError("a header that is too long")
-        return info
 
 
 class Member(NamedTuple):
@@ -62,7 +47,7 @@ def tar_images(uri: str, *, bands: bool = False) -> Iterator[Member]:
 
 
 def _members(uri: str, suffixes: frozenset[str]) -> Iterator[Member]:
-    with open_stream(uri) as stream, tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Info) as tar:
+    with open_stream(uri) as stream, tarfile.open(fileobj=stream, mode="r|*", tarinfo=CheckedInfo) as tar:
         for info in tar:
             path = PurePosixPath(info.name)
             if not info.isfile() or path.suffix.lower() not in suffixes or path.name.startswith("."):

@@ -6,7 +6,6 @@ What the network misses because it is small is often found when its surroundings
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import chain
@@ -31,7 +30,7 @@ from yolofpn.evaluation.table import DetectionTable
 from yolofpn.inference.predictor import Predictor
 from yolofpn.structures import Detections, Image, Limits, Target
 from yolofpn.views.image_pyramid import merge_detections
-from yolofpn.views.tiles import EDGE, View, merge_views
+from yolofpn.views.tiles import View, merge_views
 
 OVERLAP = 0.2  # of neighbouring parts of the image
 DIVISIONS = (2, 3)  # parts along each side of the image
@@ -111,18 +110,9 @@ def _detect(
     if not labels:
         return merged, Detections.empty()
     all_of_them = replace(limits, detections_per_img=limits.detections_per_img * len(labels))
-    return merged, merge_detections(_uncut(placed[len(parts) :], labels), all_of_them)
+    uncut = [each[~view.cuts(each.boxes)] for view, each in zip(labels, placed[len(parts) :], strict=True)]
+    return merged, merge_detections(uncut, all_of_them)
 
 
 def _mirror(boxes: NDArray[np.float32], width: int) -> NDArray[np.float32]:
     return np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], axis=1)
-
-
-def _uncut(found: Sequence[Detections], views: Sequence[View]) -> list[Detections]:
-    """Without boxes that an edge of their view cuts."""
-    kept = []
-    for each, view in zip(found, views, strict=True):
-        height, width = view.size
-        distance = np.abs(each.boxes - np.array(view.inner_edges)) / np.array([width, height] * 2)
-        kept.append(each[~(distance <= EDGE).any(axis=1)])
-    return kept

@@ -59,6 +59,13 @@ class View:
         x1, y1, x2, y2 = self.window
         return y2 - y1, x2 - x1
 
+    def cuts(self, boxes: NDArray[np.floating]) -> Mask:
+        """[N, 4] xyxy in pixels of the image -> [N] whether an edge of the view within the image cuts them."""
+        height, width = self.size
+        distance = np.abs(boxes.astype(np.float64) - np.array(self.inner_edges))
+        cut: Mask = (distance <= EDGE * np.array([width, height] * 2)).any(axis=1)
+        return cut
+
     def to_image(self, found: Detections) -> Detections:
         """Detections in pixels of the view -> in pixels of the image."""
         x, y = self.window[:2]
@@ -107,11 +114,8 @@ def merge_views(found: Sequence[Detections], views: Sequence[View], limits: Limi
     )
     number = np.repeat(np.arange(len(found)), [len(part) for part in found])
     windows = np.array([view.window for view in views], np.float64)
-    edges = np.array([view.inner_edges for view in views])
-    sides = windows[:, 2:] - windows[:, :2]
     exact = boxes.astype(np.float64)
-    distance = np.abs(exact - edges[number])
-    cut = (distance <= EDGE * np.tile(sides, 2)[number]).any(axis=1)
+    cut = np.concatenate([view.cuts(part.boxes) for view, part in zip(views, found, strict=True)])
     kept, merged_boxes, merged_scores = [], exact.copy(), scores.astype(np.float64)
     for label in np.unique(labels):
         own = np.flatnonzero(labels == label)

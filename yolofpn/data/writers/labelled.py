@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import PurePosixPath
@@ -133,6 +133,15 @@ def text(value: Decimal | float, digits: int | None = None) -> str:
     """A number without exponent and trailing zeros, at most ``digits`` behind the point."""
     written = f"{value:f}" if digits is None else f"{value:.{digits}f}"
     return written.rstrip("0").rstrip(".") if "." in written else written
+
+
+def label_files(
+    split: WrittenSplit, folder: str, suffix: str, content: Callable[[WrittenImage], str]
+) -> Iterator[tuple[str, str]]:
+    """Yield path and content of a file in ``folder`` for each labelled image of a split."""
+    for image in split.images:
+        if image.labelled:
+            yield f"{folder}/{with_suffix(image.name, suffix)}", content(image)
 
 
 def with_suffix(name: str, suffix: str) -> str:

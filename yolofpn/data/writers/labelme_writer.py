@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
-from yolofpn.data.writers.labelled import WrittenImage, WrittenObject, WrittenSplit, plain, with_suffix
+from yolofpn.data.writers.labelled import WrittenImage, WrittenObject, WrittenSplit, label_files, plain
 
 
 class LabelmeWriter:
@@ -24,9 +24,7 @@ class LabelmeWriter:
     @staticmethod
     def files(split: WrittenSplit) -> Iterable[tuple[str, str]]:
         """One for each labelled image."""
-        for image in split.images:
-            if image.labelled:
-                yield f"{split.name}/{with_suffix(image.name, '.json')}", labelme_json(image)
+        return label_files(split, split.name, ".json", labelme_json)
 
     @staticmethod
     def shared_files(splits: Sequence[WrittenSplit]) -> Iterable[tuple[str, str]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import ClassVar
 
-from yolofpn.data.writers.labelled import WrittenImage, WrittenSplit, text, with_suffix, xml_text
+from yolofpn.data.writers.labelled import WrittenImage, WrittenSplit, label_files, text, xml_text
 from yolofpn.text import list_line
 
 # What readers take for the writer decides how they read the corners.
@@ -34,9 +34,7 @@ class VocWriter:
     @staticmethod
     def files(split: WrittenSplit) -> Iterable[tuple[str, str]]:
         """One for each labelled image, and the list of the split."""
-        for image in split.images:
-            if image.labelled:
-                yield f"Annotations/{with_suffix(image.name, '.xml')}", voc_xml(image, split.voc_corners)
+        yield from label_files(split, "Annotations", ".xml", lambda image: voc_xml(image, split.voc_corners))
         stems = "".join(f"{list_line(PurePosixPath(image.name).stem)}\n" for image in split.images)
         yield f"ImageSets/Main/{split.name}.txt", stems
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from yolofpn.data.writers.labelled import WrittenImage, WrittenObject, WrittenSplit, plain, with_suffix
+from yolofpn.data.writers.labelled import WrittenImage, WrittenObject, WrittenSplit, label_files, plain
 
 SHARD_BYTES = 256 * 2**20  # a shard is closed when it is larger: some thousand images
 SEED = 0  # of the order of images
@@ -30,9 +30,7 @@ class WebDatasetWriter:
     @staticmethod
     def files(split: WrittenSplit) -> Iterable[tuple[str, str]]:
         """One for each labelled image."""
-        for image in split.images:
-            if image.labelled:
-                yield f"{split.name}/{with_suffix(image.name, '.json')}", _json(image)
+        return label_files(split, split.name, ".json", _json)
 
     @staticmethod
     def shared_files(splits: Sequence[WrittenSplit]) -> Iterable[tuple[str, str]]:

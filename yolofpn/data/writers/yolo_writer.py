@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
-from yolofpn.data.writers.labelled import WrittenImage, WrittenSplit, text, with_suffix
+from yolofpn.data.writers.labelled import WrittenImage, WrittenSplit, label_files, text
 from yolofpn.text import one_line_names
 
 DIGITS = 9  # of a share of the image's side: less than 0.00001 pixels of the largest images
@@ -26,10 +26,7 @@ class YoloWriter:
     @staticmethod
     def files(split: WrittenSplit) -> Iterable[tuple[str, str]]:
         """One for each labelled image."""
-        folder = YoloWriter.annotations.format(split=split.name)
-        for image in split.images:
-            if image.labelled:
-                yield f"{folder}/{with_suffix(image.name, '.txt')}", yolo_text(image)
+        return label_files(split, YoloWriter.annotations.format(split=split.name), ".txt", yolo_text)
 
     @staticmethod
     def shared_files(splits: Sequence[WrittenSplit]) -> Iterable[tuple[str, str]]:
