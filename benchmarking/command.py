@@ -68,6 +68,20 @@ def build_parser() -> Parser:
     )
     add("--compile", action="store_true", help="measure the torch backend with torch.compile too")
     add("--device", default="auto", help="auto, cpu, cuda:N or mps")
+    _add_other_measurements(parser)
+    add(
+        "--no-baselines",
+        dest="baselines",
+        action="store_false",
+        help="skip the OpenCV baseline, which is measured on Darknet files",
+    )
+    _add_output(parser)
+    return parser
+
+
+def _add_other_measurements(parser: Parser) -> None:
+    """Add what can be measured in place of the speed of detection."""
+    add = parser.add_argument
     add(
         "--train",
         action="store_true",
@@ -88,14 +102,6 @@ def build_parser() -> Parser:
     )
     add("--against", type=Path, metavar="DIR", help="with --start or --throughput: another clone to measure beside")
     add("--hot-path", action="store_true", help="measure each pre- and post-processing step on its own")
-    add(
-        "--no-baselines",
-        dest="baselines",
-        action="store_false",
-        help="skip the OpenCV baseline, which is measured on Darknet files",
-    )
-    _add_output(parser)
-    return parser
 
 
 def _add_output(parser: Parser) -> None:

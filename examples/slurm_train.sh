@@ -10,7 +10,8 @@
 #SBATCH --requeue
 #SBATCH --open-mode=append
 set -euo pipefail
-first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+first=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
+first=${first%%$'\n'*} # without a pipe to head, which ends scontrol, and with pipefail the job, now and then
 export first gpus=4 # as in --gpus-per-node above
 # shellcheck disable=SC2016 # each machine puts in its own number
 exec srun --kill-on-bad-exit=1 bash -c 'exec torchrun --nnodes "$SLURM_NNODES" --nproc-per-node "$gpus" \

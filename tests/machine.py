@@ -37,8 +37,9 @@ def virtual_display() -> Iterator[str]:
     if program is None:
         pytest.skip("needs Xvfb (Debian package xvfb)")
     reader, writer = os.pipe()
+    # Without -noreset it starts anew when its last client leaves, which a window that is just being opened may miss.
     server = subprocess.Popen(
-        [program, "-displayfd", str(writer), "-screen", "0", "800x600x24", "-nolisten", "tcp"],
+        [program, "-displayfd", str(writer), "-screen", "0", "800x600x24", "-nolisten", "tcp", "-noreset"],
         pass_fds=[writer],
         stderr=subprocess.DEVNULL,
     )

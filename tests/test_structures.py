@@ -186,7 +186,7 @@ def test_show_without_any_image(shown: list[Image]) -> None:
 def test_shapes_must_agree() -> None:
     with pytest.raises(ValueError, match=r"boxes must be \[D, 4\], got \(2, 5\)"):
         Detections(torch.zeros(2, 5), torch.zeros(2), torch.zeros(2))
-    with pytest.raises(ValueError, match=r"must be \[2\] as there are 2 boxes, got \(2,\) and \(3,\)"):
+    with pytest.raises(ValueError, match=r"labels must be \[2\] as there are 2 boxes, got \(3,\)"):
         Detections(torch.zeros(2, 4), torch.zeros(2), torch.zeros(3))
 
 

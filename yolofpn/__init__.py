@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from yolofpn.inference.predictor import Predictor, load_detector
+    from yolofpn.inference.load_detector import load_detector
+    from yolofpn.inference.predictor import Predictor
     from yolofpn.structures import Detections, Frame, Target
     from yolofpn.training.epoch_result import EpochResult
     from yolofpn.training.logger import Logger, RunInfo
@@ -34,7 +35,7 @@ _HOMES = {
     "Target": "yolofpn.structures",
     "Predictor": "yolofpn.inference.predictor",
     "__version__": "yolofpn.version",
-    "load_detector": "yolofpn.inference.predictor",
+    "load_detector": "yolofpn.inference.load_detector",
     "EpochResult": "yolofpn.training.epoch_result",
     "Logger": "yolofpn.training.logger",
     "RunInfo": "yolofpn.training.logger",

@@ -1,8 +1,8 @@
-"""Detections in the forms of other libraries, which are imported when they are asked for."""
+"""Detections in the forms of other libraries and formats; libraries are imported when they are asked for."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,8 @@ from yolofpn.errors import UserError
 if TYPE_CHECKING:
     import pandas
     import supervision
+    import torch
+    from torch import Tensor
 
 
 class Found(Protocol):
@@ -24,9 +26,41 @@ class Found(Protocol):
     @property
     def labels(self) -> NDArray[np.int64]: ...  # noqa: D102
     @property
+    def category_ids(self) -> tuple[int, ...]: ...  # noqa: D102
+    @property
     def track_ids(self) -> NDArray[np.int64] | None: ...  # noqa: D102
 
     def name_of(self, label: int) -> str: ...  # noqa: D102
+
+
+def to_tensors(found: Found, device: torch.device | str) -> dict[str, Tensor]:
+    """See ``Detections.torch``."""
+    from torch import empty, from_numpy
+
+    try:
+        empty(0, device=device)
+    except (RuntimeError, AssertionError):  # AssertionError: PyTorch is built without CUDA
+        raise UserError(f"device {str(device)!r} is not available on this machine: use cpu") from None
+    return {name: from_numpy(getattr(found, name).copy()).to(device) for name in ("boxes", "scores", "labels")}
+
+
+def to_coco(found: Found, image_id: int) -> list[dict[str, Any]]:
+    """See ``Detections.to_coco``."""
+    corners = found.boxes.astype(np.float64)
+    boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+    results: list[dict[str, Any]] = [
+        {
+            "image_id": image_id,
+            "category_id": found.category_ids[label] if found.category_ids else label,
+            "bbox": box,
+            "score": score,
+        }
+        for box, score, label in zip(boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True)
+    ]
+    if found.track_ids is not None:
+        for result, track in zip(results, found.track_ids.tolist(), strict=True):
+            result["track_id"] = track if track >= 0 else None
+    return results
 
 
 def to_pandas(found: Found) -> pandas.DataFrame:

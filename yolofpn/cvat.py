@@ -13,7 +13,8 @@ import PIL.Image
 from cvat_sdk import models
 
 from yolofpn.data.image_inputs import as_bgr
-from yolofpn.inference.predictor import Predictor, load_detector
+from yolofpn.inference.load_detector import load_detector
+from yolofpn.inference.predictor import Predictor
 
 
 def create(weights: str = "auto", **settings: Any) -> Detect:  # noqa: ANN401

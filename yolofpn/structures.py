@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from yolofpn.errors import UserError
 from yolofpn.types import Arrays, Index, rows_of, to_array
 from yolofpn.types import Image as Image
 
@@ -105,14 +104,8 @@ class Target:
 
     def to(self, device: torch.device | str) -> Target:
         """Return the target with its tensors on ``device``."""
-        return replace(
-            self,
-            boxes=self.boxes.to(device),
-            labels=self.labels.to(device),
-            ignore=self.ignore.to(device),
-            areas=self.areas.to(device),
-            proposals=None if self.proposals is None else self.proposals.to(device),
-        )
+        moved = {name: getattr(self, name).to(device) for name in ("boxes", "labels", "ignore", "areas")}
+        return replace(self, **moved, proposals=None if self.proposals is None else self.proposals.to(device))
 
 
 @dataclass(frozen=True)
@@ -225,11 +218,10 @@ class Detections:
         count = len(self.boxes)
         if self.boxes.shape != (count, 4):
             raise ValueError(f"boxes must be [D, 4], got {self.boxes.shape}")
-        if self.scores.shape != (count,) or self.labels.shape != (count,):
-            shapes = f"{self.scores.shape} and {self.labels.shape}"
-            raise ValueError(f"scores and labels must be [{count}] as there are {count} boxes, got {shapes}")
-        if self.track_ids is not None and self.track_ids.shape != (count,):
-            raise ValueError(f"track_ids must be [{count}], got {self.track_ids.shape}")
+        for name in ("scores", "labels", "track_ids"):
+            value = getattr(self, name)
+            if value is not None and value.shape != (count,):
+                raise ValueError(f"{name} must be [{count}] as there are {count} boxes, got {value.shape}")
 
     @classmethod
     def empty(cls) -> Detections:
@@ -283,13 +275,9 @@ class Detections:
         Raises:
             UserError: there is no such device here.
         """
-        from torch import empty, from_numpy
+        from yolofpn.conversions import to_tensors
 
-        try:
-            empty(0, device=device)
-        except (RuntimeError, AssertionError):  # AssertionError: PyTorch is built without CUDA
-            raise UserError(f"device {str(device)!r} is not available on this machine: use cpu") from None
-        return {name: from_numpy(getattr(self, name).copy()).to(device) for name in ("boxes", "scores", "labels")}
+        return to_tensors(self, device)
 
     def __repr__(self) -> str:
         found = ", ".join(
@@ -336,21 +324,9 @@ class Detections:
 
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:
         """COCO results: image_id, category_id, bbox [x, y, width, height] and score, and track_id if tracked."""
-        corners = self.boxes.astype(np.float64)
-        boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
-        results: list[dict[str, Any]] = [
-            {
-                "image_id": image_id,
-                "category_id": self.category_ids[label] if self.category_ids else label,
-                "bbox": box,
-                "score": score,
-            }
-            for box, score, label in zip(boxes.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True)
-        ]
-        if self.track_ids is not None:
-            for result, track in zip(results, self.track_ids.tolist(), strict=True):
-                result["track_id"] = track if track >= 0 else None
-        return results
+        from yolofpn.conversions import to_coco
+
+        return to_coco(self, image_id)
 
     def to_pandas(self) -> pandas.DataFrame:
         """A table with columns x1, y1, x2, y2, score, label, name, and track_id if tracked.

@@ -12,7 +12,8 @@ from benchmarking.opencv_baseline import OpenCVBaseline, opencv_baselines
 from benchmarking.opening import Combination, combinations, open_candidates
 from tests.tiny_detector import GREEN, RED, quarters, write_tiny
 from yolofpn.errors import UserError
-from yolofpn.inference.predictor import Predictor, load_detector
+from yolofpn.inference.load_detector import load_detector
+from yolofpn.inference.predictor import Predictor
 from yolofpn.runtimes.backend import Batch, Wait
 from yolofpn.types import RawMaps
 

@@ -11,7 +11,8 @@ import torch
 from benchmarking.hot_path import NMS_THRESH, BatchCatcher, candidates
 from tests.tiny_detector import GREEN, RED, quarters, write_tiny
 from yolofpn.darknet.network import DarknetNetwork
-from yolofpn.inference.predictor import Predictor, load_detector
+from yolofpn.inference.load_detector import load_detector
+from yolofpn.inference.predictor import Predictor
 from yolofpn.ops.nms import batched_nms
 from yolofpn.ops.resize import resize_image
 from yolofpn.structures import Limits

@@ -12,7 +12,8 @@ from benchmarking.stages import DECODE, DRAW, ENCODE, JSON, Stages, end_to_end, 
 from tests.tiny_detector import GREEN, RED, quarters, write_tiny
 from tests.videos import shades, write_video
 from yolofpn.errors import UserError
-from yolofpn.inference.predictor import Predictor, load_detector
+from yolofpn.inference.load_detector import load_detector
+from yolofpn.inference.predictor import Predictor
 from yolofpn.sinks.opened import Sinks, build_sinks
 from yolofpn.sinks.output_names import SourceInfo
 from yolofpn.sources.resolve import Source, resolve_sources

@@ -15,7 +15,7 @@ from tests.darknet.oracle_cases import CFGS, EXPECTED, NMS_THRESH, SCORE_THRESH,
 from yolofpn.cli import convert, detect, export, summary
 from yolofpn.darknet.cfg import read_cfg
 from yolofpn.darknet.network import load_darknet_network
-from yolofpn.inference.predictor import load_detector
+from yolofpn.inference.load_detector import load_detector
 
 pytestmark = [pytest.mark.usefixtures("in_own_folder"), pytest.mark.slow]
 

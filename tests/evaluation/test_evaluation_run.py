@@ -28,7 +28,7 @@ from yolofpn.data.images import read_image
 from yolofpn.evaluation.class_groups import write_class_groups
 from yolofpn.evaluation.evaluation_run import EvaluateOptions, evaluate
 from yolofpn.evaluation.output_files import write_truth
-from yolofpn.inference.predictor import load_detector
+from yolofpn.inference.load_detector import load_detector
 from yolofpn.types import ResizeMode
 from yolofpn.weights import save_weights
 

@@ -16,7 +16,7 @@ from yolofpn.cli.evaluate import main
 from yolofpn.errors import UserError
 from yolofpn.evaluation.evaluation_run import EvaluateOptions, evaluate
 from yolofpn.evaluation.proposal_recall import ProposalCollector
-from yolofpn.inference.predictor import load_detector
+from yolofpn.inference.load_detector import load_detector
 from yolofpn.structures import Detections, Limits
 
 IMAGES = [

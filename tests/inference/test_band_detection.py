@@ -15,7 +15,8 @@ import torch
 from yolofpn.config import Config, InputConfig, Metadata
 from yolofpn.config.stored import dump_metadata, from_stored, to_stored
 from yolofpn.errors import InputError, UserError
-from yolofpn.inference.predictor import Predictor, load_detector
+from yolofpn.inference.load_detector import load_detector
+from yolofpn.inference.predictor import Predictor
 from yolofpn.models.build import build_yolo
 from yolofpn.models.yolo import YOLO
 from yolofpn.runtimes.runtime import Layout

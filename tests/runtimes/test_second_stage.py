@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tests.runtimes.small import random_images, small_detector
 from yolofpn.config import InputConfig, Metadata, ModelConfig, PostprocessConfig
-from yolofpn.inference.predictor import load_detector
+from yolofpn.inference.load_detector import load_detector
 from yolofpn.models.build import build_model
 from yolofpn.models.layers import FrozenBatchNorm2d
 from yolofpn.models.two_stage.faster_rcnn import FasterRCNN

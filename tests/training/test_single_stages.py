@@ -17,7 +17,7 @@ from yolofpn.cli.detect import main as detect
 from yolofpn.cli.evaluate import main as evaluate
 from yolofpn.cli.train import main as train
 from yolofpn.config import load_config
-from yolofpn.inference.predictor import load_detector
+from yolofpn.inference.load_detector import load_detector
 from yolofpn.structures import Detections
 
 pytestmark = pytest.mark.slow

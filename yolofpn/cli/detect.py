@@ -81,6 +81,16 @@ def build_parser() -> Parser:
     add("--classes", nargs="+", action="extend", metavar="NAME|N", help="detect only these classes, by name or label")
     add("--batch-size", type=positive_int, default=1, metavar="N", help="images or frames per batch")
     add("--vid-stride", type=positive_int, default=1, metavar="N", help="detect on every N-th frame of a video")
+    _add_output_flags(parser)
+    add_track_flags(parser)
+    add_engine_flags(parser)
+    add("--show", action="store_true", help="show a window; keys: q quit, space pause, s snapshot, + - threshold")
+    return parser
+
+
+def _add_output_flags(parser: Parser) -> None:
+    """Add what is written, where, and which part of it."""
+    add = parser.add_argument
     add("--output", metavar="DIR", help="output folder, or - for JSON Lines on stdout; default: runs/detect/SOURCE-N")
     add(
         "--resume",
@@ -110,10 +120,6 @@ def build_parser() -> Parser:
         help="which annotated images and videos to write; default: all, with --engine none",
     )
     add("--labels", choices=("score", "name", "none"), default="score", help="label text at each box")
-    add_track_flags(parser)
-    add_engine_flags(parser)
-    add("--show", action="store_true", help="show a window; keys: q quit, space pause, s snapshot, + - threshold")
-    return parser
 
 
 def add_model_flags(parser: Parser) -> None:

@@ -16,9 +16,10 @@ import numpy as np
 
 from yolofpn.config import VocCorners
 from yolofpn.data.dataset import DetectionDataset, ProblemKind
-from yolofpn.data.layouts import open_data
+from yolofpn.data.layouts import DataSource, open_data
 from yolofpn.data.writers import WRITERS
 from yolofpn.data.writers.labelled import LabelWriter, WrittenImage, WrittenObject, WrittenSplit, exact
+from yolofpn.data.writers.losses import described, losses
 from yolofpn.data.writers.webdataset_writer import WebDatasetWriter, pack_shards
 from yolofpn.errors import InputError, UserError
 from yolofpn.files import write_errors
@@ -78,14 +79,7 @@ def convert_labels(
         raise UserError("--images none: shards hold their images")
     source = open_data(data, root, voc_corners)
     result = Conversion()
-    loaded: dict[str, DetectionDataset] = {}
-    for split in splits or tuple(source.layout.splits):
-        try:
-            loaded[split] = source.load("all" if split == "train" else split)
-        except UserError as error:
-            if splits or len(source.layout.splits) == 1:
-                raise
-            result.failures.append(f"{split}: skipped: {' '.join(str(error).splitlines())}")
+    loaded = _load(source, splits, result)
     if not loaded:
         raise UserError(f"{data}: no split can be read\n{result.failures[0]}")
     result.lines += source.notes
@@ -108,6 +102,19 @@ def convert_labels(
         result.lines.append(f"lost: the ids of {count} images and of the categories: {writer.key} has none")
     result.lines.append(f"written: {output} ({writer.help}), which --data {output} reads")
     return result
+
+
+def _load(source: DataSource, splits: Sequence[str] | None, result: Conversion) -> dict[str, DetectionDataset]:
+    """The splits, or, unless some are asked for, those of them that can be read."""
+    loaded: dict[str, DetectionDataset] = {}
+    for split in splits or tuple(source.layout.splits):
+        try:
+            loaded[split] = source.load("all" if split == "train" else split)
+        except UserError as error:
+            if splits or len(source.layout.splits) == 1:
+                raise
+            result.failures.append(f"{split}: skipped: {' '.join(str(error).splitlines())}")
+    return loaded
 
 
 @contextmanager
@@ -155,8 +162,8 @@ class _Job:
             written.append(split)
             for path, content in self.writer.files(split):
                 self._write_text(path, content)
-            self.result.lines.append(_described(split))
-        self.result.lines += _losses(self.writer, written)
+            self.result.lines.append(described(split))
+        self.result.lines += losses(self.writer, written)
         shared = dict(self.writer.shared_files(written))
         for path, content in shared.items():
             self._write_text(path, content)
@@ -320,40 +327,3 @@ def _other_areas(dataset: DetectionDataset) -> list[float | None]:
     own = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     same = np.abs(dataset.areas - own) <= _SAME_AREA * own
     return [None if equal else float(str(area)) for equal, area in zip(same, dataset.areas, strict=True)]
-
-
-def _described(split: WrittenSplit) -> str:
-    objects = list(split.objects)
-    ignored = sum(entry.ignore for entry in objects)
-    regions = f", {ignored} ignore regions" if ignored else ""
-    return f"{split.name}: {len(split.images)} images, {len(objects) - ignored} boxes{regions}"
-
-
-def _losses(writer: type[LabelWriter], splits: Iterable[WrittenSplit]) -> Iterator[str]:
-    splits = list(splits)
-    objects = [entry for split in splits for entry in split.objects]
-    outlines = sum(entry.area is not None for entry in objects)
-    ignored = sum(entry.ignore for entry in objects)
-    unlabelled = sum(not image.labelled for split in splits for image in split.images)
-    background = sum(image.labelled and not image.objects for split in splits for image in split.images)
-    if outlines:
-        areas = "their areas are kept" if "area" in writer.keeps else "nor their areas"
-        yield f"lost: the outlines of {outlines} polygons or masks: only boxes are written, {areas}"
-    if ignored and "ignore" not in writer.keeps:
-        yield f"lost: {ignored} ignore regions (crowds, difficult objects): {writer.key} cannot mark them"
-    if ignored and "ignore" in writer.keeps:
-        yield f"{ignored} ignore regions (crowds, difficult objects) are marked {_MARKS[writer.key]}"
-    if unlabelled and "unlabelled" not in writer.keeps:
-        yield f"lost: that {unlabelled} images are unlabelled: {writer.key} lists them like background"
-    if background and "background" not in writer.keeps:
-        yield f"lost: that {background} images are labelled as background: {writer.key} lists them like unlabelled ones"
-
-
-_MARKS = {
-    "coco": "iscrowd",
-    "voc": "difficult",
-    "cvat": "by the attribute 'difficult'",
-    "labelme": "by the flag 'difficult'",
-    "label-studio": "by the choice 'difficult'",
-    "webdataset": "ignore",
-}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from yolofpn.config import Metadata
 from yolofpn.config.metadata import rename_classes
@@ -12,7 +12,8 @@ from yolofpn.data.class_names import read_names
 from yolofpn.errors import UserError, torch_errors
 from yolofpn.extras import is_installed
 from yolofpn.hardware import may_have_gpu
-from yolofpn.inference.predictor_options import PredictorOptions
+from yolofpn.inference.predictor import Predictor
+from yolofpn.inference.predictor_options import PredictorOptions, PredictorSettings
 from yolofpn.runtimes import runtime_of, runtimes_of
 from yolofpn.runtimes.exported import ExportedDetector, read_exported
 from yolofpn.runtimes.tuned import tuned_folder
@@ -30,6 +31,29 @@ class LoadedDetector:
     detector: NativeDetector | DarknetNetwork | ExportedDetector
     metadata: Metadata
     notes: list[str]
+
+
+def load_detector(
+    weights: str | Path = "auto",
+    *,
+    darknet_cfg: str | Path | None = None,
+    names: str | Path | None = None,
+    **settings: Unpack[PredictorSettings],
+) -> Predictor:
+    """A detector ready for use: ``load_detector("yolov3.weights")("dog.jpg")``.
+
+    Args:
+        weights: a safetensors or Darknet ``.weights`` file, a folder that training wrote, or a name such as 'yolov3'.
+        darknet_cfg: the cfg of Darknet weights, if it is not found beside them.
+        names: a file of class names, if none is found beside them.
+        **settings: fields of ``PredictorOptions``, such as img_size=(608, 608), score_thresh=0.1, device='cuda:0'.
+
+    Raises:
+        UserError: the weights are missing, damaged, or do not fit the cfg; or a setting does not fit them.
+    """
+    options = PredictorOptions(**settings)
+    loaded = load_for_inference(weights, darknet_cfg=darknet_cfg, names=names, options=options)
+    return Predictor(loaded.detector, loaded.metadata, options)
 
 
 def load_for_inference(

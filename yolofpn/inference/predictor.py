@@ -1,4 +1,4 @@
-"""The Python interface: ``load_detector("yolov3.weights")("dog.jpg")``."""
+"""A detector with everything around its network: images in, detections out."""
 
 from __future__ import annotations
 
@@ -8,24 +8,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import chain, islice
-from pathlib import Path
 from threading import Lock
 from typing import Any, Unpack, overload
-
-import numpy as np
 
 from yolofpn.config import Metadata, ResizeMode
 from yolofpn.data.image_inputs import ImageInput, as_bgr, group_by_size, image_again, to_batch
 from yolofpn.detector import Detector
 from yolofpn.errors import InputError
 from yolofpn.inference.live_results import open_results
-from yolofpn.inference.load_detector import load_for_inference
 from yolofpn.inference.predictor_options import PredictorOptions, PredictorSettings
 from yolofpn.inference.running_network import open_graph
 from yolofpn.inference.selection import choose_limits
 from yolofpn.inference.tracked_results import TrackedResults
 from yolofpn.models.postprocess import nms_exponent, postprocess_placed
-from yolofpn.ops.resize import NetworkImage, Placement, resize_for_detection, resize_image, resized_size
+from yolofpn.ops.resize import Placement, fill_up, resize_for_detection, resize_image, resized_size
 from yolofpn.results import Failure
 from yolofpn.runtimes.backend import Backend, Wait
 from yolofpn.runtimes.exported import ExportedDetector
@@ -100,8 +96,7 @@ class Predictor:
         else:
             from yolofpn.inference.torch_network import open_network  # PyTorch, which graphs do without
 
-            varies = self.resize == "shortest-edge"
-            network = open_network(detector, metadata, self.sizes, options, sizes_vary=varies)
+            network = open_network(detector, metadata, self.sizes, options, sizes_vary=self.resize == "shortest-edge")
         self.detector, self.device = network.detector, network.device
         self.backend: Backend = network.choice.backend
         self.backend_note = network.choice.note
@@ -225,7 +220,8 @@ class Predictor:
             UserError: out of memory.
         """
         wholes = wholes or [None] * len(images)
-        views = [self._views_of(image, whole) for image, whole in zip(images, wholes, strict=True)]
+        sizes = [image.shape[:2] if whole is None else whole.size for image, whole in zip(images, wholes, strict=True)]
+        views = [make_views((height, width), self.tile or (height, width), self.overlap) for height, width in sizes]
         parts = [
             (image, whole) if len(own) == 1 else (image[top:bottom, left:right], None)
             for image, whole, own in zip(images, wholes, views, strict=True)
@@ -248,11 +244,6 @@ class Predictor:
         height, width = (math.ceil(NEEDED * max(sides)) for sides in zip(*regions, strict=True))
         return height, width
 
-    def _views_of(self, image: Image, whole: WholeImage | None) -> list[View]:
-        """The whole image, and its tiles if there are to be any."""
-        size = (image.shape[0], image.shape[1]) if whole is None else whole.size
-        return make_views(size, self.tile or size, self.overlap)
-
     def _start_at(
         self, size: tuple[int, int], parts: Sequence[tuple[Image, WholeImage | None]], most: int
     ) -> Iterator[Pass]:
@@ -265,7 +256,7 @@ class Predictor:
             for index in indices:
                 image, whole = parts[index]
                 resized, place = resize(image, size, self.resize)
-                inputs.append(self._pad(resized, *shapes[index]))
+                inputs.append(fill_up(resized, shapes[index], self.metadata.input.mean))
                 placements.append(place if whole is None else place.for_whole(whole.size, whole.scale))
             batch = to_batch(inputs)
             what = f"{len(batch)} x {batch.shape[2]}x{batch.shape[3]} pixels"
@@ -289,17 +280,6 @@ class Predictor:
             heights, widths = zip(*sizes, strict=True)
             sizes = [(max(heights), max(widths))] * len(sizes)
         return sizes
-
-    def _pad(self, image: NetworkImage, height: int, width: int) -> NetworkImage:
-        """Fill up with the mean."""
-        if image.shape[:2] == (height, width):
-            return image
-        mean = self.metadata.input.mean
-        fill = np.array([255 * value for value in (reversed(mean) if len(mean) == 3 else mean)])
-        padded = np.empty((height, width, len(mean)), image.dtype)
-        padded[:] = fill if image.dtype == np.float32 else fill.round()
-        padded[: image.shape[0], : image.shape[1]] = image
-        return padded
 
 
 @dataclass(frozen=True)
@@ -366,26 +346,3 @@ class InFlight:
         while self.started:
             yield self.started.popleft()
             self.started.extend(islice(self.others, 1))
-
-
-def load_detector(
-    weights: str | Path = "auto",
-    *,
-    darknet_cfg: str | Path | None = None,
-    names: str | Path | None = None,
-    **settings: Unpack[PredictorSettings],
-) -> Predictor:
-    """A detector ready for use.
-
-    Args:
-        weights: a safetensors or Darknet ``.weights`` file, a folder that training wrote, or a name such as 'yolov3'.
-        darknet_cfg: the cfg of Darknet weights, if it is not found beside them.
-        names: a file of class names, if none is found beside them.
-        **settings: fields of ``PredictorOptions``, such as img_size=(608, 608), score_thresh=0.1, device='cuda:0'.
-
-    Raises:
-        UserError: the weights are missing, damaged, or do not fit the cfg; or a setting does not fit them.
-    """
-    options = PredictorOptions(**settings)
-    loaded = load_for_inference(weights, darknet_cfg=darknet_cfg, names=names, options=options)
-    return Predictor(loaded.detector, loaded.metadata, options)

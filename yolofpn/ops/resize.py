@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -182,3 +183,23 @@ def _place(
         image_size=image_size,
         network_size=network_size,
     )
+
+
+def fill_up(image: NetworkImage, size: tuple[int, int], mean: Sequence[float]) -> NetworkImage:
+    """Pad an image below and on its right with the mean, which normalises to zero.
+
+    Args:
+        image: [H, W, N]; three channels are BGR.
+        size: (height, width) of the result, not below that of the image.
+        mean: of each channel in [0, 1]; of three, in the order RGB.
+
+    Returns:
+        [height, width, N] of the same type; the image itself if it has the size.
+    """
+    if image.shape[:2] == size:
+        return image
+    fill = np.array([255 * value for value in (reversed(mean) if len(mean) == 3 else mean)])
+    padded = np.empty((*size, len(mean)), image.dtype)
+    padded[:] = fill if image.dtype == np.float32 else fill.round()
+    padded[: image.shape[0], : image.shape[1]] = image
+    return padded
