@@ -40,7 +40,7 @@ def matrix_peak(device: str, quick: bool) -> Values:
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         matrix = torch.randn(side, side, device=device).to(dtype)
         seconds = best_seconds(lambda matrix=matrix: matrix @ matrix, device, 3 if quick else 20)
-        found[f"{name_of(dtype)}_tflops"] = round(2 * side**3 / seconds / 1e12, 2)
+        found[f"{name_of(dtype)}_tflops"] = round(2 * side**3 / seconds / 1e12, 5)
     return found
 
 
@@ -106,7 +106,7 @@ def training(device: str, quick: bool, *, model: str, precision: str) -> Values:
     # The backward pass computes two products for each one of the forward pass.
     tflops = 3 * counter.get_total_flops() * batch / seconds / 1e12
     peak = matrix_peak(device, quick)[f"{precision}_tflops"]
-    return {"images_s": round(batch / seconds, 1), "tflops": round(tflops, 2), "share_of_peak": round(tflops / peak, 3)}
+    return {"images_s": round(batch / seconds, 1), "tflops": round(tflops, 5), "share_of_peak": round(tflops / peak, 3)}
 
 
 def losses(device: str, quick: bool, *, model: str, precision: str) -> Values:
