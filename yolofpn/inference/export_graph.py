@@ -216,15 +216,7 @@ def open_export(options: ExportOptions) -> tuple[Exporter, list[str]]:
     Raises:
         UserError: they cannot.
     """
-    suffix = ".weights" if options.format == "darknet" else runtimes.runtime_named(options.graph_format).suffix
-    if options.format == triton.KEY:
-        triton.check_name(options.output.name)
-        if options.output.exists():
-            raise UserError(f"{options.output}: exists: choose a new folder")
-    elif options.output.suffix != suffix:
-        raise UserError(f"{options.output}: the output file must end in {suffix} for --format {options.format}")
-    if options.format == "darknet" and options.batch is not None:
-        raise UserError("--batch does not apply to --format darknet, whose files have no batch size")
+    _check_output(options)
     _check_precision(options)
     _check_form(options)
     loaded = load_weights(options.weights, darknet_cfg=options.darknet_cfg, names=options.names)
@@ -267,22 +259,47 @@ def _stored(runtime: type[Runtime]) -> tuple[str, ...]:
 
 
 def _check_form(options: ExportOptions) -> None:
-    able = [runtime.key for runtime in runtimes.RUNTIMES if len(runtime.layouts) > 1]
-    others = [
-        flag
-        for flag, given in (
-            ("--layout", options.layout != "raw"),
-            ("--input-type", options.input_type is not None),
-            ("--opset", options.opset is not None),
+    layouts = [runtime.key for runtime in runtimes.RUNTIMES if len(runtime.layouts) > 1]
+    opsets = [runtime.key for runtime in runtimes.RUNTIMES if runtime.has_opsets]
+    for flag, given, able in (
+        ("--layout", options.layout != "raw", layouts),
+        ("--input-type", options.input_type is not None, layouts),
+        ("--opset", options.opset is not None, opsets),
+    ):
+        if given and options.graph_format not in able:
+            raise UserError(f"{flag} applies to --format {' or '.join(able)} only, not to {options.format}")
+    if options.layout != "raw" and options.layout not in runtimes.runtime_named(options.graph_format).layouts:
+        others = [runtime.key for runtime in runtimes.RUNTIMES if options.layout in runtime.layouts]
+        raise UserError(
+            f"--layout {options.layout} applies to --format {' or '.join(others)} only, not to {options.format}"
         )
-        if given
-    ]
-    if others and options.graph_format not in able:
-        raise UserError(f"{others[0]} applies to --format {' or '.join(able)} only, not to {options.format}")
     if options.layout == "raw" and options.input_type == "float":
         raise UserError("--input-type float applies to --layout decoded or end2end: raw graphs take uint8")
     if options.layout == "end2end" and options.batch not in (None, 1):
         raise UserError("--layout end2end takes one image at a time: no --batch")
+
+
+def _check_output(options: ExportOptions) -> None:
+    """See that the output has the suffix of the format, and that no file beside it belongs to another graph."""
+    if options.format == triton.KEY:
+        triton.check_name(options.output.name)
+        if options.output.exists():
+            raise UserError(f"{options.output}: exists: choose a new folder")
+        return
+    runtime = None if options.format == "darknet" else runtimes.runtime_named(options.format)
+    suffix = ".weights" if runtime is None else runtime.suffix
+    if options.output.suffix != suffix:
+        raise UserError(f"{options.output}: the output file must end in {suffix} for --format {options.format}")
+    if runtime is None or not runtime.has_batches:
+        reason = "whose files have no batch size" if runtime is None else "whose graphs take one image at a time"
+        if options.batch is not None:
+            raise UserError(f"--batch does not apply to --format {options.format}, {reason}")
+    for other in runtimes.RUNTIMES:
+        there = options.output.with_suffix(other.suffix)
+        if runtime not in (None, other) and there.exists() and set(other.beside) & set(runtime.beside):
+            raise UserError(
+                f"{options.output}: {there.name} has a file of the same name beside it: choose another name"
+            )
 
 
 def _by_stride(detector: YOLO | DarknetNetwork) -> list[str]:

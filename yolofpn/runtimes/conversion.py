@@ -8,6 +8,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, TextIO, cast
 
 import torch
@@ -17,6 +18,7 @@ from torch.export import Dim, ExportedProgram
 from yolofpn.detector import Detector, blank_images, input_form, smallest_input
 from yolofpn.runtimes.decoded_part import DecodedPart, specs_of
 from yolofpn.runtimes.fold import fold_norms
+from yolofpn.runtimes.runtime import GraphForm
 from yolofpn.runtimes.torch_backend import DensePart
 
 INPUT_NAME = "images"
@@ -42,23 +44,64 @@ def map_names(detector: Detector) -> list[str]:
 
 def trace_dense(detector: Detector, size: tuple[int, int]) -> ExportedProgram:
     """The dense part for images of (height, width) in batches of any number, batch norm folded."""
+    example = blank_images(detector, size, 2)  # of a batch of one the tracer would remember the one
+    with quiet(), torch.no_grad():
+        return torch.export.export(_dense(detector), (example,), dynamic_shapes={INPUT_NAME: {0: Dim("batch")}})
+
+
+def trace_decoded(detector: Detector, size: tuple[int, int], *, uint8: bool) -> ExportedProgram:
+    """``decoded_part.DecodedPart`` of a one-stage detector for images of (height, width), batch norm folded."""
+    part, is_float = _decoded(detector, size, uint8=uint8), input_form(detector).is_float
+    example = blank_images(detector, size, 2) if uint8 or is_float else torch.zeros(2, 3, *size)
+    with quiet(), torch.no_grad():
+        return torch.export.export(part, (example,), dynamic_shapes={INPUT_NAME: {0: Dim("batch")}})
+
+
+@dataclass(frozen=True)
+class FloatPart:
+    """A detector's part for converters that know neither bytes nor batches of any number.
+
+    Attributes:
+        module: float32 [1, N, H, W] -> a tuple of float32.
+        example: what it takes, all zeros.
+        outputs: the shapes of what it gives.
+    """
+
+    module: nn.Module
+    example: Tensor
+    outputs: list[tuple[int, ...]]
+
+
+def float_part(detector: Detector, size: tuple[int, int], form: GraphForm) -> FloatPart:
+    """The dense or the decoded part of a detector, batch norm folded.
+
+    Args:
+        detector: a one-stage detector, for layouts that decode.
+        size: (height, width) of the images.
+        form: the layout; if ``uint8`` the floats have the range 0..255, else 0..1, but those of bands stay as they are.
+    """
+    part = _dense(detector) if form.layout == "raw" else _decoded(detector, size, uint8=form.uint8)
+    example = blank_images(detector, size).float()
+    with torch.no_grad():
+        given = part(example)
+    outputs = [given] if isinstance(given, Tensor) else given
+    return FloatPart(part, example, [tuple(output.shape) for output in outputs])
+
+
+def _dense(detector: Detector) -> nn.Module:
+    """``Detector.dense`` with its maps in order."""
     part = _MapsInOrder(fold_norms(DensePart(detector))).eval()
     modules: Iterator[Any] = part.modules()
     for module in modules:
         if getattr(module, "inplace", False):  # which the tracer takes apart, slowly, into comparisons and products
             module.inplace = False
-    example = blank_images(detector, size, 2)  # of a batch of one the tracer would remember the one
-    with quiet(), torch.no_grad():
-        return torch.export.export(part, (example,), dynamic_shapes={INPUT_NAME: {0: Dim("batch")}})
+    return part
 
 
-def trace_decoded(detector: Detector, size: tuple[int, int], *, uint8: bool) -> ExportedProgram:
-    """``decoded_part.DecodedPart`` of a one-stage detector for images of (height, width), batch norm folded."""
-    is_float = input_form(detector).is_float  # of the range 0..255, as it is
-    part = DecodedPart(fold_norms(DensePart(detector)), specs_of(detector), size, uint8=uint8 or is_float).eval()
-    example = blank_images(detector, size, 2) if uint8 or is_float else torch.zeros(2, 3, *size)
-    with quiet(), torch.no_grad():
-        return torch.export.export(part, (example,), dynamic_shapes={INPUT_NAME: {0: Dim("batch")}})
+def _decoded(detector: Detector, size: tuple[int, int], *, uint8: bool) -> nn.Module:
+    """``DecodedPart``, whose input is as it is if it has the range 0..255."""
+    kept = uint8 or input_form(detector).is_float
+    return DecodedPart(fold_norms(DensePart(detector)), specs_of(detector), size, uint8=kept).eval()
 
 
 @contextlib.contextmanager

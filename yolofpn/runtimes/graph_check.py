@@ -61,7 +61,7 @@ def check_graph(
         problem = f"names the maps {', '.join(specs) or '(none)'}, its network has {', '.join(expected)}"
     elif wrong := [name for name, spec in specs.items() if spec != expected[name]]:
         problem = f"reads the map {wrong[0]!r} with other anchors, stride or coding than its network"
-    elif graph.is_uint8 != form.uint8 or list(graph.input) != [batch, channels, height, width]:
+    elif graph.is_uint8 not in (None, form.uint8) or list(graph.input) != [batch, channels, height, width]:
         kind = "bytes" if form.uint8 else "float"
         problem = f"takes {_shown(graph.input)}, not {kind} of {_shown([batch, channels, height, width])}"
     elif form.layout != "raw":

@@ -32,6 +32,7 @@ class ONNX(Runtime):
     packages: ClassVar[tuple[str, ...]] = ("onnx", "onnxscript", "onnxruntime")
     layouts: ClassVar[tuple[Layout, ...]] = ("raw", "decoded", "end2end")
     storage: ClassVar[tuple[str, ...]] = ("fp16",)
+    has_opsets: ClassVar[bool] = True
 
     @classmethod
     def convert(

@@ -43,12 +43,12 @@ class GraphShape:
     """What goes into a graph and comes out of it; None where any number does.
 
     Attributes:
-        is_uint8: whether it takes bytes; else float.
+        is_uint8: whether it takes bytes; else float. None: the format knows no bytes, so its metadata say it.
         input: batch, channels, height and width.
         outputs: the same of each map.
     """
 
-    is_uint8: bool
+    is_uint8: bool | None
     input: Sequence[int | None]
     outputs: Sequence[Sequence[int | None]]
 
@@ -68,6 +68,8 @@ class Runtime:
         layouts: that ``convert_form`` knows; 'raw' is that of ``convert``.
         storage: further precisions in which its files hold weights, but which it does not compute in.
         opens: suffixes of other runtimes' graphs that it opens as well.
+        has_opsets: whether ``GraphForm.opset`` means anything to it.
+        has_batches: whether its graphs know them; else a batch is run image by image.
     """
 
     key: ClassVar[str]
@@ -81,6 +83,8 @@ class Runtime:
     layouts: ClassVar[tuple[Layout, ...]] = ("raw",)
     storage: ClassVar[tuple[str, ...]] = ()
     opens: ClassVar[tuple[str, ...]] = ()
+    has_opsets: ClassVar[bool] = False
+    has_batches: ClassVar[bool] = True
 
     @classmethod
     @abstractmethod

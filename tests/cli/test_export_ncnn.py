@@ -1,0 +1,199 @@
+"""``export.py --format ncnn``: what ncnn computes, with this package and without it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from tests.commands import call
+from tests.once import made_once
+from tests.runtimes.small import NAMES
+from tests.tiny_detector import GREEN, RED, quarters
+from yolofpn import load_detector
+from yolofpn.cli.detect import main as detect
+from yolofpn.cli.export import main as export
+from yolofpn.errors import UserError
+from yolofpn.runtimes.ncnn import NCNN
+from yolofpn.structures import Image
+
+ncnn = pytest.importorskip("ncnn", reason="pip install '.[pnnx]'")
+pnnx = pytest.importorskip("pnnx", reason="pip install '.[pnnx]'")
+pytestmark = pytest.mark.slow
+LAYOUTS = {"decoded": [], "bytes": ["--input-type", "uint8", "--precision", "fp16"]}
+
+
+@pytest.fixture(scope="module")
+def graph(exported: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``small_detector``; for reading only."""
+
+    def make(folder: Path) -> None:
+        words = ["--weights", str(exported["weights"]), "--format", "ncnn", str(folder / "small.ncnn.param")]
+        assert export(words) == 0
+
+    return made_once(tmp_path_factory, "ncnn", make) / "small.ncnn.param"
+
+
+@pytest.fixture(scope="module")
+def layouts(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The detector of colours for other programs; for reading only."""
+
+    def make(folder: Path) -> None:
+        for name, words in LAYOUTS.items():
+            path = str(folder / f"{name}.ncnn.param")
+            common = ["--weights", str(weights), "--format", "ncnn", "--layout", "decoded"]
+            assert export([*common, *words, path]) == 0
+
+    folder = made_once(tmp_path_factory, "ncnn-layouts", make)
+    return {name: folder / f"{name}.ncnn.param" for name in LAYOUTS}
+
+
+def spots(seed: int) -> Image:
+    coarse = np.random.default_rng(seed).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    return np.ascontiguousarray(coarse.repeat(20, axis=0).repeat(25, axis=1))
+
+
+def run(path: Path, image: Image, scale: float) -> NDArray[Any]:
+    """What a program does that knows nothing but the layout; ``image`` is BGR of the network's size."""
+    net = ncnn.Net()
+    assert net.load_param(str(path)) == net.load_model(str(path.with_suffix(".bin"))) == 0
+    height, width = image.shape[:2]
+    entry = ncnn.Mat.from_pixels(np.ascontiguousarray(image), ncnn.Mat.PixelType.PIXEL_BGR2RGB, width, height)
+    entry.substract_mean_normalize([], [scale] * 3)
+    extractor = net.create_extractor()
+    extractor.input("in0", entry)
+    code, output = extractor.extract("out0")
+    assert code == 0
+    return np.array(output)
+
+
+def test_the_graph_finds_what_the_weights_find(graph: Path, exported: dict[str, Path]) -> None:
+    found, own = load_detector(graph), load_detector(exported["weights"], backend="torch", precision="fp32")
+    assert (found.backend.name, found.names, found.img_size, found.resize) == ("ncnn", NAMES, (64, 96), "letterbox")
+    images, total = [spots(seed) for seed in range(4)], 0
+    for batch_size in (1, 3):
+        for one, other in zip(found(images, batch_size=batch_size), own(images, batch_size=batch_size), strict=True):
+            assert one.labels.tolist() == other.labels.tolist()
+            torch.testing.assert_close(one.boxes, other.boxes, rtol=0, atol=0.1)
+            torch.testing.assert_close(one.scores, other.scores, rtol=0, atol=1e-3)
+            total += len(one)
+    assert total > 10
+
+
+@pytest.mark.parametrize(("name", "scale"), [("decoded", 1 / 255), ("bytes", 1.0)])
+def test_decoded_is_boxes_and_class_scores(layouts: dict[str, Path], name: str, scale: float) -> None:
+    output = run(layouts[name], quarters(RED, GREEN, height=64, width=64), scale)
+    assert output.shape == (6, 4)  # four cells with one anchor
+    np.testing.assert_allclose(output[:4, 0], [16, 16, 32, 32], atol=1e-2)  # the top left cell: cx, cy, w, h
+    np.testing.assert_allclose(output[4:, 0], [0.9999, 0], atol=1e-3)  # red
+    np.testing.assert_allclose(output[4:, 1], [0, 0.9999], atol=1e-3)  # green: row by row
+    np.testing.assert_allclose(output[4:, 2:], 0, atol=1e-3)
+    assert (layouts[name].parent / "labels.txt").read_text().splitlines() == ["red", "potted plant"]
+    boxes = load_detector(layouts[name])(quarters(RED, GREEN, height=64, width=64)).boxes
+    np.testing.assert_allclose(sorted(boxes.tolist()), [[0, 0, 32, 32], [32, 0, 64, 32]], atol=0.01)
+
+
+def test_it_detects_without_pytorch(graph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), spots(0))
+    words = ["detect", str(tmp_path / "a.png"), "--weights", str(graph), "--output", "-"]
+    program = "import sys\nsys.modules['torch'] = sys.modules['pnnx'] = None\nfrom yolofpn.__main__ import main\n"
+    done = subprocess.run([sys.executable, "-c", f"{program}main({words})"], capture_output=True, text=True)
+    assert done.returncode == 0 and "ncnn fp32" in done.stderr, done.stderr
+    expected = call(detect, capsys, *words[1:])
+    assert done.stdout == expected.out and len(json.loads(done.stdout)["detections"]) > 3
+
+
+def copied(graph: Path, folder: Path) -> Path:
+    for path in (graph, graph.with_suffix(".bin")):
+        shutil.copy(path, folder)
+    return folder / graph.name
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def edit(change: Callable[[str], str]) -> Callable[[Path], object]:
+    return lambda path: path.write_text(change(path.read_text()))
+
+
+@pytest.mark.parametrize(
+    ("damage", "word"),
+    [
+        (lambda path: flip(path.with_suffix(".bin")), "exported"),
+        (lambda path: path.with_suffix(".bin").unlink(), "small.ncnn.bin"),
+        (edit(lambda text: text.replace("0=96 1=64", "0=64 1=64")), "takes Nx3x64x64"),
+        (edit(lambda text: text.replace("-23330=4,3,12,8,", "-23330=4,3,12,9,")), "'p3'"),
+        (edit(lambda text: text.partition("yolofpn ")[0]), "detector"),
+        (edit(lambda text: text[:200]), "damaged"),
+        (edit(lambda _: "7767517\n"), "damaged"),
+        (edit(lambda text: text.replace("7767517", "7767518")), "damaged"),
+        (lambda path: path.write_bytes(b"\xff\xfe\x00"), "damaged"),
+    ],
+)
+def test_damaged_and_foreign_files_are_refused(
+    graph: Path, tmp_path: Path, damage: Callable[[Path], object], word: str
+) -> None:
+    path = copied(graph, tmp_path)
+    load_detector(path)
+    damage(path)
+    with pytest.raises(UserError) as error:
+        load_detector(path)
+    assert str(error.value).startswith(f"{path}: ") and word in str(error.value)
+
+
+def test_a_layer_that_ncnn_does_not_know_is_no_crash(graph: Path, tmp_path: Path) -> None:
+    path = copied(graph, tmp_path)
+    path.write_text(path.read_text().partition("yolofpn ")[0].replace("Convolution ", "Unknown     "))
+    with pytest.raises(UserError, match="cannot run"):
+        NCNN.open(lambda _: path, ["p3", "p4", "p5"], (64, 96), "fp32")
+
+
+@pytest.mark.parametrize(
+    ("words", "word"),
+    [
+        (["--batch", "1", "x.ncnn.param"], "--batch"),
+        (["--layout", "end2end", "x.ncnn.param"], "onnx"),
+        (["--opset", "17", "x.ncnn.param"], "--opset"),
+        (["--precision", "bf16", "x.ncnn.param"], "fp16"),
+        (["x.ncnn"], ".param"),
+        (["there.param"], "there.xml"),
+    ],
+)
+def test_bad_requests_are_refused(weights: Path, words: list[str], word: str, in_own_folder: Path, capsys: Any) -> None:
+    Path("there.xml").touch()
+    outcome = call(export, capsys, "--weights", weights, "--format", "ncnn", *words)
+    assert outcome.code == 2 and word in outcome.err and outcome.err.count("\n") == 1
+    assert [path.name for path in in_own_folder.iterdir()] == ["there.xml"]
+
+
+def test_what_pnnx_cannot_convert_is_reported(
+    weights: Path, in_own_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(pnnx, "EXEC_PATH", shutil.which("false"))
+    outcome = call(export, capsys, "--weights", weights, "--format", "ncnn", "x.ncnn.param")
+    assert outcome.code == 2 and "pnnx" in outcome.err
+    assert list(in_own_folder.iterdir()) == []
+
+
+def test_the_example_of_the_docs(layouts: dict[str, Path], in_own_folder: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+    program = page.partition("import cv2, ncnn")[2].partition("```")[0].replace("416, 416", "64, 64")
+    for name in ("param", "bin"):
+        shutil.copy(layouts["decoded"].with_suffix(f".{name}"), f"best.ncnn.{name}")
+    cv2.imwrite("dog.jpg", quarters(RED, GREEN, height=64, width=128))
+    values: dict[str, Any] = {}
+    exec(compile(f"import cv2, ncnn{program}", "export.md", "exec"), values)
+    assert values["output"][4:, :2].round(2).tolist() == [[1, 0], [0, 1]]
