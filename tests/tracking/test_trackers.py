@@ -118,8 +118,9 @@ def test_an_empty_frame_has_no_ids() -> None:
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "is_installed", lambda _: False)
-    with pytest.raises(UserError, match="trackers"):
-        TrackOptions().check()
+    for tracker, name in (("bytetrack", "scipy"), ("cbiou", "trackers"), ("ocsort", "trackers")):
+        with pytest.raises(UserError, match=name):
+            TrackOptions(tracker).check()
 
 
 def test_unknown_trackers_are_refused() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,29 +26,32 @@ class CutFinder:
 
     def __init__(self) -> None:
         self._size: tuple[int, ...] = ()
-        self._layout: NDArray[np.float64] | None = None
-        self._colours: NDArray[np.float64] | None = None
+        self._small: Image | None = None
+        self._layout = np.zeros(SIDE * SIDE)
 
     def is_cut(self, image: Image) -> bool:
         """Whether ``image`` ([H, W, 3] uint8, BGR) shows another scene than the image before; False for the first."""
-        height, width = image.shape[:2]
-        sampled = image[:: max(height // (SIDE * SAMPLES), 1), :: max(width // (SIDE * SAMPLES), 1)]
-        small = cv2.resize(sampled, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-        layout = small.mean(axis=2).ravel()
-        bins = (small.reshape(-1, 3) // (256 // BINS)).astype(np.int64) @ np.array([1, BINS, BINS * BINS])
-        colours = np.bincount(bins, minlength=BINS**3) / len(bins)
-        before = self._size, self._layout, self._colours
-        self._size, self._layout, self._colours = image.shape, layout, colours
-        if before[1] is None or before[2] is None:
+        sampled = cv2.resize(image, (SIDE * SAMPLES, SIDE * SAMPLES), interpolation=cv2.INTER_NEAREST)
+        small = np.asarray(cv2.resize(sampled, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8)
+        layout = small.reshape(-1, 3) @ np.full(3, 1 / 3)
+        layout -= layout.mean()
+        size, before, layout_before = self._size, self._small, self._layout
+        self._size, self._small, self._layout = image.shape, small, layout
+        if before is None:
             return False
-        if before[0] != image.shape:
+        if size != image.shape:
             return True
-        return _correlation(before[1], layout) < ALIKE and float(np.minimum(before[2], colours).sum()) < SHARED
+        return _correlation(layout_before, layout) < ALIKE and _shared_colours(before, small) < SHARED
 
 
 def _correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """In [-1, 1]; two images without any contrast are alike."""
-    first, second = first - first.mean(), second - second.mean()
-    norm = float(np.sqrt((first @ first) * (second @ second)))
-    flat = max(float(first.std()), float(second.std())) < 1
-    return 1.0 if flat else float(first @ second) / max(norm, 1e-9)
+    """In [-1, 1], of values whose mean is 0; two images without any contrast are alike."""
+    norms = float(first @ first), float(second @ second)
+    flat = max(norms) < len(first)  # a standard deviation below 1
+    return 1.0 if flat else float(first @ second) / max(math.sqrt(norms[0] * norms[1]), 1e-9)
+
+
+def _shared_colours(first: Image, second: Image) -> float:
+    """In [0, 1]."""
+    counts = [cv2.calcHist([image], [0, 1, 2], None, [BINS] * 3, [0, 256] * 3) for image in (first, second)]
+    return float(np.minimum(*counts).sum()) / SIDE**2

@@ -26,28 +26,36 @@ TWO_ROUNDS: Final[dict[str, Any]] = {  # of the trackers that match detections o
 }
 
 
-def check_library() -> None:
-    """See that the library is installed.
+def check_installed(module: str) -> None:
+    """See that a library of the extra 'track' is installed.
 
     Raises:
         UserError: it is not.
     """
-    if not is_installed("trackers"):
-        raise UserError("tracking needs the library trackers: pip install trackers==2.6.1 (the extra 'track')")
+    if not is_installed(module):
+        raise UserError(f"tracking needs the library {module}: pip install 'yolofpn[track]'")
+
+
+def on_planes(observed: Observed) -> NDArray[np.float64]:
+    """The boxes [D, 4], those of each class moved to a place of their own, where they overlap with no other class.
+
+    So one assignment serves all classes.
+    """
+    import numpy as np
+
+    boxes: NDArray[np.float64] = observed.boxes + observed.labels[:, None] * np.array([APART, 0, APART, 0])
+    return boxes
 
 
 class LibraryTracker:
     """One tracker of the library for all classes.
-
-    Boxes of each class are moved to a place of their own, so that tracks of two classes never overlap, in one
-    assignment for all of them.
 
     Args:
         make: builds the library's tracker.
     """
 
     def __init__(self, make: Callable[[], Any]) -> None:
-        check_library()
+        check_installed("trackers")
         self._tracker = make()
 
     def update(self, observed: Observed) -> NDArray[np.int64]:
@@ -56,9 +64,8 @@ class LibraryTracker:
         import supervision
 
         count = len(observed.boxes)
-        shift = observed.labels[:, None] * np.array([APART, 0, APART, 0])
         detections = supervision.Detections(
-            xyxy=observed.boxes.astype(np.float64) + shift,
+            xyxy=on_planes(observed),
             confidence=observed.confidences,
             data={"row": np.arange(count)},  # the library returns the detections in another order
         )

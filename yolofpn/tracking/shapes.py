@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -58,8 +59,7 @@ class _Settled:
     time: float
 
 
-@dataclass(frozen=True)
-class Moved:
+class Moved(NamedTuple):
     """A track in a frame: its position, how large it is, and its class name."""
 
     track: int

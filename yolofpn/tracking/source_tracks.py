@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,21 @@ from yolofpn.tracking.tracker import LOST_SECONDS, Observed, Tracker
 FOLLOWED = 0.4  # of its score threshold is what an object must exceed that is tracked already
 TRAIL_SECONDS = 2.0
 LEAST_STEP = 1e-3  # seconds between two frames whose times are equal
+
+
+@dataclass(frozen=True)
+class _Trail:
+    """Where a track was, and when in seconds, the newest last."""
+
+    points: deque[Point] = field(default_factory=deque)
+    times: deque[float] = field(default_factory=deque)
+
+    def add(self, point: Point, time: float) -> None:
+        self.points.append(point)
+        self.times.append(time)
+        while time - self.times[0] > TRAIL_SECONDS:
+            self.points.popleft()
+            self.times.popleft()
 
 
 @dataclass(frozen=True)
@@ -95,7 +110,7 @@ class SourceTracks:
         self._first_id = 1  # of the tracker
         self._next_id = 1  # that nothing has
         self._time: float | None = None
-        self._trails: dict[int, deque[tuple[float, Point]]] = {}
+        self._trails: dict[int, _Trail] = {}
         self._counters: list[ShapeCounter] = []
         self._size: tuple[int, int] | None = None  # of the frames that the counters are for
         self.started: Counter[str] = Counter()  # tracks by class name
@@ -142,23 +157,19 @@ class SourceTracks:
                 counter.resize(frame.size)
         self._size = frame.size
         for each in moved:
-            trail = self._trails.setdefault(each.track, deque())
-            trail.append((time, each.point))
-            while time - trail[0][0] > TRAIL_SECONDS:
-                trail.popleft()
+            if each.track not in self._trails:
+                self._trails[each.track] = _Trail()
+            self._trails[each.track].add(each.point, time)
         if len(self._trails) > 2 * len(moved) + 100:  # the others are seldom worth a look
-            self._trails = {id_: own for id_, own in self._trails.items() if time - own[-1][0] <= LOST_SECONDS}
-        trails = {each.track: [point for _, point in self._trails[each.track]] for each in moved}
+            self._trails = {id_: own for id_, own in self._trails.items() if time - own.times[-1] <= LOST_SECONDS}
+        trails = {each.track: list(self._trails[each.track].points) for each in moved}
         return TrackInfo(trails, tuple(counter.update(moved, time) for counter in self._counters))
 
 
 def _moves(detections: Detections, ids: NDArray[np.int64]) -> list[Moved]:
     rows = np.flatnonzero(ids >= 0)
-    boxes = detections.boxes[rows].astype(np.float64)
-    points = np.stack([(boxes[:, 0] + boxes[:, 2]) / 2, boxes[:, 3]], axis=1).tolist()
-    sizes = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)).tolist()
+    x1, y1, x2, y2 = detections.boxes[rows].astype(np.float64).T
+    points = zip(((x1 + x2) / 2).tolist(), y2.tolist(), strict=True)
+    sizes = np.sqrt((x2 - x1) * (y2 - y1)).tolist()
     names = [detections.name_of(label) for label in detections.labels[rows].tolist()]
-    return [
-        Moved(track, (x, y), size, name)
-        for track, (x, y), size, name in zip(ids[rows].tolist(), points, sizes, names, strict=True)
-    ]
+    return [Moved(*each) for each in zip(ids[rows].tolist(), points, sizes, names, strict=True)]
