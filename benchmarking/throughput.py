@@ -119,7 +119,9 @@ def network_fps(weights: str, source: str, seconds: float = NETWORK_SECONDS) -> 
     predictor = Predictor(loaded.detector, loaded.metadata, options)
     share_processors(predictor)
     predictor.settle()
-    batch = np.random.default_rng(0).integers(0, 256, (1, 3, *predictor.img_size), np.uint8)
+    form = loaded.metadata.input.form
+    values = np.random.default_rng(0).integers(0, 256, (1, form.channels, *predictor.img_size), np.uint8)
+    batch = values.astype(np.float32) if form.is_float else values
     start = partial(predictor.backend.start, batch)
     _passes(start, predictor.slots, lambda count: count >= WARM_UP)
     begin = time.perf_counter()

@@ -15,7 +15,9 @@ from benchmarking.candidates import OurCandidate
 from benchmarking.command import build_parser, main
 from benchmarking.opencv_baseline import OpenCVBaseline
 from benchmarking.stages import DECODE, DRAW, ENCODE, JSON, Stages
+from benchmarking.throughput import network_fps
 from tests.commands import Outcome, call
+from tests.data.band_images import write_band_images, write_band_weights
 from tests.evaluation.squares import write_darknet_finder, write_squares
 from tests.evaluation.test_evaluation_run import IMAGES, write_scene
 from yolofpn.cli.evaluate import main as evaluate
@@ -236,3 +238,26 @@ def test_a_missing_extra_is_named_and_the_others_run(
     assert "skipped" in outcome.err and "pip install '.[runtime]'" in outcome.err
     alone = call(main, capsys, *words, "--backend", "onnx", "--rounds", 1)
     assert alone.code == 2 and "error: onnxruntime is not installed: pip install '.[runtime]'" in alone.err
+
+
+def test_weights_for_bands_are_measured_on_images_of_bands_alone(
+    finder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights, data = write_band_weights(tmp_path), write_band_images(tmp_path / "bands")
+    images = data.parent / "images"
+    outcome, report = run(capsys, tmp_path, "--weights", weights, "--source", images, "--data", data, "--frames", 3)
+    assert outcome.code == 0, outcome.err
+    (row,) = report["inference"]
+    assert row["stages"][ENCODE]["count"] > 0 and row["ap"]["AP"] >= 0
+    outcome, report = run(capsys, tmp_path, "--weights", weights, "--source", images, "--hot-path")
+    assert outcome.code == 0 and report["hot_path"]
+    for words in (["--weights", weights], ["--weights", weights, "--empty"]):
+        outcome, _ = run(capsys, tmp_path, *words)
+        assert outcome.code == 2 and "--source" in outcome.err
+    outcome, _ = run(capsys, tmp_path, "--weights", weights, finder, "--source", images)
+    assert outcome.code == 2 and "runs of their own" in outcome.err
+
+
+def test_the_network_for_bands_is_timed_alone(tmp_path: Path) -> None:
+    images = write_band_images(tmp_path / "bands").parent / "images"
+    assert network_fps(str(write_band_weights(tmp_path)), str(images), seconds=0.01) > 0

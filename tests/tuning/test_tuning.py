@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests.commands import call
+from tests.data.band_images import write_band_images, write_band_weights
 from tests.runtimes.small import random_images, small_detector
 from yolofpn import load_detector
 from yolofpn.cli import tune
@@ -155,3 +156,15 @@ def test_bad_requests_are_refused(weights: Path, tmp_path: Path, words: list[str
     outcome = call(tune.main, capsys, *(given.get(word, word) for word in words))
     assert outcome.code == 2
     assert message in outcome.err and "Traceback" not in outcome.err
+
+
+def test_weights_for_bands_are_tuned_on_images_of_bands(
+    tmp_path: Path, two_precisions: dict[str, float], capsys: Any
+) -> None:
+    weights, data = write_band_weights(tmp_path), write_band_images(tmp_path / "data")
+    for given in (data, data.parent / "images"):
+        outcome = call(tune.main, capsys, weights, "--data", given, "--device", "cpu", "--dry-run")
+        assert outcome.code == 0, outcome.err
+        assert "chosen: " in outcome.out
+    refused = call(tune.main, capsys, weights, "--device", "cpu")
+    assert refused.code == 2 and "--data" in refused.err and "chosen" not in refused.out

@@ -29,7 +29,7 @@ class TuneImages:
     """Images for tuning, with their ground truth if available.
 
     Attributes:
-        images: BGR, uint8 [H, W, 3] each.
+        images: BGR, uint8 [H, W, 3] each; of weights for bands float32 [H, W, N] (see ``yolofpn.bands``).
         metadata: of the weights.
         notes: lines to print.
         names: of the data set's classes.
@@ -52,11 +52,11 @@ class TuneImages:
         return bool(self.to_calibrate) and self.metadata.input.resize != "shortest-edge"
 
     def calibration(self, size: tuple[int, int]) -> list[Tensor]:
-        """uint8 [1, 3, H, W] each."""
+        """uint8 [1, 3, H, W], or float32 [1, N, H, W], each."""
         return [self.as_network_sees(image, size) for image in self.to_calibrate]
 
     def as_network_sees(self, image: Image, size: tuple[int, int]) -> Tensor:
-        """RGB, uint8 [1, 3, H, W]."""
+        """RGB, uint8 [1, 3, H, W], or bands, float32 [1, N, H, W]."""
         resize = self.metadata.input.resize
         resized, _ = resize_image(image, size, "letterbox" if resize == "shortest-edge" else resize)
         return to_tensor(in_tensor_order(resized))[None]
@@ -71,9 +71,11 @@ def open_images(data: str | None, metadata: Metadata, most: int) -> TuneImages:
         most: so many at most, from all over the data set.
 
     Raises:
-        UserError: if there are none that can be read.
+        UserError: if there are none that can be read, or the project's own are not for these weights.
     """
     if data is None:
+        if not metadata.input.is_plain:
+            raise UserError("the sample images have 8-bit colours, these weights take bands: give --data")
         images = [read_image(path) for path in sample_images()[:most]]
         return TuneImages(images, metadata, ["no --data: compared on the sample images, without int8"])
     try:
