@@ -157,6 +157,7 @@ class _Table:
         ends = np.searchsorted(first, np.arange(len(self.boxes) + 1)).tolist()
         same = other.tolist()
         waiting = [True] * len(self.boxes)
+        cut, scores = self.cut.tolist(), self.scores.tolist()
         objects = []
         for row in np.argsort(-self.scores * np.where(self.cut, CUT_WEIGHT, 1.0), kind="stable").tolist():
             if not waiting[row]:
@@ -169,11 +170,13 @@ class _Table:
                 for each in found:
                     waiting[each] = False
                 members += found
-                if self.cut[row]:  # parts of one object may lie in a chain
-                    todo += [each for each in found if self.cut[each]]
-            parts = self.boxes[[each for each in members if self.cut[each]]] if self.cut[row] else self.boxes[[row]]
-            box = np.concatenate([parts[:, :2].min(axis=0), parts[:, 2:].max(axis=0)])
-            objects.append((row, box, float(self.scores[members].max())))
+                if cut[row]:  # parts of one object may lie in a chain
+                    todo += [each for each in found if cut[each]]
+            box = self.boxes[row]
+            if cut[row]:
+                parts = self.boxes[[each for each in members if cut[each]]]
+                box = np.concatenate([parts[:, :2].min(axis=0), parts[:, 2:].max(axis=0)])
+            objects.append((row, box, max(scores[each] for each in members)))
         return objects
 
     def _same(self, thresh: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
