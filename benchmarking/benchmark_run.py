@@ -25,7 +25,6 @@ from benchmarking.start import measure_start
 from benchmarking.tables import markdown
 from benchmarking.throughput import measure_throughput
 from benchmarking.training_speed import TrainingRow, measure_training
-from yolofpn.bands import Bands
 from yolofpn.data.dataset import DetectionDataset
 from yolofpn.data.given import GIVEN_KEYS, given_data
 from yolofpn.data.layouts import open_data
@@ -33,7 +32,6 @@ from yolofpn.devices import choose_device
 from yolofpn.errors import UserError
 from yolofpn.evaluation.output_files import write_json
 from yolofpn.extras import is_installed
-from yolofpn.fields import Depth
 from yolofpn.inference.predictor_options import Workload
 from yolofpn.shipped import default_sources
 from yolofpn.sinks.image_files import encode_image
@@ -156,11 +154,10 @@ def _measure_inference(options: BenchmarkOptions, report: dict[str, Any]) -> int
     dataset = None if options.data is None else _open_dataset(options.data, options.overrides)
     with TemporaryDirectory() as name:
         folder = Path(name)
-        ours = open_candidates(wanted, options.device, folder, leave_out)
-        depth = reading_of(ours, options)
+        ours = open_candidates(wanted, options.device, folder, leave_out, own_images=bool(options.source))
         empty = [str(empty_image(folder))] * options.frames if options.empty else []
         given = empty or options.source or default_sources()
-        sources = list(resolve_sources(given, depth=depth))
+        sources = list(resolve_sources(given, depth=ours[0].own_predictor.depth))
         for each in ours:
             print(f"{each.weights}: {each.own_predictor.backend_note}", flush=True)
         if options.hot_path:
@@ -175,21 +172,6 @@ def _measure_inference(options: BenchmarkOptions, report: dict[str, Any]) -> int
             rows = [_with_ap(row, each, dataset, leave_out) for row, each in zip(rows, candidates, strict=True)]
     report["inference"] = [row.to_json() for row in rows]
     return 1 if left_out else 0
-
-
-def reading_of(candidates: Sequence[OurCandidate], options: BenchmarkOptions) -> Depth | Bands:
-    """How the images are read, which all candidates share.
-
-    Raises:
-        UserError: some take bands and others do not, or other ones; or bands are measured without images of them.
-    """
-    readings = [each.own_predictor.depth for each in candidates]
-    bands = [each for each in readings if isinstance(each, Bands)]
-    if bands and any(each != bands[0] for each in readings):
-        raise UserError("weights that take bands are measured in runs of their own: others read other images")
-    if bands and not options.source:
-        raise UserError("these weights take bands: give images of them with --source")
-    return readings[0]
 
 
 def empty_image(folder: Path) -> Path:

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from benchmarking.candidates import OurCandidate
-from yolofpn.config import Metadata, load_config
+from yolofpn.bands import Bands
+from yolofpn.config import InputConfig, Metadata, load_config
 from yolofpn.darknet.cfg import read_cfg
 from yolofpn.darknet.darknet_layers import Convolution
 from yolofpn.darknet.network import DarknetNetwork
@@ -76,7 +77,12 @@ def combinations(
 
 
 def open_candidates(
-    wanted: Iterable[Combination], device: str, folder: Path, leave_out: Callable[[str], None]
+    wanted: Iterable[Combination],
+    device: str,
+    folder: Path,
+    leave_out: Callable[[str], None],
+    *,
+    own_images: bool = True,
 ) -> list[OurCandidate]:
     """Open all candidates that can run on this machine.
 
@@ -85,6 +91,7 @@ def open_candidates(
         device: where networks run.
         folder: receives weights made up for a Darknet cfg.
         leave_out: called with a line for each one that cannot run.
+        own_images: the images are the user's, so that they may have bands.
 
     Raises:
         UserError: if none can, for the reason of the first.
@@ -97,6 +104,7 @@ def open_candidates(
             if each.weights not in models:
                 models[each.weights] = open_model(each.weights, folder)
             model = models[each.weights]
+            _check_reading(model.loaded.metadata.input, opened, own_images=own_images)
             predictor = Predictor(
                 model.loaded.detector,
                 model.loaded.metadata,
@@ -127,6 +135,19 @@ def open_candidates(
     if not opened:
         raise first or UserError("nothing to measure")
     return opened
+
+
+def _check_reading(input: InputConfig, opened: Sequence[OurCandidate], *, own_images: bool) -> None:
+    """See that weights can be measured on the same images as the others.
+
+    Raises:
+        UserError: they take bands and the images have none, or the others do not take the same bands.
+    """
+    if not input.is_plain and not own_images:
+        raise UserError("these weights take bands: give images of them with --source")
+    readings = [input.reading, *(each.own_predictor.depth for each in opened[:1])]
+    if any(isinstance(each, Bands) for each in readings) and readings[0] != readings[-1]:
+        raise UserError("weights that take bands are measured in runs of their own: others read other images")
 
 
 def path_of(weights: str) -> Path:

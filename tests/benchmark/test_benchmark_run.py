@@ -254,8 +254,9 @@ def test_weights_for_bands_are_measured_on_images_of_bands_alone(
     for words in (["--weights", weights], ["--weights", weights, "--empty"]):
         outcome, _ = run(capsys, tmp_path, *words)
         assert outcome.code == 2 and "--source" in outcome.err
-    outcome, _ = run(capsys, tmp_path, "--weights", weights, finder, "--source", images)
-    assert outcome.code == 2 and "runs of their own" in outcome.err
+    outcome, report = run(capsys, tmp_path, "--weights", weights, finder, "--source", images, "--frames", 3)
+    assert outcome.code == 1 and "runs of their own" in outcome.err
+    assert len(report["inference"]) == 1
 
 
 def test_the_network_for_bands_is_timed_alone(tmp_path: Path) -> None:
