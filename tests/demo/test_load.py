@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,15 @@ pytestmark = [
 IMAGE = png(quarters(RED, GREEN, height=256, width=384))
 
 
-def test_eight_webcams_are_served_fairly_beside_uploads(tiny: Path) -> None:
-    with server_process("--weights", tiny) as (port, _):
-        loads = run_clients(port, IMAGE, clients=8, seconds=2, live=True)
+@pytest.fixture(scope="module")
+def server(tiny: Path) -> Iterator[tuple[int, int]]:
+    """Port and process id."""
+    with server_process("--weights", tiny) as port_and_pid:
+        yield port_and_pid
+
+
+def test_eight_webcams_are_served_fairly_beside_uploads(server: tuple[int, int]) -> None:
+    loads = run_clients(server[0], IMAGE, clients=8, seconds=2, live=True)
     counts = [len(load.milliseconds) for load in loads]
     assert [error for load in loads for error in load.errors] == []
     assert min(counts) >= 5
@@ -29,19 +36,18 @@ def test_eight_webcams_are_served_fairly_beside_uploads(tiny: Path) -> None:
     assert min(counts) >= 0.6 * max(counts)
 
 
-def test_mixed_requests_leave_nothing_behind(tiny: Path) -> None:
+def test_mixed_requests_leave_nothing_behind(server: tuple[int, int]) -> None:
     """``python -m tests.demo.mixed`` at a small size; docs/demo.md has the figures of 5,000 requests."""
-    files = Files.make(large=False)
-    with server_process("--weights", tiny) as (port, pid):
+    files, (port, pid) = Files.make(large=False), server
 
-        def use(requests: int, seed: int) -> tuple[float, int, int]:
-            done = send_mixed(port, files, requests, clients=6, seed=seed)
-            assert done["image"] and done["bad"] and done["live"], done
-            time.sleep(0.5)  # until the aborted ones are over
-            return resident_mib(pid), thread_count(pid), open_files(pid)
+    def use(requests: int, seed: int) -> tuple[float, int, int]:
+        done = send_mixed(port, files, requests, clients=6, seed=seed)
+        assert done["image"] and done["bad"] and done["live"], done
+        time.sleep(0.5)  # until the aborted ones are over
+        return resident_mib(pid), thread_count(pid), open_files(pid)
 
-        before, threads_before, files_before = use(80, seed=1)
-        after, threads, files_after = use(120, seed=2)
+    before, threads_before, files_before = use(80, seed=1)
+    after, threads, files_after = use(120, seed=2)
     assert after - before < 40  # MiB; one decoded image kept of each request would be hundreds
     assert threads <= threads_before + 4
     assert files_after <= files_before + 4

@@ -61,7 +61,10 @@ class Desk:
 
     def focus(self) -> None:
         wait_for(lambda: self._windows() or self.process.poll() is not None, "the window")
-        self._run(self._xdotool, "windowfocus", "--sync", self._windows()[0])
+        window = self._windows()[0]
+        # Now and then OpenCV's Qt misses the news that its window is on the screen, and never paints it: told again.
+        self._run(self._xdotool, "windowunmap", "--sync", window, "windowmap", "--sync", window)
+        self._run(self._xdotool, "windowfocus", "--sync", window)
 
     def press(self, key: str) -> None:
         self._run(self._xdotool, "key", key)
@@ -85,7 +88,7 @@ class Desk:
         return int(((screen[:, :, 2] > 200) & (screen[:, :, :2].max(axis=2) < 60)).sum())
 
     def _windows(self) -> list[str]:
-        return self._run(self._xdotool, "search", "--name", "^yolofpn: camera 0$", check=False).split()
+        return self._run(self._xdotool, "search", "--onlyvisible", "--name", "^yolofpn: camera 0$", check=False).split()
 
     def _run(self, *command: str, check: bool = True) -> str:
         return subprocess.run(

@@ -13,8 +13,19 @@ from pathlib import Path
 from typing import Any
 
 _PROCESSES = multiprocessing.get_context("forkserver")
-# Imported once for all runs; torch would import _dynamo with the first optimiser of each.
-_PROCESSES.set_forkserver_preload(["yolofpn.training.training_run", "yolofpn.cli.train", "torch._dynamo"])
+# Imported once for all runs, with what a run imports when it begins to need it.
+_PROCESSES.set_forkserver_preload(
+    [
+        "yolofpn.cli.train",
+        "yolofpn.training.training_run",
+        "yolofpn.training.training_plots",
+        "yolofpn.evaluation.evaluation_plots",
+        "yolofpn.yaml_text",
+        "torch._dynamo",  # with the first optimiser
+        "torch.utils.tensorboard",
+        "tests.plots",
+    ]
+)
 
 
 @dataclass(frozen=True)

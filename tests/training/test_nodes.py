@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.training.commands import free_port, run_nodes, train, train_on_nodes
+from tests.training.commands import run_nodes, train, train_on_nodes
 from tests.training.small import write_cfg, write_images
 from yolofpn.data.sampler import TrainBatchSampler
 from yolofpn.errors import UserError
@@ -100,21 +98,28 @@ def test_two_machines_learn_what_one_process_does(nodes: tuple[Path, Path], tmp_
 KILLED_ONCE = """
 import os, signal, sys
 
-sys.modules.update(matplotlib=None, tensorboard=None)  # as if not installed: four processes would import them
-
 from yolofpn.cli.train import main
 from yolofpn.training.engine import Trainer
 
 step = Trainer._step
 
 def killed(self, group):
-    if (self.progress.epoch, os.environ["TORCHELASTIC_RESTART_COUNT"], os.environ["NODE"]) == (1, "0", "second"):
+    if (self.progress.epoch, os.environ["TORCHELASTIC_RESTART_COUNT"], os.environ["GROUP_RANK"]) == (1, "0", "1"):
         os.kill(os.getpid(), signal.SIGKILL)
     step(self, group)
 
 Trainer._step = killed
 raise SystemExit(main(sys.argv[1:]))
 """
+
+
+def torchrun(*arguments: str) -> int:
+    """On this node: ``torchrun``, whose processes are forked, as PyTorch is there already."""
+    from torch.distributed.run import main
+
+    place = [f"--node-rank={os.environ['RANK']}", f"--master-port={os.environ['MASTER_PORT']}"]
+    main(["--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1", *place, *arguments])
+    return 0
 
 
 def test_a_machine_that_dies_and_comes_back_changes_nothing(nodes: tuple[Path, Path], tmp_path: Path) -> None:
@@ -125,31 +130,10 @@ def test_a_machine_that_dies_and_comes_back_changes_nothing(nodes: tuple[Path, P
     assert undisturbed.code == 0, undisturbed.output
     script = tmp_path / "killed_once.py"
     script.write_text(KILLED_ONCE)
-    port = free_port()
-    agents = []
-    for number, folder in enumerate(nodes):
-        command = [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--nnodes=2",
-            "--nproc-per-node=1",
-            "--max-restarts=1",
-        ]
-        place = [f"--node-rank={number}", "--master-addr=127.0.0.1", f"--master-port={port}", "--monitor-interval=0.2"]
-        environment = {**os.environ, "NODE": folder.name, "OMP_NUM_THREADS": "1"}
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(Path.cwd()), os.environ.get("PYTHONPATH"))))
-        arguments = [*command, *place, str(script), *flags(2, "--epochs", "2"), "--auto-resume"]
-        with (tmp_path / f"agent{number}.txt").open("w") as output:
-            agents.append(subprocess.Popen(arguments, cwd=folder, env=environment, stdout=output, stderr=output))
-    try:
-        codes = [agent.wait(900) for agent in agents]
-    finally:
-        for agent in agents:
-            agent.terminate()  # it ends its process, too
-    texts = [(tmp_path / f"agent{number}.txt").read_text() for number in range(2)]
-    assert codes == [0, 0], texts
-    assert "lost contact" in texts[0] and "resuming in epoch 2" in texts[0], texts
+    started = ("--run-path", "--start-method=fork", "--max-restarts=1", "--monitor-interval=0.2", str(script))
+    killed = run_nodes(torchrun, nodes, tmp_path, *started, *flags(2, "--epochs", "2"), "--auto-resume")
+    assert killed.code == 0, killed.output
+    assert "lost contact" in killed.output and "resuming in epoch 2" in killed.output, killed.output
     expected, found = state(folders[0]), state(nodes[0])
     for part in ("model", "ema"):
         for name, tensor in expected[part].items():
