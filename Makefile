@@ -14,7 +14,8 @@ detect: $(if $(GRAPH),.venv/.detect,.venv/.runtime)
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 # Two processes with one thread each: the networks in the tests are too small for more.
-test: lint type
+test: .venv/.dev
+	$(MAKE) -j 2 lint type
 	$(PYTEST)
 
 # Without the tests that train, convert, start processes or take half a second.

@@ -1,4 +1,7 @@
-"""Fixtures that several tests share."""
+"""Fixtures that several tests share.
+
+pytest-xdist's main process reads this file, too, and runs no test: what takes long to import is imported by fixtures.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +12,11 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import pytest
 from hypothesis import settings
-from matplotlib.figure import Figure
 
-from tests.inference.live_fakes import until
 from tests.machine import small_disk, virtual_display
 from tests.once import made_once
-from tests.plots import SAVE_FIGURE, save_blank
-from tests.runtimes.small import small_detector
-from tests.tiny_detector import RED, quarters, write_tiny
-from tests.videos import shades, write_video
-from yolofpn.cli.export import main as export
-from yolofpn.runtimes import takeover
-from yolofpn.weights import save_weights
 
 SUFFIXES = {"weights": "safetensors", "onnx": "onnx", "openvino": "xml"}
 __all__ = ["small_disk", "virtual_display"]  # fixtures
@@ -56,6 +49,8 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture
 def caplog(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     """A conversion that an earlier test left running keeps the logs of libraries down: wait for its end."""
+    from tests.inference.live_fakes import until
+
     until(lambda: logging.root.manager.disable < logging.WARNING)
     return caplog
 
@@ -63,6 +58,8 @@ def caplog(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 @pytest.fixture(scope="session", autouse=True)
 def no_graphs_beside() -> Iterator[None]:
     """No test has a graph converted in a process beside it, which takes longer than most tests, unless it asks for."""
+    from yolofpn.runtimes import takeover
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(takeover, "PATIENCE", float("inf"))
         yield
@@ -71,6 +68,10 @@ def no_graphs_beside() -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def blank_plots() -> Iterator[None]:
     """No test waits for curves that it does not look at."""
+    from matplotlib.figure import Figure
+
+    from tests.plots import save_blank
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "savefig", save_blank)
         yield
@@ -79,6 +80,10 @@ def blank_plots() -> Iterator[None]:
 @pytest.fixture
 def drawn_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests that look at them."""
+    from matplotlib.figure import Figure
+
+    from tests.plots import SAVE_FIGURE
+
     monkeypatch.setattr(Figure, "savefig", SAVE_FIGURE)
 
 
@@ -98,12 +103,16 @@ def data_dir() -> Path:
 @pytest.fixture(scope="session")
 def tiny_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve frames of 64x48 at 10 per second; frame i has the shade 10 * (i + 1)."""
+    from tests.videos import shades, write_video
+
     return write_video(tmp_path_factory.mktemp("videos") / "tiny.mp4", shades(12))
 
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Darknet weights of a detector of colours, with cfg and names beside them; for reading only."""
+    from tests.tiny_detector import write_tiny
+
     return write_tiny(tmp_path_factory.mktemp("weights"))
 
 
@@ -113,6 +122,10 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
     The folder holds these alone; for reading only.
     """
+    from tests.runtimes.small import small_detector
+    from yolofpn.cli.export import main as export
+    from yolofpn.weights import save_weights
+
     names = {name: f"small.{suffix}" for name, suffix in SUFFIXES.items()}
     asked = {"onnx": ["--batch", "2"], "openvino": ["--batch", "dynamic", "--precision", "fp32"]}
 
@@ -131,6 +144,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def tiny_graph(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The detector of colours as an ONNX graph, with which a process needs no PyTorch; for reading only."""
 
+    from yolofpn.cli.export import main as export
+
     def make(folder: Path) -> None:
         assert export(["--weights", str(weights), "--format", "onnx", str(folder / "tiny.onnx")]) == 0
 
@@ -147,5 +162,9 @@ def in_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def good_image(in_own_folder: Path) -> Path:
     """``good.png`` in the working folder, which shows one red object."""
+    import cv2
+
+    from tests.tiny_detector import RED, quarters
+
     cv2.imwrite("good.png", quarters(RED))
     return in_own_folder / "good.png"

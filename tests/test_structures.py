@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas
 import pytest
-import supervision
 import torch
 from numpy.typing import NDArray
 
@@ -133,6 +132,8 @@ def test_pandas_table() -> None:
 
 
 def test_supervision_detections() -> None:
+    import supervision  # takes a second
+
     converted = four().to_supervision()
     assert isinstance(converted, supervision.Detections)
     np.testing.assert_array_equal(converted.xyxy[3], [30, 2, 36, 5])

@@ -20,6 +20,7 @@ while time.process_time() < 0.3: pass
 """
 
 
+@pytest.mark.slow
 def test_cpu_time_and_memory_of_a_process(tmp_path: Path) -> None:
     idle = run([sys.executable, "-c", "pass"], tmp_path, tmp_path, tmp_path)
     busy = run([sys.executable, "-c", BUSY], tmp_path, tmp_path, tmp_path)
@@ -45,6 +46,7 @@ def test_packages_are_counted_once_with_what_they_ask_for(tmp_path: Path) -> Non
     assert installed_bytes(write_project(tmp_path / "none", ["no-such-package-1"], []), ()) is None
 
 
+@pytest.mark.slow
 def test_the_candidates_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[str, bool]] = []
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import pytest
 
+from tests.engines.dying import die_of_the_third, raise_at_once
 from tests.tiny_detector import GREEN, RED, quarters
 from yolofpn.engines.deadly_images import GIVEN_UP, TRIED, ImageTrial, deadly_images, run_start
 from yolofpn.engines.job import Job
@@ -24,18 +25,6 @@ from yolofpn.inference.load_detector import load_for_inference
 from yolofpn.inference.predictor_options import PredictorOptions
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="processes end otherwise on Windows")
-
-
-def die_of_one(first: int, began: Connection) -> None:
-    for index in range(first, 4):
-        began.send(index)
-        if index == 2:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
-def raise_at_once(first: int, began: Connection) -> None:
-    began.send(first)
-    sys.exit(1)
 
 
 def never(first: int, began: Connection) -> None:
@@ -56,7 +45,7 @@ class Killing(ImageTrial):
 
 @pytest.mark.slow
 def test_processes_tell_what_they_die_of() -> None:
-    assert deadly_images(die_of_one) == {2}
+    assert deadly_images(die_of_the_third) == {2}
     assert deadly_images(raise_at_once) == frozenset()
 
 

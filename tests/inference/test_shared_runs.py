@@ -113,6 +113,7 @@ def test_a_finished_run_has_nothing_to_do_but_its_last_source(
         assert outcome.code == 0 and "1 image" in outcome.out and lines("out") == before
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_resumed_with_every_file(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["in", "--weights", str(weights), "--format", "yolo"]
     detect(capsys, *flags, "--output", "whole")

@@ -72,7 +72,7 @@ def test_deeper_configs_differ_from_one_that_trains_in_their_depth_alone(name: s
 
 LEGAL = [
     (levels, top_down, lateral)
-    for levels in [(2,), (3,), (4,), (5,), (3, 5), (2, 4), (3, 4, 5), (2, 3, 4, 5)]
+    for levels in [(2,), (5,), (3, 5), (2, 3, 4, 5)]  # of all others the necks' own tests
     for top_down, lateral in itertools.product((True, False), repeat=2)
     if (top_down or lateral) and (levels != (5,) or not top_down)
 ]
