@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from yolofpn.addresses import shown
 from yolofpn.engines import listing, path_tables, reading_on
 from yolofpn.engines.listing import check_sources, list_images
 from yolofpn.engines.ray_data import _gave_up
-from yolofpn.engines.storage import shown
 from yolofpn.errors import UserError
 
 SECRET = "hunter2"

@@ -18,9 +18,9 @@ import PIL.Image
 import pytest
 
 from tests.videos import noise, shades, write_video
+from yolofpn.addresses import shown_url
 from yolofpn.errors import InputError, UserError
 from yolofpn.sources import remote
-from yolofpn.sources.addresses import shown_url
 from yolofpn.sources.live import capture as live
 from yolofpn.sources.live.capture import Patience, Shot
 from yolofpn.sources.live.network_stream import connect_stream

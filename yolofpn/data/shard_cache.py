@@ -15,18 +15,20 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from yolofpn.addresses import is_url, shown
 from yolofpn.errors import InputError, UserError
 from yolofpn.files import NO_ROOM, cache_folder, replace_file, unfinished
+from yolofpn.remote_files import attempted, file_system
 
 CACHE_VARIABLE = "YOLOFPN_SHARD_CACHE_GB"
 DEFAULT_GB = 50.0
-ATTEMPTS = 3
-WAIT = 1.0  # seconds before the second attempt, and twice that before the third
+FAILED_FOR = 60.0  # seconds before a failed download is begun again: each image of the shard asks for it
 CHUNK = 4 * 2**20
 # What file systems of fsspec say of a file that changes with its content, each by names of its own.
 _MARKS = ("size", "ETag", "etag", "Content-MD5", "md5Hash", "content_md5", "Last-Modified", "LastModified", "created")
 
 _compared: set[str] = set()  # URLs of this process, or of the one that forked it
+_failed: dict[str, tuple[float, str]] = {}  # when and why downloads failed, by URL
 
 
 def local_shard(place: str) -> Path:
@@ -36,12 +38,13 @@ def local_shard(place: str) -> Path:
         InputError: it cannot be downloaded.
         UserError: no shard can be kept, as the disk is full or ``YOLOFPN_SHARD_CACHE_GB`` is no number.
     """
-    if "://" not in place:
+    if not is_url(place):
         return Path(place)
     limit_bytes()  # that it is wrong is said before the first download
     folder = cache_folder() / "shards"
     path = folder / (hashlib.sha256(place.encode()).hexdigest()[:32] + ".tar")
     if place not in _compared or not _touch(path):
+        _refuse_recent_failure(place, path)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with _locked(path.with_suffix(".lock")):
@@ -80,9 +83,7 @@ def _is_current(place: str, path: Path) -> bool:
 def _version(place: str) -> str | None:
     """Size, ETag or the like of a URL as JSON; None if the store does not answer."""
     try:
-        from fsspec.core import url_to_fs
-
-        system, name = url_to_fs(place)
+        system, name = file_system(place, "shards")
         info = system.info(name)
     except Exception:  # each file system has its own; what is wrong is said by the download
         return None
@@ -131,28 +132,26 @@ def _touch(path: Path) -> bool:
     return True
 
 
+def _refuse_recent_failure(place: str, path: Path) -> None:
+    when, why = _failed.get(place, (0.0, ""))
+    if why and time.monotonic() < when + FAILED_FOR and not path.exists():
+        raise InputError(why)
+
+
 def _download(place: str, path: Path) -> None:
-    name = place.partition("?")[0]
+    def copy() -> None:
+        with unfinished(path, unique=True) as part, part.open("wb") as target, system.open(name, "rb") as source:
+            shutil.copyfileobj(source, target, CHUNK)
+
+    for part in path.parent.glob(f".{path.name}.*.part"):  # of processes that were killed: no other one has the lock
+        with contextlib.suppress(OSError):
+            part.unlink()
+    system, name = file_system(place, "shards")
     try:
-        import fsspec
-    except ImportError:
-        raise InputError(f"{name}: needs fsspec: pip install 'yolofpn[shards]'") from None
-    for attempt in range(ATTEMPTS):
-        try:
-            with unfinished(path, unique=True) as part, part.open("wb") as target, fsspec.open(place, "rb") as source:
-                shutil.copyfileobj(source, target, CHUNK)
-            return
-        except ImportError as error:
-            raise InputError(f"{name}: {error}: pip install 'yolofpn[shards]'") from None
-        except FileNotFoundError:
-            raise InputError(f"{name}: there is no such file") from None
-        except Exception as error:  # each file system has its own
-            if isinstance(error, OSError):
-                _refuse_full_disk(path.parent, error)
-            if attempt == ATTEMPTS - 1:
-                # Not its text, which may hold the whole URL.
-                raise InputError(f"{name}: cannot be downloaded ({type(error).__name__})") from None
-            time.sleep(WAIT * 2**attempt)
+        attempted(copy, shown(place), "downloaded")
+    except InputError as error:
+        _failed[place] = time.monotonic(), str(error)
+        raise
 
 
 def _refuse_full_disk(folder: Path, error: OSError) -> None:

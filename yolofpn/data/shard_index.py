@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from yolofpn.addresses import is_url
 from yolofpn.data.images import image_size, readable_suffixes
 from yolofpn.data.labelled_images import number
 from yolofpn.data.shard_cache import kept_version, local_shard
-from yolofpn.data.shards import image_name, is_url, shown
+from yolofpn.data.shards import image_name, shard_name
 from yolofpn.data.tar_headers import MAX_MEMBER_BYTES, CheckedInfo, complete_files
 from yolofpn.errors import InputError
 from yolofpn.files import cache_folder, replace_file
@@ -66,14 +67,14 @@ def read_index(place: str) -> ShardIndex:
     try:
         stat = path.stat()
     except OSError as error:
-        raise InputError(f"{shown(place)}: {error.strerror or error}") from None
+        raise InputError(f"{shard_name(place)}: {error.strerror or error}") from None
     # A URL's file is kept under its name; the time is that of the last use.
     identity = [VERSION, place if is_url(place) else str(path.resolve()), stat.st_size]
     identity.append(kept_version(path) if is_url(place) else stat.st_mtime_ns)
     kept = cache_folder() / "shard-indices" / f"{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]}.json"
     if (index := _kept(kept)) is not None:
         return index
-    index = scan(path, shown(place))
+    index = scan(path, shard_name(place))
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         replace_file(kept, json.dumps(index).encode("utf-8", "backslashreplace"))

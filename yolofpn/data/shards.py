@@ -6,11 +6,11 @@ import posixpath
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
+from yolofpn.addresses import is_url, shown_url, without_user
 from yolofpn.data.shard_cache import local_shard, require_room
 from yolofpn.errors import InputError
 
@@ -56,7 +56,7 @@ class Shards:
         except OSError as error:
             raise InputError(f"{name}: {error.strerror or error}") from None
         if len(content) < size:
-            raise InputError(f"{name}: {shown(self.places[shard])} is shorter than when it was opened: damaged")
+            raise InputError(f"{name}: {shard_name(self.places[shard])} is shorter than when it was opened: damaged")
         return content
 
     def check_cache(self, at_once: int, processes: int) -> None:
@@ -110,21 +110,16 @@ def shards_in(places: Iterable[Path]) -> list[Path]:
     return sorted(path for place in places for path in place.glob("*.tar") if path.is_file())
 
 
-def shown(place: str) -> str:
+def shard_name(place: str) -> str:
     """A shard as messages and image names call it: a URL without its query, which may be a signature."""
-    return place.partition("?")[0] if is_url(place) else place
-
-
-def is_url(place: str) -> bool:
-    """Whether a shard has to be fetched."""
-    return "://" in place
+    return shown_url(place).partition("?")[0] if is_url(place) else place
 
 
 def image_name(place: str, member: str) -> str:
     """What an image of a shard is called: ``train-000000.tar/0001.jpg`` in the folder of the shard."""
-    return posixpath.join(shown(place), member)
+    return posixpath.join(shard_name(place), member)
 
 
 def has_password(place: str) -> bool:
     """Whether a URL has a user or password in it."""
-    return is_url(place) and "@" in urlsplit(place).netloc
+    return is_url(place) and without_user(place) != place

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from yolofpn.addresses import local_path
 from yolofpn.config import Metadata
 from yolofpn.engines.earlier_run import part_names
 from yolofpn.engines.job import Job
 from yolofpn.engines.part_files import ParquetPart, stored_detections
-from yolofpn.engines.storage import join, local_path, read_bytes, write_file
+from yolofpn.engines.storage import join, read_bytes, write_file
 from yolofpn.engines.unit_detector import LARGEST_PART
 from yolofpn.sinks.coco_results import CocoSink
 from yolofpn.sources.kinds import Source

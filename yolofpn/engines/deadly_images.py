@@ -12,9 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 
+from yolofpn.addresses import shown
 from yolofpn.engines.job import Job
 from yolofpn.engines.listing import Listed
-from yolofpn.engines.storage import shown
 from yolofpn.engines.unit_detector import UnitDetector, UnitReport
 from yolofpn.engines.units import Unit
 from yolofpn.engines.weights_files import WeightsFiles

@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from yolofpn.addresses import shown
 from yolofpn.engines.identities import DIGEST, digests_of_keys
 from yolofpn.engines.job import Job
 from yolofpn.engines.listing import TAR_SUFFIXES
 from yolofpn.engines.part_files import part_of
-from yolofpn.engines.storage import MissingError, join, names_in, read_bytes, remove, shown, write_bytes
+from yolofpn.engines.storage import join, names_in, read_bytes, remove, write_bytes
 from yolofpn.engines.unit_detector import LARGEST_PART
 from yolofpn.engines.units import DoneUnits
 from yolofpn.errors import UserError
+from yolofpn.remote_files import MissingError
 
 SETTINGS = "run.json"
 READERS = 16  # part files that are read at once

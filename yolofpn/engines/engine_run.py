@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+from yolofpn.addresses import STREAM_SCHEMES, local_path, shown
 from yolofpn.bands import Bands
 from yolofpn.engines.coco_file import write_coco
 from yolofpn.engines.earlier_run import resume_run, start_run
@@ -16,7 +17,7 @@ from yolofpn.engines.job import Job
 from yolofpn.engines.listing import check_sources
 from yolofpn.engines.part_files import PARTS, ParquetPart, part_of
 from yolofpn.engines.ray_data import ClusterOptions, connected, run_units
-from yolofpn.engines.storage import join, local_path, make_folder, shown
+from yolofpn.engines.storage import join, make_folder
 from yolofpn.engines.unit_detector import UnitReport
 from yolofpn.engines.units import DoneUnits
 from yolofpn.engines.weights_files import pack_weights
@@ -29,7 +30,6 @@ from yolofpn.inference.predictor_options import PredictorOptions
 from yolofpn.inference.selection import choose_limits
 from yolofpn.sinks.coco_results import CocoSink
 from yolofpn.sinks.output_names import next_output_dir
-from yolofpn.sources.addresses import STREAM_SCHEMES
 
 PART_SIZE = 256  # images; a worker that is killed loses no more
 

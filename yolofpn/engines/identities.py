@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from yolofpn.sources.addresses import is_url, without_user
+from yolofpn.addresses import is_url, without_user
 
 DIGEST_BYTES = 16  # of an identity: two of 10^9 images agree by chance in one of 10^20 runs
 DIGEST = f"S{DIGEST_BYTES}"  # NumPy's type of them

@@ -11,23 +11,15 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
+from yolofpn.addresses import is_http, is_url, local_path, shown
 from yolofpn.data.band_files import NPY_SUFFIX
 from yolofpn.data.images import VIDEO_SUFFIXES, readable_suffixes
 from yolofpn.engines.path_tables import TABLE_SUFFIXES, table_paths
 from yolofpn.engines.reading_on import read_on
-from yolofpn.engines.storage import (
-    attempted,
-    entries_of,
-    file_system,
-    is_http,
-    join,
-    local_path,
-    open_stream,
-    shown,
-)
+from yolofpn.engines.storage import entries_of, join, open_stream
 from yolofpn.errors import InputError, UserError
 from yolofpn.reading import MAX_FOLDER_DEPTH
-from yolofpn.sources.addresses import is_url
+from yolofpn.remote_files import attempted, file_system
 from yolofpn.sources.patterns import matching_paths
 from yolofpn.sources.resolve import files_below
 from yolofpn.text import from_list_line

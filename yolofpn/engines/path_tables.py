@@ -6,8 +6,9 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 
+from yolofpn.addresses import local_path, shown
 from yolofpn.engines.reading_on import read_on
-from yolofpn.engines.storage import local_path, open_stream, shown
+from yolofpn.engines.storage import open_stream
 from yolofpn.errors import UserError
 
 TABLE_SUFFIXES = (".parquet", ".csv")

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import TypeVar
 
-from yolofpn.engines.storage import LASTING, PAUSES, shown
+from yolofpn.addresses import shown
 from yolofpn.errors import InputError, UserError
+from yolofpn.remote_files import LASTING, PAUSES
 
 T = TypeVar("T")
 

@@ -1,54 +1,20 @@
-"""Files at any address: local paths, http(s), and object storage through fsspec (``s3://``, ``gs://``, ``az://``).
-
-Credentials come from the environment, as the libraries of each storage read them. Messages show addresses without
-user, password and tokens, and never the text of a library's error, which may repeat them.
-"""
+"""Reading, writing and listing of files at any address: local paths, http(s), and object storage."""
 
 from __future__ import annotations
 
 import os
-import random
-import time
-import urllib.error
-import urllib.parse
-import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 
-from yolofpn.errors import InputError, UserError, install_hint
-from yolofpn.extras import is_installed
+from yolofpn.addresses import is_http, is_url, local_path, shown
+from yolofpn.errors import InputError
 from yolofpn.files import write_errors
-from yolofpn.sources.addresses import is_url, shown_url
+from yolofpn.regular_files import open_regular_file
+from yolofpn.remote_files import MissingError, attempted, file_system
 from yolofpn.sources.remote import MAX_BYTES, fetch
-
-T = TypeVar("T")
-
-PAUSES = (0.5, 1.0, 2.0, 4.0)  # seconds before further attempts, each shortened at random by up to a half
-LASTING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)  # errors that no attempt mends
-
-
-class MissingError(InputError):
-    """There is nothing at that address."""
-
-
-def shown(uri: str) -> str:
-    """An address or path as it may be printed and stored."""
-    return shown_url(uri) if is_url(uri) else uri
-
-
-def local_path(uri: str) -> Path | None:
-    """The path of a local file or folder; None: it is an address of something else."""
-    if uri.lower().startswith("file://"):
-        return Path(urllib.request.url2pathname(urllib.parse.urlsplit(uri).path))
-    return None if is_url(uri) else Path(uri)
-
-
-def is_http(uri: str) -> bool:
-    """Whether an address is one of the web."""
-    return uri.partition("://")[0].lower() in ("http", "https")
 
 
 def join(folder: str, name: str) -> str:
@@ -72,7 +38,7 @@ def read_bytes(uri: str, limit: int = MAX_BYTES) -> bytes:
 
     def read() -> bytes:
         if path is not None:
-            with path.open("rb") as file:
+            with open_regular_file(path) as file:
                 return file.read(limit + 1)
         if is_http(uri):
             return _fetch_image(uri)
@@ -98,7 +64,7 @@ def open_stream(uri: str) -> Iterator[IO[bytes]]:
 
     def opened() -> Any:  # noqa: ANN401 an fsspec file
         if path is not None:
-            return path.open("rb")
+            return open_regular_file(path)
         system, place = file_system(uri)
         return system.open(place, "rb")
 
@@ -193,63 +159,6 @@ def entries_of(folder: str) -> list[tuple[str, bool]]:
     inside = [(entry["name"].rstrip("/"), entry["type"] == "directory") for entry in found]
     own = place.rstrip("/")
     return sorted((name.rpartition("/")[2], is_folder) for name, is_folder in inside if name != own)
-
-
-def file_system(uri: str) -> tuple[Any, str]:
-    """The fsspec file system of an address, and the path within it.
-
-    Raises:
-        UserError: fsspec or its package for such addresses is not installed, or it knows no such addresses.
-    """
-    scheme = uri.partition("://")[0]
-    if not is_installed("fsspec"):
-        raise UserError(f"{shown(uri)}: fsspec is not installed: {install_hint('ray')}")
-    from fsspec.core import url_to_fs
-
-    try:
-        system, place = url_to_fs(uri, use_listings_cache=False)
-    except ImportError as error:  # its text names the package, and nothing of the address
-        raise UserError(f"{shown(uri)}: {error}") from None
-    except ValueError:
-        raise UserError(f"{shown(uri)}: addresses of the kind {scheme}:// are not known to fsspec") from None
-    return system, place
-
-
-def attempted(action: Callable[[], T], name: str, what: str = "read") -> T:
-    """What ``action`` returns; it is tried again, with growing pauses, after errors that may pass.
-
-    Args:
-        action: may raise OSError and its kind.
-        name: of the file, in messages.
-        what: 'read', 'listed' or 'written'.
-
-    Raises:
-        MissingError: there is no such file.
-        InputError: it failed each time, or for a lasting reason.
-    """
-    for pause in (*PAUSES, None):
-        try:
-            return action()
-        except FileNotFoundError:
-            raise MissingError(f"{name}: no such file or folder; check the path") from None
-        except UserError as error:
-            if pause is None or not _may_pass(error.__context__):
-                raise
-        except Exception as error:  # libraries of storage have errors of their own
-            if pause is None or isinstance(error, LASTING):
-                reason = getattr(error, "strerror", None) if local_path(name) is not None else None
-                hint = "check the address and the credentials in the environment"
-                hint = hint if local_path(name) is None else "check the file and its permissions"
-                raise InputError(f"{name}: cannot be {what} ({reason or type(error).__name__}); {hint}") from None
-        time.sleep(pause * random.uniform(0.5, 1))
-    raise AssertionError("the last attempt returns or raises")
-
-
-def _may_pass(cause: BaseException | None) -> bool:
-    """Whether what an http address answered may be another time."""
-    if isinstance(cause, urllib.error.HTTPError):
-        return cause.code >= 500 or cause.code in (408, 429)
-    return isinstance(cause, OSError)
 
 
 def _fetch_image(uri: str) -> bytes:

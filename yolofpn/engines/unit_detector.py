@@ -11,8 +11,9 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from yolofpn.addresses import shown
 from yolofpn.engines.part_files import JsonLinesPart, ParquetPart, part_of
-from yolofpn.engines.storage import join, read_bytes, shown, write_bytes
+from yolofpn.engines.storage import join, read_bytes, write_bytes
 from yolofpn.engines.unit_sources import ImageReading
 from yolofpn.engines.units import Unit
 from yolofpn.inference.load_detector import LoadedDetector

@@ -10,12 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from yolofpn.addresses import local_path, shown
 from yolofpn.bands import Bands
 from yolofpn.data.images import is_animated
 from yolofpn.data.reduced_images import Admit, NeededSize
 from yolofpn.engines.identities import identity, key_of
 from yolofpn.engines.listing import Listed
-from yolofpn.engines.storage import local_path, read_bytes, shown
+from yolofpn.engines.storage import read_bytes
 from yolofpn.engines.tar_images import tar_images
 from yolofpn.errors import InputError
 from yolofpn.fields import Depth

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 
+from yolofpn.addresses import is_url
 from yolofpn.concurrency import Background
 from yolofpn.data.image_files import describe_unread_files
 from yolofpn.drawing import LabelStyle
@@ -31,7 +32,6 @@ from yolofpn.sinks.jsonl import finished_sources
 from yolofpn.sinks.media import MediaChoice
 from yolofpn.sinks.opened import Sinks, build_sinks
 from yolofpn.sinks.output_names import next_output_dir
-from yolofpn.sources.addresses import is_url
 from yolofpn.sources.kinds import failed_source
 from yolofpn.sources.resolve import Source, resolve_sources
 from yolofpn.sources.shards import Shard

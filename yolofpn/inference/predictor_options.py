@@ -9,12 +9,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeAlias, TypedDict, get_args
 
+from yolofpn.addresses import STREAM_SCHEMES
 from yolofpn.bands import Bands
 from yolofpn.config import InputConfig
 from yolofpn.data.images import VIDEO_SUFFIXES
 from yolofpn.errors import UserError
 from yolofpn.fields import Depth
-from yolofpn.sources.addresses import STREAM_SCHEMES
 from yolofpn.sources.patterns import matching_paths
 from yolofpn.types import ResizeMode
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from yolofpn.addresses import is_url
 from yolofpn.data.class_names import normalise_name
 from yolofpn.errors import UserError
 from yolofpn.reading import exists
-from yolofpn.sources.addresses import is_url
 from yolofpn.structures import Limits
 
 

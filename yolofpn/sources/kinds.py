@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Condition
 from typing import Literal
 
+from yolofpn.addresses import STREAM_SCHEMES, looks_live, shown_url
 from yolofpn.bands import Bands, viewable
 from yolofpn.data.band_files import NPY_SUFFIX, check_values
 from yolofpn.data.images import VIDEO_SUFFIXES, image_size, is_animated, read_frames, read_image, readable_suffixes
@@ -20,7 +21,6 @@ from yolofpn.data.reduced_images import Admit, NeededSize, read_reduced
 from yolofpn.errors import InputError, UserError
 from yolofpn.fields import Depth
 from yolofpn.regular_files import special_kind
-from yolofpn.sources.addresses import STREAM_SCHEMES, looks_live, shown_url
 from yolofpn.sources.live.camera import connect_camera
 from yolofpn.sources.live.capture import Connect, LiveCapture
 from yolofpn.structures import Frame, WholeImage

@@ -9,9 +9,9 @@ import urllib.request
 from dataclasses import dataclass
 from typing import Literal
 
+from yolofpn.addresses import PLAYLIST_SUFFIXES, password_hint, shown_url, url_suffix
 from yolofpn.data.images import IMAGE_SUFFIXES
 from yolofpn.errors import InputError
-from yolofpn.sources.addresses import PLAYLIST_SUFFIXES, password_hint, shown_url, url_suffix
 from yolofpn.sources.http import Deadline, handlers
 
 HEAD_SECONDS = 15.0  # for the head of an answer, redirects included

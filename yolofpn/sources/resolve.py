@@ -15,6 +15,7 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
+from yolofpn.addresses import is_url, shown_url
 from yolofpn.bands import Bands
 from yolofpn.data.band_files import NPY_SUFFIX
 from yolofpn.data.images import VIDEO_SUFFIXES, readable_suffixes
@@ -22,7 +23,6 @@ from yolofpn.data.reduced_images import NeededSize
 from yolofpn.errors import InputError, UserError
 from yolofpn.fields import Depth
 from yolofpn.reading import MAX_FOLDER_DEPTH, ParseError, exists, read_text
-from yolofpn.sources.addresses import is_url, shown_url
 from yolofpn.sources.kinds import Source, camera_source, failed_source, file_source, url_source
 from yolofpn.sources.patterns import matching_paths
 from yolofpn.text import from_list_line, safe_part

@@ -9,13 +9,14 @@ from typing import ClassVar
 
 import numpy as np
 
+from yolofpn.addresses import is_url
 from yolofpn.data.assemble import BoxRows, ImageList, assemble
 from yolofpn.data.class_names import normalise_name
 from yolofpn.data.dataset import DetectionDataset, Problem, ProblemKind
 from yolofpn.data.image_files import Layout, Part, read_lines, split_folders_in, split_name
 from yolofpn.data.label_format import DataFiles
 from yolofpn.data.shard_index import ShardIndex, read_index
-from yolofpn.data.shards import Shards, has_password, image_name, is_url, shards_in, shown
+from yolofpn.data.shards import Shards, has_password, image_name, shard_name, shards_in
 from yolofpn.errors import InputError, UserError
 
 
@@ -107,7 +108,7 @@ class WebDatasetTar:
                 index = read_index(place)
             except InputError as error:
                 first = first or str(error)
-                self._problems[shown(place)] = f"{error}: skipped"
+                self._problems[shard_name(place)] = f"{error}: skipped"
                 continue
             count += 1
             yield place, index

@@ -13,9 +13,9 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from yolofpn.addresses import password_hint
 from yolofpn.data.images import MAX_FRAME_PIXELS
 from yolofpn.errors import InputError
-from yolofpn.sources.addresses import password_hint
 from yolofpn.sources.live.capture import Patience, Shot
 from yolofpn.sources.live.mjpeg import Body, may_be_mjpeg, open_mjpeg
 from yolofpn.structures import Image

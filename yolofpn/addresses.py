@@ -1,10 +1,11 @@
-"""Addresses: which are live, and how they are shown without secrets; nothing is opened, and little imported."""
+"""Addresses: of what kind they are, and how they are shown without secrets; nothing is opened, and little imported."""
 
 from __future__ import annotations
 
 import re
 import urllib.parse
-from pathlib import PurePosixPath
+import urllib.request
+from pathlib import Path, PurePosixPath
 
 STREAM_SCHEMES = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "tcp", "srt", "mms", "mmsh"})
 PLAYLIST_SUFFIXES = frozenset({".m3u8", ".mpd"})
@@ -21,6 +22,23 @@ _HOST_AND_PORT = re.compile(r"[^:@]*:\d{1,5}")
 def is_url(spec: str) -> bool:
     """Return whether ``spec`` is a URL."""
     return _URL.match(spec) is not None
+
+
+def is_http(uri: str) -> bool:
+    """Whether an address is one of the web."""
+    return uri.partition("://")[0].lower() in ("http", "https")
+
+
+def local_path(uri: str) -> Path | None:
+    """The path of a local file or folder; None: it is an address of something else."""
+    if uri.lower().startswith("file://"):
+        return Path(urllib.request.url2pathname(urllib.parse.urlsplit(uri).path))
+    return None if is_url(uri) else Path(uri)
+
+
+def shown(uri: str) -> str:
+    """An address or path as it may be printed and stored."""
+    return shown_url(uri) if is_url(uri) else uri
 
 
 def looks_live(url: str) -> bool:
