@@ -23,8 +23,10 @@ import pytest
 
 from tests.commands import Outcome, call
 from tests.engines.flaky_s3 import Flaky, flaky_s3
+from tests.inference.live_fakes import until
 from tests.tiny_detector import GREEN, RED, quarters
 from yolofpn.cli import detect as command
+from yolofpn.engines.engine_report import EngineReport
 
 pytestmark = pytest.mark.slow
 WITHOUT = "detection by Ray Data needs ray[data], s3fs, moto[server] and duckdb, which are not in dev"
@@ -67,13 +69,28 @@ def cluster(storage: Flaky, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         from ray.cluster_utils import Cluster
 
         node = {"num_cpus": 1, "object_store_memory": 200 << 20}
-        port = free_port()
-        head = {**node, "include_dashboard": False, "ray_client_server_port": port}
-        found = Cluster(initialize_head=True, head_node_args=head)
-        found.client_address = f"ray://127.0.0.1:{port}"
-        found.add_node(**node)
+        found = Cluster()
+
+        def start_head() -> str:
+            port = free_port()
+            found.add_node(**node, include_dashboard=False, ray_client_server_port=port)
+            return f"ray://127.0.0.1:{port}"
+
+        found.client_address = started(start_head)
+        started(lambda: found.add_node(**node))
         yield found
         found.shutdown()
+
+
+def started(start: Callable[[], Any]) -> Any:
+    """What ``start`` returns, which starts a node; Ray gives up when a busy machine needs more than 30 s for it."""
+    for _ in range(5):
+        try:
+            return start()
+        except Exception as error:
+            if "timed out" not in str(error):
+                raise
+    return start()
 
 
 def free_port() -> int:
@@ -209,21 +226,27 @@ def test_a_killed_worker_and_a_killed_node_lose_nothing(
     web = Web({30: kill_worker, 60: kill_node})
     names = web.write_list(160)
     outcome = detect(cluster, capsys, "list.txt", "--weights", weights, "--part-size", "5", "--output", "out")
-    cluster.add_node(num_cpus=1, object_store_memory=200 << 20)
+    started(lambda: cluster.add_node(num_cpus=1, object_store_memory=200 << 20))
     assert outcome.code == 0 and len(killed) == 2, outcome.err
     assert objects_found(Path("out")) == {(name, 1 + index % 4): 1 for index, name in enumerate(names)}
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 1)])
 def test_a_killed_driver_is_resumed(
-    cluster: Any, weights: Path, in_own_folder: Path, capsys: pytest.CaptureFixture[str]
+    number: signal.Signals,
+    code: int,
+    cluster: Any,
+    weights: Path,
+    in_own_folder: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    started: list[subprocess.Popen[bytes]] = []
-    web = Web({50: lambda: started[0].kill()})
+    processes: list[subprocess.Popen[bytes]] = []
+    web = Web({50: lambda: processes[0].send_signal(number)})
     names = web.write_list(100)
     words = ["list.txt", "--weights", str(weights), "--part-size", "5"]
     door = [sys.executable, "-m", "yolofpn", "detect", *words, *FLAGS, "--address", cluster.address, "--output", "out"]
-    started.append(subprocess.Popen(door))
-    assert started[0].wait() == -signal.SIGKILL
+    processes.append(subprocess.Popen(door))
+    assert processes[0].wait() == code
     outcome = detect(cluster, capsys, *words, "--resume", "out", client=True)
     assert outcome.code == 0 and "resuming" in outcome.out
     assert objects_found(Path("out")) == {(name, 1 + index % 4): 1 for index, name in enumerate(names)}
@@ -239,6 +262,73 @@ def test_a_mistake_that_all_workers_make_is_one_error(
         cluster, capsys, "good.png", "--weights", weights, "--device", "cuda:7", "--output", "out", client=True
     )
     assert outcome.code == 2 and outcome.err.count("error: ") == 1 and "Traceback" not in outcome.err
+
+
+def test_workers_share_a_gpu(
+    cluster: Any, weights: Path, in_own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ray counts GPUs, and knows not whether there are any."""
+    import ray
+
+    node = started(lambda: cluster.add_node(num_cpus=2, num_gpus=1, object_store_memory=200 << 20))
+    free: list[float] = []
+
+    def look() -> None:
+        until(lambda: len(workers_of(node)) == 2)
+        free.append(ray.available_resources().get("GPU", 0.0))
+
+    try:
+        names = Web({1: look}).write_list(40)
+        words = ("list.txt", "--weights", weights, "--device", "cpu", "--part-size", "5")
+        outcome = detect(cluster, capsys, *words, "--gpus-per-worker", ".5", "--output", "out")
+        assert outcome.code == 0 and "2 workers" in outcome.out, outcome
+        assert free == [0.0] and len(objects_found(Path("out"))) == len(names)
+        outcome = detect(cluster, capsys, *words, "--gpus-per-worker", "2", "--output", "none")
+        assert outcome.code == 2 and outcome.err.count("\n") == 1 and "1 GPU" in outcome.err
+    finally:
+        cluster.remove_node(node)
+
+
+HOLDS_ALL = """
+import sys, time, ray
+ray.init(sys.argv[1], log_to_driver=False)
+class Holder:
+    def ready(self): return True
+holders = [ray.remote(num_cpus=1)(Holder).remote() for _ in range(int(ray.cluster_resources()["CPU"]))]
+ray.get([holder.ready.remote() for holder in holders])
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("client", [False, True])
+def test_a_cluster_without_free_processors_is_waited_for(
+    client: bool,
+    cluster: Any,
+    weights: Path,
+    in_own_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[str] = []
+    command = [sys.executable, "-c", HOLDS_ALL, cluster.address]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        try:
+            assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+
+            def say(report: EngineReport, line: str) -> None:
+                said.append(line)
+                if line.startswith("waiting"):
+                    holder.kill()
+
+            monkeypatch.setattr(EngineReport, "say", say)
+            monkeypatch.setattr("yolofpn.engines.cluster.WAITING", 1.0)
+            Path("good.png").write_bytes(content(0))
+            outcome = detect(cluster, capsys, "good.png", "--weights", weights, "--output", "out", client=client)
+        finally:
+            holder.kill()
+    assert outcome.code == 0, outcome
+    assert [line for line in said if "first worker" in line and "0 of 2 CPUs" in line], said
 
 
 def test_an_image_that_kills_its_process_is_a_row_with_an_error(

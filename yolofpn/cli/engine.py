@@ -73,8 +73,8 @@ def take_engine(arguments: argparse.Namespace) -> Callable[[DetectOptions], int]
         arguments.media = arguments.media or "all"
         arguments.resume = None if arguments.resume is None else Path(arguments.resume)
         return None
+    from yolofpn.engines.cluster import ClusterOptions
     from yolofpn.engines.engine_run import EngineOptions, detect_with_engine
-    from yolofpn.engines.ray_data import ClusterOptions
 
     resume, arguments.resume = arguments.resume, None
     arguments.media = arguments.media or "none"

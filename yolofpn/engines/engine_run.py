@@ -10,13 +10,14 @@ from pathlib import Path
 
 from yolofpn.addresses import STREAM_SCHEMES, local_path, shown
 from yolofpn.bands import Bands
+from yolofpn.engines.cluster import ClusterOptions, connected
 from yolofpn.engines.coco_file import write_coco
 from yolofpn.engines.earlier_run import resume_run, start_run
 from yolofpn.engines.engine_report import EngineReport
 from yolofpn.engines.job import Job
 from yolofpn.engines.listing import check_sources
 from yolofpn.engines.part_files import PARTS, ParquetPart, part_of
-from yolofpn.engines.ray_data import ClusterOptions, connected, run_units
+from yolofpn.engines.ray_data import run_units
 from yolofpn.engines.storage import join, make_folder
 from yolofpn.engines.unit_detector import UnitReport
 from yolofpn.engines.units import DoneUnits
@@ -96,7 +97,8 @@ def detect_with_engine(options: EngineOptions) -> int:
             else:
                 done = resume_run(job, weights.digest)
                 report.say(f"resuming {shown(output)}: {len(done.images)} done")
-            code = _take_reports(run_units(job, weights, contents, done, options.cluster), job, report)
+            reports = run_units(job, weights, contents, done, options.cluster, report.say)
+            code = _take_reports(reports, job, report)
             if code == DONE and CocoSink.key in detect.format:
                 write_coco(job, loaded.metadata)
     report.finish(shown(output))

@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from yolofpn.engines.cluster import ClusterOptions, Shares, machines_there, shares, told_while_waiting
 from yolofpn.engines.deadly_images import ImageTrial, run_start
 from yolofpn.engines.job import Job
 from yolofpn.engines.listing import list_images
@@ -28,64 +27,20 @@ from yolofpn.engines.unit_detector import UnitDetector, UnitReport
 from yolofpn.engines.units import DoneUnits, Unit, make_units, undone
 from yolofpn.engines.weights_files import WeightsFiles
 from yolofpn.errors import UserError
-from yolofpn.hardware import available_cpus
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-OBJECT_STORE = 256 << 20  # bytes, beside the weights: units and reports are small
 UNITS_AHEAD = 2  # of an actor: the next one is there when it has finished one
 
 
-@dataclass(frozen=True)
-class ClusterOptions:
-    """Where the workers run.
-
-    Attributes:
-        address: of a cluster: 'auto', 'HOST:PORT' or 'ray://HOST:PORT'; None: this machine alone.
-        workers: number of processes that detect; None: one per GPU, else one per CPU of the cluster.
-        gpus_per_worker: part or number of GPUs that each has; None: 1 where there are any.
-    """
-
-    address: str | None = None
-    workers: int | None = None
-    gpus_per_worker: float | None = None
-
-
-@contextmanager
-def connected(options: ClusterOptions, weights_bytes: int) -> Iterator[None]:
-    """Connect to a cluster, or start one on this machine that ends with this context.
-
-    Raises:
-        UserError: no cluster of Ray's version answers.
-    """
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    # As a run without an engine; Ray's own choice, 15, starves the workers wherever something else runs.
-    os.environ.setdefault("RAY_worker_niceness", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what concerns users is raised
-    import ray
-
-    settings: dict[str, Any] = {"address": options.address or "local"}
-    if options.address is None:
-        settings |= {
-            "include_dashboard": False,
-            "num_cpus": max(options.workers or 1, available_cpus()),
-            "object_store_memory": OBJECT_STORE + 2 * weights_bytes,
-        }
-    try:
-        ray.init(**settings, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        place = options.address or "this machine"
-        raise UserError(f"--address {place}: no Ray cluster that can be used ({reason}); see `ray status`") from None
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
 def run_units(
-    job: Job, weights: WeightsFiles, contents: list[bytes], done: DoneUnits, cluster: ClusterOptions
+    job: Job,
+    weights: WeightsFiles,
+    contents: list[bytes],
+    done: DoneUnits,
+    cluster: ClusterOptions,
+    say: Callable[[str], None],
 ) -> Iterator[UnitReport]:
     """Yield the report of each unit that is not done yet, in the order in which they end.
 
@@ -98,19 +53,24 @@ def run_units(
         contents: of each file.
         done: what an earlier run has done.
         cluster: where it runs; ``connected`` is entered.
+        say: prints a line.
 
     Raises:
-        UserError: the engine gave up.
+        UserError: the cluster has no machine for a worker, or the engine gave up.
     """
     import ray
 
+    share = shares(cluster, machines_there(), job.options.device)
     try:
-        if (cluster.address or "").startswith("ray://"):
-            driver = ray.remote(num_cpus=0)(_Driver).remote(job, weights, contents, done, cluster)
-            while reports := ray.get(driver.take.remote()):
-                yield from reports
-        else:
-            yield from _run_units(job, weights, contents, done, cluster)
+        starts = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Starts).remote()
+        parts = job, weights, contents, done, share, starts
+        with told_while_waiting(share.gpus, lambda: bool(ray.get(starts.any_worker.remote())), say):
+            if (cluster.address or "").startswith("ray://"):
+                driver = ray.remote(num_cpus=0)(_Driver).remote(*parts)
+                while reports := ray.get(driver.take.remote()):
+                    yield from reports
+            else:
+                yield from _run_units(*parts)
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, UserError):
             raise UserError(str(error.cause)) from None
@@ -129,9 +89,15 @@ class _Driver:
     """Runs units within the cluster, for a client outside of it."""
 
     def __init__(
-        self, job: Job, weights: WeightsFiles, contents: list[bytes], done: DoneUnits, cluster: ClusterOptions
+        self,
+        job: Job,
+        weights: WeightsFiles,
+        contents: list[bytes],
+        done: DoneUnits,
+        share: Shares,
+        starts: Any,  # noqa: ANN401 an actor
     ) -> None:
-        self._reports = _run_units(job, weights, contents, done, cluster)
+        self._reports = _run_units(job, weights, contents, done, share, starts)
 
     def take(self) -> list[UnitReport]:
         """The next report; none at the end."""
@@ -139,17 +105,23 @@ class _Driver:
 
 
 def _run_units(
-    job: Job, weights: WeightsFiles, contents: list[bytes], done: DoneUnits, cluster: ClusterOptions
+    job: Job,
+    weights: WeightsFiles,
+    contents: list[bytes],
+    done: DoneUnits,
+    share: Shares,
+    starts: Any,  # noqa: ANN401 an actor
 ) -> Iterator[UnitReport]:
     import ray
 
-    gpus, workers = _shares(cluster, dict(ray.cluster_resources()), job.options.device)
     stored = [ray.put(np.frombuffer(content, np.uint8)) for content in contents]
-    starts = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Starts).remote()
     listing = _Listing(job, dict(done.failed), ray.put(done.images))
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.custom_execution_callback_classes = [_without_statistics()]
+    # A worker that waits for a moment would be ended, and another one have to load the weights.
+    context.autoscaling_config.actor_pool_util_downscaling_threshold = 0.0
     context.target_max_block_size = 1  # each unit is a block of its own, which flows on at once
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     reports = ray.data.read_datasource(_datasource(listing), num_cpus=0, override_num_blocks=1).map_batches(
@@ -158,26 +130,27 @@ def _run_units(
         batch_size=1,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(
-            min_size=1, max_size=workers, initial_size=workers, max_tasks_in_flight_per_actor=UNITS_AHEAD
+            min_size=1, max_size=share.workers, initial_size=share.workers, max_tasks_in_flight_per_actor=UNITS_AHEAD
         ),
         num_cpus=1,
-        num_gpus=gpus,
+        num_gpus=share.gpus,
     )
     for table in reports.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         for text in table["report"].to_pylist():
             yield UnitReport(**json.loads(text))
 
 
-def _shares(cluster: ClusterOptions, resources: dict[str, float], device: str) -> tuple[float, int]:
-    """GPUs of each worker, and the number of workers."""
-    there = resources.get("GPU", 0.0)
-    gpus = cluster.gpus_per_worker
-    if gpus is None:
-        gpus = 1.0 if there and device in ("auto", "cuda") else 0.0
-    if gpus > there:
-        raise UserError(f"--gpus-per-worker {gpus:g}: the cluster has {there:g} GPUs")
-    by_resources = there // gpus if gpus else resources.get("CPU", 1.0)
-    return gpus, cluster.workers or max(1, int(by_resources))
+def _without_statistics() -> type:
+    """Drops what Ray Data keeps of each block until its end: 2.5 kB for each unit, gigabytes for a billion images."""
+    from ray.data._internal.execution.execution_callback import ExecutionCallback
+
+    class WithoutStatistics(ExecutionCallback):  # type: ignore[misc,unused-ignore]
+        def on_execution_step(self, executor: Any) -> None:  # noqa: ANN401
+            for operator in executor._topology:
+                for blocks in operator.get_stats().values():
+                    blocks.clear()
+
+    return WithoutStatistics
 
 
 @dataclass(frozen=True)
@@ -224,6 +197,15 @@ class _Starts:
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
+        self._workers = 0
+
+    def add_worker(self) -> None:
+        """A worker has started."""
+        self._workers += 1
+
+    def any_worker(self) -> bool:
+        """Whether any worker has started."""
+        return self._workers > 0
 
     def begin(self, unit: str) -> int:
         """1 for the first start of a unit, 2 for the second, ..."""
@@ -245,6 +227,7 @@ class _Actor:
         import ray
 
         self._job, self._weights, self._starts = job, weights, starts
+        starts.add_worker.remote()
         self._fatal = ""
         job.enter_folder()
         try:
