@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ import pytest
 from yolofpn.data.tar_headers import MAX_NAME_BYTES
 from yolofpn.engines import unit_sources
 from yolofpn.engines.listing import Listed
-from yolofpn.engines.storage import write_file
+from yolofpn.engines.storage import read_bytes, write_file
 from yolofpn.engines.tar_images import tar_images
+from yolofpn.engines.unit_detector import LARGEST_PART
 from yolofpn.engines.unit_sources import FETCHED, ImageReading
 from yolofpn.errors import InputError
 
@@ -44,6 +46,18 @@ def test_large_images_are_not_fetched_far_ahead(monkeypatch: pytest.MonkeyPatch)
     assert max(received_at(monkeypatch, 400)) <= 2
     assert max(received_at(monkeypatch, 2000)) <= 1
     assert max(received_at(monkeypatch, 1)) < FETCHED
+
+
+def test_a_small_file_takes_little_memory(in_own_folder: Path) -> None:
+    Path("part").write_bytes(b"abc")
+    tracemalloc.start()
+    try:
+        assert read_bytes("part", LARGEST_PART) == b"abc"
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+    with pytest.raises(InputError):
+        read_bytes("part", 2)
 
 
 def test_large_results_are_uploaded_in_pieces(in_own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

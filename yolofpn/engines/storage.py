@@ -39,7 +39,8 @@ def read_bytes(uri: str, limit: int = MAX_BYTES) -> bytes:
     def read() -> bytes:
         if path is not None:
             with open_regular_file(path) as file:
-                return file.read(limit + 1)
+                # Python reserves what is asked for: gigabytes, by each of the threads that read the parts of a run.
+                return file.read(min(os.fstat(file.fileno()).st_size, limit) + 1)
         if is_http(uri):
             return _fetch_image(uri)
         system, place = file_system(uri)
