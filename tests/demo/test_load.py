@@ -28,10 +28,12 @@ def server(tiny: Path) -> Iterator[tuple[int, int]]:
 
 
 def test_eight_webcams_are_served_fairly_beside_uploads(server: tuple[int, int]) -> None:
-    loads = run_clients(server[0], IMAGE, clients=8, seconds=2, live=True)
-    counts = [len(load.milliseconds) for load in loads]
-    assert [error for load in loads for error in load.errors] == []
-    assert min(counts) >= 5
+    counts, seconds = [0], 1.0
+    while min(counts) < 10 and seconds < 60:  # a busy machine takes longer
+        loads = run_clients(server[0], IMAGE, clients=8, seconds=seconds, live=True)
+        assert [error for load in loads for error in load.errors] == []
+        counts, seconds = [len(load.milliseconds) for load in loads], 3 * seconds
+    assert min(counts) >= 10
     # Turns are equal; who is late with his next image now and then misses one.
     assert min(counts) >= 0.6 * max(counts)
 
