@@ -60,12 +60,12 @@ def draw_boxes(image: Image, boxes: NDArray[Any], labels: Sequence[int], texts: 
     for (left, top, right, bottom), label in reversed(list(zip(corners, labels, strict=True))):
         cv2.rectangle(canvas, (left, top), (right, bottom), class_colour(label), line_width)
     tags: list[tuple[NDArray[np.uint8], int, int]] = []
-    places = np.empty((len(corners), 4), dtype=np.int64)
+    taken: list[tuple[int, int, int, int]] = []
     for corner, label, text in zip(corners, labels, texts, strict=True):
         if text:
             tag = _fitting_tag(text, text_height, class_colour(label), width)
-            left, top = _place_tag(corner, tag.shape[:2], (height, width), line_width, places[: len(tags)])
-            places[len(tags)] = left, top, left + tag.shape[1], top + tag.shape[0]
+            left, top = _place_tag(corner, tag.shape[:2], (height, width), line_width, taken)
+            taken.append((left, top, left + tag.shape[1], top + tag.shape[0]))
             tags.append((tag, left, top))
     for tag, left, top in reversed(tags):
         part = canvas[top : top + tag.shape[0], left : left + tag.shape[1]]
@@ -173,9 +173,12 @@ def _place_tag(
     tag_size: tuple[int, ...],
     size: tuple[int, int],
     line_width: int,
-    taken: NDArray[np.int64],
+    taken: Sequence[tuple[int, int, int, int]],
 ) -> tuple[int, int]:
-    """Left and top of a tag: the first of four places in the image that covers no other tag, else the first."""
+    """Left and top of a tag: the first of four places in the image that covers no other tag, else the first.
+
+    ``taken`` is looked through in Python, up to the first overlap, which is faster than calls of NumPy.
+    """
     left, top, right, bottom = corner
     tag_height, tag_width = tag_size
     outset = line_width // 2
@@ -184,10 +187,8 @@ def _place_tag(
     last_x, last_y = max(size[1] - tag_width, 0), max(size[0] - tag_height, 0)
     places = [(min(max(x, 0), last_x), y) for x, y in wanted if 0 <= y <= last_y]
     for x, y in places:
-        overlaps = (
-            (taken[:, 0] < x + tag_width) & (taken[:, 2] > x) & (taken[:, 1] < y + tag_height) & (taken[:, 3] > y)
-        )
-        if not overlaps.any():
+        x_end, y_end = x + tag_width, y + tag_height
+        if not any(x1 < x_end and x2 > x and y1 < y_end and y2 > y for x1, y1, x2, y2 in taken):
             return x, y
     return places[0] if places else (min(max(left, 0), last_x), min(max(inside, 0), last_y))
 
