@@ -16,12 +16,14 @@ import numpy as np
 
 from benchmarking.accuracy import measure_ap, plot_ap
 from benchmarking.candidates import Candidate, OurCandidate
+from benchmarking.first_frame import measure_first_frames
 from benchmarking.hot_path import HotPathRow, measure_hot_path
 from benchmarking.inference import InferenceRow, InferenceRun, measure_inference
 from benchmarking.machine import describe_machine, describe_versions
 from benchmarking.opencv_baseline import opencv_baselines
 from benchmarking.opening import combinations, open_candidates
-from benchmarking.start import measure_start
+from benchmarking.programs import measure_programs
+from benchmarking.start import measure_start, start_candidates
 from benchmarking.tables import markdown
 from benchmarking.throughput import measure_throughput
 from benchmarking.training_speed import TrainingRow, measure_training
@@ -66,6 +68,8 @@ class BenchmarkOptions:
     hot_path: bool = False
     start: bool = False
     throughput: bool = False
+    programs: bool = False
+    darknet: Path | None = None
     against: Path | None = None
     baselines: bool = True
     rounds: int = 5
@@ -89,6 +93,8 @@ def benchmark(options: BenchmarkOptions) -> int:
         raise UserError("--plot needs matplotlib: pip install matplotlib")
     if options.against is not None and not (options.start or options.throughput):
         raise UserError("--against applies to --start and --throughput only")
+    if options.darknet is not None and not options.programs:
+        raise UserError("--darknet applies to --programs only")
     report: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -97,7 +103,11 @@ def benchmark(options: BenchmarkOptions) -> int:
     }
     code = 0
     if options.start:
-        report["start"] = measure_start(options.weights, options.against, options.rounds)
+        candidates = start_candidates(options.weights, options.against)
+        report["start"] = measure_start(candidates, options.rounds)
+        report["first_frame"] = measure_first_frames(candidates, options.rounds)
+    elif options.programs:
+        report["programs"] = _measure_programs(options)
     elif options.throughput:
         sources = options.source or default_sources()
         report["throughput"] = measure_throughput(options.weights, sources, options.against, options.rounds)
@@ -109,6 +119,14 @@ def benchmark(options: BenchmarkOptions) -> int:
     if options.plot is not None:
         plot_ap(options.plot, report["inference"])
     return code
+
+
+def _measure_programs(options: BenchmarkOptions) -> list[dict[str, Any]]:
+    if options.data is None or len(options.weights) != 1 or len(options.source) != 1:
+        raise UserError("--programs needs one Darknet file as --weights, a video as --source, and a data set as --data")
+    dataset = _open_dataset(options.data, options.overrides)
+    (weights,), (video,) = options.weights, options.source
+    return measure_programs(weights, dataset, Path(video), options.frames, options.darknet, options.rounds)
 
 
 def print_tables(path: Path) -> int:

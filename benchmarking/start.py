@@ -26,7 +26,7 @@ from yolofpn.shipped import default_graph, default_weights, sample_images
 
 ROOT = Path(__file__).resolve().parents[1]
 # PyTorch is installed where this is measured; without it an import of it must fail as it does elsewhere.
-_WITHOUT_TORCH = """
+WITHOUT_TORCH = """
 import sys
 for name in ("torch", "torchvision", "safetensors", "albumentations", "pycocotools", "matplotlib"):
     sys.modules[name] = None
@@ -65,9 +65,9 @@ class Candidate:
     light: bool
     extras: tuple[str, ...]
 
-    def command(self, image: Path, output: Path) -> list[str]:
-        """Detect in one image."""
-        words = ["detect", str(image), "--output", str(output)]
+    def command(self, source: str | Path, output: str | Path) -> list[str]:
+        """Detect in a source."""
+        words = ["detect", str(source), "--output", str(output)]
         words += [] if self.weights is None else ["--weights", str(self.weights)]
         return self._python(f"from yolofpn.__main__ import main\nraise SystemExit(main({words!r}))")
 
@@ -77,7 +77,7 @@ class Candidate:
         return self._python(runtime + "".join(f"import yolofpn.{name}\n" for name in _MODULES[self.light]))
 
     def _python(self, program: str) -> list[str]:
-        return [sys.executable, "-c", (_WITHOUT_TORCH if self.light else "") + program]
+        return [sys.executable, "-c", (WITHOUT_TORCH if self.light else "") + program]
 
 
 @dataclass
@@ -121,16 +121,15 @@ class Row:
         }
 
 
-def measure_start(weights: Sequence[str], against: Path | None, rounds: int) -> list[dict[str, Any]]:
-    """The rows of the table, the candidate with PyTorch first.
+def start_candidates(weights: Sequence[str], against: Path | None) -> list[Candidate]:
+    """The candidate with PyTorch, that without, and the other clone.
 
     Args:
         weights: a graph and other weights, in any order; by default those that ship.
         against: another clone of this project, which runs as its users run it.
-        rounds: runs of each candidate.
 
     Raises:
-        UserError: no graph is there, or a candidate fails.
+        UserError: no graph is there, or ``against`` is no clone.
     """
     graphs, others = ([Path(each) for each in weights if each.endswith(".onnx") is kind] for kind in (True, False))
     graph = graphs[0] if graphs else default_graph()
@@ -145,6 +144,19 @@ def measure_start(weights: Sequence[str], against: Path | None, rounds: int) -> 
     if against is not None:
         clone = check_clone(against)
         candidates.append(Candidate(str(against), clone, None, light=False, extras=("train",)))
+    return candidates
+
+
+def measure_start(candidates: Sequence[Candidate], rounds: int) -> list[dict[str, Any]]:
+    """The rows of the table.
+
+    Args:
+        candidates: see ``start_candidates``.
+        rounds: runs of each.
+
+    Raises:
+        UserError: a candidate fails.
+    """
     rows = [Row(each.name, installed=installed_bytes(each.checkout, each.extras)) for each in candidates]
     image = sample_images()[0]
     with tempfile.TemporaryDirectory() as bytecode:
@@ -189,29 +201,39 @@ def run_and_read(command: Sequence[str], checkout: Path, folder: Path, bytecode:
         UserError: it fails.
     """
     report = folder / "used.json"
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"} | {
-        "PYTHONPATH": str(checkout),
-        "YOLOFPN_CACHE": str(folder / "cache"),
-        "PYTHONPYCACHEPREFIX": str(bytecode),
-    }
     words = [sys.executable, "-S", "-c", _LAUNCHER, str(report), *command]
-    done = subprocess.run(
-        words, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    own = environment(checkout, folder, bytecode)
+    done = subprocess.run(words, cwd=folder, env=own, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
         raise UserError(f"{checkout}: failed: {(done.stdout.strip().splitlines() or ['no output'])[-1]}")
     cpu, wall, memory = json.loads(report.read_text())
     return Usage(cpu, wall, memory * (1 if sys.platform == "darwin" else 1024)), done.stdout
 
 
-def installed_bytes(checkout: Path, extras: Sequence[str]) -> int | None:
+def environment(checkout: Path, folder: Path, bytecode: Path) -> dict[str, str]:
+    """The variables of a program of ``checkout``; see ``run_and_read``."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return kept | {
+        "PYTHONPATH": str(checkout),
+        "YOLOFPN_CACHE": str(folder / "cache"),
+        "PYTHONPYCACHEPREFIX": str(bytecode),
+    }
+
+
+def installed_bytes(checkout: Path, extras: Sequence[str], packages: Sequence[str] | None = None) -> int | None:
     """Bytes of the packages that a clone's pyproject.toml asks for with these extras, with all that they ask for.
 
-    None if one of the extras' own packages is not installed here.
+    Args:
+        checkout: the clone.
+        extras: of its pyproject.toml.
+        packages: these instead of what it asks for.
+
+    Returns:
+        None if one of the extras' own packages is not installed here.
     """
     project = tomllib.loads((checkout / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     optional = project["optional-dependencies"]
-    wanted = list(project["dependencies"])
+    wanted = list(project["dependencies"] if packages is None else packages)
     for extra in extras:
         wanted += optional.get(extra, [])  # of older clones, whose dependencies hold everything
     found: dict[str, Distribution] = {}

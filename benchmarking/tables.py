@@ -22,6 +22,10 @@ def markdown(report: Tree) -> str:
         parts.append(training_table(rows))
     if rows := report.get("start"):
         parts.append(start_table(rows))
+    if rows := report.get("first_frame"):
+        parts.append(first_frame_table(rows))
+    if rows := report.get("programs"):
+        parts.append(programs_table(rows))
     if rows := report.get("throughput"):
         parts.append(throughput_table(rows))
     return "\n\n".join(parts)
@@ -107,6 +111,26 @@ def start_table(rows: Sequence[Tree]) -> str:
         return f"{value:g}" if row is rows[0] or not first else f"{value:g} ({value / first:.2f})"
 
     return table(["one image", *keys.values()], [[row["name"], *(cell(row, key) for key in keys)] for row in rows])
+
+
+def first_frame_table(rows: Sequence[Tree]) -> str:
+    """One line per candidate and source: seconds with an empty cache, with a full one, and their ratio."""
+    header = ["program", "source", "empty cache, s", "full cache, s", "ratio"]
+    lines = []
+    for row in rows:
+        seconds = [row["cold_s"], row["warm_s"], row["cold_s"] / row["warm_s"]]
+        lines.append([row["name"], row["source"], *(_number(value, 2) for value in seconds)])
+    return "from the start of the program to the first detections, medians\n\n" + table(header, lines)
+
+
+def programs_table(rows: Sequence[Tree]) -> str:
+    """One line per program."""
+    columns = {"AP": ("AP", 3), "AP50": ("AP50", 3), "image_ms": ("image, ms", 1), "image_cpu_ms": ("CPU ms", 1)}
+    columns |= {"video_fps": ("video, FPS", 1), "video_cpu_ms": ("frame, CPU ms", 1), "start_s": ("start, s", 2)}
+    columns |= {"start_cpu_s": ("start, CPU s", 2), "peak_mb": ("peak MB", 0), "installed_mb": ("installed MB", 0)}
+    lines = [[row["name"], *(_number(row[key], digits) for key, (_, digits) in columns.items())] for row in rows]
+    head = f"{rows[0]['images']} images one after the other, and a video of {rows[0]['frames']} frames, medians"
+    return f"{head}\n\n" + table(["program", *(name for name, _ in columns.values())], lines)
 
 
 def throughput_table(rows: Sequence[Tree]) -> str:

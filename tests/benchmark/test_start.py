@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarking import start
-from benchmarking.start import Candidate, installed_bytes, measure_start, run
+from benchmarking.start import Candidate, installed_bytes, measure_start, run, start_candidates
 from benchmarking.tables import start_table
 from yolofpn.errors import UserError
 
@@ -60,11 +60,11 @@ def test_the_candidates_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     other = tmp_path / "other"
     (other / "yolofpn").mkdir(parents=True)
     (other / "yolofpn" / "__main__.py").touch()
-    rows = measure_start(["b.onnx", "a.safetensors"], other, 2)
+    rows = measure_start(start_candidates(["b.onnx", "a.safetensors"], other), 2)
     assert calls == [("PyTorch", False), ("without PyTorch", True), (str(other), False)] * 3  # the first turn compiles
     assert [row["installed_mb"] for row in rows] == [0.0, 0.0, 0.0] and len(rows[0]["runs"]) == 2
     with pytest.raises(UserError, match="clone"):
-        measure_start(["b.onnx"], tmp_path, 1)
+        start_candidates(["b.onnx"], tmp_path)
 
 
 def test_figures_are_shown_as_shares_of_the_first() -> None:
