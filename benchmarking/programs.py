@@ -160,7 +160,7 @@ def own_programs(weights: Path, folder: Path) -> list[Program]:
     installed = installed_bytes(ROOT, ("train",))
     found = [Program("yolofpn, PyTorch", _own_command(weights, "torch"), read_own, installed)]
     for runtime in RUNTIMES:
-        if not all(is_installed(package) for package in runtime.packages):
+        if not all(is_installed(package.replace("-", "_")) for package in runtime.packages):
             continue
         graph = folder / runtime.key / f"graph{runtime.suffix}"
         if export(["--weights", str(weights), "--format", runtime.key, str(graph)]):

@@ -190,7 +190,7 @@ def test_hot_path(finder: Path, scene: Path, tmp_path: Path, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--backend", "tensorrt"], "choose from 'auto', 'torch', 'openvino', 'onnx', 'ncnn'"),
+        (["--backend", "tensorrt"], "choose from 'auto', 'torch', 'openvino', 'onnx', 'ncnn', 'litert'"),
         (["--img-size", "0"], "is not a size"),
         (["--rounds", "0"], "not a positive integer"),
         (["--baton-size", "3"], "did you mean --batch-size?"),

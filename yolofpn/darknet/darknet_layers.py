@@ -200,7 +200,8 @@ class Route(nn.Module):
 
     def forward(self, *maps: Tensor) -> Tensor:
         """Any number of [B, C_i, H, W] -> [B, sum of C_i / groups, H, W]."""
-        parts = [x.chunk(self.groups, dim=1)[self.group_id] for x in maps]
+        # Converters know no chunk of one part.
+        parts = maps if self.groups == 1 else [x.chunk(self.groups, dim=1)[self.group_id] for x in maps]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 

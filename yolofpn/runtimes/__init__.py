@@ -9,12 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from yolofpn.extras import is_installed
+from yolofpn.runtimes.litert import LiteRT
 from yolofpn.runtimes.ncnn import NCNN
 from yolofpn.runtimes.onnx import ONNX
 from yolofpn.runtimes.openvino import OpenVINO
 from yolofpn.runtimes.runtime import Runtime
 
-RUNTIMES: tuple[type[Runtime], ...] = (OpenVINO, ONNX, NCNN)
+RUNTIMES: tuple[type[Runtime], ...] = (OpenVINO, ONNX, NCNN, LiteRT)
 """In the order of preference: without further wishes the first that is installed runs a detector on the CPU."""
 
 
