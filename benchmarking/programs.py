@@ -84,7 +84,7 @@ class ProgramRow:
         """Medians in milliseconds, frames per second, seconds and MB."""
 
         def median(runs: Sequence[Usage], name: str) -> float:
-            return statistics.median(getattr(each, name) for each in runs)
+            return float(statistics.median(getattr(each, name) for each in runs))
 
         def further(runs: Sequence[Usage], name: str, count: int) -> float:
             return (median(runs, name) - median(self.one, name)) / (count - 1)
@@ -294,7 +294,7 @@ def measure_ap(
             raise UserError(f"{program.name}: says nothing of {image}")
         rows = np.array(found[image], np.float32).reshape(-1, 6)
         height, width = dataset.sizes[index].tolist()
-        boxes = rows[:, :4] * np.float32([width, height, width, height]) if program.relative else rows[:, :4]
+        boxes = rows[:, :4] * np.array([width, height] * 2, np.float32) if program.relative else rows[:, :4]
         order = np.argsort(-rows[:, 4], kind="stable")
         detections = Detections(boxes[order], rows[order, 4], rows[order, 5].astype(np.int64))
         metrics.add(relabelled(detections, match.mapping), dataset.target(index))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,7 @@ def test_the_stream_is_one_that_detect_reads() -> None:
     with first_frame.served(frames) as url:
         (source,) = resolve_sources([url])
         stream = source.frames()
-        frame = next(stream)
-        stream.close()
+        assert isinstance(stream, Generator)
+        with closing(stream):
+            frame = next(stream)
     assert frame.image.shape == frames[0].shape and abs(frame.image.astype(int) - frames[0]).mean() < 20
