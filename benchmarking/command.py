@@ -63,8 +63,8 @@ def build_parser() -> Parser:
         "--workload",
         **lists,
         choices=("few", "live", "many"),
-        help="share the CPU cores for a few images, for the latency of a live source, or for the throughput of many "
-        "images; default: many",
+        help="how CPU cores are shared: for a few images, for the latency of a live source, or for the throughput of "
+        "many images; default: many",
     )
     add("--compile", action="store_true", help="measure the torch backend with torch.compile too")
     add("--device", default="auto", help="auto, cpu, cuda:N or mps")
@@ -73,7 +73,7 @@ def build_parser() -> Parser:
         "--no-baselines",
         dest="baselines",
         action="store_false",
-        help="skip the OpenCV baseline, which is measured on Darknet files",
+        help="skip the OpenCV baseline of Darknet files",
     )
     _add_output(parser)
     return parser
@@ -87,7 +87,12 @@ def _add_other_measurements(parser: Parser) -> None:
         action="store_true",
         help="measure training and its data loader; give model configs as --weights or --cfg",
     )
-    add("--workers", type=count, help="with --train: data loading processes; default: chosen for the machine")
+    add(
+        "--workers",
+        type=count,
+        metavar="N",
+        help="with --train: data loading processes; default: chosen for the machine",
+    )
     add(
         "--start",
         action="store_true",
@@ -97,8 +102,8 @@ def _add_other_measurements(parser: Parser) -> None:
     add(
         "--throughput",
         action="store_true",
-        help="measure whole runs of detect.py --media none over each --source, beside the network alone: images per "
-        "second, CPU time, memory",
+        help="measure whole runs of detect.py --media none on each --source, and the network alone: images per second, "
+        "CPU time, memory",
     )
     add(
         "--programs",
@@ -114,8 +119,8 @@ def _add_other_measurements(parser: Parser) -> None:
 def _add_output(parser: Parser) -> None:
     """Add how long is measured, and where the results go."""
     add = parser.add_argument
-    add("--rounds", type=positive_int, default=5, help="timing rounds")
-    add("--frames", type=positive_int, default=120, help="maximum frames per end-to-end run")
+    add("--rounds", type=positive_int, metavar="N", default=5, help="timing rounds")
+    add("--frames", type=positive_int, metavar="N", default=120, help="maximum frames per end-to-end run")
     add("--json", type=Path, metavar="FILE", help="write the results to this file")
     add("--plot", type=Path, metavar="FILE", help="plot AP against time to this .png; needs --data")
     add("--tables", type=Path, metavar="FILE", help="print the tables of a --json file, without measuring")

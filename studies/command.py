@@ -63,7 +63,7 @@ def build_run_parser() -> Parser:
     add("--seeds", type=seeds, default="0", metavar="N,N", help="random seeds; each row is trained once per seed")
     add("--data", help="data set: a data YAML, or an exported folder; default: the rows'")
     add("--weights", metavar="FILE", help="initial weights of every training, such as resnet50.pth; default: none")
-    add("--epochs", type=positive_int, help="epochs of each training")
+    add("--epochs", type=positive_int, metavar="N", help="epochs of each training")
     add("--batch-size", type=positive_int, metavar="N", help="images per batch")
     add("--img-size", type=image_size, metavar="N|HxW", help="network input size")
     add("--device", help="auto, cpu, cuda:N or mps; default: auto")

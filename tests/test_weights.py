@@ -422,7 +422,7 @@ def test_a_network_larger_than_its_file_is_refused_before_it_takes_memory(metada
     [
         (slice(0), "is empty"),
         (slice(10), "truncated"),
-        (slice(-4), "truncated, or of another cfg"),
+        (slice(-4), "truncated, or for another cfg"),
         (slice(20 + 4 * 4 * (4 + 27)), "holds the first 1 of 2 layers"),
     ],
 )

@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with the rest of the command line; return the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
-        print("usage: yolofpn COMMAND ...    (each has its own --help)\n")
+        print("usage: yolofpn COMMAND ...    (each command has its own --help)\n")
         print("\n".join(f"  {name:14} {text}" for name, text in COMMANDS.items()))
         return 0 if words else 2
     if words[0] == "--version":

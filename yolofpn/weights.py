@@ -73,7 +73,7 @@ def load_weights(
     if kind == "darknet":
         return _load_darknet(path, notes, darknet_cfg, names)
     if darknet_cfg is not None:
-        raise UserError(f"{path} knows its network: --darknet-cfg is for Darknet .weights files only")
+        raise UserError(f"{path} contains its network: --darknet-cfg is for Darknet .weights files only")
     state, text = _read_safetensors(path) if kind == "safetensors" else _read_checkpoint(path)
     metadata = parse_metadata(text, path)
     if names is not None:
@@ -201,7 +201,7 @@ def _weights_of_run(folder: Path) -> Path:
     for checkpoint in ("best.pt", "last.pt"):
         if (folder / checkpoint).is_file():
             raise UserError(f"{folder} holds no {RUN_WEIGHTS} yet: give --weights {folder / checkpoint}")
-    raise UserError(f"{folder}: is not a run folder, as it has no {RUN_WEIGHTS}: give a weights file")
+    raise UserError(f"{folder}: is not a run folder (no {RUN_WEIGHTS}): give a weights file")
 
 
 def _near(path: Path) -> str:
@@ -224,7 +224,7 @@ def weights_kind(path: Path) -> Literal["darknet", "safetensors", "pickle"]:
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size:
         return "safetensors"
     if path.suffix == ".safetensors":
-        raise UserError(f"{path}: is damaged, or is not a safetensors file: download or copy it again")
+        raise UserError(f"{path}: damaged, or not a safetensors file: download or copy it again")
     if head[:2] == b"PK" or head[:1] == b"\x80":  # a zip archive, or a pickle of protocol 2 or newer
         return "pickle"
     return "darknet"

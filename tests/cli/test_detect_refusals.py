@@ -63,7 +63,7 @@ def change_cfg(text: str) -> Callable[[Path], object]:
 BAD_COMPANIONS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a folder instead of weights": (lambda folder: (folder / "x.weights").mkdir(), "is not a run folder"),
     "another cfg": (change_cfg(CFG.replace("filters=7", "filters=14").replace("num=1", "num=2").replace(
-        "anchors=32,32", "anchors=32,32,9,9").replace("mask=0", "mask=0,1")), "or of another cfg"),
+        "anchors=32,32", "anchors=32,32,9,9").replace("mask=0", "mask=0,1")), "or for another cfg"),
     "unknown key": (change_cfg(CFG.replace("stride=", "strides=")), "line 8: "),
     "unknown section": (change_cfg(CFG.replace("[yolo]", "[yoloo]")), "did you mean [yolo]?"),
     "no cfg": (lambda folder: (folder / "x.cfg").unlink(), "give it with --darknet-cfg"),
@@ -94,7 +94,7 @@ def test_what_belongs_to_weights_must_fit_them(kind: str, tmp_path: Path, capsys
         (["--img-size", "100"], "image size 100x100 is not a multiple of 32, the network's stride: try 96x96"),
         (
             ["--classes", "blue"],
-            "the weights have no class 'blue' among their 2 classes: choose from red, potted plant",
+            "none of the 2 classes of the weights is called 'blue': choose from red, potted plant",
         ),
         (["--classes", "0", "2"], "no class '2'"),
         (["--device", "cuda:42"], "device 'cuda:42' is not available"),

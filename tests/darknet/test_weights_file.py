@@ -99,9 +99,9 @@ def test_a_file_may_end_after_any_layer(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (file_of(42), "holds 188 bytes, this network needs 192: truncated, or of another cfg"),
+        (file_of(42), "holds 188 bytes, this network needs 192: truncated, or for another cfg"),
         (file_of(43)[:-1], "holds 191 bytes, this network needs 192: truncated"),
-        (file_of(44), "holds 196 bytes, this network needs 192: too long, or of another cfg"),
+        (file_of(44), "holds 196 bytes, this network needs 192: too long, or for another cfg"),
         (file_of(43) + b"x", "holds 193 bytes, this network needs 192: too long"),
         (file_of(0), "holds 20 bytes, this network needs 192: truncated"),
         (HEADER[:18], "holds 18 bytes, not even the header of Darknet weights: truncated"),

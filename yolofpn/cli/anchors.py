@@ -14,12 +14,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(prog="yolofpn anchors", description="Fit anchors to a data set, for pasting into a model config.")
     add = parser.add_argument
     add_data_flags(parser)
-    add("--split", default="train", help="split of the data set")
-    add("--cfg", metavar="FILE", help="model config whose input size, levels and anchors to use and compare with")
+    add("--split", metavar="NAME", default="train", help="split of the data set")
+    add("--cfg", metavar="FILE", help="model config: its input size and levels are used, its anchors compared")
     add("--img-size", type=image_size, metavar="N|HxW", help="network input size; default: the config's, else 416")
-    add("--num-anchors", type=positive_int, help="number of anchors over all levels; default: the config's, else 9")
-    add("--num-levels", type=positive_int, help="number of pyramid levels; default: the config's, else 3")
-    add("--seed", type=count, default=0, help="random seed of the clustering")
+    add(
+        "--num-anchors",
+        type=positive_int,
+        metavar="N",
+        help="number of anchors over all levels; default: the config's, else 9",
+    )
+    add("--num-levels", type=positive_int, metavar="N", help="number of pyramid levels; default: the config's, else 3")
+    add("--seed", type=count, metavar="N", default=0, help="random seed of the clustering")
     arguments = parser.parse_args(argv)
 
     def run() -> int:

@@ -118,7 +118,7 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Append a flag's default to its help, if it is a value that can be typed."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        has_default = action.default not in (None, [], ()) and not isinstance(action.default, bool)
+        has_default = action.default is not None and not isinstance(action.default, bool | list | tuple)
         return super()._get_help_string(action) if has_default else action.help
 
 

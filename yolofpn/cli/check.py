@@ -14,8 +14,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(prog="yolofpn check", description="Summarise a data set and report its problems.")
     add = parser.add_argument
     add_data_flags(parser)
-    add("--cfg", metavar="FILE", help="model config whose section input says how images of bands or 16 bits are read")
-    add("--split", nargs="+", default=["train", "val"], help="splits of the data set")
+    add(
+        "--cfg",
+        metavar="FILE",
+        help="model config whose section `input` sets how 16-bit and multi-band images are read",
+    )
+    add("--split", nargs="+", metavar="NAME", default=["train", "val"], help="splits to check; default: train val")
     add("--no-decode", action="store_true", help="do not decode the images: faster, but damaged images are not found")
     add("--all", action="store_true", help="list every file with a problem, not just ten of each kind")
     arguments = parser.parse_args(argv)

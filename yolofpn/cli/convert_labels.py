@@ -16,7 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     parser = Parser(
         prog="yolofpn convert-labels",
-        description="Write a data set in another label format. What is read is recognised as for training.",
+        description="Convert a data set to another label format. Its own format is detected as for training.",
     )
     add = parser.add_argument
     add("source", metavar="SRC", help="data set: a data YAML, or an exported folder")
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--voc-corners",
         choices=("devkit", "cvat"),
         default="devkit",
-        help="for --format voc: corners from 1 with the last pixel included, or 0-based edges as CVAT and LabelImg",
+        help="with --format voc: pixels counted from 1, the last included, or edges from 0 as in CVAT and LabelImg",
     )
     arguments = parser.parse_args(argv)
 

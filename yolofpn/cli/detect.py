@@ -95,15 +95,15 @@ def _add_output_flags(parser: Parser) -> None:
     add(
         "--resume",
         metavar="DIR",
-        help="resume a run that ended early, by its output folder, with the same sources and flags: what its "
-        "detections.jsonl contains is skipped",
+        help="resume the interrupted run in this output folder, with the same sources and flags: inputs that its "
+        "detections.jsonl contains are skipped",
     )
     add(
         "--shard",
         type=shard,
         metavar="K/N",
-        help="detect only in part K of N of the sources (by a hash of their paths), such as 3/16 in one of 16 jobs; "
-        "cat joins the detections.jsonl of all",
+        help="process only part K of N of the sources, split by a hash of their paths, such as 3/16 in the third of 16 "
+        "jobs; to join the results, concatenate the detections.jsonl files",
     )
     keys = [sink.key for sink in sinks.SINKS]
     written = "; ".join(f"{sink.key}: {sink.help}" for sink in sinks.SINKS)
@@ -112,12 +112,12 @@ def _add_output_flags(parser: Parser) -> None:
         type=comma_list(*keys, *ENGINE_FORMATS),
         default="jsonl",
         metavar=",".join((*keys, *ENGINE_FORMATS)),
-        help=f"output formats; {written}; parquet: a table (--engine only)",
+        help=f"output formats; {written}; parquet: tables (only with --engine)",
     )
     add(
         "--media",
         choices=("all", "hits", "none"),
-        help="which annotated images and videos to write; default: all, with --engine none",
+        help="which annotated images and videos to write; default: all; with --engine: none",
     )
     add("--labels", choices=("score", "name", "none"), default="score", help="label text at each box")
 
@@ -142,36 +142,35 @@ def add_model_flags(parser: Parser) -> None:
         "--pyramid",
         type=image_sizes,
         metavar="N,N",
-        help="image pyramid: detect at several input sizes, such as 320,416,608, and merge",
+        help="image pyramid: detect at several input sizes, such as 320,416,608, and merge the results",
     )
     add(
         "--tile",
         type=tile_size,
         metavar="auto|N|HxW",
-        help="for small objects in large images: detect in overlapping tiles of this size in image pixels, and in the "
-        "whole image, and merge; auto: the network input size",
+        help="for small objects in large images: detect in the whole image and in overlapping tiles of this size in "
+        "image pixels, and merge the results; auto: the network input size",
     )
-    add("--overlap", type=overlap, default=0.2, metavar="F", help="with --tile: part that two tiles share, up to .9")
+    add("--overlap", type=overlap, default=0.2, metavar="F", help="with --tile: fraction shared by two tiles, up to .9")
     add("--resize", choices=("auto", "letterbox", "stretch", "shortest-edge"), default="auto", help="resize mode")
     add(
         "--bands",
         type=band_triple,
         metavar="R,G,B",
-        help="numbers, from 1, of the bands to draw as red, green and blue (one number: gray), for weights that take "
-        "bands; default: those of the weights, else the first three",
+        help="for weights of multi-band images: bands to draw as red, green and blue, counted from 1 (one number: "
+        "gray); default: stored in the weights, else the first three",
     )
     add(
         "--depth",
         choices=DEPTHS,
-        help="bit depth of images with more than 8 bits per channel, which sets their white level: 12 (4095), 16 "
-        "(65535) or minmax (scale each image from its minimum to its maximum); auto: the depth stated in the file, "
-        "else 16, and for float images 1, 255 or 65535, depending on their maximum; default: stored in the weights, "
-        "else auto",
+        help="white level of images with more than 8 bits per channel: 12 (4095), 16 (65535), minmax (scale each image "
+        "from its minimum to its maximum) or auto (the depth stated in the file, else 16; float images: 1, 255 or "
+        "65535, depending on their maximum); default: stored in the weights, else auto",
     )
     add(
         "--pad-batches",
         action="store_true",
-        help="with --resize shortest-edge: batch images of different sizes, padded to the largest; this changes their "
+        help="with --resize shortest-edge: pad images of different sizes to share a batch, which changes their "
         "detections slightly; default: only images of equal size share a batch",
     )
     _add_runtime_flags(parser)
@@ -184,8 +183,8 @@ def _add_runtime_flags(parser: Parser) -> None:
         "--backend",
         choices=("auto", "torch", *(runtime.key for runtime in runtimes.RUNTIMES)),
         default="auto",
-        help="inference backend; auto: the choice of `yolofpn tune`, else the first that is installed of "
-        f"{', '.join(runtime.key for runtime in runtimes.RUNTIMES)} and torch; PyTorch runs until the graph is ready",
+        help="inference backend; auto: the choice of `yolofpn tune`, else the first installed one of "
+        f"{', '.join(runtime.key for runtime in runtimes.RUNTIMES)}, torch (PyTorch runs until the graph is built)",
     )
     add(
         "--precision",
@@ -197,7 +196,7 @@ def _add_runtime_flags(parser: Parser) -> None:
     add(
         "--compile",
         action="store_true",
-        help="torch backend: compile the network with torch.compile, which takes a while",
+        help="torch backend: compile the network with torch.compile, which takes about a minute per input size",
     )
 
 

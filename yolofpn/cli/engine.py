@@ -23,33 +23,33 @@ def add_engine_flags(parser: Parser) -> None:
     add(
         "--engine",
         choices=("ray",),
-        help="share very many images among processes and machines by Ray Data, and write partitioned Parquet or JSON "
-        "Lines; also reads Parquet and CSV files of paths, WebDataset tars, and s3://, gs:// and az:// (docs/scale.md)",
+        help="distribute large numbers of images over processes and machines with Ray Data; also reads Parquet and CSV "
+        "files of paths, WebDataset tars, s3://, gs:// and az://; writes Parquet or JSON Lines (docs/scale.md)",
     )
     add("--address", metavar="ADDR", help="with --engine: the cluster, auto or ray://HOST:PORT; default: this machine")
     add(
         "--workers",
         type=positive_int,
         metavar="N",
-        help="with --engine: processes that detect; default: one per GPU, else one per CPU",
+        help="with --engine: number of detection processes; default: one per GPU, else one per CPU",
     )
     add(
         "--gpus-per-worker",
         type=positive_float,
         metavar="F",
-        help="with --engine: GPUs of a worker, such as .5 for two workers on each; default: 1 if there are any",
+        help="with --engine: GPUs per worker, such as .5 for two workers on each GPU; default: 1 if there is a GPU",
     )
     add(
         "--column",
         metavar="NAME",
-        help="with --engine: column of the paths in Parquet and CSV sources; default: image, path, uri, url, ... or "
-        "the only one",
+        help="with --engine: column with the paths in Parquet and CSV sources; default: image, path, uri, url, ... or "
+        "the only column",
     )
     add(
         "--part-size",
         type=positive_int,
         metavar="N",
-        help="with --engine: images of a part file, unless they are of a tar, which has its own; default: 256",
+        help="with --engine: images per part file of the output; each tar has its own part file; default: 256",
     )
 
 

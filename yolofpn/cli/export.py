@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from yolofpn.inference.export_graph import Calibration, Exporter
 
 FORMATS = (
-    "triton: the folder of a model for Triton Inference Server, with an ONNX file, config.pbtxt, labels.txt; "
-    "darknet: also writes .cfg and .names"
+    "triton: model folder for Triton Inference Server (ONNX file, config.pbtxt, labels.txt); darknet: also writes .cfg "
+    "and .names"
 )
 
 
@@ -50,7 +50,7 @@ def build_parser() -> Parser:
     parser = Parser(
         prog="export.py",
         aliases={"--cfg": "--darknet-cfg"},
-        description="Export a detector to a graph for one of the runtimes, or to Darknet.",
+        description="Export a detector to an inference runtime or to Darknet.",
     )
     add = parser.add_argument
     files = ", ".join(f"{runtime.suffix} ({runtime.key})" for runtime in runtimes.RUNTIMES)
@@ -59,7 +59,7 @@ def build_parser() -> Parser:
         "output",
         type=Path,
         metavar="OUT",
-        help=f"the file: {files} or .weights (darknet); the folder of the model (triton)",
+        help=f"output file: {files} or .weights (darknet); with triton the model folder",
     )
     add("--format", choices=formats, required=True, help=FORMATS)
     add(
@@ -88,7 +88,7 @@ def build_parser() -> Parser:
         dest="batch",
         type=batch_size,
         metavar="N|dynamic",
-        help="batch size; default: dynamic; triton: the largest one, default: 8",
+        help="batch size, with triton the maximum; default: dynamic, with triton 8, with end2end 1",
     )
     add(
         "--layout",
@@ -102,8 +102,8 @@ def build_parser() -> Parser:
         choices=("float", "uint8"),
         help="onnx, ncnn, litert: RGB images of the network's size in 0..1 or 0..255; default: float, raw: uint8",
     )
-    add("--opset", type=int, choices=range(16, 24), metavar="N", help="onnx: version of its operators; default: 17")
-    add("--calibration", metavar="DATA", help="int8: data set for calibration and for measuring AP")
+    add("--opset", type=int, choices=range(16, 24), metavar="N", help="ONNX opset version; default: 17")
+    add("--calibration", metavar="DATA", help="with int8: data set for calibration and for measuring AP")
     return parser
 
 

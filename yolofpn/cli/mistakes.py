@@ -15,16 +15,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(
         prog="yolofpn mistakes",
         aliases={"--cfg": "--darknet-cfg"},
-        description="Compare the labels of a data set with a detector: an HTML page and lists of suspected label "
-        "errors (missing, wrong class, badly placed, no such object), the most suspicious first.",
+        description="Find suspected label errors of a data set (missing, wrong class, badly placed, no such object) "
+        "with a detector; write an HTML page and lists, the most suspicious first.",
     )
     add = parser.add_argument
     add_data_flags(parser)
-    add("--split", metavar="NAME", default="all", help="split of the data set; all: train with what is held out of it")
+    add(
+        "--split", metavar="NAME", default="all", help="split of the data set; all: train and the images held out of it"
+    )
     add_model_flags(parser)
     add("--batch-size", metavar="N", type=positive_int, default=8, help="images per batch")
     add("--workers", metavar="N", type=count, help="data loading processes; default: chosen for the machine")
-    add("--quick", action="store_true", help="detect in whole images only, not also in parts and around each label")
+    add(
+        "--quick",
+        action="store_true",
+        help="detect in whole images only, not in crops of them: faster, but finds fewer errors",
+    )
     add("--count", metavar="N", type=positive_int, default=100, help="images on the page; the lists hold all")
     add("--output", type=Path, metavar="DIR", help="output folder; default: runs/mistakes/DATA-N")
     arguments = parser.parse_args(argv)

@@ -17,11 +17,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add = parser.add_argument
     add_data_flags(parser)
-    add("--cfg", metavar="FILE", help="model config whose section input says how images of bands or 16 bits are read")
-    add("--split", default="train", help="split of the data set")
-    add("--count", type=positive_int, default=12, help="number of images, chosen at random")
-    add("--seed", type=count, default=0, help="random seed of the choice")
-    add("--depth", choices=DEPTHS, default="auto", help="bit depth of images with more than 8 bits per channel")
+    add(
+        "--cfg",
+        metavar="FILE",
+        help="model config whose section `input` sets how 16-bit and multi-band images are read",
+    )
+    add("--split", metavar="NAME", default="train", help="split of the data set")
+    add("--count", type=positive_int, metavar="N", default=12, help="number of images, chosen at random")
+    add("--seed", type=count, metavar="N", default=0, help="random seed of the choice")
+    add("--depth", choices=DEPTHS, default="auto", help="white level of images with more than 8 bits per channel")
     add("--output", type=Path, default=Path("page.png"), metavar="FILE", help="output image, .png or .jpg")
     arguments = parser.parse_args(argv)
 

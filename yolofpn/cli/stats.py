@@ -14,14 +14,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(
         prog="yolofpn stats",
         description="Measure the range, mean and standard deviation of each channel of a data set's images, for the "
-        "section input of a model config: for images of one channel, of 16 bits, or of more than three channels.",
+        "section `input` of a model config (16-bit, one-channel and multi-band images).",
     )
     add = parser.add_argument
     add_data_flags(parser)
-    add("--split", default="train", help="split of the data set")
-    add("--channels", type=positive_int, metavar="N", help="channels of the images; default: those of the first one")
+    add("--split", metavar="NAME", default="train", help="split of the data set")
+    add("--channels", type=positive_int, metavar="N", help="channels of the images; default: as in the first one")
     add("--images", type=positive_int, default=500, metavar="N", help="read at most N images, spread over the split")
-    add("--write", type=Path, metavar="FILE", help="write the numbers into the section input of this model config")
+    add("--write", type=Path, metavar="FILE", help="write the numbers into the section `input` of this model config")
     arguments = parser.parse_args(argv)
 
     def run() -> int:

@@ -25,7 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("model", metavar="FILE", help="model config, Darknet .cfg, or weights")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="overrides of the config")
     parser.add_argument("--img-size", type=image_size, metavar="N|HxW", help="network input size; default: the model's")
-    parser.add_argument("--num-classes", type=positive_int, default=80, help="number of classes; for a config only")
+    parser.add_argument(
+        "--num-classes", type=positive_int, metavar="N", default=80, help="number of classes; for a config only"
+    )
     arguments = parser.parse_args(argv)
 
     def run() -> int:

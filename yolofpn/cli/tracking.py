@@ -22,7 +22,7 @@ def add_track_flags(parser: Parser) -> None:
     add(
         "--tracker",
         choices=[tracker.key for tracker in tracking.TRACKERS],
-        help=f"track with this method; default: {tracking.TRACKERS[0].key}; {methods}",
+        help=f"tracking method; default: {tracking.TRACKERS[0].key}; {methods}",
     )
     add(
         "--line",
@@ -30,8 +30,8 @@ def add_track_flags(parser: Parser) -> None:
         action="append",
         default=[],
         metavar="[NAME=]X1,Y1,X2,Y2",
-        help="count tracked objects that cross a line, in both directions; pixels, or parts of width and height if no "
-        "number is larger than 1; repeatable",
+        help="count tracked objects that cross a line, in both directions; pixels, or fractions of width and height if "
+        "no number exceeds 1; repeatable",
     )
     add(
         "--zone",
@@ -39,7 +39,7 @@ def add_track_flags(parser: Parser) -> None:
         action="append",
         default=[],
         metavar="[NAME=]X1,Y1,X2,Y2,X3,Y3,...",
-        help="count tracked objects that enter and leave a polygon, and those inside; repeatable",
+        help="count tracked objects that enter, leave and are inside a polygon; repeatable",
     )
 
 

@@ -39,13 +39,13 @@ def build_parser() -> Parser:
     add("--cfg", type=Path, metavar="FILE", help="model config, such as cfg/yolofpn-lite.yaml")
     add("--data", help="data set: a data YAML, or an exported folder; default: the config's")
     initial = (
-        "initial weights; auto (default): the default weights or ImageNet weights, where they fit; none: random "
-        "initialisation"
+        "initial weights; auto (default): the included weights that fit the network, else installed ImageNet weights; "
+        "none: random initialisation"
     )
     add("--weights", metavar="FILE|RUN_DIR|NAME|auto|none", help=initial)
     added = (
-        "data set of further classes for the detector of --weights, which keeps its classes without their images: no "
-        "--cfg is needed"
+        "add the classes of this data set to the detector of --weights, without images of its old classes; needs no "
+        "--cfg"
     )
     add("--add-classes", metavar="DATA", help=added)
     add(
@@ -58,22 +58,22 @@ def build_parser() -> Parser:
     add(
         "--auto-resume",
         action="store_true",
-        help="resume the run in --output if it has a checkpoint, else start it: the same command after every restart",
+        help="resume the run in --output if it has a checkpoint, else start it: one command for every restart",
     )
     add("--overfit", type=positive_int, metavar="N", help="overfit on N images, as a sanity check")
     add("--dry-run", action="store_true", help="check data, anchors, memory and one batch without training")
-    add("--epochs", type=positive_int, help="number of epochs; default: the config's")
-    add("--minutes", type=positive_float, help="train as many epochs as fit into this time")
-    add("--batch-size", type=positive_int, help="images per batch; default: the config's")
+    add("--epochs", type=positive_int, metavar="N", help="number of epochs; default: the config's")
+    add("--minutes", type=positive_float, metavar="F", help="train as many epochs as fit into this time")
+    add("--batch-size", type=positive_int, metavar="N", help="images per batch; default: the config's")
     add("--img-size", type=image_size, metavar="N|HxW", help="network input size; default: the config's")
     depths = (
-        "bit depth of images with more than 8 bits per channel (see detect.py --help), stored in the weights; default: "
-        "the config's"
+        "white level of images with more than 8 bits per channel (see detect.py --help), stored in the weights; "
+        "default: the config's"
     )
     add("--depth", choices=DEPTHS, help=depths)
     add("--device", help="auto, cpu, cuda:N or mps; default: auto")
-    add("--workers", type=count, help="data loading processes; default: chosen for the machine")
-    add("--seed", type=int, help="random seed; default: the config's")
+    add("--workers", type=count, metavar="N", help="data loading processes; default: chosen for the machine")
+    add("--seed", type=int, metavar="N", help="random seed; default: the config's")
     add("--output", type=Path, metavar="DIR", help="run folder; default: runs/train/CFG-N")
     add(
         "overrides",

@@ -124,7 +124,7 @@ class WeightsFile:
         found, expected = f"{self.size:,}", f"{ends[-1]:,}"
         problem = "too long" if self.size > ends[-1] else "truncated"
         raise UserError(
-            f"{self.origin}: holds {found} bytes, this network needs {expected}: {problem}, or of another cfg"
+            f"{self.origin}: holds {found} bytes, this network needs {expected}: {problem}, or for another cfg"
         )
 
 

@@ -87,7 +87,7 @@ def load_for_inference(
         loaded = load_weights(spec, darknet_cfg=darknet_cfg, names=names)
         return LoadedDetector(loaded.detector, loaded.metadata, loaded.notes)
     if darknet_cfg is not None:
-        raise UserError(f"{path} knows its network: --darknet-cfg is for Darknet .weights files only")
+        raise UserError(f"{path} contains its network: --darknet-cfg is for Darknet .weights files only")
     detector = read_exported(path)
     metadata = detector.metadata if names is None else rename_classes(detector.metadata, read_names(names), names, path)
     return LoadedDetector(detector, metadata, notes)

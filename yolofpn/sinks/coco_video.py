@@ -26,7 +26,7 @@ class CocoVideoSink:
     """
 
     key: ClassVar[str] = "coco-video"
-    help: ClassVar[str] = "tracks.coco.json, the tracks of videos in COCO's manner, with --track"
+    help: ClassVar[str] = "tracks.coco.json, COCO with videos and tracks, with --track"
     folder: ClassVar[str | None] = None
 
     def __init__(self, output: Path) -> None:

@@ -23,7 +23,7 @@ class CropSink:
     """
 
     key: ClassVar[str] = "crops"
-    help: ClassVar[str] = "crops/NAME/, each detection cut out"
+    help: ClassVar[str] = "crops/NAME/, each detection as an image"
     folder: ClassVar[str | None] = "crops"
     resumable: ClassVar[bool] = True
 

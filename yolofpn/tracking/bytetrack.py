@@ -28,7 +28,7 @@ class ByteTrack:
     """
 
     key: ClassVar[str] = "bytetrack"
-    help: ClassVar[str] = "IoU in two rounds, detections of low scores last"
+    help: ClassVar[str] = "IoU in two rounds, low-scoring detections in the second"
 
     def __init__(self) -> None:
         check_installed("scipy")

@@ -12,7 +12,7 @@ class OCSORT(LibraryTracker):
     """Matches by IoU and direction of motion; detections of low scores are not used."""
 
     key: ClassVar[str] = "ocsort"
-    help: ClassVar[str] = "IoU and direction of motion, for objects that turn while they are hidden"
+    help: ClassVar[str] = "IoU and direction of motion, for objects that turn while hidden"
 
     def __init__(self) -> None:
         super().__init__(_make)

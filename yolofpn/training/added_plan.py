@@ -30,7 +30,7 @@ def added_settings(weights: str | Path | None, cfg: str | Path | None, data: str
         UserError: no weights are given, they cannot be read or hold no native network, or no YAML file is found.
     """
     if weights is None or weights == "none":
-        raise UserError("--add-classes: give the weights to which classes are added with --weights FILE or RUN_DIR")
+        raise UserError("--add-classes needs the weights to extend: give them with --weights FILE or RUN_DIR")
     metadata = load_weights(weights).metadata
     if metadata.model is None:
         raise UserError(

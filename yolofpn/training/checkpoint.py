@@ -147,7 +147,7 @@ def read_checkpoint(path: Path, *, only_look: bool = False) -> dict[str, Any]:
     try:
         content = read_archive(path, only_look=only_look)
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}: no checkpoint to resume from") from None
+        raise UserError(f"{path}: no checkpoint to resume from: {error.strerror or error}") from None
     except ParseError as error:
         raise UserError(f"{path}: is damaged or no checkpoint ({error})") from None
     if not isinstance(content, dict) or content.get("format_version") != FORMAT_VERSION:

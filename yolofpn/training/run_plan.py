@@ -105,7 +105,7 @@ def make_plan(options: TrainOptions) -> Plan:
     first: list[str] = []
     if options.add_classes is not None:
         if options.data is not None:
-            raise UserError("--add-classes names the data set of the run: omit --data")
+            raise UserError("--data and --add-classes cannot be combined: --add-classes is the data set")
         cfg, first = added_settings(options.weights, options.cfg, str(options.add_classes))
         name = f"{Path(options.weights or name).stem}-added"
     if cfg is None:

@@ -18,7 +18,7 @@ class LabelStudioWriter:
     """Ignore regions have the choice ``difficult``. Images come from local storage with the output as document root."""
 
     key: ClassVar[str] = "label-studio"
-    help: ClassVar[str] = "SPLIT.json, tasks, and label_config.xml"
+    help: ClassVar[str] = "SPLIT.json (tasks) and label_config.xml"
     image_folder: ClassVar[str] = "images/{split}"
     root: ClassVar[str] = "."
     annotations: ClassVar[str] = "{split}.json"
