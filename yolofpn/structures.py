@@ -46,9 +46,9 @@ class Limits:
     """Thresholds and maximum number of detections.
 
     Attributes:
-        score_thresh: lowest score kept, in [0, 1]; one for all classes or one per class.
-        nms_thresh: IoU above which the weaker of two boxes of one class is dropped.
-        detections_per_img: the most detections of one image, the best ones.
+        score_thresh: score threshold, which scores must exceed, in [0, 1]; one for all classes or one per class.
+        nms_thresh: IoU above which the lower-scoring of two boxes of one class is suppressed.
+        detections_per_img: maximum detections per image; those of the highest scores are kept.
     """
 
     score_thresh: float | tuple[float, ...] = 0.25
@@ -58,17 +58,17 @@ class Limits:
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """The ground truth of one image, in pixels of the image that it travels with.
+    """The ground truth of one image, in pixels of that image.
 
     Attributes:
         boxes: [M, 4] float32 xyxy.
         labels: [M] int64 in 0 .. C-1.
         ignore: [M] bool; regions that are neither object nor background: COCO's crowds, VOC's difficult objects, and
-            in training images what a cut has left of an object where that is too little.
-        areas: [M] float32, the annotated area that decides between small, medium and large (COCO: of the mask).
+            objects of which a crop left too little visible.
+        areas: [M] float32, the annotated area (COCO: of the mask), by which objects are small, medium or large.
         image_id: the data set's id of the image.
-        image_size: (height, width) of the image where it travels padded to a larger one; None: it is not.
-        proposals: [P, 4] float32 xyxy, where any object may be, for a detector that does not find that out itself.
+        image_size: (height, width) of the image before padding; None: it is not padded.
+        proposals: [P, 4] float32 xyxy, precomputed proposals for Fast R-CNN.
     """
 
     boxes: Tensor
@@ -91,7 +91,7 @@ class Target:
         return len(self.boxes)
 
     def __getitem__(self, index: Index) -> Target:
-        """The objects and ignore regions that an integer, slice, mask or indices choose; all proposals stay."""
+        """Select objects and ignore regions by an integer, slice, mask or indices; keep all proposals."""
         rows = rows_of(index, len(self))
         return replace(
             self, boxes=self.boxes[rows], labels=self.labels[rows], ignore=self.ignore[rows], areas=self.areas[rows]
@@ -114,7 +114,7 @@ class WholeImage:
 
     Attributes:
         size: (height, width) in pixels.
-        scale: (vertical, horizontal) pixels of it to one of the reduced image.
+        scale: (vertical, horizontal) pixels of the whole image per pixel of the reduced one.
         read: decodes it; raises InputError if it is no longer readable.
     """
 
@@ -125,19 +125,18 @@ class WholeImage:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One image, or one frame of a video or stream, on its way through detection.
+    """One image, or one frame of a video or stream.
 
     Attributes:
         image: [H, W, 3] uint8, BGR, or bands.
-        source: where it comes from, as shown to people and written to files: never with a password.
+        source: file or URL, as printed and written to files, without password.
         index: frame number within its source; 0 for an image.
         time: presentation time in seconds from the start of its source; 0.0 for an image.
         clock: when a live frame was captured (UTC); None for files.
-        stale: a live source that stopped delivering repeats its last frame, marked so.
+        stale: True if a live source without new frames repeats its last one.
         dropped: frames of a live source skipped since the previous one.
-        duration: for how long it is shown, in seconds; None for images and live frames.
-        whole: given if ``image`` is reduced, because only the network was expected to look at it, or has bands that
-            people do not see.
+        duration: display time in seconds; None for images and live frames.
+        whole: the image to draw on, if ``image`` was decoded at a reduced size or is multi-band; else None.
     """
 
     image: Image
@@ -162,7 +161,7 @@ class Frame:
 
 @dataclass(frozen=True, repr=False, eq=False, init=False)
 class Detections:
-    """What was found in one image, best first.
+    """The detections of one image, by descending score.
 
     Behaves like a sequence: ``len``, iteration, and indexing by integer, slice, boolean mask or index array, each
     of which gives Detections again.
@@ -173,7 +172,7 @@ class Detections:
         labels: [D] int64 in 0 .. C-1.
         names: class names by label; empty where they are not known.
         category_ids: the data set's id of each label; empty where it is the label itself.
-        load_image: gives the image that the detections belong to, for ``show``.
+        load_image: returns the image of the detections, for ``show``.
         track_ids: [D] int64, the object's id within its source, from 1; -1: not (yet) tracked. None without tracking.
         tracks: trails and counts up to this frame; None without tracking.
     """
@@ -198,7 +197,7 @@ class Detections:
         track_ids: Arrays | None = None,
         tracks: TrackInfo | None = None,
     ) -> None:
-        """Arrays and tensors are taken; what is kept are arrays.
+        """Accept arrays or tensors; store arrays.
 
         Raises:
             ValueError: the shapes do not match.
@@ -257,7 +256,7 @@ class Detections:
     def filter(
         self, *, score_thresh: float = 0.0, classes: str | int | Sequence[str | int] | None = None
     ) -> Detections:
-        """Those with a score above ``score_thresh`` and, if given, of one of ``classes``: names or labels, or just one.
+        """Return detections with a score above ``score_thresh`` and, if given, of ``classes``: names, labels, or one.
 
         Raises:
             ValueError: a class name is not among the names.
@@ -290,10 +289,10 @@ class Detections:
         """A copy of ``image`` with the detections drawn on it, the best ones on top, [H, W, 3] uint8, BGR.
 
         Args:
-            image: what they were found in. 8-bit images are [H, W, 3] BGR, [H, W, 4] BGRA, whose alpha is ignored, or
-                gray [H, W] or [H, W, 1], and keep their values. Of images of other types or numbers of channels, the
+            image: the image of the detections. 8-bit images, [H, W, 3] BGR, [H, W, 4] BGRA (alpha is ignored) or gray
+                [H, W] or [H, W, 1], keep their values. Of images of other types or numbers of channels, the
                 first three bands, or the only one as gray, are stretched to 8 bits.
-            labels: what stands beside a box: 'score' (name and score), 'name' or 'none'.
+            labels: label text: 'score' (name and score), 'name' or 'none'.
         """
         from yolofpn.bands import drawable
         from yolofpn.drawing import box_texts, draw_boxes
@@ -312,7 +311,7 @@ class Detections:
             image: [H, W, 3] uint8, BGR; by default the image that was detected on.
 
         Raises:
-            ValueError: no image is given and the detections do not know theirs.
+            ValueError: no image is given, and none is stored with the detections.
         """
         from yolofpn.drawing import show_image
 

@@ -41,7 +41,7 @@ class LoadedWeights:
     """A detector in evaluation mode on the CPU.
 
     Attributes:
-        metadata: what its weights know of themselves.
+        metadata: the metadata stored in the weights.
         notes: lines to print: which files were chosen, and why.
     """
 
@@ -53,16 +53,16 @@ class LoadedWeights:
 def load_weights(
     spec: str | Path, *, darknet_cfg: str | Path | None = None, names: str | Path | None = None
 ) -> LoadedWeights:
-    """Read weights, and build the detector that they belong to.
+    """Read weights and build their detector.
 
     Args:
         spec: a safetensors file, a Darknet ``.weights`` file, a checkpoint or folder of a training run, a name of
             ``NAMED_WEIGHTS``, or 'auto' for the default weights.
-        darknet_cfg: the cfg of a ``.weights`` file; by default it is looked for.
-        names: a file of class names; by default those that the weights know or that lie beside them.
+        darknet_cfg: the cfg of a ``.weights`` file; by default it is searched for.
+        names: a file of class names; by default those stored in the weights or in a file beside them.
 
     Raises:
-        UserError: nothing is there, it is damaged, it is no weights file, or its parts do not fit each other.
+        UserError: the file is missing, damaged or not a weights file, or cfg, names and weights do not match.
     """
     path, notes = _resolve(spec)
     if runtime_of(path):
@@ -147,7 +147,7 @@ def save_weights(
         path: of the file.
         state: the state dict of the detector that ``metadata`` describes.
         metadata: kept as JSON in the file's header.
-        dtype: floating-point tensors are stored in it, such as torch.float16; by default in their own.
+        dtype: type in which floating-point tensors are stored, such as torch.float16; default: their own.
 
     Raises:
         UserError: the file cannot be written, or a number is too large for ``dtype``.

@@ -68,8 +68,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         overrides: applied in this order.
 
     Raises:
-        UserError: the file is missing or no YAML, or keys or values are wrong: all of them in one message, each
-            with its path in the file and, for an unknown key, the nearest known one.
+        UserError: the file is missing or not YAML, or keys or values are wrong: one message lists all of them with
+            their paths in the file and, for an unknown key, the nearest known one.
     """
     path = find_config(path)
     tree = read_yaml(path)

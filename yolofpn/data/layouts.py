@@ -37,7 +37,7 @@ def recognise(data: str | Path, root: Path | None = None) -> Layout:
         root: the data set's folder, instead of the one that a file names.
 
     Raises:
-        UserError: if it does not exist, or is nothing known.
+        UserError: it does not exist, or is in no known format.
     """
     path = find_config(data)
     if path.is_dir():
@@ -164,10 +164,10 @@ def open_data(data: str | Path, root: Path | None = None, voc_corners: VocCorner
     Args:
         data: as ``recognise``.
         root: the data set's folder, instead of the one that a file names.
-        voc_corners: how the corners in VOC's XML are read, instead of how the data set says or they look.
+        voc_corners: how the corners in VOC XML are read; default: as stated in the data set or detected.
 
     Raises:
-        UserError: if it does not exist, or is nothing known.
+        UserError: it does not exist, or is in no known format.
     """
     layout = recognise(data, root)
     return DataSource(layout if voc_corners is None else replace(layout, voc_corners=voc_corners))

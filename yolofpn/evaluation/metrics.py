@@ -108,8 +108,7 @@ class DetectionMetrics:
         """Add one image.
 
         Raises:
-            ValueError: if a label is not that of a class, or another image has the same id. One that comes twice is no
-                exception: which of two results counts would be chance.
+            ValueError: a label is not that of a class, or an image with this id was already added.
         """
         # without what else detections carry: their images would stay in memory
         detections = Detections(detections.boxes, detections.scores, detections.labels)

@@ -146,7 +146,7 @@ class Exporter:
             return self._check_int8(exported, calibration)
         report, passed = self._compare(exported if form.layout != "raw" else exported.backend(), TOLERANCES[precision])
         if not passed:
-            raise UserError(f"{options.output}: is not written, as its detections would be others: {report}")
+            raise UserError(f"{options.output}: not written, as its detections differ: {report}")
         return f"{runtime.key} {precision}, {report}"
 
     def _triton(self, folder: Path) -> str:
@@ -190,7 +190,7 @@ class Exporter:
         backend = _Renamed(TorchBackend(read_back.detector, _CPU), names)
         report, passed = self._compare(backend, FILE_TOLERANCE)
         if not passed:
-            raise UserError(f"{self.options.output}: is not written, as its detections would be others: {report}")
+            raise UserError(f"{self.options.output}: not written, as its detections differ: {report}")
         return report
 
     def _compare(self, other: Backend | ExportedDetector, tolerance: Tolerance) -> tuple[str, bool]:

@@ -1,4 +1,4 @@
-"""Any weights or graph file, run folder or name -> a detector that can do nothing but detect."""
+"""Any weights or graph file, run folder or name -> a detector for inference."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def load_detector(
     names: str | Path | None = None,
     **settings: Unpack[PredictorSettings],
 ) -> Predictor:
-    """A detector ready for use: ``load_detector("yolov3.weights")("dog.jpg")``.
+    """Load a detector: ``load_detector("yolov3.weights")("dog.jpg")``.
 
     Args:
-        weights: a safetensors or Darknet ``.weights`` file, a folder that training wrote, or a name such as 'yolov3'.
+        weights: a safetensors or Darknet ``.weights`` file, the folder of a training run, or a name such as 'yolov3'.
         darknet_cfg: the cfg of Darknet weights, if it is not found beside them.
         names: a file of class names, if none is found beside them.
         **settings: fields of ``PredictorOptions``, such as img_size=(608, 608), score_thresh=0.1, device='cuda:0'.

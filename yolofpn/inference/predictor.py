@@ -40,22 +40,22 @@ NEEDED = 2.0  # pixels of a reduced image to one of the network's input: see doc
 
 
 class Predictor:
-    """A detector with everything around the network: reading, resizing, thresholds, boxes in image pixels.
+    """Runs a detector on images: reading, resizing, network, thresholds, and boxes in image pixels.
 
     Args:
-        detector: the network, which stays as it is: a copy around its parameters runs.
-        metadata: of its weights; the defaults of all that is not given.
+        detector: the network; it is not modified, because a copy around its parameters runs.
+        metadata: of its weights; the defaults of options that are not given.
         options: how it is run.
-        **settings: fields of ``PredictorOptions``, in place of those of ``options``.
+        **settings: fields of ``PredictorOptions`` that override those of ``options``.
 
     Attributes:
-        limits: which predictions become detections unless a call says otherwise.
+        limits: thresholds and maximum number of detections, unless a call gives others.
         backend: what runs the network.
-        backend_note: a line that says which one and why.
-        postprocessor: turns the backend's maps into detections: the detector, or of one with two stages a faster copy.
-        sizes: the (height, width) of each size that the detector looks at.
+        backend_note: one line: which backend, and why.
+        postprocessor: turns raw outputs into detections: the detector, or a faster copy of a two-stage one.
+        sizes: the network input sizes, (height, width), at which each image is processed.
         tile: (height, width) of tiles in image pixels; None: only whole images.
-        overlap: part of a tile that it shares with the next one.
+        overlap: fraction of a tile that it shares with the next one.
         device: where the network runs.
         around_postprocess: the context of ``postprocessor`` in a precision.
 
@@ -105,7 +105,7 @@ class Predictor:
         self._starting = Lock()  # backends start one batch at a time, and ``stream`` does so in another thread
 
     def close(self) -> None:
-        """End what still runs in the background: a graph in the making. The predictor stays usable."""
+        """Stop building a graph in the background. The predictor stays usable."""
         if isinstance(self.backend, Takeover):
             self.backend.close()
 
@@ -141,12 +141,12 @@ class Predictor:
             image: a path, a NumPy image ([H, W, 3], [H, W, 4] or [H, W] uint8; for weights of bands [H, W, N] of any
                 numbers), a Pillow image, or a list of these.
             rgb: NumPy images are RGB, not BGR as OpenCV reads them.
-            batch_size: how many images of a list go through the network together.
+            batch_size: images of a list per batch.
 
         Raises:
-            InputError: a file is no image or is damaged.
+            InputError: a file is not an image or is damaged.
             UserError: the network's output is not a number, or out of memory.
-            ValueError: something in it is no image, or ``batch_size`` is below 1.
+            ValueError: an array or item is not an image, or ``batch_size`` is below 1.
         """
         check_batch_size(batch_size)
         if not isinstance(image, list | tuple):
@@ -159,8 +159,8 @@ class Predictor:
     ) -> Iterator[tuple[Frame, Detections]]:
         """Yield every image and frame of ``sources`` (all sources of ``detect.py``) with its detections.
 
-        Reading works ahead in a thread of its own, and the network in another one. Of live sources, which do not mix
-        with files, the newest frame of each is taken.
+        Reading and the network run in separate threads. Live sources, which cannot be mixed with files, give their
+        newest frames.
 
         Args:
             *sources: see above.
@@ -170,8 +170,8 @@ class Predictor:
                 zones. The detections then have ``track_ids`` and ``tracks``.
 
         Raises:
-            UserError: no source is given, none of that name is there, or the tracker's library is missing.
-            InputError: a source cannot be read, or not to its end; the frames before have been given.
+            UserError: no source is given or found, or the tracker's library is missing.
+            InputError: a source cannot be read to its end; the frames before that have been yielded.
             ValueError: ``batch_size`` is below 1.
         """
         check_batch_size(batch_size)
@@ -207,7 +207,7 @@ class Predictor:
     ) -> InFlight:
         """Start ``predict`` asynchronously: resize and submit to the network; ``result()`` waits for it.
 
-        Of many tiles, only the first batches are; ``result()`` starts the others one by one.
+        With many tiles, only the first batches are started; ``result()`` starts the others one by one.
 
         Up to ``slots`` calls in flight make it faster. Any thread may call this, and ask for the result, once.
 

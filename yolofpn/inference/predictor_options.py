@@ -52,25 +52,25 @@ class PredictorOptions:
     Attributes:
         img_size: (height, width) of the network's input, or one number for both; for ``shortest-edge`` the
             (shorter, longer) side.
-        pyramid: several such sizes in place of one: the detector looks at each image in all of them.
+        pyramid: several such sizes, at each of which the detector processes each image.
         resize: the resize mode; 'auto' is None.
-        depth: which value is white in image files of more than 8 bits: 'auto', '12', '16' or 'minmax'.
-        bands: the numbers, from 1, of the bands that are drawn as red, green and blue, for weights that take bands.
+        depth: white level of image files of more than 8 bits: 'auto', '12', '16' or 'minmax'.
+        bands: for multi-band weights, the bands drawn as red, green and blue, counted from 1.
         score_thresh: score threshold, one for all classes, in [0, 1].
         nms_thresh: IoU above which the lower-scoring box of a class is suppressed, in [0, 1].
         detections_per_img: maximum detections per image.
-        classes: names or labels of the only classes wanted.
+        classes: names or labels of the only classes to detect.
         device: where the network runs: 'auto', 'cpu', 'cuda:0', 'mps'.
         backend: what runs the network: 'auto', 'torch' or a runtime such as 'openvino'; see ``choose_backend``.
         precision: 'auto' (fp32, or what ``yolofpn tune`` chose), 'fp32', 'bf16' or 'fp16'; 'int8' if the weights are
             an int8 graph.
-        workload: 'few', 'live' or 'many' images are coming: how a backend shares the processors among them.
-        compile: let torch.compile write the kernels of the torch backend.
+        workload: how CPU cores are shared: for 'few' images, a 'live' source, or 'many' images.
+        compile: compile the torch backend with torch.compile.
         tile: (height, width) of tiles, in image pixels, or one number for both; 'auto': the network's input size. The
-            detector looks at each tile of larger images, and at the whole of them.
-        overlap: part of a tile, in [0, .9], that it shares with the next one, at least.
-        pad_batches: images that ``shortest-edge`` brings to different sizes share a batch all the same, padded to
-            the largest of them; what is found in an image then depends a little on the others.
+            detector processes each tile of larger images, and each image as a whole.
+        overlap: minimum fraction of a tile, in [0, .9], that it shares with the next one.
+        pad_batches: with ``shortest-edge``, pad images of different sizes to the largest so that they share a batch,
+            which changes their detections slightly.
 
     Raises:
         ValueError: there is no such ``resize``, ``pyramid`` is empty, or it is given beside ``img_size``; ``tile`` or

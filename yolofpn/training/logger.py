@@ -28,10 +28,9 @@ class RunInfo:
     Attributes:
         run_dir: the run folder.
         settings: the whole config as plain values, such as ``settings["train"]["epochs"]``.
-        epochs_done: whole epochs that the checkpoint holds; the first epoch that is logged now is the next one.
-        steps_done: optimiser steps that the checkpoint holds, which may lie within an epoch; the first step that is
-            logged now is the next one. Later steps and epochs that were already logged, as those of a run that was
-            killed after its last checkpoint, are logged again.
+        epochs_done: complete epochs in the checkpoint; the next epoch is the first one logged.
+        steps_done: optimiser steps in the checkpoint, which may end within an epoch; the next step is the first one
+            logged. Steps and epochs that a killed run logged after its last checkpoint are logged again.
     """
 
     run_dir: Path
@@ -41,7 +40,7 @@ class RunInfo:
 
 
 class Logger(Protocol):
-    """Receives the scalars of a training run; of several processes the main one alone has loggers."""
+    """Receives the scalars of a training run; with several processes, only the main one has loggers."""
 
     def start(self, run: RunInfo) -> None:
         """The run starts or is resumed."""

@@ -40,8 +40,8 @@ class TrainingResult:
     Attributes:
         run_dir: the run folder; ``load_detector`` takes it.
         finished: False if the run was interrupted: ``TrainOptions(resume=str(run_dir))`` resumes it.
-        best_ap: the best AP on the validation split, in [0, 1]; -1 where nothing could be measured.
-        best_epoch: the epoch, from 1, that the weights of ``run_dir`` are from; -1: none yet.
+        best_ap: the best AP on the validation split, in [0, 1]; -1 if nothing was measured.
+        best_epoch: the epoch, from 1, of the weights in ``run_dir``; -1: none yet.
     """
 
     run_dir: Path
@@ -60,7 +60,7 @@ def train(options: TrainOptions, *, loggers: Sequence[Logger] = (), on_epoch: On
             True, the run stops as by Ctrl-C: it can be resumed.
 
     Raises:
-        UserError: data, weights or config do not allow it, a loss is not finite, or memory or disk are too small.
+        UserError: data, weights or config are invalid, a loss is not finite, or memory or disk space is exhausted.
     """
     started = time.monotonic()
     with ExitStack() as locks, join_ranks() as ranks:
