@@ -43,14 +43,14 @@ def build_parser() -> Parser:
         "--weights",
         **lists,
         metavar="FILE",
-        help="any weights; a model config or a Darknet cfg is measured with random weights",
+        help="any weights; model configs and Darknet cfgs get random weights; default: the default weights",
     )
     add("--source", **lists, metavar="SRC", help="images and videos; default: the sample images")
     add("--empty", action="store_true", help="measure on plain gray images instead of --source")
     add("--data", help="data set to measure AP on, or to train on: a data YAML or a folder")
     backends = ("auto", "torch", *(runtime.key for runtime in runtimes.RUNTIMES))
-    add("--backend", **lists, choices=backends, help="inference backends")
-    add("--precision", **lists, choices=PRECISIONS, help="precisions")
+    add("--backend", **lists, choices=backends, help="inference backends; default: auto")
+    add("--precision", **lists, choices=PRECISIONS, help="numerical precisions; default: auto")
     add(
         "--img-size",
         **lists,
@@ -58,7 +58,7 @@ def build_parser() -> Parser:
         metavar="N|HxW",
         help="network input sizes; default: stored in the weights",
     )
-    add("--batch-size", **lists, type=positive_int, metavar="N", help="images per batch")
+    add("--batch-size", **lists, type=positive_int, metavar="N", help="images per batch; default: 1")
     add(
         "--workload",
         **lists,
