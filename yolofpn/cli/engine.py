@@ -67,7 +67,7 @@ def take_engine(arguments: argparse.Namespace) -> Callable[[DetectOptions], int]
     given = {flag: arguments.__dict__.pop(flag) for flag in _FLAGS}
     if engine is None:
         if unused := [flag for flag, value in given.items() if value is not None]:
-            raise UserError(f"--{unused[0].replace('_', '-')} is for runs with --engine ray")
+            raise UserError(f"--{unused[0].replace('_', '-')} applies to --engine ray only")
         if needing := [form for form in ENGINE_FORMATS if form in arguments.format]:
             raise UserError(f"--format {needing[0]} is written by --engine ray only")
         arguments.media = arguments.media or "all"

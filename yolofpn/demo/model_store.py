@@ -82,7 +82,7 @@ class ModelStore:
         with self._lock:
             choice = self._choices.get(settings.weights)
         if choice is None:
-            raise InputError("these weights are not on offer any more: reload the page")
+            raise InputError("these weights are no longer available: reload the page")
         with self._loading[choice.key]:  # only those who wait for the same weights wait here
             shared = self._shared_predictor(choice, settings.img_size)
         own = copy.copy(shared)

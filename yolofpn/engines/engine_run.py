@@ -160,7 +160,7 @@ def _check(options: EngineOptions) -> str:
         "- as a source": "-" in detect.sources,
     }
     if given := [flag for flag, is_given in senseless.items() if is_given]:
-        raise UserError(f"{given[0]} makes no sense with --engine, which detects in images and writes files only")
+        raise UserError(f"{given[0]} does not apply to --engine, which detects in images and writes files only")
     for source in detect.sources:
         if source.isdecimal() or source.partition("://")[0].lower() in STREAM_SCHEMES:
             raise UserError(

@@ -113,10 +113,10 @@ class PredictorOptions:
         """
         if input.is_plain:
             if self.bands is not None:
-                raise UserError("--bands is for weights that take bands, these take 8-bit colours: leave it out")
+                raise UserError("--bands applies to multi-band weights only, these take 8-bit colours: omit it")
             return self.depth or input.depth
         if self.depth not in (None, "auto"):
-            raise UserError("--depth is for weights of 8-bit colours, these take all bits as they are: leave it out")
+            raise UserError("--depth applies to weights of 8-bit colours only, these use all bits: omit it")
         if self.bands is not None and not all(1 <= band <= input.channels for band in self.bands):
             given = ",".join(map(str, self.bands))
             raise UserError(f"--bands {given}: these weights have the bands 1 to {input.channels}")
