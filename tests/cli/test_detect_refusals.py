@@ -94,7 +94,7 @@ def test_what_belongs_to_weights_must_fit_them(kind: str, tmp_path: Path, capsys
         (["--img-size", "100"], "image size 100x100 is not a multiple of 32, the network's stride: try 96x96"),
         (
             ["--classes", "blue"],
-            "none of the 2 classes of the weights is called 'blue': choose from red, potted plant",
+            "no class 'blue' among the 2 classes of the weights: choose from red, potted plant",
         ),
         (["--classes", "0", "2"], "no class '2'"),
         (["--device", "cuda:42"], "device 'cuda:42' is not available"),

@@ -68,7 +68,7 @@ def test_settings_count_for_the_request_that_brings_them(client: Client) -> None
         (RED_AND_GREEN, {"size": "65"}, "not a multiple of 32"),
         (RED_AND_GREEN, {"size": "many"}, "image size 'many'"),
         (RED_AND_GREEN, {"classes": "dragon"}, "dragon"),
-        (RED_AND_GREEN, {"weights": "../../etc/passwd"}, "not on offer"),
+        (RED_AND_GREEN, {"weights": "../../etc/passwd"}, "no longer available"),
     ],
 )
 def test_a_bad_upload_gets_one_clear_line(client: Client, data: bytes, settings: dict[str, str], expected: str) -> None:

@@ -105,4 +105,4 @@ def _labels_of(item: str | int, names: Sequence[str]) -> list[int]:
     near = difflib.get_close_matches(text.casefold(), by_folded, n=1)
     first = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
     hint = f"did you mean {by_folded[near[0]]!r}?" if near else f"choose from {first}"
-    raise UserError(f"none of the {len(names)} classes of the weights is called {text!r}: {hint}")
+    raise UserError(f"no class {text!r} among the {len(names)} classes of the weights: {hint}")
