@@ -96,8 +96,8 @@ def _add_other_measurements(parser: Parser) -> None:
     add(
         "--start",
         action="store_true",
-        help="measure one image from the start of the program to its end, with and without PyTorch: CPU time, memory, "
-        "imports, installed size; and the first frame of a video and a live stream, with an empty and a full cache",
+        help="measure whole runs of detect.py on one image, with and without PyTorch: CPU time, memory, imports, "
+        "installed size; and the first frame of a video and a live stream, with an empty and a full cache",
     )
     add(
         "--throughput",
@@ -111,8 +111,8 @@ def _add_other_measurements(parser: Parser) -> None:
         help="measure whole programs on one Darknet file: this clone by each runtime, OpenCV, and --darknet: AP on "
         "--data, time of an image, frames per second of a video (--source), start-up, memory, installed size",
     )
-    add("--darknet", type=Path, metavar="FILE", help="with --programs: Darknet's program, to measure beside")
-    add("--against", type=Path, metavar="DIR", help="with --start or --throughput: another clone to measure beside")
+    add("--darknet", type=Path, metavar="FILE", help="with --programs: Darknet's program, to compare with")
+    add("--against", type=Path, metavar="DIR", help="with --start or --throughput: another clone to compare with")
     add("--hot-path", action="store_true", help="measure each pre- and post-processing step on its own")
 
 

@@ -94,13 +94,15 @@ def build_parser() -> Parser:
         "--layout",
         choices=("raw", "decoded", "end2end"),
         default="raw",
-        help="for other programs: decoded (onnx, ncnn, litert): [B, 4 + C, N] cx, cy, w, h and class scores; end2end "
-        "(onnx): [1, K, 6] x1, y1, x2, y2, score, label after NMS; both with labels.txt; raw: for this package",
+        help="outputs; raw: feature maps, for yolofpn; for other programs, with labels.txt: decoded (onnx, ncnn, "
+        "litert): [B, 4 + C, N] cx, cy, w, h and class scores, or end2end (onnx): [1, K, 6] x1, y1, x2, y2, score, "
+        "label after NMS",
     )
     add(
         "--input-type",
         choices=("float", "uint8"),
-        help="onnx, ncnn, litert: RGB images of the network's size in 0..1 or 0..255; default: float, raw: uint8",
+        help="input of onnx, ncnn and litert files: float RGB in 0..1 or uint8 RGB in 0..255; default: float, with raw "
+        "uint8",
     )
     add("--opset", type=int, choices=range(16, 24), metavar="N", help="ONNX opset version; default: 17")
     add("--calibration", metavar="DATA", help="with int8: data set for calibration and for measuring AP")
