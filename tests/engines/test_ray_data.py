@@ -271,18 +271,18 @@ def test_workers_share_a_gpu(
     import ray
 
     node = started(lambda: cluster.add_node(num_cpus=2, num_gpus=1, object_store_memory=200 << 20))
-    free: list[float] = []
+    used: list[float] = []
 
     def look() -> None:
-        until(lambda: len(workers_of(node)) == 2)
-        free.append(ray.available_resources().get("GPU", 0.0))
+        until(lambda: not ray.available_resources().get("GPU"), 10)  # before the request is given up
+        used.append(ray.cluster_resources()["CPU"] - ray.available_resources().get("CPU", 0.0))
 
     try:
         names = Web({1: look}).write_list(40)
         words = ("list.txt", "--weights", weights, "--device", "cpu", "--part-size", "5")
         outcome = detect(cluster, capsys, *words, "--gpus-per-worker", ".5", "--output", "out")
-        assert outcome.code == 0 and "2 workers" in outcome.out, outcome
-        assert free == [0.0] and len(objects_found(Path("out"))) == len(names)
+        assert outcome.code == 0 and len(objects_found(Path("out"))) == len(names), outcome
+        assert used == [2.0], "the processors of two workers, and the GPU that they share"
         outcome = detect(cluster, capsys, *words, "--gpus-per-worker", "2", "--output", "none")
         assert outcome.code == 2 and outcome.err.count("\n") == 1 and "1 GPU" in outcome.err
     finally:
