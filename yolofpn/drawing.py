@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
-from PIL import ImageDraw, ImageFont, ImageShow
+from PIL import ImageDraw, ImageFont
 
 from yolofpn.errors import UserError
 from yolofpn.opencv import cv2
@@ -122,6 +122,8 @@ def show_image(image: Image) -> None:
     Raises:
         UserError: there is no notebook, and no display or no viewer.
     """
+    from PIL import ImageShow  # it imports IPython wherever that is installed
+
     displayed = PillowImage.fromarray(np.ascontiguousarray(image[:, :, ::-1]))
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if shell is not None and hasattr(shell, "kernel"):

@@ -18,7 +18,7 @@ from torch.optim import SGD
 from tests.data.small_dataset import write_dataset
 from tests.training.small import write_cfg
 from yolofpn.config import Config, TrainConfig, load_config
-from yolofpn.config.load_config import DataSection
+from yolofpn.config.config_file import DataSection
 from yolofpn.data.loader import Batch
 from yolofpn.errors import UserError
 from yolofpn.evaluation.metrics import Metrics

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from yolofpn.config.explain import sections
-from yolofpn.config.load_config import validate
 from yolofpn.config.metadata import DarknetHeader, Metadata
+from yolofpn.config.validation import validate
 from yolofpn.errors import UserError
 from yolofpn.fields import StrictModel
 from yolofpn.models import model_config as models

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from yolofpn.config import VocCorners, validate
-from yolofpn.config.load_config import DataSection
+from yolofpn.config.config_file import DataSection
 
 GIVEN_KEYS = ("data.root", "data.voc_corners")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from yolofpn.config import Config, load_config, validate
-from yolofpn.config.load_config import with_data
+from yolofpn.config.config_file import with_data
 from yolofpn.errors import UserError
 from yolofpn.reading import ParseError, parse_json
 from yolofpn.text import as_yaml

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from yolofpn.config import Config, InputConfig, YOLOHeadConfig
-from yolofpn.config.load_config import DataSection
+from yolofpn.config.config_file import DataSection
 from yolofpn.data.anchor_clusters import network_box_sizes, poor_fit_warning
 from yolofpn.data.dataset import DetectionDataset
 from yolofpn.data.fingerprint import fingerprint

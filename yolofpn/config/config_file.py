@@ -1,24 +1,20 @@
-"""Reading YAML: typed, complete, and refused with the place and the remedy when something is wrong."""
+"""The files of ``cfg/``: a model with its data, augmentation and training."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import ValidationError
-
-from yolofpn.config.explain import explain
 from yolofpn.config.train_config import AugmentConfig, TrainConfig
+from yolofpn.config.validation import read_yaml, validate
 from yolofpn.errors import UserError
 from yolofpn.fields import StrictModel, VocCorners
 from yolofpn.files import replace_file
 from yolofpn.models.model_config import InputConfig, ModelConfig, PostprocessConfig
-from yolofpn.reading import MAX_YAML_BYTES, ParseError, read_bounded
+from yolofpn.reading import ParseError
 from yolofpn.shipped import find_config
-
-T = TypeVar("T", bound="StrictModel")
 
 
 class ProposalFiles(StrictModel):
@@ -106,41 +102,6 @@ def dump_config(config: Config, path: Path) -> None:
     text = StringIO()
     yaml.dump(config.model_dump(mode="json"), text)
     replace_file(path, text.getvalue().encode())
-
-
-def validate(schema: type[T], tree: Any, origin: str) -> T:  # noqa: ANN401
-    """``tree`` as a ``schema``.
-
-    Raises:
-        UserError: one line per wrong key or value, each beginning with ``origin``.
-    """
-    try:
-        return schema.model_validate(tree)
-    except ValidationError as error:
-        raise UserError("\n".join(f"{origin}: {line}" for line in explain(schema, tree, error))) from None
-
-
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """A YAML 1.2 file (``1e-3`` is a number, a repeated key an error) whose top level is a mapping.
-
-    Raises:
-        UserError: it is missing, unreadable, no YAML, or no mapping.
-    """
-    from yolofpn.yaml_text import parse_yaml
-
-    try:
-        tree = parse_yaml(read_bounded(Path(path), MAX_YAML_BYTES).decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not a text file, so not a YAML file") from None
-    except ParseError as error:
-        where = f"line {error.line}: " if error.line else ""
-        raise UserError(f"{path}: {where}not valid YAML: {error}") from None
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}: give the path of a YAML file, such as cfg/yolofpn.yaml") from None
-    if not isinstance(tree, dict):
-        found = "nothing" if tree is None else type(tree).__name__
-        raise UserError(f"{path}: expected sections such as 'model:', found {found}")
-    return tree
 
 
 def _resolve_paths(section: object, keys: Sequence[str], folder: Path) -> None:
