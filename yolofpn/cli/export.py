@@ -77,6 +77,13 @@ def build_parser() -> Parser:
         help="fixed input size of the model; default: stored in the weights",
     )
     add("--resize", choices=("auto", "letterbox", "stretch"), default="auto", help="resize mode")
+    _add_graph_flags(parser)
+    return parser
+
+
+def _add_graph_flags(parser: Parser) -> None:
+    """Add what the file computes: in which precision, for how many images, and what goes in and comes out."""
+    add = parser.add_argument
     add(
         "--precision",
         choices=("auto", "fp32", "bf16", "fp16", "int8"),
@@ -106,7 +113,6 @@ def build_parser() -> Parser:
     )
     add("--opset", type=int, choices=range(16, 24), metavar="N", help="ONNX opset version; default: 17")
     add("--calibration", metavar="DATA", help="with int8: data set for calibration and for measuring AP")
-    return parser
 
 
 def batch_size(text: str) -> int | None:
