@@ -251,7 +251,7 @@ def test_bad_metadata(saved: Path, metadata: dict[str, str], message: str) -> No
 @pytest.mark.parametrize("keep", [0, 5, 100, -1000])
 def test_safetensors_cut_short(saved: Path, keep: int) -> None:
     saved.write_bytes(saved.read_bytes()[:keep])
-    with pytest.raises(UserError, match=r"x.safetensors: is (empty|damaged)"):
+    with pytest.raises(UserError, match=r"x\.safetensors: (is )?damaged"):
         load_weights(saved)
 
 

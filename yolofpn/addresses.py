@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import urllib.parse
-import urllib.request
 from pathlib import Path, PurePosixPath
 
 STREAM_SCHEMES = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "tcp", "srt", "mms", "mmsh"})
@@ -32,7 +31,9 @@ def is_http(uri: str) -> bool:
 def local_path(uri: str) -> Path | None:
     """The path of a local file or folder; None: it is an address of something else."""
     if uri.lower().startswith("file://"):
-        return Path(urllib.request.url2pathname(urllib.parse.urlsplit(uri).path))
+        from urllib.request import url2pathname  # it imports what opens connections
+
+        return Path(url2pathname(urllib.parse.urlsplit(uri).path))
     return None if is_url(uri) else Path(uri)
 
 

@@ -23,10 +23,12 @@ pytestmark = pytest.mark.slow
 PAGE = Path(__file__).parents[2] / "docs" / "export.md"
 
 
-def example(language: str) -> str:
-    found = re.search(rf"^```{language}\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    assert found is not None
-    return found[1]
+def example(language: str, library: str) -> str:
+    """The one of that language which uses that library."""
+    blocks = re.findall(rf"^```{language}\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    found: str
+    (found,) = (block for block in blocks if library in block)
+    return found
 
 
 def take(graph: Path) -> None:
@@ -38,7 +40,7 @@ def test_onnx_runtime_without_this_package(layouts: dict[str, Path], in_own_fold
     take(layouts["decoded"])
     cv2.imwrite("dog.jpg", quarters(RED, GREEN, height=64, width=128))
     capsys.readouterr()
-    exec(compile(example("python"), str(PAGE), "exec"), {})
+    exec(compile(example("python", "onnxruntime"), str(PAGE), "exec"), {})
     lines = sorted(capsys.readouterr().out.splitlines())
     assert len(lines) == 2
     for line, name, corners in zip(lines, ("potted plant", "red"), ((64, 0, 128, 32), (0, 0, 64, 32)), strict=True):
@@ -73,7 +75,7 @@ def test_onnxruntime_web_in_a_browser(layouts: dict[str, Path], in_own_folder: P
     take(layouts["end2end"])
     for file in (library / "ort.min.js", *library.glob("ort-wasm-simd-threaded*")):
         Path(file.name).symlink_to(file)
-    Path("index.html").write_text(f"<!doctype html>\n{example('html')}")
+    Path("index.html").write_text(f"<!doctype html>\n{example('html', 'ort.min.js')}")
     draw = """([width, height]) => {
         const canvas = new OffscreenCanvas(width, height), context = canvas.getContext("2d");
         context.fillRect(0, 0, width, height);

@@ -312,7 +312,7 @@ def test_refuses_weights_of_another_cfg_before_allocating(data_dir: Path) -> Non
     huge = TINY_DETECTOR.replace("[yolo]", "[convolutional]\nfilters=800000\n[convolutional]\nfilters=14\n[yolo]", 1)
     with pytest.raises(UserError, match=r"holds 1,384,268 bytes, this network needs 92,801,644: truncated, or for"):
         load_darknet_network(parse_cfg(huge, "my.cfg"), data_dir / "darknet" / "yolo-fastest-1.1.weights")
-    with pytest.raises(UserError, match=r"holds 1,384,268 bytes, this network needs 839,476: too long, or of"):
+    with pytest.raises(UserError, match=r"holds 1,384,268 bytes, this network needs 839,476: too long, or for"):
         cfg = read_cfg(data_dir / "darknet" / "MobileNetV2-YOLO-Fastest-voc-v2.cfg")
         load_darknet_network(cfg, data_dir / "darknet" / "yolo-fastest-1.1.weights")
 
