@@ -86,21 +86,26 @@ class ProgramRow:
         def median(runs: Sequence[Usage], name: str) -> float:
             return float(statistics.median(getattr(each, name) for each in runs))
 
-        def further(runs: Sequence[Usage], name: str, count: int) -> float:
-            return (median(runs, name) - median(self.one, name)) / (count - 1)
+        def further(runs: Sequence[Usage], name: str, count: int) -> float | None:
+            """What one more image takes; None: less than what the machine's other work makes of a run."""
+            took = median(runs, name) - median(self.one, name)
+            return took / (count - 1) if took > 0 and count > 1 else None
 
-        video = {}
-        if self.video:
-            video = {"video_fps": 1 / further(self.video, "wall", self.frames)}
-            video["video_cpu_ms"] = 1e3 * further(self.video, "cpu", self.frames)
+        def per_second(runs: Sequence[Usage], count: int) -> float | None:
+            took = further(runs, "wall", count)
+            return None if took is None else 1 / took
+
+        def milliseconds(runs: Sequence[Usage], name: str, count: int) -> float | None:
+            took = further(runs, name, count)
+            return None if took is None else 1e3 * took
+
         return {
             "name": self.program.name,
             **self.ap,
-            "image_ms": 1e3 * further(self.all, "wall", self.images),
-            "image_cpu_ms": 1e3 * further(self.all, "cpu", self.images),
-            "video_fps": None,
-            "video_cpu_ms": None,
-            **video,
+            "image_ms": milliseconds(self.all, "wall", self.images),
+            "image_cpu_ms": milliseconds(self.all, "cpu", self.images),
+            "video_fps": per_second(self.video, self.frames) if self.video else None,
+            "video_cpu_ms": milliseconds(self.video, "cpu", self.frames) if self.video else None,
             "start_s": median(self.one, "wall"),
             "start_cpu_s": median(self.one, "cpu"),
             "peak_mb": max(each.memory for each in [*self.all, *self.video]) / 1e6,

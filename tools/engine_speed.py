@@ -30,6 +30,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("words", nargs="*", help="flags of detect.py after --, such as -- --weights W --batch-size 8")
     arguments = parser.parse_args()
+    if arguments.count <= 2 * PART:
+        parser.error(f"--count {arguments.count}: give more than {2 * PART}, two parts")
     images = sorted(path for path in arguments.folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not images:
         parser.error(f"{arguments.folder}: no images in it")

@@ -53,18 +53,19 @@ def file_system(uri: str, extra: str = "ray") -> tuple[Any, str]:
     return system, place
 
 
-def attempted(action: Callable[[], T], name: str, what: str = "read") -> T:
+def attempted(action: Callable[[], T], name: str, what: str = "read", *, to_disk: bool = False) -> T:
     """What ``action`` returns; it is tried again, with growing pauses, after errors that may pass.
 
     Args:
         action: may raise OSError and its kind.
         name: of the file, in messages.
         what: 'read', 'listed', 'written' or the like.
+        to_disk: it writes to a disk of this machine.
 
     Raises:
         MissingError: there is no such file.
         InputError: it failed each time, or for a lasting reason.
-        OSError: a disk of this machine is full, which is left to the caller.
+        OSError: that disk is full, which is left to the caller.
     """
     for pause in (*PAUSES, None):
         try:
@@ -75,7 +76,7 @@ def attempted(action: Callable[[], T], name: str, what: str = "read") -> T:
             if pause is None or not _may_pass(error.__context__):
                 raise
         except Exception as error:  # libraries of storage have errors of their own
-            if isinstance(error, OSError) and error.errno in NO_ROOM:
+            if to_disk and isinstance(error, OSError) and error.errno in NO_ROOM:
                 raise
             if pause is None or isinstance(error, LASTING):
                 reason = getattr(error, "strerror", None) if local_path(name) is not None else None

@@ -28,6 +28,8 @@ SMALL = {"CPU": 2.0}
         ([LARGE], 0.1, "cuda", Shares(0.1, 16)),  # as many as CPUs, of 40 that the GPUs have room for
         ([{"CPU": 32.0, "GPU": 1.0}], 0.1, "cuda", Shares(0.1, 10)),  # in floating point 1 // .1 is 9
         ([{"CPU": 32.0, "GPU": 1.0}] * 3, 0.2, "cuda", Shares(0.2, 15)),
+        ([{"CPU": 32.0, "GPU": 2.0}], 0.6, "cuda", Shares(0.6, 2)),  # not 3: none has parts of two GPUs
+        ([{"CPU": 32.0, "GPU": 2.0}], 0.4, "cuda", Shares(0.4, 4)),
         ([{"CPU": 32.0, "GPU": 3.0}] * 2, 2, "cuda", Shares(2, 2)),  # not 3: none spans two machines
     ],
 )

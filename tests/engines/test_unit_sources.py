@@ -83,3 +83,12 @@ def test_a_long_header_of_a_tar_is_refused(in_own_folder: Path, kind: bytes) -> 
     assert next(members) == (long, b"abc")
     with pytest.raises(InputError):
         next(members)
+
+
+@pytest.mark.skipif(not Path("/proc/self/limits").is_file(), reason="needs a file system that does not know its sizes")
+def test_a_file_whose_size_is_unknown_is_read_whole() -> None:
+    path = Path("/proc/self/limits")
+    assert path.stat().st_size == 0
+    assert read_bytes(str(path)) == path.read_bytes()
+    with pytest.raises(InputError):
+        read_bytes(str(path), limit=100)

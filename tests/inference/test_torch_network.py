@@ -143,6 +143,11 @@ def test_onnx_comes_second(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "openvino takes over" in choice_of().note
 
 
+def test_runtimes_for_phones_are_used_by_name_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch_network, "is_installed", lambda module: module in ("ncnn", "ai_edge_litert"))
+    assert choice_of(workload="many").note.startswith("backend: torch fp32 on cpu; pip install ")
+
+
 def test_images_of_many_sizes_stay_in_pytorch() -> None:
     detector, metadata = small_detector()
     chosen = choose_backend(detector, metadata, [(50, 70)], CPU, workload="live", sizes_vary=True)

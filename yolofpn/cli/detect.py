@@ -184,7 +184,8 @@ def _add_runtime_flags(parser: Parser) -> None:
         choices=("auto", "torch", *(runtime.key for runtime in runtimes.RUNTIMES)),
         default="auto",
         help="inference backend; auto: the choice of `yolofpn tune`, else the first installed one of "
-        f"{', '.join(runtime.key for runtime in runtimes.RUNTIMES)}, torch (PyTorch runs until the graph is built)",
+        f"{', '.join(runtime.key for runtime in runtimes.RUNTIMES if runtime.has_batches)}, torch (PyTorch "
+        "runs until the graph is built)",
     )
     add(
         "--precision",

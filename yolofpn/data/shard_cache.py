@@ -28,7 +28,8 @@ CHUNK = 4 * 2**20
 _MARKS = ("size", "ETag", "etag", "Content-MD5", "md5Hash", "content_md5", "Last-Modified", "LastModified", "created")
 
 _compared: set[str] = set()  # URLs of this process, or of the one that forked it
-_failed: dict[str, tuple[float, str]] = {}  # when and why downloads failed, by URL
+# When and why downloads failed, and which file (its inode) was kept then, by URL.
+_failed: dict[str, tuple[float, str, int | None]] = {}
 
 
 def local_shard(place: str) -> Path:
@@ -133,9 +134,16 @@ def _touch(path: Path) -> bool:
 
 
 def _refuse_recent_failure(place: str, path: Path) -> None:
-    when, why = _failed.get(place, (0.0, ""))
-    if why and time.monotonic() < when + FAILED_FOR and not path.exists():
+    when, why, kept = _failed.get(place, (0.0, "", None))
+    if why and time.monotonic() < when + FAILED_FOR and _inode(path) == kept:  # no other process has downloaded it
         raise InputError(why)
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return None
 
 
 def _download(place: str, path: Path) -> None:
@@ -148,9 +156,9 @@ def _download(place: str, path: Path) -> None:
             part.unlink()
     system, name = file_system(place, "shards")
     try:
-        attempted(copy, shown(place), "downloaded")
+        attempted(copy, shown(place), "downloaded", to_disk=True)
     except InputError as error:
-        _failed[place] = time.monotonic(), str(error)
+        _failed[place] = time.monotonic(), str(error), _inode(path)
         raise
 
 

@@ -123,7 +123,9 @@ def room_for(gpus: float, machines: Sequence[Mapping[str, float]]) -> int:
     by_cpus = [int(machine.get("CPU", 0.0)) for machine in machines]
     if not gpus:
         return sum(by_cpus)
-    by_gpus = [int(machine.get("GPU", 0.0) / gpus + ROUNDING) for machine in machines]
+    there = [machine.get("GPU", 0.0) for machine in machines]
+    # A part of a GPU is a part of one, never of two.
+    by_gpus = [int(count) * int(1 / gpus + ROUNDING) if gpus < 1 else int(count / gpus) for count in there]
     return sum(map(min, by_cpus, by_gpus))
 
 

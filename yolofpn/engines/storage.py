@@ -40,7 +40,10 @@ def read_bytes(uri: str, limit: int = MAX_BYTES) -> bytes:
         if path is not None:
             with open_regular_file(path) as file:
                 # Python reserves what is asked for: gigabytes, by each of the threads that read the parts of a run.
-                return file.read(min(os.fstat(file.fileno()).st_size, limit) + 1)
+                content = file.read(min(os.fstat(file.fileno()).st_size, limit) + 1)
+                while len(content) <= limit and (more := file.read(min(2**16, limit + 1 - len(content)))):
+                    content += more  # some file systems say 0 of what they do not know
+                return content
         if is_http(uri):
             return _fetch_image(uri)
         system, place = file_system(uri)

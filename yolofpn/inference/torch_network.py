@@ -132,7 +132,8 @@ def _automatic(builder: BackendBuilder, precision: str, workload: Workload) -> C
             hint = f"; what tune chose is from other versions or gone: {command('tune')} again"
     if builder.device.type != "cpu":
         return _torch(builder, precision, hint)
-    installed = [runtime for runtime in runtimes.RUNTIMES if is_installed(runtime.module)]
+    # Those that know no batches are made for phones: by name only.
+    installed = [known for known in runtimes.RUNTIMES if known.has_batches and is_installed(known.module)]
     if precision not in ("auto", "fp32"):
         able = [runtime for runtime in installed if precision in runtime.precisions]
         return _given(builder, able[0], precision) if able else _torch(builder, precision, hint)

@@ -16,7 +16,7 @@ from yolofpn.runtimes.openvino import OpenVINO
 from yolofpn.runtimes.runtime import Runtime
 
 RUNTIMES: tuple[type[Runtime], ...] = (OpenVINO, ONNX, NCNN, LiteRT)
-"""In the order of preference: without further wishes the first that is installed runs a detector on the CPU."""
+"""In the order of preference: by default the first that is installed and knows batches runs a detector on the CPU."""
 
 
 def runtime_named(key: str) -> type[Runtime]:

@@ -60,6 +60,18 @@ def as_input(batch: Batch, *, is_float: bool) -> NDArray[Any]:
     return np.ascontiguousarray(array.astype(np.float32) / 255 if array.dtype == np.uint8 else array)
 
 
+def as_floats(batch: Batch, *, unit: bool) -> NDArray[np.float32]:
+    """Return the batch as a graph takes it that knows no bytes.
+
+    Args:
+        batch: uint8, or float of bands, in any range, which stays as it is.
+        unit: bytes become 0..1, not 0..255.
+    """
+    array = to_array(batch)
+    scale = 255 if unit and array.dtype == np.uint8 else 1
+    return np.ascontiguousarray(array.astype(np.float32, copy=False) / np.float32(scale))
+
+
 def as_uint8(batch: Batch) -> NDArray[np.uint8]:
     """Return the batch as a contiguous array."""
     array = to_array(batch)

@@ -125,13 +125,13 @@ class LiteRTGraph:
         """The work is done when this returns: one image after the other."""
         import numpy as np  # not for --help
 
-        from yolofpn.runtimes.backend import as_input
+        from yolofpn.runtimes.backend import as_floats
 
-        interpreter, is_float = self._opened[batch.shape[2], batch.shape[3]]
+        interpreter, unit = self._opened[batch.shape[2], batch.shape[3]]
         (entry,) = interpreter.get_input_details()
         found: dict[str, list[Any]] = {name: [] for name in self._map_names}
-        for image in as_input(batch, is_float=is_float).transpose(0, 2, 3, 1):
-            interpreter.set_tensor(entry["index"], np.ascontiguousarray(image[None], np.float32))
+        for image in as_floats(batch, unit=unit).transpose(0, 2, 3, 1):
+            interpreter.set_tensor(entry["index"], np.ascontiguousarray(image[None]))
             interpreter.invoke()
             for name, output in zip(found, interpreter.get_output_details(), strict=True):
                 found[name].append(interpreter.get_tensor(output["index"])[0])
@@ -140,7 +140,7 @@ class LiteRTGraph:
 
 
 def _open(path: Path) -> tuple[Any, bool]:
-    """An interpreter, and whether the graph takes floats of the range that the images have, or 0..1."""
+    """An interpreter, and whether the graph takes bytes as floats of 0..1; else of 0..255."""
     _, text = _read(path)
     runtime = import_extra("ai_edge_litert.interpreter", LiteRT.extra)
     interpreter = runtime.Interpreter(model_path=str(path), num_threads=num_threads())

@@ -162,7 +162,7 @@ class _Net:
     def __init__(self, path: Path) -> None:
         self._path = path
         _, text = _read(path)
-        self._is_float = text is not None and not json.loads(text).get("uint8", True)
+        self._unit = text is not None and not json.loads(text).get("uint8", True)
         self._ncnn = NCNN.library()
         self._net = self._ncnn.Net()
         self._net.opt.num_threads = num_threads()
@@ -173,11 +173,9 @@ class _Net:
 
     def images(self, batch: Batch) -> NDArray[np.float32]:
         """The batch in the range that the graph takes."""
-        import numpy as np
+        from yolofpn.runtimes.backend import as_floats
 
-        from yolofpn.runtimes.backend import as_input
-
-        return as_input(batch, is_float=self._is_float).astype(np.float32, copy=False)
+        return as_floats(batch, unit=self._unit)
 
     def run(self, image: NDArray[np.float32], count: int) -> list[NDArray[np.float32]]:
         """[N, H, W] -> each of ``count`` outputs.
@@ -217,7 +215,9 @@ def _run_pnnx(graph: FloatPart, folder: Path, *, half: bool) -> tuple[Path, Path
     files = {f"{kind}{part}": folder / f"{kind}.{part}" for kind in ("pnnx", "ncnn") for part in ("param", "bin", "py")}
     words = [f"inputshape={list(graph.example.shape)}f32".replace(" ", ""), f"fp16={int(half)}"]
     words += [f"pnnxonnx={folder / 'pnnx.onnx'}", *(f"{name}={path}" for name, path in files.items())]
-    done = subprocess.run([pnnx.EXEC_PATH, str(script), *words], cwd=folder, capture_output=True, text=True)
+    done = subprocess.run(
+        [pnnx.EXEC_PATH, str(script), *words], cwd=folder, capture_output=True, text=True, errors="replace"
+    )
     made = files["ncnnparam"], files["ncnnbin"]
     if done.returncode or not all(path.is_file() for path in made):
         said = (done.stderr or done.stdout).strip().splitlines() or ["nothing"]

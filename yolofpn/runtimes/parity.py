@@ -130,7 +130,7 @@ def check_images(size: tuple[int, int], form: InputForm = COLOUR) -> list[Tensor
         form: what the network takes; bands are red, green, blue, red, ... of these images.
 
     Returns:
-        uint8 [1, 3, H, W] each, RGB; or float32 [1, N, H, W].
+        uint8 [1, 3, H, W] each, RGB; or float32 [1, N, H, W], in fractions and, as bands may be, beyond 0..255.
     """
     try:
         images = [read_image(path) for path in sample_images()[:_MAX_IMAGES]]
@@ -144,7 +144,7 @@ def check_images(size: tuple[int, int], form: InputForm = COLOUR) -> list[Tensor
     if not form.is_float:
         return tensors
     bands = [channel % 3 for channel in range(form.channels)]
-    return [tensor[:, bands].float() for tensor in tensors]
+    return [1.1 * tensor[:, bands].float() - 12.3 for tensor in tensors]
 
 
 @dataclass(frozen=True)
