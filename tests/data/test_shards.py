@@ -313,6 +313,32 @@ def test_a_download_is_tried_again_and_says_nothing_secret(
     assert local_shard("http://store/b.tar?signature=secret").read_bytes() == content.read_bytes()
 
 
+def test_a_changed_shard_that_fails_is_not_tried_for_each_image(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("yolofpn.remote_files.PAUSES", (0.0,))
+    content = next((shards / "train").glob("*.tar"))
+    size, attempts = 1, 0
+
+    class Changing:
+        def info(self, place: str) -> dict[str, int]:
+            return {"size": size}
+
+        def open(self, place: str, mode: str) -> IO[bytes]:
+            nonlocal attempts
+            attempts += 1
+            if size > 1:
+                raise ConnectionResetError
+            return content.open(mode)
+
+    monkeypatch.setattr(shard_cache, "file_system", lambda url, extra: (Changing(), url))
+    assert local_shard("http://store/c.tar").read_bytes() == content.read_bytes() and attempts == 1
+    size = 2
+    monkeypatch.setattr(shard_cache, "_compared", set())  # as in the next run
+    for _ in range(3):
+        with pytest.raises(InputError):
+            local_shard("http://store/c.tar")
+    assert attempts == 3  # two more, not six
+
+
 @pytest.mark.parametrize("url", ["https://me:hunter2@store/a.tar", "https://me:hun/ter2@store/a.tar"])
 def test_passwords_of_stores_are_refused_and_not_shown(url: str, tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text(f"{url}\n")
