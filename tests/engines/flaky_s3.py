@@ -37,12 +37,15 @@ def flaky_s3() -> Iterator[tuple[str, Flaky]]:
     """Its address, and the server."""
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import WSGIRequestHandler, make_server
+    from werkzeug.test import Client
 
     class Silent(WSGIRequestHandler):
         def log(self, *_: object) -> None:
             pass
 
-    flaky = Flaky(DomainDispatcherApplication(create_backend_app))
+    application = DomainDispatcherApplication(create_backend_app)
+    Client(application).post("/moto-api/reset")  # what another server of this process has stored
+    flaky = Flaky(application)
     server = make_server("127.0.0.1", 0, flaky, threaded=True, request_handler=Silent)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
