@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,15 +10,19 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
+from tests.cli.float_graphs import (
+    exported_graph,
+    exported_layouts,
+    flip,
+    require_boxes_and_class_scores,
+    require_detection_without,
+    require_what_the_weights_find,
+)
 from tests.commands import call
-from tests.once import made_once
-from tests.runtimes.small import NAMES
 from tests.tiny_detector import GREEN, RED, quarters
 from yolofpn import load_detector
-from yolofpn.cli.detect import main as detect
 from yolofpn.cli.export import main as export
 from yolofpn.errors import UserError
 from yolofpn.runtimes.ncnn import NCNN
@@ -35,32 +36,12 @@ LAYOUTS = {"decoded": [], "bytes": ["--input-type", "uint8", "--precision", "fp1
 
 @pytest.fixture(scope="module")
 def graph(exported: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``small_detector``; for reading only."""
-
-    def make(folder: Path) -> None:
-        words = ["--weights", str(exported["weights"]), "--format", "ncnn", str(folder / "small.ncnn.param")]
-        assert export(words) == 0
-
-    return made_once(tmp_path_factory, "ncnn", make) / "small.ncnn.param"
+    return exported_graph(exported["weights"], tmp_path_factory, "ncnn", ".ncnn.param")
 
 
 @pytest.fixture(scope="module")
 def layouts(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The detector of colours for other programs; for reading only."""
-
-    def make(folder: Path) -> None:
-        for name, words in LAYOUTS.items():
-            path = str(folder / f"{name}.ncnn.param")
-            common = ["--weights", str(weights), "--format", "ncnn", "--layout", "decoded"]
-            assert export([*common, *words, path]) == 0
-
-    folder = made_once(tmp_path_factory, "ncnn-layouts", make)
-    return {name: folder / f"{name}.ncnn.param" for name in LAYOUTS}
-
-
-def spots(seed: int) -> Image:
-    coarse = np.random.default_rng(seed).integers(0, 256, (4, 6, 3), dtype=np.uint8)
-    return np.ascontiguousarray(coarse.repeat(20, axis=0).repeat(25, axis=1))
+    return exported_layouts(weights, tmp_path_factory, "ncnn", ".ncnn.param", LAYOUTS)
 
 
 def run(path: Path, image: Image, scale: float) -> NDArray[Any]:
@@ -78,51 +59,23 @@ def run(path: Path, image: Image, scale: float) -> NDArray[Any]:
 
 
 def test_the_graph_finds_what_the_weights_find(graph: Path, exported: dict[str, Path]) -> None:
-    found, own = load_detector(graph), load_detector(exported["weights"], backend="torch", precision="fp32")
-    assert (found.backend.name, found.names, found.img_size, found.resize) == ("ncnn", NAMES, (64, 96), "letterbox")
-    images, total = [spots(seed) for seed in range(4)], 0
-    for batch_size in (1, 3):
-        for one, other in zip(found(images, batch_size=batch_size), own(images, batch_size=batch_size), strict=True):
-            assert one.labels.tolist() == other.labels.tolist()
-            torch.testing.assert_close(one.boxes, other.boxes, rtol=0, atol=0.1)
-            torch.testing.assert_close(one.scores, other.scores, rtol=0, atol=1e-3)
-            total += len(one)
-    assert total > 10
+    require_what_the_weights_find(graph, exported["weights"], "ncnn")
 
 
 @pytest.mark.parametrize(("name", "scale"), [("decoded", 1 / 255), ("bytes", 1.0)])
 def test_decoded_is_boxes_and_class_scores(layouts: dict[str, Path], name: str, scale: float) -> None:
     output = run(layouts[name], quarters(RED, GREEN, height=64, width=64), scale)
-    assert output.shape == (6, 4)  # four cells with one anchor
-    np.testing.assert_allclose(output[:4, 0], [16, 16, 32, 32], atol=1e-2)  # the top left cell: cx, cy, w, h
-    np.testing.assert_allclose(output[4:, 0], [0.9999, 0], atol=1e-3)  # red
-    np.testing.assert_allclose(output[4:, 1], [0, 0.9999], atol=1e-3)  # green: row by row
-    np.testing.assert_allclose(output[4:, 2:], 0, atol=1e-3)
-    assert (layouts[name].parent / "labels.txt").read_text().splitlines() == ["red", "potted plant"]
-    boxes = load_detector(layouts[name])(quarters(RED, GREEN, height=64, width=64)).boxes
-    np.testing.assert_allclose(sorted(boxes.tolist()), [[0, 0, 32, 32], [32, 0, 64, 32]], atol=0.01)
+    require_boxes_and_class_scores(output, layouts[name])
 
 
 def test_it_detects_without_pytorch(graph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    cv2.imwrite(str(tmp_path / "a.png"), spots(0))
-    words = ["detect", str(tmp_path / "a.png"), "--weights", str(graph), "--output", "-"]
-    program = "import sys\nsys.modules['torch'] = sys.modules['pnnx'] = None\nfrom yolofpn.__main__ import main\n"
-    done = subprocess.run([sys.executable, "-c", f"{program}main({words})"], capture_output=True, text=True)
-    assert done.returncode == 0 and "ncnn fp32" in done.stderr, done.stderr
-    expected = call(detect, capsys, *words[1:])
-    assert done.stdout == expected.out and len(json.loads(done.stdout)["detections"]) > 3
+    require_detection_without(("torch", "pnnx"), graph, "ncnn", tmp_path, capsys)
 
 
 def copied(graph: Path, folder: Path) -> Path:
     for path in (graph, graph.with_suffix(".bin")):
         shutil.copy(path, folder)
     return folder / graph.name
-
-
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
 
 
 def edit(change: Callable[[str], str]) -> Callable[[Path], object]:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from yolofpn.hardware import num_threads
 from yolofpn.runtimes.libraries import import_extra
-from yolofpn.runtimes.newest import NewestSizes
+from yolofpn.runtimes.one_by_one import OneByOne, RunGraph
 from yolofpn.runtimes.runtime import METADATA_KEY, GraphForm, GraphShape, Layout, Runtime
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from yolofpn.detector import Detector
-    from yolofpn.runtimes.backend import Batch, Wait
     from yolofpn.structures import Limits
 
 _FILE_KIND = b"TFL3"  # bytes 4 to 8 of every file
@@ -96,56 +96,28 @@ class LiteRT(Runtime):
         precision: str,
         *,
         throughput: bool = False,
-    ) -> LiteRTGraph:
+    ) -> OneByOne:
         """Open the graph; it runs one image at a time on all CPU cores."""
-        return LiteRTGraph(find_graph, map_names, size)
+        return OneByOne(cls.key, _open, find_graph, map_names, size)
 
 
-class LiteRTGraph:
-    """A ``Backend``: the graph of each (height, width) is opened when it is first needed.
-
-    Args:
-        find_graph: (height, width) -> the .tflite file of the graph for it.
-        map_names: of the graph's outputs, in their order.
-        size: (height, width) to open at once.
-    """
-
-    name = "litert"
-    precision = "fp32"
-    slots = 1
-
-    def __init__(
-        self, find_graph: Callable[[tuple[int, int]], Path], map_names: Sequence[str], size: tuple[int, int]
-    ) -> None:
-        self._map_names = tuple(map_names)
-        self._opened: NewestSizes[tuple[Any, bool]] = NewestSizes(lambda size: _open(find_graph(size)))
-        _ = self._opened[size]
-
-    def start(self, batch: Batch) -> Wait:
-        """The work is done when this returns: one image after the other."""
-        import numpy as np  # not for --help
-
-        from yolofpn.runtimes.backend import as_floats
-
-        interpreter, unit = self._opened[batch.shape[2], batch.shape[3]]
-        (entry,) = interpreter.get_input_details()
-        found: dict[str, list[Any]] = {name: [] for name in self._map_names}
-        for image in as_floats(batch, unit=unit).transpose(0, 2, 3, 1):
-            interpreter.set_tensor(entry["index"], np.ascontiguousarray(image[None]))
-            interpreter.invoke()
-            for name, output in zip(found, interpreter.get_output_details(), strict=True):
-                found[name].append(interpreter.get_tensor(output["index"])[0])
-        maps = {name: np.stack(each) for name, each in found.items()}
-        return lambda: maps
-
-
-def _open(path: Path) -> tuple[Any, bool]:
-    """An interpreter, and whether the graph takes bytes as floats of 0..1; else of 0..255."""
-    _, text = _read(path)
+def _open(path: Path) -> tuple[RunGraph, str | None]:
+    """What runs a graph, and its metadata."""
+    _, info = _read(path)
     runtime = import_extra("ai_edge_litert.interpreter", LiteRT.extra)
     interpreter = runtime.Interpreter(model_path=str(path), num_threads=num_threads())
     interpreter.allocate_tensors()
-    return interpreter, text is not None and not json.loads(text).get("uint8", True)
+    (entry,) = interpreter.get_input_details()
+    outputs = [output["index"] for output in interpreter.get_output_details()]
+
+    def run(image: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        import numpy as np
+
+        interpreter.set_tensor(entry["index"], np.ascontiguousarray(image.transpose(1, 2, 0)[None]))
+        interpreter.invoke()
+        return [interpreter.get_tensor(index)[0] for index in outputs]
+
+    return run, info
 
 
 def _read(path: Path) -> tuple[Any, str | None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from yolofpn.errors import UserError
 from yolofpn.hardware import num_threads
 from yolofpn.runtimes.libraries import import_extra
-from yolofpn.runtimes.newest import NewestSizes
+from yolofpn.runtimes.one_by_one import OneByOne, RunGraph
 from yolofpn.runtimes.runtime import METADATA_KEY, GraphForm, GraphShape, Layout, Runtime
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from yolofpn.detector import Detector
-    from yolofpn.runtimes.backend import Batch, Wait
     from yolofpn.runtimes.conversion import FloatPart
     from yolofpn.structures import Limits
 
@@ -114,87 +112,41 @@ class NCNN(Runtime):
         precision: str,
         *,
         throughput: bool = False,
-    ) -> NCNNGraph:
+    ) -> OneByOne:
         """Open the graph; it runs one image at a time on all CPU cores."""
-        return NCNNGraph(find_graph, map_names, size)
+        return OneByOne(cls.key, lambda path: _open(path, len(map_names)), find_graph, map_names, size)
 
 
-class NCNNGraph:
-    """A ``Backend``: the graph of each (height, width) is opened when it is first needed.
-
-    Args:
-        find_graph: (height, width) -> the .param file of the graph for it.
-        map_names: of the graph's outputs, in their order.
-        size: (height, width) to open at once.
-    """
-
-    name = "ncnn"
-    precision = "fp32"  # ncnn has fp16 on ARM processors alone
-    slots = 1
-
-    def __init__(
-        self, find_graph: Callable[[tuple[int, int]], Path], map_names: Sequence[str], size: tuple[int, int]
-    ) -> None:
-        self._map_names = tuple(map_names)
-        self._nets: NewestSizes[_Net] = NewestSizes(lambda size: _Net(find_graph(size)))
-        _ = self._nets[size]
-
-    def start(self, batch: Batch) -> Wait:
-        """The work is done when this returns: one image after the other."""
-        import numpy as np  # not for --help
-
-        net = self._nets[batch.shape[2], batch.shape[3]]
-        outputs = [net.run(image, len(self._map_names)) for image in net.images(batch)]
-        maps = {name: np.stack(each) for name, each in zip(self._map_names, zip(*outputs, strict=True), strict=True)}
-        return lambda: maps
-
-
-class _Net:
-    """An opened graph.
-
-    Args:
-        path: the .param file.
+def _open(path: Path, count: int) -> tuple[RunGraph, str | None]:
+    """What runs a graph of so many outputs, and its metadata; ncnn has fp16 on ARM processors alone.
 
     Raises:
         UserError: ncnn cannot run it.
     """
+    _, info = _read(path)
+    ncnn = NCNN.library()
+    net = ncnn.Net()
+    net.opt.num_threads = num_threads()
+    for option in ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage"):
+        setattr(net.opt, option, False)
+    if net.load_param(str(path)) or net.load_model(str(path.with_suffix(".bin"))):
+        raise UserError(f"{path}: ncnn {ncnn.__version__} cannot run this graph")
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        _, text = _read(path)
-        self._unit = text is not None and not json.loads(text).get("uint8", True)
-        self._ncnn = NCNN.library()
-        self._net = self._ncnn.Net()
-        self._net.opt.num_threads = num_threads()
-        for option in ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage"):
-            setattr(self._net.opt, option, False)
-        if self._net.load_param(str(path)) or self._net.load_model(str(path.with_suffix(".bin"))):
-            raise UserError(f"{path}: ncnn {self._ncnn.__version__} cannot run this graph")
-
-    def images(self, batch: Batch) -> NDArray[np.float32]:
-        """The batch in the range that the graph takes."""
-        from yolofpn.runtimes.backend import as_floats
-
-        return as_floats(batch, unit=self._unit)
-
-    def run(self, image: NDArray[np.float32], count: int) -> list[NDArray[np.float32]]:
-        """[N, H, W] -> each of ``count`` outputs.
-
-        Raises:
-            UserError: ncnn cannot compute them.
-        """
+    def run(image: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         import numpy as np
 
-        extractor = self._net.create_extractor()
+        extractor = net.create_extractor()
         # Cloned, because a layer that works in place crashes on memory that ncnn does not count references of.
-        extractor.input(INPUT, self._ncnn.Mat(image).clone())
+        extractor.input(INPUT, ncnn.Mat(image).clone())
         outputs = []
         for index in range(count):
             code, output = extractor.extract(f"{OUTPUT}{index}")
             if code:
-                raise UserError(f"{self._path}: ncnn could not compute its output {index}: is there enough memory?")
+                raise UserError(f"{path}: ncnn could not compute its output {index}: is there enough memory?")
             outputs.append(np.array(output))
         return outputs
+
+    return run, info
 
 
 def _run_pnnx(graph: FloatPart, folder: Path, *, half: bool) -> tuple[Path, Path]:
