@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")
 # Images: few where a processor without such numbers takes a second for each, all for bf16, because a share of 97 % of a
 # few hundred detections, or the third decimal of the AP of fewer images, is a matter of chance.
-ALL, COUNT, FEW = 128, 32, 2
+ALL, COUNT, CALIBRATION, FEW = 128, 32, 8, 2
 AP_LOSS = {"bf16": 0.005, "int8": 0.02}
 
 
@@ -146,7 +146,7 @@ def test_onnx_finds_what_pytorch_finds(scene: Scene, reference: Backend, tmp_pat
 
 
 def test_eight_bits_cost_little_precision(scene: Scene, reference: Backend, xml: Path, tmp_path: Path) -> None:
-    quantized = quantize(OpenVINO.library().Core().read_model(xml), scene.inputs[:COUNT])
+    quantized = quantize(OpenVINO.library().Core().read_model(xml), scene.inputs[:CALIBRATION])
     OpenVINO.save(quantized, tmp_path / "int8.xml")
     assert "FakeQuantize" in (tmp_path / "int8.xml").read_text()
     assert_same_precision(scene, reference, openvino(scene, tmp_path / "int8.xml", "int8"), COUNT)

@@ -19,7 +19,6 @@ from yolofpn.detector import Detector
 from yolofpn.runtimes import conversion, runtime_named
 from yolofpn.runtimes.backend import Backend
 from yolofpn.runtimes.openvino import OpenVINO, OpenVINOGraph, quantize
-from yolofpn.weights import load_weights
 
 pytestmark = pytest.mark.slow
 
@@ -134,16 +133,6 @@ def test_batches_in_flight_do_not_mix(graphs: dict[str, Path]) -> None:
             expected = detector.dense(each)
         for name, raw in wait().items():
             np.testing.assert_allclose(raw, expected[name].numpy(), rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.parametrize(("name", "kind"), [("MobileNetV2-YOLO-Fastest-voc-v2", "openvino"), ("yoloface-500k", "onnx")])
-def test_networks_of_a_darknet_cfg_convert(data_dir: Path, tmp_path: Path, kind: str, name: str) -> None:
-    detector = load_weights(next((data_dir / "darknet").glob(f"{name}*.weights"))).detector
-    size = (2 * detector.size_divisor, 3 * detector.size_divisor)
-    runtime = runtime_named(kind)
-    path = tmp_path / f"net{runtime.suffix}"
-    runtime.save(runtime.convert(detector, size), path)
-    assert_close(detector, run(kind, path, conversion.map_names(detector), size), random_images(2, *size))
 
 
 def test_two_threads_that_convert_lose_no_output(capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,18 +25,9 @@ onnxruntime = pytest.importorskip("onnxruntime")
 SIZE = (64, 96)
 
 
-def half_detector() -> Any:
-    """Every weight is a number of fp16, as in the default weights."""
-    detector, _ = small_detector()
-    with torch.no_grad():
-        for parameter in detector.parameters():
-            parameter.copy_(parameter.half())
-    return detector
-
-
 @pytest.fixture(scope="module")
-def model() -> Any:
-    return ONNX.convert(half_detector(), SIZE)
+def model(exported: dict[str, Path]) -> Any:
+    return onnx.load(exported["onnx"])
 
 
 def run(path: Path, images: NDArray[Any]) -> list[NDArray[np.float32]]:
@@ -63,13 +54,13 @@ def openvino(path: Path, images: NDArray[Any]) -> list[NDArray[np.float32]]:
 @pytest.mark.parametrize("reader", [run, opencv, openvino])
 def test_every_reader_computes_what_pytorch_does(model: Any, storage: str, reader: Any, tmp_path: Path) -> None:
     """In fp16 as well, since the kernels are kept as they were before the factors of batch norm were multiplied in."""
-    detector, written = half_detector(), onnx.ModelProto()
+    detector, written = small_detector()[0], onnx.ModelProto()
     written.CopyFrom(model)
     if storage == "fp16":
         ONNX.compress(written, detector)
     onnx.checker.check_model(written, full_check=True)
     onnx.save(written, tmp_path / "a.onnx")
-    images = random_images(1, *SIZE)
+    images = random_images(2, *SIZE)
     with torch.inference_mode():
         expected = list(detector.dense(images).values())
     for found, own in zip(reader(tmp_path / "a.onnx", images.numpy()), expected, strict=True):
@@ -98,7 +89,7 @@ def test_the_file_is_old_small_and_says_nothing_of_this_machine(model: Any) -> N
     assert not {node.op_type for node in model.graph.node} & {"Shape", "Identity", "Constant"}
     halves = onnx.ModelProto()
     halves.CopyFrom(model)
-    ONNX.compress(halves, half_detector())
+    ONNX.compress(halves, small_detector()[0])
     assert halves.ByteSize() < 0.6 * model.ByteSize()
 
 
