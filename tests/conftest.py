@@ -17,6 +17,7 @@ from hypothesis import settings
 
 from tests.machine import small_disk, virtual_display
 from tests.once import made_once
+from tests.operator_tables import keep_tables
 
 SUFFIXES = {"weights": "safetensors", "onnx": "onnx", "openvino": "xml"}
 __all__ = ["small_disk", "virtual_display"]  # fixtures
@@ -36,6 +37,11 @@ def pytest_collection_finish() -> None:
     """Let the garbage collector look at what tests make, not at a million objects of libraries each time."""
     gc.enable()
     gc.freeze()
+
+
+def pytest_runtest_setup() -> None:
+    """No export but the first waits for tables of all operators."""
+    keep_tables()
 
 
 @pytest.fixture(scope="session", autouse=True)
