@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,9 +15,13 @@ pytest.importorskip("nbclient")
 pytest.importorskip("ipykernel")
 
 import nbformat
+from IPython.core.history import HistoryManager
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
 from nbformat import NotebookNode
 
 from tests.cli.test_export_docs import served
+from tools import run_tutorial
 from tools.run_tutorial import NOTEBOOK, READERS_HOME, run, tidy
 
 pytestmark = pytest.mark.slow
@@ -25,9 +32,34 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("home")
 
 
+def execute_here(notebook: NotebookNode) -> None:
+    """As a kernel does it, but in this process, which has imported all that the cells import."""
+    hook = sys.excepthook
+    try:
+        shell: Any = InteractiveShell.instance()
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                with capture_output() as caught:
+                    shell.run_cell(cell.source).raise_error()
+                text = [{"output_type": "stream", "name": "stdout", "text": caught.stdout}] if caught.stdout else []
+                shown = [{"output_type": "display_data", "data": each.data} for each in caught.outputs]
+                cell.outputs = [nbformat.from_dict(each) for each in (*text, *shown)]  # type: ignore[no-untyped-call]
+    finally:
+        InteractiveShell.clear_instance()
+        sys.excepthook = hook
+
+
 @pytest.fixture(scope="module")
 def executed(home: Path) -> NotebookNode:
-    notebook = run(home, YOLOFPN_TUTORIAL="quick")
+    notebook: NotebookNode = nbformat.read(NOTEBOOK, as_version=4)  # type: ignore[no-untyped-call]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(HistoryManager, "enabled", False)  # it would write into the user's home
+        patch.chdir(home)
+        patch.setenv("HOME", str(home))
+        patch.setenv("YOLOFPN_TUTORIAL", "quick")
+        patch.setitem(sys.modules, "__main__", sys.modules["__main__"])  # the shell puts its own there
+        patch.setattr("yolofpn.training.precision.SIDE", 32)  # which one is faster nobody asks
+        execute_here(notebook)
     tidy(notebook, str(home))
     return notebook
 
@@ -48,6 +80,27 @@ def test_it_runs_from_the_first_cell_to_the_last(executed: NotebookNode, home: P
     assert {output.output_type for output in outputs} == {"stream", "display_data"}
     assert {output.get("name", "stdout") for output in outputs} == {"stdout"}
     assert not any(str(home) in output.get("text", "") for output in outputs)
+
+
+def test_the_tool_runs_cells_in_a_kernel_with_its_own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    show = "from IPython.display import Image, display; display(Image(data=b'', format='png'))"
+    sources = (
+        "# A page",
+        "import os; home = os.environ['HOME']",
+        f"print(home, os.getpid(), os.environ['NAME']); {show}",
+    )
+    cells: list[dict[str, Any]] = [{"cell_type": "markdown", "id": "0", "metadata": {}, "source": sources[0]}]
+    code: dict[str, Any] = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
+    cells += [{**code, "id": str(number), "source": sources[number]} for number in (1, 2)]
+    page = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": cells}
+    (tmp_path / "page.ipynb").write_text(json.dumps(page))
+    monkeypatch.setattr(run_tutorial, "NOTEBOOK", tmp_path / "page.ipynb")
+    (tmp_path / "home").mkdir()
+    notebook = run(tmp_path / "home", NAME="quick")
+    tidy(notebook, str(tmp_path / "home"))
+    where, process, name = printed(notebook.cells[2]).split()
+    assert (where, name) == (READERS_HOME, "quick") and int(process) != os.getpid()
+    assert kinds(notebook.cells[2]) == ["display_data"]
 
 
 def test_the_stored_notebook_has_the_outputs_of_its_cells(executed: NotebookNode) -> None:
