@@ -11,8 +11,8 @@ SIDE = 64
 
 CFG = """
 model:
-  backbone: {type: darknet, width: 0.25, depth: 0.1}
-  neck: {type: concat, levels: [4, 5], channels: [24, 32]}
+  backbone: {type: strided, width: 8}
+  neck: {type: add, levels: [4, 5], channels: 24}
   head:
     type: yolo
     anchors: [[[16, 16], [24, 24]], [[32, 32], [48, 48]]]

@@ -50,7 +50,7 @@ def test_a_run_folder_tells_its_story(
         "train: 12 images, 24 boxes, 2 classes",
         "val: 5 images, 10 boxes, 2 classes",
     ]
-    assert re.match(r"training: 0.9 M parameters, 2 epochs of 6 batches of 2 in 3 steps, cpu float32; runs/", said[4])
+    assert re.match(r"training: 0.1 M parameters, 2 epochs of 6 batches of 2 in 3 steps, cpu float32; runs/", said[4])
     assert [line[:10] for line in said[5:7]] == ["epoch 1/2:", "epoch 2/2:"]
 
     options = TrainOptions(cfg=Path("small.yaml"), data="data/data.yaml", epochs=2)
@@ -206,7 +206,7 @@ def test_a_frozen_backbone_stays_as_it_came(files: Path, capsys: pytest.CaptureF
     first, second = (load_weights(run).detector.state_dict() for run in ("first", "second"))
     moved = {name for name, tensor in first.items() if not torch.equal(tensor, second[name]) and "tracked" not in name}
     assert moved and not any(name.startswith("backbone.") for name in moved)
-    assert "head.p4.predict.weight" in moved and "neck.p5.block.0.norm.running_mean" in moved
+    assert "head.p4.predict.weight" in moved and "head.p5.conv.norm.running_mean" in moved
     assert main([*FLAGS, "--weights", "first", "train.freeze=[backbone, neck, head]"]) == 2
     assert "nothing is left to learn" in capsys.readouterr().err
 

@@ -67,7 +67,7 @@ class PatchesConfig(BackboneConfig):
 def cfg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(backbones, "BACKBONES", (*backbones.BACKBONES, PatchesConfig))
     monkeypatch.chdir(tmp_path)
-    return write_cfg(tmp_path, CFG.replace("{type: darknet, width: 0.25, depth: 0.1}", "{type: patches, width: 4}"))
+    return write_cfg(tmp_path, CFG.replace("{type: strided, width: 8}", "{type: patches, width: 4}"))
 
 
 @pytest.mark.slow
