@@ -19,7 +19,7 @@ model:
 input: {size: [64, 64], resize: letterbox}
 augment: {close_epochs: 1}
 train:
-  epochs: 3
+  epochs: 2
   batch_size: 2
   nominal_batch_size: 4
   optimizer: {type: sgd, lr: 0.02}

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.once import made_once
 from tests.training.commands import run_nodes, train, train_on_nodes
 from tests.training.small import write_cfg, write_images
 from yolofpn.data.sampler import TrainBatchSampler
@@ -21,21 +22,39 @@ from yolofpn.training.sync_norm import SharedBatchNorm2d
 pytestmark = pytest.mark.slow
 
 IMAGES = 7  # no multiple of two processes
-EPOCHS = 3
+EPOCHS = 2
 LABELLED = 6  # the only training image with objects
+
+
+def write_nodes(folder: Path) -> tuple[Path, Path]:
+    """Two folders with the same data."""
+    folders = folder / "first", folder / "second"
+    for node in folders:
+        write_images(node / "data", IMAGES)
+        for path in (node / "data" / "labels" / "train").iterdir():
+            if path.stem != f"train{LABELLED}":
+                path.write_text("")
+        write_cfg(node)
+    return folders
 
 
 @pytest.fixture
 def nodes(tmp_path: Path) -> tuple[Path, Path]:
-    """Two folders with the same data."""
-    folders = tmp_path / "first", tmp_path / "second"
-    for folder in folders:
-        write_images(folder / "data", IMAGES)
-        for path in (folder / "data" / "labels" / "train").iterdir():
-            if path.stem != f"train{LABELLED}":
-                path.write_text("")
-        write_cfg(folder)
-    return folders
+    return write_nodes(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folders of two machines after a run, and what they said; for reading only."""
+
+    def run(folder: Path) -> None:
+        nodes = write_nodes(folder)
+        before = contents(nodes[1])
+        outcome = train_on_nodes(flags(2), nodes, folder)
+        assert outcome.code == 0, outcome.output
+        assert contents(nodes[1]) == before, "only the main process writes"
+
+    return made_once(tmp_path_factory, "two-machines", run)
 
 
 def flags(batch_size: int, *more: str) -> list[str]:
@@ -70,16 +89,10 @@ def epochs_without_objects(rank: int) -> list[int]:
     return found
 
 
-def test_two_machines_learn_what_one_process_does(nodes: tuple[Path, Path], tmp_path: Path) -> None:
+def test_two_machines_learn_what_one_process_does(undisturbed: Path, tmp_path: Path) -> None:
     """With batch norm over both, gradients added up over batches, unequal shards and epochs without any object."""
-    first, second = nodes
-    alone = tmp_path / "alone"
-    shutil.copytree(first, alone)
+    first, alone = undisturbed / "first", write_nodes(tmp_path)[0]
     assert epochs_without_objects(0) and epochs_without_objects(1)
-    before = contents(second)
-    shared = train_on_nodes(flags(2), nodes, tmp_path)
-    assert shared.code == 0, shared.output
-    assert contents(second) == before, "only the main process writes"
     one = train(flags(4), alone)
     assert one.code == 0, one.output
     expected, found = state(alone), state(first)
@@ -88,10 +101,11 @@ def test_two_machines_learn_what_one_process_does(nodes: tuple[Path, Path], tmp_
         for name, tensor in expected[part].items():
             difference = (tensor - found[part][name]).abs().max()
             assert difference <= 5e-3 * tensor.abs().max(), name
-    assert "warning: batch norm" not in shared.output
+    said = (undisturbed / "output0.txt").read_text()
+    assert "warning: batch norm" not in said
     rows = [(folder / "run" / "metrics.csv").read_text().splitlines() for folder in (alone, first)]
     assert len(rows[0]) == len(rows[1]) == EPOCHS + 1
-    aps = [next(line for line in run.output.splitlines() if line.startswith("best: AP")) for run in (one, shared)]
+    aps = [next(line for line in text.splitlines() if line.startswith("best: AP")) for text in (one.output, said)]
     assert aps[0] == aps[1]
 
 
@@ -122,23 +136,21 @@ def torchrun(*arguments: str) -> int:
     return 0
 
 
-def test_a_machine_that_dies_and_comes_back_changes_nothing(nodes: tuple[Path, Path], tmp_path: Path) -> None:
-    whole = tmp_path / "whole"
-    whole.mkdir()
-    folders = [Path(shutil.copytree(folder, whole / folder.name)) for folder in nodes]
-    undisturbed = train_on_nodes(flags(2, "--epochs", "2"), folders, whole)
-    assert undisturbed.code == 0, undisturbed.output
+def test_a_machine_that_dies_and_comes_back_changes_nothing(
+    undisturbed: Path, nodes: tuple[Path, Path], tmp_path: Path
+) -> None:
     script = tmp_path / "killed_once.py"
     script.write_text(KILLED_ONCE)
-    started = ("--run-path", "--start-method=fork", "--max-restarts=1", "--monitor-interval=0.2", str(script))
-    killed = run_nodes(torchrun, nodes, tmp_path, *started, *flags(2, "--epochs", "2"), "--auto-resume")
+    started = ("--run-path", "--start-method=fork", "--max-restarts=1", "--monitor-interval=0.05", str(script))
+    killed = run_nodes(torchrun, nodes, tmp_path, *started, *flags(2, "--auto-resume"))
     assert killed.code == 0, killed.output
     assert "lost contact" in killed.output and "resuming in epoch 2" in killed.output, killed.output
-    expected, found = state(folders[0]), state(nodes[0])
+    assert killed.output.count("resuming") == 1, killed.output  # with --auto-resume it had begun anew
+    expected, found = state(undisturbed / "first"), state(nodes[0])
     for part in ("model", "ema"):
         for name, tensor in expected[part].items():
             assert torch.equal(tensor, found[part][name]), name
-    assert contents(nodes[1]) == contents(folders[1])
+    assert contents(nodes[1]) == contents(undisturbed / "second")
 
 
 def resume(epochs: int) -> int:
@@ -150,14 +162,13 @@ def resume(epochs: int) -> int:
     return main(given)
 
 
-def test_auto_resume(nodes: tuple[Path, Path], tmp_path: Path) -> None:
-    started = run_nodes(resume, nodes, tmp_path, 1)
-    assert started.code == 0 and "resuming" not in started.output, started.output
-    finished = run_nodes(resume, nodes, tmp_path, 1)
+def test_auto_resume(undisturbed: Path, tmp_path: Path) -> None:
+    nodes = [Path(shutil.copytree(undisturbed / name, tmp_path / name)) for name in ("first", "second")]
+    finished = run_nodes(resume, nodes, tmp_path, EPOCHS)
     assert finished.code == 0 and "is finished" in finished.output, finished.output
-    longer = run_nodes(resume, nodes, tmp_path, 2)
-    assert longer.code == 0 and "resuming in epoch 2" in longer.output, longer.output
-    swapped = run_nodes(resume, nodes[::-1], tmp_path, 3)
+    longer = run_nodes(resume, nodes, tmp_path, EPOCHS + 1)
+    assert longer.code == 0 and "resuming in epoch 3" in longer.output, longer.output
+    swapped = run_nodes(resume, nodes[::-1], tmp_path, EPOCHS + 2)
     assert swapped.code == 2 and "--node-rank" in swapped.output, swapped.output
 
 

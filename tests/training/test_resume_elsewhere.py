@@ -51,7 +51,7 @@ def test_everything_that_may_change(files: Path, tmp_path: Path) -> None:
     assert config["data"]["source"] == str(moved / "data") and config["train"]["workers"] == 1
     assert_same_weights(files / "whole", run)
     assert _config(moved / "killed")["data"]["source"] == str(files / "data" / "data.yaml")  # as it was
-    assert outcome.output.splitlines()[-1] == "python train.py --resume deep/other --epochs 6"
+    assert outcome.output.splitlines()[-1] == "python train.py --resume deep/other --epochs 4"
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.training.small import write_cfg
+from tests.training.small import CFG, write_cfg
 from yolofpn.config import Config, Metadata, load_config
 from yolofpn.config.stored import dump_metadata
 from yolofpn.errors import UserError
@@ -23,7 +23,7 @@ from yolofpn.training.shared_run import finished_run, plan_for
 @pytest.fixture
 def cfg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    return write_cfg(tmp_path)
+    return write_cfg(tmp_path, CFG.replace("epochs: 2", "epochs: 3"))
 
 
 def write_run(run: Path, config: Config, progress: Progress, **more: Any) -> None:

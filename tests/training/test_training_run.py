@@ -103,7 +103,7 @@ def test_a_dry_run_trains_nothing(files: Path, capsys: pytest.CaptureFixture[str
         "anchors: best possible recall",
         "memory: about 0.0",
         "zero-area box (1):",
-        "12 images: 6 batches of 2, 3 steps per epoch, 3 epochs",
+        "12 images: 6 batches of 2, 3 steps per epoch, 2 epochs",
     ):
         assert part in report
     assert {path.name for path in (files / "dry").iterdir()} == {"config.yaml", "command.txt", "dry_run.txt", "plots"}
