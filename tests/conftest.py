@@ -76,10 +76,11 @@ def blank_plots() -> Iterator[None]:
     """No test waits for curves that it does not look at."""
     from matplotlib.figure import Figure
 
-    from tests.plots import save_blank
+    from tests.plots import BLANK
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "savefig", save_blank)
+        for name, function in BLANK.items():
+            patch.setattr(Figure, name, function)
         yield
 
 
@@ -88,9 +89,10 @@ def drawn_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests that look at them."""
     from matplotlib.figure import Figure
 
-    from tests.plots import SAVE_FIGURE
+    from tests.plots import DRAWN
 
-    monkeypatch.setattr(Figure, "savefig", SAVE_FIGURE)
+    for name, function in DRAWN.items():
+        monkeypatch.setattr(Figure, name, function)
 
 
 @pytest.fixture(scope="session")

@@ -104,7 +104,7 @@ def _run(
     import torch
     from matplotlib.figure import Figure
 
-    from tests.plots import save_blank
+    from tests.plots import BLANK
 
     os.chdir(folder)
     os.environ.update(environment)
@@ -113,7 +113,8 @@ def _run(
         os.dup2(file.fileno(), 2)
         sys.stdout = sys.stderr = file
         torch.set_num_threads(1)
-        Figure.savefig = save_blank  # type: ignore[method-assign, assignment]
+        for name, blank in BLANK.items():
+            setattr(Figure, name, blank)
         multiprocessing.set_start_method("fork", force=True)  # the system's own, for workers that load images
         raise SystemExit(function(*arguments))
 

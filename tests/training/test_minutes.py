@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from yolofpn.cli.train import main
 from yolofpn.config import load_config
-from yolofpn.training import rehearsal
+from yolofpn.training import rehearsal, training_run
 from yolofpn.training.checkpoint import read_checkpoint
 from yolofpn.training.run_plan import TrainOptions, make_plan, with_epochs_for
 
@@ -16,12 +17,14 @@ from .small import write_cfg, write_images
 
 pytestmark = pytest.mark.slow
 
+MINUTES = "0.03"
+
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Little is measured, and nothing kept for the end."""
-    monkeypatch.setattr(rehearsal, "SECONDS", 0.5)
-    monkeypatch.setattr(rehearsal, "CLOSING_SECONDS", 1.0)
+    monkeypatch.setattr(training_run, "rehearse", partial(rehearsal.rehearse, seconds=0.2))
+    monkeypatch.setattr(rehearsal, "CLOSING_SECONDS", 0.5)
 
 
 def test_a_run_takes_the_time_that_it_was_given(
@@ -29,21 +32,21 @@ def test_a_run_takes_the_time_that_it_was_given(
 ) -> None:
     data = write_images(tmp_path / "data")
     run, cfg = tmp_path / "run", write_cfg(tmp_path)
-    cfg.write_text(cfg.read_text().replace("epochs: 3", "epochs: 9999"))
-    command = ["--cfg", str(cfg), "--data", str(data), "--output", str(run), "--minutes", "0.1"]
+    cfg.write_text(cfg.read_text().replace("epochs: 2", "epochs: 9999"))
+    command = ["--cfg", str(cfg), "--data", str(data), "--output", str(run), "--minutes", MINUTES]
     assert main(command) == 0
     assert "images/s" in capsys.readouterr().out
     content = read_checkpoint(run / "last.pt")
     progress = content["progress"]
     config = load_config(run / "config.yaml")
-    assert config.train.minutes == 0.1
+    assert config.train.minutes == float(MINUTES)
     assert progress["finished"] and 0 < progress["epoch"] < 9999
     assert main(["--resume", str(run)]) == 2  # as any run that is finished
 
 
 def test_the_batches_of_an_epoch_that_the_user_set_stay(tmp_path: Path, quick: None) -> None:
     data, run = write_images(tmp_path / "data"), tmp_path / "run"
-    command = ["--cfg", str(write_cfg(tmp_path)), "--data", str(data), "--output", str(run), "--minutes", "0.1"]
+    command = ["--cfg", str(write_cfg(tmp_path)), "--data", str(data), "--output", str(run), "--minutes", MINUTES]
     assert main([*command, "train.epoch_batches=1"]) == 0
     progress = read_checkpoint(run / "last.pt")["progress"]
     assert load_config(run / "config.yaml").train.epoch_batches == 1

@@ -54,7 +54,7 @@ def test_training_starts_from_the_default_weights_of_the_same_backbone(
     command = ["--cfg", str(tmp_path / "small.yaml"), "--data", str(data), "--epochs", "1", "--output", str(run)]
     assert main([*command, "train.optimizer.lr=1e-12", "train.ema_decay=0"]) == 0
     assert "default weights" in capsys.readouterr().out
-    name = "backbone.stem.conv.weight"
+    name = "backbone.blocks.0.conv.weight"
     trained, start = (load_weights(each).detector.state_dict()[name] for each in (run, default))
     assert torch.allclose(trained, start, atol=1e-6)
 
