@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarking import start
-from benchmarking.start import Candidate, installed_bytes, measure_start, run, start_candidates
+from benchmarking.start import Candidate, Usage, installed_bytes, measure_start, run, start_candidates
 from benchmarking.tables import start_table
 from yolofpn.errors import UserError
 
@@ -46,16 +46,15 @@ def test_packages_are_counted_once_with_what_they_ask_for(tmp_path: Path) -> Non
     assert installed_bytes(write_project(tmp_path / "none", ["no-such-package-1"], []), ()) is None
 
 
-@pytest.mark.slow
 def test_the_candidates_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[str, bool]] = []
 
     def noted(self: Candidate, *_: object) -> list[str]:
         calls.append((self.name, self.light))
-        return [sys.executable, "-c", "pass"]
+        return ["detect"]
 
     monkeypatch.setattr(Candidate, "command", noted)
-    monkeypatch.setattr(Candidate, "imports", lambda self: [sys.executable, "-c", "pass"])
+    monkeypatch.setattr(start, "run", lambda command, *_: Usage(float(command == ["detect"]), 1.0, 10**6))
     monkeypatch.setattr(start, "installed_bytes", lambda _checkout, extras: 500 if "train" in extras else 100)
     other = tmp_path / "other"
     (other / "yolofpn").mkdir(parents=True)
@@ -63,6 +62,7 @@ def test_the_candidates_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     rows = measure_start(start_candidates(["b.onnx", "a.safetensors"], other), 2)
     assert calls == [("PyTorch", False), ("without PyTorch", True), (str(other), False)] * 3  # the first turn compiles
     assert [row["installed_mb"] for row in rows] == [0.0, 0.0, 0.0] and len(rows[0]["runs"]) == 2
+    assert [(row["cpu_s"], row["import_s"], row["peak_mb"]) for row in rows] == [(1.0, 0.0, 1.0)] * 3
     with pytest.raises(UserError, match="clone"):
         start_candidates(["b.onnx"], tmp_path)
 

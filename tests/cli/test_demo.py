@@ -12,16 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.commands import call
-from tests.tiny_detector import write_tiny
 from yolofpn.cli.demo import main
 from yolofpn.demo.access import is_loopback
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def weights(tmp_path: Path) -> Path:
-    return write_tiny(tmp_path / "weights")
 
 
 def test_without_the_extra_one_line_says_what_to_install(
@@ -84,10 +78,21 @@ def test_what_only_this_computer_reaches() -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_it_serves_until_it_is_told_to_end(weights: Path, tmp_path: Path, how: signal.Signals) -> None:
+def test_it_serves_until_it_is_told_to_end(tiny_graph: Path, tmp_path: Path, how: signal.Signals) -> None:
     (tmp_path / "tmp").mkdir()
     environment = {**os.environ, "YOLOFPN_DEMO_PASSWORD": "long enough", "TMPDIR": str(tmp_path / "tmp")}
-    command = [sys.executable, "-m", "yolofpn", "demo", "--weights", str(weights), "--port", "0", "--host", "0.0.0.0"]
+    command = [
+        sys.executable,
+        "-m",
+        "yolofpn",
+        "demo",
+        "--weights",
+        str(tiny_graph),
+        "--port",
+        "0",
+        "--host",
+        "0.0.0.0",
+    ]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     ) as server:

@@ -45,7 +45,7 @@ def address(weights: Path) -> Iterator[str]:
                     break
             except OSError:
                 pass
-            time.sleep(0.2)
+            time.sleep(0.05)
         yield address
     finally:
         os.killpg(server.pid, signal.SIGKILL)  # SIGTERM would leave its workers behind

@@ -114,8 +114,8 @@ def test_a_finished_run_has_nothing_to_do_but_its_last_source(
 
 
 @pytest.mark.slow
-def test_a_killed_run_is_resumed_with_every_file(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    flags = ["in", "--weights", str(weights), "--format", "yolo"]
+def test_a_killed_run_is_resumed_with_every_file(tiny_graph: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["in", "--weights", str(tiny_graph), "--format", "yolo"]
     detect(capsys, *flags, "--output", "whole")
     # Within the files of 8.png the run waits until it is killed.
     script = (
@@ -133,7 +133,7 @@ def test_a_killed_run_is_resumed_with_every_file(weights: Path, capsys: pytest.C
     try:
         end = time.monotonic() + 120
         while not Path("cut/labels/day0/8.txt").exists() and time.monotonic() < end:
-            time.sleep(0.05)
+            time.sleep(0.01)
     finally:
         run.send_signal(signal.SIGKILL)
         run.wait()

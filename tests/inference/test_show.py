@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.tiny_detector import RED, quarters, write_tiny
+from tests.tiny_detector import RED, quarters
 from tests.videos import write_video
 
 pytestmark = pytest.mark.slow
@@ -32,13 +32,13 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.1)
+        time.sleep(0.02)
 
 
 class Desk:
     """Somebody who sits before the virtual display, at a camera that sees a red square."""
 
-    def __init__(self, display: str, folder: Path) -> None:
+    def __init__(self, display: str, graph: Path, folder: Path) -> None:
         kept = ("PATH", "HOME", "TMPDIR", "YOLOFPN_CACHE")  # not what libraries in this process have set for windows
         self._env = {name: os.environ[name] for name in kept if name in os.environ} | {
             "DISPLAY": display,
@@ -50,8 +50,7 @@ class Desk:
         self._folder = folder
         self.output = folder / "out"
         clip = write_video(folder / "clip.mp4", [quarters(RED)] * 10)
-        flags = ["--weights", str(write_tiny(folder / "weights")), "--backend", "torch"]
-        flags += ["--output", str(self.output), "--show"]
+        flags = ["--weights", str(graph), "--output", str(self.output), "--show"]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.inference.clip_camera", str(clip), "0", *flags],
             env=self._env,
@@ -97,8 +96,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk(virtual_display: str, tmp_path: Path) -> Iterator[Desk]:
-    desk = Desk(virtual_display, tmp_path)
+def desk(virtual_display: str, tiny_graph: Path, tmp_path: Path) -> Iterator[Desk]:
+    desk = Desk(virtual_display, tiny_graph, tmp_path)
     yield desk
     desk.process.kill()
     desk.process.wait()
@@ -115,9 +114,9 @@ def test_a_camera_in_a_window_with_its_keys(desk: Desk) -> None:
     assert saved is not None
     assert saved.shape == (128, 192, 3)
     desk.press("space")
-    time.sleep(1.0)
+    time.sleep(0.3)
     before = desk.lines()
-    time.sleep(1.0)
+    time.sleep(0.6)
     assert desk.lines() <= before + 2, "what was under way when it paused"
     desk.press("space")
     wait_for(lambda: desk.lines() > before + 5, "detections after the pause")

@@ -179,11 +179,12 @@ def test_a_killed_writer_leaves_a_playable_file(tmp_path: Path) -> None:
     program = f"""
 import time
 from pathlib import Path
-from tests.inference.fakes import noise
+import numpy as np
 from yolofpn.video.writer import VideoWriter
 writer = VideoWriter(Path({str(tmp_path / "a.mp4")!r}), (48, 64), fps=10)
 for number in range(100):
-    writer.write(noise(48, 64, number), number / 10)
+    image = np.random.default_rng(number).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    writer.write(image, number / 10)
 print("written", flush=True)
 time.sleep(60)
 """
