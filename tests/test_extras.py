@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
-import subprocess
+import importlib
+import shlex
 import sys
+from collections.abc import Callable
+from importlib.abc import MetaPathFinder
 from pathlib import Path
+from typing import Any
 
 import cv2
 import pytest
 
+from tests.training.commands import run_ranks
 from tests.training.small import write_cfg, write_images
 from yolofpn.extras import is_installed, skipped_plots
 
-# Runs each line of standard input as a command of the package, where the libraries cannot be imported.
-PROGRAM = """
-import shlex, sys
+MISSING = ("matplotlib", "tensorboard")
+# What may import them, with the package itself: imported anew.
+IMPORTING = ("yolofpn", "albumentations", "pycocotools", "torch.utils.tensorboard")
 
-class Blocker:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("matplotlib", "tensorboard"):
+
+class Blocker(MetaPathFinder):
+    """The libraries cannot be imported."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        if name.partition(".")[0] in MISSING:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
-sys.meta_path.insert(0, Blocker())
-from yolofpn.__main__ import main
-for line in sys.stdin:
-    code = main(shlex.split(line))
-    assert code == 0, (line, code)
-"""
+
+def run_without_libraries(*commands: str) -> int:
+    """Commands of the package one after the other, in a process that may have imported anything."""
+    for name in list(sys.modules):
+        if any(name == each or name.startswith(f"{each}.") for each in MISSING + IMPORTING):
+            del sys.modules[name]
+    sys.meta_path.insert(0, Blocker())
+    main: Callable[[list[str]], int] = importlib.import_module("yolofpn.__main__").main
+    return max(main(shlex.split(command)) for command in commands)
 
 
 @pytest.mark.slow
@@ -39,16 +50,9 @@ def test_commands_need_neither_matplotlib_nor_tensorboard(tmp_path: Path) -> Non
         f"evaluate --weights run --data {data} --backend torch --output measured",
         f"detect {image} --weights run --backend torch --score-thresh 0 --output found",
     )
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        input="\n".join(commands),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    done = run_ranks(run_without_libraries, tmp_path, 1, *commands)
+    assert done.code == 0, done.output
+    lines = done.output.splitlines()
     assert "plots and TensorBoard events are skipped: pip install matplotlib tensorboard (the extra 'plots')" in lines
     assert "plots are skipped: pip install matplotlib (the extra 'plots')" in lines
     run = tmp_path / "run"

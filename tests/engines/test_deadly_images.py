@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ import pytest
 
 from tests.engines.dying import die_of_the_third, raise_at_once
 from tests.tiny_detector import GREEN, RED, quarters
+from tests.training.commands import PROCESSES
 from yolofpn.engines.deadly_images import GIVEN_UP, TRIED, ImageTrial, deadly_images, run_start
 from yolofpn.engines.job import Job
 from yolofpn.engines.listing import list_images
@@ -64,9 +66,11 @@ def errors() -> list[bool]:
 
 
 @pytest.mark.slow
-def test_the_deadly_image_is_a_row_with_an_error(job: Job, weights: Path) -> None:
+def test_the_deadly_image_is_a_row_with_an_error(job: Job, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import numpy as np
 
+    # Of a server that has imported PyTorch; the test above starts processes as it is done elsewhere.
+    monkeypatch.setattr(multiprocessing, "get_context", lambda _: PROCESSES)
     files, contents = pack_weights(load_for_inference(weights))
     loaded = files.open([np.frombuffer(content, np.uint8) for content in contents])
     detector = UnitDetector(loaded, job.options, batch_size=4, output=job.output, form=job.form)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES = multiprocessing.get_context("forkserver")
 # Imported once for all runs, with what a run imports when it begins to need it.
-_PROCESSES.set_forkserver_preload(
+PROCESSES.set_forkserver_preload(
     [
         "yolofpn.cli.train",
         "yolofpn.training.training_run",
@@ -84,7 +84,7 @@ def run_nodes(function: Callable[..., int], folders: Sequence[Path], where: Path
     for rank, (folder, output) in enumerate(zip(folders, outputs, strict=True)):
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": rank, "WORLD_SIZE": ranks, "LOCAL_RANK": rank}
         environment = {name: str(value) for name, value in place.items()} if ranks > 1 else {}
-        processes.append(_PROCESSES.Process(target=_run, args=(function, arguments, folder, output, environment)))
+        processes.append(PROCESSES.Process(target=_run, args=(function, arguments, folder, output, environment)))
     for process in processes:
         process.start()
     for process in processes:
