@@ -205,7 +205,7 @@ def test_hot_path(finder: Path, scene: Path, tmp_path: Path, capsys: pytest.Capt
 def test_wrong_words_are_answered_in_one_or_two_lines(
     words: list[str], said: str, finder: Path, scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    defaults = {"--weights": finder, "--source": scene.parent / "images"}
+    defaults = {"--weights": finder, "--source": scene.parent / "images", "--backend": "torch"}
     missing = [word for flag, value in defaults.items() if flag not in words for word in (flag, value)]
     outcome = call(main, capsys, *words, *missing)
     assert outcome.code == 2
@@ -259,6 +259,7 @@ def test_weights_for_bands_are_measured_on_images_of_bands_alone(
     assert len(report["inference"]) == 1
 
 
-def test_the_network_for_bands_is_timed_alone(tmp_path: Path) -> None:
+def test_the_network_for_bands_is_timed_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("yolofpn.inference.torch_network.is_installed", lambda _: False)  # no graph is waited for
     images = write_band_images(tmp_path / "bands").parent / "images"
     assert network_fps(str(write_band_weights(tmp_path)), str(images), seconds=0.01) > 0
