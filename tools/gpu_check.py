@@ -27,10 +27,10 @@ CHECK_SECONDS = 150  # longest time of one check
 
 def run_here(name: str, arguments: argparse.Namespace) -> Values:
     """One check in this process."""
-    import torch
-
     values = checks(arguments.data)[name](arguments.device, arguments.quick)
     if arguments.device != "cpu":
+        import torch
+
         values["peak_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 2)
     return {"ok": True} | values
 
