@@ -52,12 +52,14 @@ PYTHON = (
 import json
 from yolofpn import load_detector
 from yolofpn.errors import UserError
-detector = load_detector(sys.argv[1])
-images = detector([sys.argv[2], sys.argv[2]], batch_size=2)
-frames = [found for _, found in detector.stream(sys.argv[3])]
-print(json.dumps([[each.boxes.tolist(), each.scores.tolist(), each.labels.tolist()] for each in images + frames]))
+image, video, weights, *graphs = sys.argv[1:]
+for graph in graphs:
+    detector = load_detector(graph)
+    images = detector([image, image], batch_size=2)
+    frames = [found for _, found in detector.stream(video)]
+    print(json.dumps([[each.boxes.tolist(), each.scores.tolist(), each.labels.tolist()] for each in images + frames]))
 try:
-    load_detector(sys.argv[4])
+    load_detector(weights)
 except UserError as error:
     assert "train" in str(error)
 else:
@@ -104,34 +106,59 @@ def test_the_command_finds_and_draws_the_same(
     assert next((tmp_path / "without").glob("*.mp4")).stat().st_size > 1000
 
 
-@pytest.mark.parametrize("graph", ["small.onnx", "small.xml"])
-def test_python_finds_what_the_weights_find_in_pytorch(folder: Path, graph: str) -> None:
-    done = without_torch(PYTHON, folder / graph, folder / "a.png", folder / "a.mp4", folder / "small.safetensors")
+def test_python_finds_what_the_weights_find_in_pytorch(folder: Path) -> None:
+    files = ("a.png", "a.mp4", "small.safetensors", "small.onnx", "small.xml")
+    done = without_torch(PYTHON, *(folder / name for name in files))
     assert done.returncode == 0, done.stderr
     detector = load_detector(folder / "small.safetensors", backend="torch")
     image = str(folder / "a.png")
     expected = [*detector([image, image]), *(found for _, found in detector.stream(str(folder / "a.mp4")))]
-    found = json.loads(done.stdout)
-    assert len(found) == len(expected) == 5
-    for (boxes, scores, labels), own in zip(found, expected, strict=True):
-        assert labels == own.labels.tolist() and len(labels) > 3
-        np.testing.assert_allclose(boxes, own.boxes, rtol=0, atol=0.01)
-        np.testing.assert_allclose(scores, own.scores, rtol=0, atol=1e-4)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2 and len(expected) == 5
+    for line in lines:
+        for (boxes, scores, labels), own in zip(json.loads(line), expected, strict=True):
+            assert labels == own.labels.tolist() and len(labels) > 3
+            np.testing.assert_allclose(boxes, own.boxes, rtol=0, atol=0.01)
+            np.testing.assert_allclose(scores, own.scores, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["detect", "a.png", "--weights", "small.safetensors"],
-        ["evaluate", "--data", "data.yaml"],
-        ["train", "--data", "data.yaml"],
-    ],
-    ids=" ".join,
+# Runs commands, one after the other, in one process; prints the code, the output and the errors of each.
+COMMANDS = (
+    WITHOUT
+    + """
+import contextlib, io, json
+from yolofpn.__main__ import main
+answers = []
+for words in json.loads(sys.argv[1]):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(words)
+    answers.append([code, out.getvalue(), err.getvalue()])
+print(json.dumps(answers))
+"""
 )
-def test_what_needs_pytorch_says_so_in_one_line(folder: Path, words: list[str]) -> None:
-    done = without_torch(COMMAND, *words, cwd=folder)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: ") and "[train]" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_what_cannot_be_says_so_in_one_line(folder: Path) -> None:
+    """Neither what needs PyTorch, nor images of varying size in a graph."""
+    needing = (
+        "detect a.png --weights small.safetensors",
+        "evaluate --data data.yaml",
+        "train --data data.yaml",
+    )
+    graphs = ("small.onnx", "small.xml")
+    varying = [f"detect a.png --weights {graph} --resize shortest-edge" for graph in graphs]
+    done = without_torch(COMMANDS, json.dumps([line.split() for line in (*needing, *varying)]), cwd=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    answers = json.loads(done.stdout)
+    assert len(answers) == 5
+    for number, (code, printed, error) in enumerate(answers):
+        assert (code, printed) == (2, "")
+        assert error.startswith("error: ") and error.count("\n") == 1
+        assert ("[train]" in error) == (number < len(needing))
+    for graph in graphs:  # nor with it
+        with pytest.raises(UserError):
+            load_detector(folder / graph, resize="shortest-edge")
 
 
 SHIPPED = (
@@ -242,15 +269,6 @@ def test_openvino_runs_onnx_files(folder: Path) -> None:
     np.testing.assert_allclose(one(image).boxes, other(image).boxes, rtol=0, atol=0.01)
     assert load_detector(folder / "small.onnx").backend.name == "onnx"  # starts first
     assert load_detector(folder / "small.onnx", workload="many").backend.name == "openvino"  # the fastest
-
-
-@pytest.mark.parametrize("graph", ["small.onnx", "small.xml"])
-def test_a_graph_takes_no_images_of_varying_size(folder: Path, graph: str) -> None:
-    done = without_torch(COMMAND, "detect", "a.png", "--weights", graph, "--resize", "shortest-edge", cwd=folder)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
-    with pytest.raises(UserError):
-        load_detector(folder / graph, resize="shortest-edge")
 
 
 def test_an_image_takes_no_library_that_only_others_need(folder: Path, tmp_path: Path) -> None:
