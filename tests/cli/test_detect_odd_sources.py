@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -206,8 +207,11 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("answer", [trickle, go_on, slow_image])
 @pytest.mark.parametrize("path", ["/dog.png", "/live.mjpg"])
 def test_servers_that_never_come_to_the_point(
-    answer: Answer, path: str, serve: Callable[[Answer], str], detect: Detect
+    answer: Answer, path: str, serve: Callable[[Answer], str], detect: Detect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for name in ("HEAD_SECONDS", "MAX_SECONDS"):
+        monkeypatch.setattr(remote, name, 0.2)
+    monkeypatch.setattr(live, "PATIENCE", replace(live.PATIENCE, open_timeout=0.2, read_timeout=0.5))
     start = time.monotonic()
     outcome = detect(serve(answer) + path)
     assert outcome.code == 2

@@ -148,24 +148,23 @@ def reconnects_of_frozen_and_killed(server: Server) -> int:
         after = frames_until(capture, lambda frame: not frame.stale and frame.size == (240, 320))
         assert after[-1].index > silent[-1].index
         assert after[-1].time > silent[-1].time
-        for _ in range(2):
-            server.kill()
-            frames_until(capture, lambda frame: frame.stale)
-            server.start("320x240")
-            frames_until(capture, lambda frame: not frame.stale)
+        server.kill()
+        frames_until(capture, lambda frame: frame.stale)
+        server.start("320x240")
+        frames_until(capture, lambda frame: not frame.stale)
         assert capture.counters.stale_seconds > 0
         news = capture.news()
-        assert sum(": lost after " in line for line in news) == 3
-        assert sum("back after" in line for line in news) >= 3  # and once more if the server was slow to begin
+        assert sum(": lost after " in line for line in news) == 2
+        assert sum("back after" in line for line in news) >= 2  # and once more if the server was slow to begin
         return capture.counters.reconnects
 
 
 def test_rtsp(rtsp: Server) -> None:
-    assert reconnects_of_frozen_and_killed(rtsp) == 3
+    assert reconnects_of_frozen_and_killed(rtsp) == 2
 
 
 def test_mjpeg_over_http(mjpeg: Server) -> None:
-    assert reconnects_of_frozen_and_killed(mjpeg) == 3
+    assert reconnects_of_frozen_and_killed(mjpeg) == 2
 
 
 def test_a_frozen_server_that_thaws_in_time_is_no_loss(rtsp: Server) -> None:
@@ -202,13 +201,13 @@ def test_hls(clip: Path, tmp_path: Path) -> None:
         deadline = time.monotonic() + LONG
         while not (tmp_path / "live.m3u8").exists():
             assert time.monotonic() < deadline
-            time.sleep(0.1)
+            time.sleep(0.02)
         url = f"http://127.0.0.1:{service.server_port}/live.m3u8"
         (source,) = resolve_sources([url])
         assert source.kind == "stream"
         with capture_of(url) as capture:
-            frames = frames_until(capture, lambda frame: frame.index >= 25)
-            assert sum(frame.dropped for frame in frames) <= 15, "not only the last one of each segment"
+            frames = frames_until(capture, lambda frame: frame.index >= 15)
+            assert sum(frame.dropped for frame in frames) <= 9, "not only the last one of each segment"
             maker.kill()
             frames_until(capture, lambda frame: frame.stale)
     finally:
