@@ -55,12 +55,9 @@ def addresses() -> set[str]:
     return set()
 
 
-on_both = pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
-
-
 @pytest.fixture
 def viewport() -> ViewportSize:
-    """Unless a test asks for both."""
+    """Unless a test asks for another."""
     return DESKTOP
 
 
@@ -103,7 +100,6 @@ def assert_fits(page: Page) -> None:
         assert size is not None and size["height"] >= 40
 
 
-@on_both
 def test_a_webcam_is_shown_with_boxes(page: Page) -> None:
     page.click("#webcam-start")
     expect(page.locator("#rows")).to_contain_text("person")
@@ -124,7 +120,6 @@ def test_a_webcam_is_shown_with_boxes(page: Page) -> None:
     expect(page.locator("#webcam-start")).to_be_visible()
 
 
-@on_both
 def test_an_image_is_shown_with_boxes_again_after_each_change(page: Page, data_dir: Path) -> None:
     page.click("#tab-upload")
     page.set_input_files("#file", data_dir / "pictures" / "dog.jpg")
@@ -142,6 +137,27 @@ def test_an_image_is_shown_with_boxes_again_after_each_change(page: Page, data_d
     assert download.value.suggested_filename == "dog-annotated.jpg"
     page.select_option("#weights", label="tiny.weights")
     expect(page.locator("#classes-list label")).to_have_text(["red", "potted plant"])
+
+
+@pytest.mark.parametrize("viewport", [PHONE], ids=["phone"])
+def test_webcam_and_image_fit_a_phone(page: Page, data_dir: Path) -> None:
+    page.click("#webcam-start")
+    expect(page.locator("#rows")).to_contain_text("person")
+    assert_fits(page)
+    open_settings(page)
+    page.click("#classes > summary")
+    page.fill("#classes-search", "zeb")
+    page.click("#classes-list label:visible")
+    expect(page.locator("#classes-count")).to_have_text("1 of 80")
+    page.click("#reset")
+    page.click("#webcam-stop")
+    expect(page.locator("#webcam-start")).to_be_visible()
+    page.click("#tab-upload")
+    page.set_input_files("#file", data_dir / "pictures" / "dog.jpg")
+    expect(page.locator("#rows")).to_contain_text("dog")
+    assert_fits(page)
+    with page.expect_download():
+        page.click("#download-image")
 
 
 def test_settings_changed_while_an_image_is_on_its_way_count(page: Page, data_dir: Path) -> None:
