@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import pickle
 import sys
+import time
 import warnings
 from collections.abc import Sequence
 from functools import partial
@@ -230,9 +231,11 @@ def test_an_unreadable_image_counts_in_evaluation(
 def test_nothing_readable_at_all_is_one_line(dataset: DetectionDataset, workers: int) -> None:
     for index in range(len(dataset)):
         damage(dataset, index)
-    with pytest.raises(UserError, match="no readable image among 6 in a row") as caught:
+    with pytest.raises(UserError, match=r"\Ano readable image among 6 in a row[^\n]*\Z"):
         batches_of(training(dataset, workers=workers), 0)
-    assert str(caught.value).startswith("no readable") and "\n" not in str(caught.value)
+    start = time.monotonic()
+    gc.collect()
+    assert time.monotonic() - start < 4  # torch waits for five seconds for workers that are garbage
 
 
 def test_smaller_images_are_padded_at_the_right_and_below() -> None:

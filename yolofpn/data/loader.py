@@ -169,9 +169,9 @@ class Loader(Generic[SamplerT]):
                 yield batch
         except UserError as error:
             # From a worker, torch gives it a traceback as its message, with the line for people at the end.
-            raise UserError(
-                str(error).rpartition(f"{UserError.__module__}.{UserError.__name__}: ")[2].strip()
-            ) from None
+            line = str(error).rpartition(f"{UserError.__module__}.{UserError.__name__}: ")[2].strip()
+            error.__traceback__ = None  # a cycle of torch's; garbage, the workers would be waited for five seconds
+            raise UserError(line) from None
 
     def _note(self, batch: Batch) -> None:
         for index, reason in batch.failures.items():
