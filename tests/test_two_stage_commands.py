@@ -29,8 +29,8 @@ HEAD = """{type: rcnn, channels: 8, anchors: {sizes: [[16], [32], [64]]}, rpn: {
     roi: {width: 16}}"""
 CFG = f"""
 model:
-  backbone: {{type: darknet, width: 0.125, depth: 0.1, stem_stride: 2}}
-  neck: {{type: concat, channels: [8, 8, 8]}}
+  backbone: {{type: strided, width: 8}}
+  neck: {{type: add, levels: [3, 4, 5], channels: 8}}
   head: {HEAD}
 input: {{size: [64, 96]}}
 postprocess: {{score_thresh: 0.3, nms_thresh: 0.5, detections_per_img: 20}}
@@ -50,8 +50,8 @@ def two(tmp_path: Path) -> Path:
     head = {"type": "rcnn", "channels": 8, "anchors": {"sizes": [[16], [32], [64]]}, "roi": {"width": 16}}
     model = ModelConfig.model_validate(
         {
-            "backbone": {"type": "darknet", "width": 0.125, "depth": 0.1, "stem_stride": 2},
-            "neck": {"type": "concat", "channels": [8, 8, 8]},
+            "backbone": {"type": "strided", "width": 8},
+            "neck": {"type": "add", "levels": [3, 4, 5], "channels": 8},
             "head": {**head, "rpn": {"post_nms_top_n": [50, 50]}},
         }
     )

@@ -37,11 +37,23 @@ def yolov3(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def quarter_yaml(tmp_path: Path) -> Path:
+    return write_quarter(tmp_path)
+
+
+def write_quarter(folder: Path) -> Path:
     """cfg/yolofpn.yaml with a quarter of the filters."""
     text = (REPOSITORY / "cfg" / "yolofpn.yaml").read_text(encoding="utf-8")
-    path = tmp_path / "quarter.yaml"
+    path = folder / "quarter.yaml"
     path.write_text(text.replace("{type: darknet53}", "{type: darknet, width: 0.25, depth: 1}"), encoding="utf-8")
     return path
+
+
+@pytest.fixture(scope="module")
+def native(yolov3: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as a native model; for reading only."""
+    folder = tmp_path_factory.mktemp("native")
+    assert convert(yolov3, folder / "native.safetensors", "--cfg", write_quarter(folder)) == 0
+    return folder / "native.safetensors"
 
 
 def convert(*arguments: str | Path) -> int:
@@ -58,44 +70,38 @@ def test_there_and_back(yolov3: Path, tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.slow
-def test_there_and_back_through_the_native_model(yolov3: Path, quarter_yaml: Path, tmp_path: Path) -> None:
-    there, back = tmp_path / "native.safetensors", tmp_path / "back.weights"
-    assert convert(yolov3, there, "--cfg", quarter_yaml) == 0
-    native = load_weights(there)
-    assert isinstance(native.detector, YOLO)
-    assert native.metadata.darknet_cfg is None
-    assert native.metadata.header == OLD_HEADER
-    assert convert(there, back) == 0
-    assert back.read_bytes() == yolov3.read_bytes()
+def test_there_and_back_through_the_native_model(yolov3: Path, native: Path, tmp_path: Path) -> None:
+    loaded = load_weights(native)
+    assert isinstance(loaded.detector, YOLO)
+    assert loaded.metadata.darknet_cfg is None
+    assert loaded.metadata.header == OLD_HEADER
+    assert convert(native, tmp_path / "back.weights") == 0
+    assert (tmp_path / "back.weights").read_bytes() == yolov3.read_bytes()
 
 
 @pytest.mark.slow
-def test_the_native_model_gives_the_same_output(yolov3: Path, quarter_yaml: Path, tmp_path: Path) -> None:
-    path = tmp_path / "native.safetensors"
-    assert convert(yolov3, path, "--cfg", quarter_yaml) == 0
+def test_the_native_model_gives_the_same_output(yolov3: Path, native: Path) -> None:
     images = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8)
     with torch.inference_mode():
-        ours, theirs = load_weights(path).detector.dense(images), load_weights(yolov3).detector.dense(images)
+        ours, theirs = load_weights(native).detector.dense(images), load_weights(yolov3).detector.dense(images)
     for own, other in zip(reversed(ours.values()), theirs.values(), strict=True):
         torch.testing.assert_close(own, other, rtol=0, atol=1e-5 * float(other.abs().max()))
 
 
 @pytest.mark.slow
-def test_half_of_the_space_and_a_card(
-    yolov3: Path, quarter_yaml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    card, whole, half = tmp_path / "card.md", tmp_path / "whole.safetensors", tmp_path / "half.safetensors"
+def test_half_of_the_space_and_a_card(native: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    card, half = tmp_path / "card.md", tmp_path / "half.safetensors"
     card.write_text("# Katze\n\nFür alle.\n", encoding="utf-8")
-    assert convert(yolov3, whole, "--cfg", quarter_yaml) == 0
-    assert convert(whole, half, "--half", "--card", card) == 0
-    assert half.stat().st_size < 0.51 * whole.stat().st_size
-    stored, before = load_weights(half), load_weights(whole)
+    assert convert(native, half, "--half", "--card", card) == 0
+    assert half.stat().st_size < 0.51 * native.stat().st_size
+    stored, before = load_weights(half), load_weights(native)
     assert stored.metadata.card == "# Katze\n\nFür alle.\n"
     assert stored.metadata.model_copy(update={"card": ""}) == before.metadata
+    numbers = before.detector.state_dict()
     for name, tensor in stored.detector.state_dict().items():
         if tensor.is_floating_point():
             assert tensor.dtype == torch.float32
-            assert torch.equal(tensor, before.detector.state_dict()[name].half().float())
+            assert torch.equal(tensor, numbers[name].half().float())
     assert call(summary, capsys, half).out.endswith("\n\n# Katze\n\nFür alle.\n")
 
 
@@ -155,9 +161,7 @@ def test_a_network_of_the_same_layers_that_computes_something_else_is_refused(
 
 @pytest.mark.slow
 def test_native_weights_need_no_cfg(
-    yolov3: Path, quarter_yaml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    native: Path, quarter_yaml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    native = tmp_path / "native.safetensors"
-    assert convert(yolov3, native, "--cfg", quarter_yaml) == 0
     said = refusal(capsys, native, tmp_path / "o.safetensors", "--cfg", quarter_yaml)
     assert "these weights belong to a native model" in said

@@ -74,8 +74,8 @@ def test_curves_without_objects_say_so(tmp_path: Path, figures: list[Figure]) ->
 
 @pytest.mark.slow
 def test_confusion_shows_numbers_where_they_can_be_read(tmp_path: Path, figures: list[Figure]) -> None:
-    for classes in (3, 80):
-        matrix = confusion_matrix(table_of(random_scene(0, Style(classes=classes, images=60)), classes), 0.25)
+    for classes in (3, 31):
+        matrix = confusion_matrix(table_of(random_scene(0, Style(classes=classes, images=20)), classes), 0.25)
         plot_confusion(tmp_path / f"{classes}.png", matrix, [f"class {label}" for label in range(classes)])
         assert_is_image(tmp_path / f"{classes}.png")
         shown = sorted(text.get_text() for text in figures[-1].axes[0].texts)

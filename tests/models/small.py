@@ -12,7 +12,7 @@ from yolofpn.models.build import build_yolo
 from yolofpn.models.yolo import YOLO
 
 ANCHORS = {2: (8, 9), 3: (16, 18), 4: (30, 26), 5: (60, 70)}
-BACKBONE = {"type": "darknet", "width": 0.125, "depth": 0.1}
+BACKBONE: dict[str, object] = {"type": "darknet", "width": 0.125, "depth": 0.1}
 
 
 def small_config(
