@@ -14,6 +14,7 @@ import torch
 from tests.commands import call
 from tests.data.band_images import write_band_images, write_band_weights
 from tests.runtimes.small import random_images, small_detector
+from tests.tiny_detector import RED, quarters, write_tiny
 from yolofpn import load_detector
 from yolofpn.cli import tune
 from yolofpn.runtimes.backends import BackendBuilder
@@ -115,19 +116,21 @@ def test_the_fastest_that_is_as_good_is_chosen() -> None:
     assert choose(unlabelled, 1.0).precision == "bf16"
 
 
-def test_int8_is_made_kept_and_run(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_int8_is_made_kept_and_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     wanted = [("torch", "fp32"), ("openvino", "int8")]
     monkeypatch.setattr(tune_module, "candidates", lambda *_, **__: wanted)
     monkeypatch.setattr(
         tune_module, "_time", lambda predictor, _: [0.01 if predictor.backend.name == "torch" else 0.001]
     )
     monkeypatch.setattr(tune_module, "ENOUGH_AGREEMENT", 0.0)
-    images = write_images(tmp_path / "images")
-    outcome = call(tune.main, capsys, weights, "--data", images, "--device", "cpu")
+    weights, image = write_tiny(tmp_path), tmp_path / "images" / "red.png"
+    image.parent.mkdir()
+    cv2.imwrite(str(image), quarters(RED))
+    outcome = call(tune.main, capsys, weights, "--data", image.parent, "--device", "cpu")
     assert outcome.code == 0, outcome.err
     later = load_detector(weights, device="cpu")
     assert (later.backend.name, later.backend.precision) == ("openvino", "int8")
-    assert len(later(images / "0.png")) > 0
+    assert len(later(image)) > 0
 
 
 def test_what_this_machine_can_do_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
