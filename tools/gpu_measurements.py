@@ -39,7 +39,7 @@ def matrix_peak(device: str, quick: bool) -> Values:
     found = {}
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         matrix = torch.randn(side, side, device=device).to(dtype)
-        seconds = best_seconds(lambda matrix=matrix: matrix @ matrix, device, 3 if quick else 20)
+        seconds = best_seconds(partial(torch.matmul, matrix, matrix), device, 3 if quick else 20)
         found[f"{name_of(dtype)}_tflops"] = round(2 * side**3 / seconds / 1e12, 5)
     return found
 
@@ -83,7 +83,7 @@ def inference(device: str, quick: bool, *, model: str, precision: str) -> Values
         with torch.inference_mode():
             finish.postprocess(backend.start(images)(), [(height, width)] * len(images), detector.limits)
 
-    found = {}
+    found: Values = {}
     for count, times in ((1, 2 if quick else 50), (2 if quick else 64, 1 if quick else 5)):
         images = torch.randint(0, 256, (count, 3, height, width), dtype=torch.uint8)
         images = images.pin_memory() if device != "cpu" else images
@@ -176,11 +176,12 @@ def nms(device: str, quick: bool) -> Values:
         generator = torch.Generator().manual_seed(count)
         corners = torch.rand(count, 2, generator=generator) * 600
         boxes = torch.cat((corners, corners + 10 + 90 * torch.rand(count, 2, generator=generator)), dim=1)
-        host = (boxes, torch.rand(count, generator=generator), torch.zeros(count, dtype=torch.int64))
-        there = tuple(tensor.to(device) for tensor in host)
-        found["ok"] &= torch.equal(batched_nms(*host, 0.45), batched_nms(*there, 0.45).cpu())
-        for place, tensors in (("host", host), ("device", there)):
-            seconds = best_seconds(lambda tensors=tensors: batched_nms(*tensors, 0.45), device, 5)
+        scores, labels = torch.rand(count, generator=generator), torch.zeros(count, dtype=torch.int64)
+        on_host = partial(batched_nms, boxes, scores, labels, 0.45)
+        on_device = partial(batched_nms, boxes.to(device), scores.to(device), labels.to(device), 0.45)
+        found["ok"] &= torch.equal(on_host(), on_device().cpu())
+        for place, run in (("host", on_host), ("device", on_device)):
+            seconds = best_seconds(run, device, 5)
             found[f"{place}_ms_{count}"] = round(seconds * 1e3, 2)
     return found
 
@@ -211,8 +212,8 @@ class Step:
         areas = (boxes[..., 2:] - boxes[..., :2]).prod(dim=2)
         labels, ignore = torch.arange(8), torch.zeros(8, dtype=torch.bool)
         self._targets = [
-            Target(*each, labels=labels, ignore=ignore, areas=area).to(device)
-            for each, area in zip(boxes.split(1), areas, strict=True)
+            Target(each, labels=labels, ignore=ignore, areas=area).to(device)
+            for each, area in zip(boxes, areas, strict=True)
         ]
 
     def __call__(self) -> float:
@@ -223,7 +224,7 @@ class Step:
         with torch.autocast(self._device, self._dtype, enabled=self._dtype != torch.float32):
             losses = self._detector(self.images, self._targets)
         total = torch.stack([loss.float() for loss in losses.values()]).sum()
-        self._scaler.scale(total).backward()
+        self._scaler.scale(total).backward()  # type: ignore[no-untyped-call]
         self._scaler.unscale_(self._optimizer)
         torch.nn.utils.clip_grad_norm_(self._detector.parameters(), 10.0)
         self._scaler.step(self._optimizer)
