@@ -18,7 +18,7 @@ test: .venv/.dev
 	$(MAKE) -j 2 lint type
 	$(PYTEST)
 
-# Without the tests that train, convert, start processes or take half a second.
+# Without the tests that train, convert, start processes or take a quarter of a second.
 test-fast: .venv/.dev
 	$(PYTEST) -m "not slow" -q
 

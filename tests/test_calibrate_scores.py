@@ -27,6 +27,7 @@ def tool() -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 def test_the_lines_by_which_detections_were_drawn_are_found(tool: ModuleType) -> None:
     generator = torch.Generator().manual_seed(0)
     logits = 2 * torch.randn(200_000, 2, generator=generator, dtype=torch.float64)

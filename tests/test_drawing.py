@@ -130,6 +130,7 @@ def test_letters_outside_ascii_are_drawn() -> None:
             assert one.shape != other.shape or (one != other).any()
 
 
+@pytest.mark.slow
 def test_a_letter_that_the_bundled_font_lacks_is_taken_from_a_font_of_the_system(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

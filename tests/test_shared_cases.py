@@ -126,6 +126,7 @@ def test_voc_writers(
         np.testing.assert_allclose(boxes, truth[name], atol=rounding)
 
 
+@pytest.mark.slow
 def test_brush_masks_are_objects(
     cases: Path, data_dir: Path, tmp_path: Path, read: Callable[..., tuple[Boxes, str]]
 ) -> None:
@@ -167,6 +168,7 @@ def test_a_rotated_rectangle(cases: Path, read: Callable[..., tuple[Boxes, str]]
     assert any(np.allclose(box, (300, 140, 340, 340), atol=0.05) for box in found["a.png"])
 
 
+@pytest.mark.slow
 def test_images_resized_after_labelling(
     cases: Path, read: Callable[..., tuple[Boxes, str]], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -240,6 +240,7 @@ def test_only_the_chosen_initial_weights_are_hashed(places: tuple[Path, Path]) -
         verify_weights(folder / "c.safetensors")
 
 
+@pytest.mark.slow
 def test_the_graph_of_the_default_weights_is_theirs() -> None:
     """Made by tools/export_default_graph.sh from the weights that ship now."""
     graph = default_graph()

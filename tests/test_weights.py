@@ -118,6 +118,7 @@ def rewrite(
     return path
 
 
+@pytest.mark.slow
 def test_saved_and_loaded_are_the_same_detector(saved: Path) -> None:
     loaded = load_weights(saved)
     assert loaded.metadata == METADATA
@@ -129,6 +130,7 @@ def test_saved_and_loaded_are_the_same_detector(saved: Path) -> None:
     assert_same_maps(fresh(), loaded.detector)
 
 
+@pytest.mark.slow
 def test_norm_eps_and_normalisation_come_from_the_metadata(saved: Path) -> None:
     detector = load_weights(str(saved)).detector
     assert {module.eps for module in detector.modules() if isinstance(module, nn.BatchNorm2d)} == {1e-4}
@@ -137,12 +139,14 @@ def test_norm_eps_and_normalisation_come_from_the_metadata(saved: Path) -> None:
     assert not torch.equal(other.dense(IMAGES)["p3"], detector.dense(IMAGES)["p3"])
 
 
+@pytest.mark.slow
 def test_run_folder(saved: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     shutil.copy(saved, tmp_path / "run" / "weights.safetensors")
     assert_same_maps(fresh(), load_weights(tmp_path / "run").detector)
 
 
+@pytest.mark.slow
 def test_half_precision_is_stored_small_and_loaded_as_fp32(saved: Path, tmp_path: Path) -> None:
     small = tmp_path / "half.safetensors"
     save_weights(small, fresh().state_dict(), METADATA, torch.float16)
@@ -165,6 +169,7 @@ def test_numbers_too_large_for_half_precision_are_refused(saved: Path) -> None:
     save_weights(saved, state, METADATA, torch.float16)
 
 
+@pytest.mark.slow
 def test_batch_norms_counter_is_dropped_and_tolerated(saved: Path) -> None:
     with safe_open(saved, "pt") as file:
         assert not [name for name in file.keys() if "num_batches" in name]  # noqa: SIM118
@@ -213,6 +218,7 @@ def test_names_can_be_replaced_by_as_many(saved: Path, tmp_path: Path) -> None:
         load_weights(saved, names=tmp_path / "one.names")
 
 
+@pytest.mark.slow
 def test_tensors_must_be_those_of_the_network(saved: Path) -> None:
     name, tensor = next(iter(fresh().state_dict().items()))
     content = saved.read_bytes()
@@ -270,6 +276,7 @@ def test_training_checkpoint(tmp_path: Path, key: str) -> None:
     assert_same_maps(fresh(), loaded.detector)
 
 
+@pytest.mark.slow
 def test_checkpoint_prefers_the_average(tmp_path: Path) -> None:
     state = fresh().state_dict()
     zeros = {name: torch.zeros_like(tensor) for name, tensor in state.items()}
@@ -359,6 +366,7 @@ def test_darknet_weights_with_given_files(tmp_path: Path) -> None:
         load_weights(path)
 
 
+@pytest.mark.slow
 def test_darknet_weights_of_a_known_size_get_our_own_cfg(tmp_path: Path) -> None:
     path = tmp_path / "anything.weights"
     with path.open("wb") as file:

@@ -44,6 +44,7 @@ def test_an_empty_cache_is_empty_each_time(tmp_path: Path) -> None:
     assert first_frame_table(rows).count("| a ") == 2
 
 
+@pytest.mark.slow
 def test_a_program_without_results_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Fake, "command", lambda *_: [sys.executable, "-c", "print('no json')"])
     with pytest.raises(UserError, match="a: no detections"):

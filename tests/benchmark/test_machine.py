@@ -33,6 +33,7 @@ def test_missing_libraries_have_no_version(monkeypatch: pytest.MonkeyPatch) -> N
     assert describe_versions()["no-such-library"] is None
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks can be noted anew on Linux only")
 def test_the_peak_rises_with_what_is_taken_and_can_be_forgotten() -> None:
     reset_peak_memory(CPU)

@@ -80,6 +80,7 @@ def truth(data: DetectionDataset, names: Sequence[str], *, relative: bool) -> di
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("relative", [False, True])
 def test_ap_of_all_objects_and_of_half_the_images(
     data: DetectionDataset, metadata: Metadata, tmp_path: Path, relative: bool

@@ -163,6 +163,7 @@ def test_program_is_called_as_it_was_called(monkeypatch: pytest.MonkeyPatch) -> 
         assert Parser(prog="yolofpn convert").prog == "yolofpn convert"
 
 
+@pytest.mark.slow
 def test_help_and_package_need_no_heavy_imports() -> None:
     script = f"""
 import sys, yolofpn

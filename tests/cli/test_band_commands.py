@@ -14,6 +14,7 @@ from yolofpn.__main__ import main
 TORCH = ("--backend", "torch")
 
 
+@pytest.mark.slow
 def test_images_of_bands_are_tiled_and_checked_for_label_errors(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -36,6 +37,7 @@ def test_images_of_bands_are_tiled_and_checked_for_label_errors(
         assert (output / "index.html").is_file() and "failed" not in outcome.err
 
 
+@pytest.mark.slow
 def test_what_has_no_bands_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights = write_band_weights(tmp_path)
     for words in (

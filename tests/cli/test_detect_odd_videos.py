@@ -95,6 +95,7 @@ def test_joined_recordings_go_on(begins: Sequence[float], b_frames: int, detect:
     assert lengths("out/joined.mp4")["video"] == pytest.approx(2.0 * len(parts), abs=0.01)
 
 
+@pytest.mark.slow
 def test_joined_recordings_keep_their_sound_in_step(detect: Detect) -> None:
     parts = [recording(Path("part.ts"), begin, sound=True) for begin in (5, 900, 2)]
     Path("joined.ts").write_bytes(b"".join(parts))
@@ -344,6 +345,7 @@ def test_interlaced_video_is_deinterlaced(codec: str, first: str, detect: Detect
     assert len(detect("fields.mkv")) == len(expected)
 
 
+@pytest.mark.slow
 @needs_ffmpeg
 def test_interlaced_frames_after_progressive_ones(detect: Detect) -> None:
     """Nothing is lost where they begin, nor where the size changes."""

@@ -46,6 +46,7 @@ def detect(weights: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., l
     return run
 
 
+@pytest.mark.slow
 def test_only_what_nobody_looks_at_is_reduced(detect: Any, factors: list[int]) -> None:
     Path("images").mkdir()
     cv2.imwrite("images/a.jpg", quarters(RED, GREEN, height=HEIGHT, width=WIDTH))

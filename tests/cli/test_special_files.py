@@ -148,6 +148,7 @@ def nested(depth: int) -> Iterator[None]:
         os.close(here)
 
 
+@pytest.mark.slow
 def test_990_nested_folders(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_images(Path(), count=2)
     flags = ("--weights", weights, "--backend", "torch", "--media", "none", "--output", "out")

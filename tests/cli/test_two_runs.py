@@ -91,6 +91,7 @@ def test_a_disk_without_locks_is_told(
     assert str(tmp_path) in printed and "no locks" in printed
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("drawn_plots")
 @pytest.mark.skipif(os.name == "nt", reason="Windows limits no file's size")
 def test_writers_leave_nothing_half_on_a_room_for(tmp_path: Path) -> None:

@@ -125,6 +125,7 @@ def test_training_keys_and_comments_do_not_make_another_network() -> None:
     assert plain != parse_cfg(NET.replace("64", "96") + "[avgpool]", "a.cfg")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -212,6 +212,7 @@ def test_server_error_is_tried_again(site: Site) -> None:
     assert len(site.asked) == 5
 
 
+@pytest.mark.slow
 def test_stalled_read_times_out_and_is_resumed(site: Site) -> None:
     released = threading.Event()
 
@@ -285,6 +286,7 @@ def test_full_disk(cache: Path, site: Site) -> None:
         fetch()
 
 
+@pytest.mark.slow
 def test_two_at_once_download_once(site: Site, cache: Path) -> None:
     def slowly(handler: Handler) -> None:
         time.sleep(0.3)

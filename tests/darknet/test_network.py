@@ -266,6 +266,7 @@ def test_detections_are_those_of_opencv(name: str, data_dir: Path, tmp_path: Pat
     assert_contains(found[0], labels[sure], scores[sure], boxes[sure])
 
 
+@pytest.mark.slow
 def test_region_is_decoded_as_by_opencv(data_dir: Path, tmp_path: Path) -> None:
     text = (data_dir / "darknet" / "cfg" / "yolov2-tiny.cfg").read_text().replace("thresh = .6", "thresh = .01")
     (tmp_path / "my.cfg").write_text(text)

@@ -192,6 +192,7 @@ def test_only_the_boxes_of_an_item_list_say_of_what_kind_items_are() -> None:
     assert read_header(file_of(SMALL, items, idat=True, first=another)) == ImageHeader("AVIF", 480, 640)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frames", [1, 3])
 def test_a_file_cut_off_anywhere_is_refused_or_has_its_size(frames: int) -> None:
     data = avif(frames=frames)

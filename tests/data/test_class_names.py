@@ -22,6 +22,7 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_coco_table_equals_the_annotations(data_dir: Path) -> None:
     document = json.loads((data_dir / "coco128/annotations/instances_train2017.json").read_text())
     assert [(c["id"], c["name"]) for c in document["categories"]] == list(

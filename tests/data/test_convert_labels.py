@@ -274,6 +274,7 @@ def test_datumaro_reads_what_was_written(key: str, source: Path, tmp_path: Path)
     same(found, [row for row in rows_of(source) if mark or not row[3]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["coco", "yolo", "voc"])
 def test_supervision_reads_what_was_written(key: str, source: Path, tmp_path: Path) -> None:
     supervision = pytest.importorskip("supervision")

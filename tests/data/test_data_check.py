@@ -144,6 +144,7 @@ def test_the_hash_tells_brightness_steps_from_left_to_right() -> None:
     assert not np.unpackbits(difference_hash(np.full((50, 70, 3), 128, dtype=np.uint8))).any()
 
 
+@pytest.mark.slow
 def test_copies_stay_near_and_other_images_far(data_dir: Path) -> None:
     paths = sorted((data_dir / "coco128/images/train2017").glob("*.jpg"))[:24]
     images = [image for path in paths if (image := cv2.imread(str(path))) is not None]

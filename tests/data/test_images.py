@@ -51,6 +51,7 @@ def exif(orientation: int) -> bytes:
     return data.tobytes()
 
 
+@pytest.mark.slow
 def test_photographs_are_what_opencv_reads(data_dir: Path) -> None:
     for path in sorted((data_dir / "coco128").rglob("*.jpg"))[:16]:
         np.testing.assert_array_equal(read_image(path), cv2.imread(str(path)))
@@ -298,6 +299,7 @@ def test_extreme_shapes(size: tuple[int, int]) -> None:
     assert read_image(data).shape == (size[1], size[0], 3)
 
 
+@pytest.mark.slow
 def test_large_images_up_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where Pillow only warns the image is read, in silence; our limit holds even where Pillow's is off."""
     data = encoded(PIL.Image.new("1", (9500, 9500)), "PNG")

@@ -222,6 +222,7 @@ def test_no_label_for_any_image_says_where_it_looked(tmp_path: Path) -> None:
     assert f"{tmp_path}/labels/train/a.txt and {tmp_path}/images/train/a.txt" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_tenth_of_train_is_held_out_where_there_is_no_val(tmp_path: Path) -> None:
     for number in range(60):
         write_yolo(tmp_path / f"{number}.png", tmp_path / f"{number}.txt")

@@ -80,6 +80,7 @@ def test_a_training_batch(dataset: DetectionDataset) -> None:
         assert len(batch) == 2 and not batch.originals and not batch.placements
 
 
+@pytest.mark.slow
 def test_a_sample_is_a_pure_function_of_seed_epoch_and_index(dataset: DetectionDataset) -> None:
     keys = [SampleKey(index, epoch, (64, 64)) for epoch in range(3) for index in range(len(dataset))]
     samples = TrainingSamples(dataset, STRONG, seed=5)
@@ -227,6 +228,7 @@ def test_an_unreadable_image_counts_in_evaluation(
     assert capsys.readouterr().err.count(dataset.paths[2]) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_nothing_readable_at_all_is_one_line(dataset: DetectionDataset, workers: int) -> None:
     for index in range(len(dataset)):

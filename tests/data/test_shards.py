@@ -62,6 +62,7 @@ def by_name(dataset: DetectionDataset) -> dict[str, tuple[bytes, list[list[float
     return found
 
 
+@pytest.mark.slow
 def test_shards_hold_what_the_files_hold(shards: Path, tmp_path: Path) -> None:
     for split in ("train", "val"):
         assert by_name(load(shards, split)) == by_name(load(shards.parent / "data", split))

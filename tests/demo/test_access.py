@@ -159,6 +159,7 @@ def test_attempts_that_wait_to_be_sent_at_once_count_as_well(locked_port: int) -
         connection.close()
 
 
+@pytest.mark.slow
 def test_a_password_that_does_not_arrive_is_not_waited_for(tiny: Path) -> None:
     limits = ServerLimits(connection=ConnectionLimits(form_seconds=0.3))
     with demo_server([tiny], password=PASSWORD, limits=limits) as port:
@@ -222,6 +223,7 @@ def test_sessions_end_and_what_runs_in_them(tiny: Path) -> None:
         assert client.request("/api/info").status == 200
 
 
+@pytest.mark.slow
 def test_other_cookies_and_odd_ones_do_no_harm(locked_port: int) -> None:
     client = Client(locked_port)
     client.request("/login", b"password=correct+horse")

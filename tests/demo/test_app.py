@@ -132,6 +132,7 @@ def test_a_second_video_takes_the_place_of_the_first(client: Client, tmp_path: P
     assert client.request(f"/api/videos/{second['key']}").status == 200
 
 
+@pytest.mark.slow
 def test_the_temporary_folder_is_emptied(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
@@ -181,6 +182,7 @@ def test_one_user_cannot_take_all_places(client: Client, port: int) -> None:
     assert client.upload(RED_AND_GREEN).status == 200
 
 
+@pytest.mark.slow
 def test_browsers_of_one_address_share_its_places(tiny: Path) -> None:
     limits = ServerLimits(work=WorkLimits(uploads_per_client=1, uploads_per_address=2, uploads=3))
     proxy = [ipaddress.ip_network("127.0.0.1")]
@@ -239,6 +241,7 @@ def test_who_goes_away_while_waiting_is_not_answered(tiny: Path, monkeypatch: py
     assert seen == ["first", "last"]
 
 
+@pytest.mark.slow
 def test_eight_users_at_once_each_get_their_own_answer(port: int) -> None:
     colours = [RED, GREEN]
     wrong: list[object] = []

@@ -113,6 +113,7 @@ def test_a_trusted_proxy_brings_many_users_and_all_together_are_bounded() -> Non
         assert is_refused(port)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [b"", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nHost: localhost\r\nX: "])
 def test_a_head_that_does_not_come_ends_the_connection(port: int, start: bytes) -> None:
     with connect(port) as connection:
@@ -120,6 +121,7 @@ def test_a_head_that_does_not_come_ends_the_connection(port: int, start: bytes) 
         assert 0.2 < seconds_until_closed(connection) < 15
 
 
+@pytest.mark.slow
 def test_a_head_that_comes_byte_by_byte_ends_the_connection(port: int) -> None:
     with connect(port) as connection, contextlib.suppress(ConnectionError):
         start = time.monotonic()
@@ -130,6 +132,7 @@ def test_a_head_that_comes_byte_by_byte_ends_the_connection(port: int) -> None:
                 pytest.fail("the server waits for ever")
 
 
+@pytest.mark.slow
 def test_the_second_head_has_a_deadline_too(port: int) -> None:
     with connect(port) as connection:
         connection.sendall(get())
@@ -138,12 +141,14 @@ def test_the_second_head_has_a_deadline_too(port: int) -> None:
         assert 0.1 < seconds_until_closed(connection) < 15
 
 
+@pytest.mark.slow
 def test_an_idle_connection_ends(port: int) -> None:
     with connect(port) as connection:
         connection.sendall(get())
         assert seconds_until_closed(connection) < 15
 
 
+@pytest.mark.slow
 def test_a_body_that_nobody_wants_is_not_read_for_ever(port: int) -> None:
     with connect(port) as connection, contextlib.suppress(ConnectionError):
         connection.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n")
@@ -163,6 +168,7 @@ def test_a_client_that_takes_no_answer_is_given_up(port: int) -> None:
         assert len(read_all(connection)) < LARGE
 
 
+@pytest.mark.slow
 def test_a_slow_client_gets_all_of_its_answer(port: int) -> None:
     received = 0
     with connect(port) as connection:

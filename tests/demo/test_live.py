@@ -137,6 +137,7 @@ def test_a_camera_begins_anew_for_whoever_comes_later(client: Client) -> None:
         time.sleep(0.3)  # until nobody watches
 
 
+@pytest.mark.slow
 def test_a_camera_lives_on_after_a_fault_in_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (camera,) = open_cameras([str(write_video(tmp_path / "clip.mp4", [quarters(RED)] * 3))])
     monkeypatch.setattr("yolofpn.demo.cameras._RETRY_SECONDS", 0.05)

@@ -65,6 +65,7 @@ def test_curves_of_few_and_many_classes(classes: int, tmp_path: Path, figures: l
     assert curve_labels(figures[0])[-1] == f"all classes {ap50:.3f}"
 
 
+@pytest.mark.slow
 def test_curves_without_objects_say_so(tmp_path: Path, figures: list[Figure]) -> None:
     plot_precision_recall(tmp_path / "pr.png", np.full((2, 101), -1.0), ["a", "b"])
     plot_f1(tmp_path / "f1.png", THRESHOLDS, np.zeros((2, 101)), np.zeros(2, dtype=bool), ["a", "b"])

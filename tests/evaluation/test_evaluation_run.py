@@ -235,6 +235,7 @@ def test_any_batch_size_finds_what_detection_finds(resize: ResizeMode, tmp_path:
         assert boxes == [pytest.approx(box, abs=0.01) for box in expected]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_plots")
 def test_same_numbers_for_any_batch_size_and_number_of_workers(scene: Path, finder: Path, tmp_path: Path) -> None:
     runs = []

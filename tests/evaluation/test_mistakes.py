@@ -205,6 +205,7 @@ def test_many_missing_labels_stay_first() -> None:
     assert not [each for each in suggestions[60:] if each.kind == Mistake.MISSED]
 
 
+@pytest.mark.slow
 def test_the_rule_decides_where_nothing_can_be_learned(monkeypatch: pytest.MonkeyPatch) -> None:
     """Labels are seen in one image only, so most leave no trace if dropped; something is detected beside the others."""
     images, _ = scattered(np.random.default_rng(3), right=1)
@@ -242,6 +243,7 @@ def test_planted_mistakes() -> None:
     assert plant_mistakes(one_class, seed=3).wrong.sum() == 5  # there is no other class to give
 
 
+@pytest.mark.slow
 def test_learned_probabilities_follow_the_features() -> None:
     rng = np.random.default_rng(0)
     features = rng.normal(size=(400, 3))

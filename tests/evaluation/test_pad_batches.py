@@ -71,6 +71,7 @@ def assert_the_same(one: Detections, other: Detections) -> None:
     torch.testing.assert_close(one.scores, other.scores, rtol=0, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_alone_and_in_a_batch_the_same_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     predictor, recorder = open_predictor(monkeypatch, pad_batches=False)
     alone = [predictor(image) for image in images()]

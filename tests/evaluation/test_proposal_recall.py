@@ -27,6 +27,7 @@ SMALL = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_plots")
 def test_they_are_those_of_the_first_stage(tmp_path: Path) -> None:
     config = load_config(CFG, SMALL)

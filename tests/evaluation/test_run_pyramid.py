@@ -58,6 +58,7 @@ def test_one_size_is_the_plain_run(scene: Path, finder: Path, tmp_path: Path) ->
     assert plain[1]
 
 
+@pytest.mark.slow
 def test_a_pyramid_finds_what_detection_finds(scene: Path, finder: Path, tmp_path: Path) -> None:
     sizes = ((64, 64), (128, 128), (32, 32))
     numbers, results = run(tmp_path, scene, finder, pyramid=sizes, nms_thresh=0.3, batch_size=3)
@@ -124,6 +125,7 @@ def test_proposals_are_those_that_pycocotools_measures(
     assert "AR100 1.000   AR1000 1.000   AR1000s 1.000   AR1000m     -" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_proposals_of_several_sizes(scene: Path, finder: Path, tmp_path: Path) -> None:
     saved = tmp_path / "proposals.json"
     numbers, _ = run(tmp_path, scene, finder, save_proposals=saved, pyramid=((32, 32), (128, 128)))

@@ -70,6 +70,7 @@ def assert_same(found: Detections, expected: Detections, tolerance: float = 1e-4
     np.testing.assert_allclose(found.scores, expected.scores, atol=tolerance)
 
 
+@pytest.mark.slow
 def test_gray_of_one_channel_and_16_bits_gives_the_detections_of_gray_colours(tmp_path: Path) -> None:
     # The same normalisation, so that even padding and the borders of images agree.
     colours, start = config(mean=[0.4] * 3, std=[0.5] * 3), colour_weights()

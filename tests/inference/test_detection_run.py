@@ -179,6 +179,7 @@ def test_extreme_shapes_are_images_like_others(
     assert drawn.shape == (height, width, 3)
 
 
+@pytest.mark.slow
 def test_video_cut_in_the_middle_gives_all_frames_before(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole = write_video(Path("whole.mkv"), noise(20))
     Path("cut.mkv").write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
@@ -273,6 +274,7 @@ def test_a_result_that_left_the_queue_is_counted(
     assert f"\n{done} frames: found {done} red\n" in outcome.out
 
 
+@pytest.mark.slow
 def test_interrupted_twice_nothing_is_written_to_closed_files(
     weights: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

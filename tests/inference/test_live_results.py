@@ -135,6 +135,7 @@ def test_stopping_wakes_whoever_waits() -> None:
         assert taken == [None]
 
 
+@pytest.mark.slow
 def test_stale_frames_repeat_what_was_found_and_reach_only_the_lines(tmp_path: Path) -> None:
     camera = FakeCamera(shade(1, 40, 60))
     run = Run(camera.source())

@@ -251,6 +251,7 @@ def test_thresholds_per_class_of_the_weights_are_used(weights: Path, tmp_path: P
     assert len(load_detector(tmp_path / "x.safetensors", score_thresh=0.5)(image)) == 2
 
 
+@pytest.mark.slow
 def test_weights_of_training_know_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = ModelConfig.model_validate(
         {

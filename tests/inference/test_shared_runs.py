@@ -43,6 +43,7 @@ def lines(folder: str | Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
+@pytest.mark.slow
 def test_shards_share_the_sources_and_cat_joins_them(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     detect(capsys, "in", "--weights", weights, "--output", "whole", "--media", "none")
     parts, failures = [], 0
@@ -83,6 +84,7 @@ def test_what_is_no_part(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert outcome.code == 2 and "part K/N" in outcome.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", range(0, 13))
 def test_a_run_goes_on_wherever_it_ended(kept: int, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """After every line, and within the next one."""
@@ -144,6 +146,7 @@ def test_a_killed_run_is_resumed_with_every_file(tiny_graph: Path, capsys: pytes
     assert files[0] == files[1] and Path("day0/8.png") in files[0]
 
 
+@pytest.mark.slow
 def test_a_video_whose_file_could_not_be_finished_is_done_again(
     weights: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -72,6 +72,7 @@ def test_ids_lines_and_files_of_a_video(
     assert (out / "detections.csv").read_text().splitlines()[1].endswith("red,1")
 
 
+@pytest.mark.slow
 def test_stream_gives_ids_trails_and_counts(weights: Path, clip: Path) -> None:
     detector = load_detector(weights, img_size=(128, 192))
     options = TrackOptions("nearest", (Shape("door", ((50.0, 40.0), (120.0, 40.0))),))

@@ -112,6 +112,7 @@ def test_beyond_4096_pixels_the_inverse_holds_relatively(size: float, factor: fl
     torch.testing.assert_close(round_trip(box, anchor, cell, 32, 1.0, linear=False), box, rtol=1e-6, atol=size * 1e-6)
 
 
+@pytest.mark.slow
 @given(fraction=fractions, column=st.integers(0, 127), side=st.floats(1, 4096), factor=st.floats(0.25, 4))
 def test_in_single_precision_too_where_the_anchor_fits(
     fraction: float, column: int, side: float, factor: float

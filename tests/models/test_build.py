@@ -61,6 +61,7 @@ def test_every_shipped_config_trains_one_step(path: Path) -> None:
     assert all(value.isfinite().all() for value in (*losses.values(), *gradients))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DEEPER)
 def test_deeper_configs_differ_from_one_that_trains_in_their_depth_alone(name: str) -> None:
     deep, other = (

@@ -40,6 +40,7 @@ def test_other_backbones_under_both_fusions(
     assert bool(shared) == (neck.get("smooth") == "shared")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "backbone", [{"type": "resnet", "depth": 18, "norm": "frozen"}, {"type": "strided", "width": 4}], ids=str
 )

@@ -21,6 +21,7 @@ def rows_of(name: str, size: tuple[int, int]) -> list[LayerRow]:
     return rows
 
 
+@pytest.mark.slow
 def test_yolov3_has_the_numbers_that_darknet_prints() -> None:
     """yolov3.weights is 248,007,048 bytes: a header of 20 and 4 for each number; Darknet prints 65.864 BFLOPs."""
     rows = rows_of("yolofpn", (416, 416))
@@ -32,6 +33,7 @@ def test_yolov3_has_the_numbers_that_darknet_prints() -> None:
     assert sum(row.type == "Convolutional" for row in rows if row.name.startswith("backbone")) == 52
 
 
+@pytest.mark.slow
 def test_the_small_model_is_below_six_gflop() -> None:
     assert sum(row.gflop for row in rows_of("yolofpn-tiny", (416, 416))) < 6
 
@@ -79,6 +81,7 @@ def test_a_layer_that_levels_share_counts_once() -> None:
     assert sum(row.parameters for row in rows) == stored_numbers(model)
 
 
+@pytest.mark.slow
 def test_max_pooling_has_a_row() -> None:
     with torch.device("meta"):
         model = small_model(small_config(backbone={"type": "darknet19"}))

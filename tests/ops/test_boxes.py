@@ -44,6 +44,7 @@ def test_formats_of_one_box() -> None:
     assert xyxy_to_xywh(corners).tolist() == [10, 20, 20, 40]
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(*[st.floats(-1e4, 1e4)] * 4), min_size=1, max_size=8))
 def test_formats_keep_the_corners(rows: list[tuple[float, float, float, float]]) -> None:
     boxes = boxes_of(*rows)
@@ -204,6 +205,7 @@ def counted_iou(first: tuple[int, ...], second: tuple[int, ...]) -> float:
 small = st.integers(0, 7)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(small, small, small, small), min_size=2, max_size=8))
 def test_iou_agrees_with_counting_cells(rows: list[tuple[int, int, int, int]]) -> None:
     boxes = xywh_to_xyxy(torch.tensor(rows, dtype=torch.float64))

@@ -160,6 +160,7 @@ def test_agrees_with_reference_in_small_rounds(
     assert kept.tolist() == reference_nms(boxes, scores, labels, nms_thresh)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_classes", [1, 7])
 @pytest.mark.parametrize("exponent", [None, 0.6])
 def test_sizes_of_all_kinds_agree_with_reference(num_classes: int, exponent: float | None) -> None:
@@ -176,6 +177,7 @@ def test_sizes_of_all_kinds_agree_with_reference(num_classes: int, exponent: flo
         assert kept.tolist() == reference_nms(boxes, scores, labels, nms_thresh, exponent)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("corner", [1e30, -3e38])
 def test_a_far_box_does_not_spoil_the_grid_of_the_others(corner: float) -> None:
     generator = torch.Generator().manual_seed(0)
@@ -205,6 +207,7 @@ def test_chain_is_settled_from_its_end(step: float) -> None:
     assert kept.tolist() == list(range(0, 300, 2 if step == 4.0 else 5))
 
 
+@pytest.mark.slow
 def test_identical_boxes_leave_one_per_label() -> None:
     boxes = torch.tensor([[3.0, 4.0, 50.0, 60.0]]).repeat(3000, 1)
     scores = torch.full((3000,), 0.25)

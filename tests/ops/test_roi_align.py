@@ -202,6 +202,7 @@ def test_gradients_of_align(ratio: int, aligned: bool) -> None:
     assert torch.autograd.gradcheck(pool, (feature,))
 
 
+@pytest.mark.slow
 def test_gradients_of_max_pool() -> None:
     feature = random_feature(2, 2, 5, 6).requires_grad_()
     boxes, indices = (

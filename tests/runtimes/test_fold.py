@@ -29,6 +29,7 @@ def test_the_native_network_without_norms_computes_the_same() -> None:
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 @pytest.mark.parametrize("name", ["yolo-fastest-1.1", "MobileNetV2-YOLO-Fastest-voc-v2"])
 def test_networks_of_a_darknet_cfg_compute_the_same(data_dir: Path, name: str) -> None:
@@ -48,6 +49,7 @@ def test_the_last_convolution_of_each_map_is_found() -> None:
     assert output_convolutions(part) == {head.get_submodule(f"{level}.predict") for level in ("p3", "p4", "p5")}
 
 
+@pytest.mark.slow
 def test_the_last_convolutions_are_found_on_any_device() -> None:
     """Where the numbers lie already: 'meta' refuses tensors of the CPU as a GPU does."""
     model, _ = small_detector()
@@ -55,6 +57,7 @@ def test_the_last_convolutions_are_found_on_any_device() -> None:
     assert len(output_convolutions(part)) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "rounding"), [(torch.bfloat16, 2**-7), (torch.float16, 2**-10)])
 def test_half_precision_maps_are_float32_and_close(dtype: torch.dtype, rounding: float) -> None:
     (model, _), images = small_detector(), random_images()
@@ -67,6 +70,7 @@ def test_half_precision_maps_are_float32_and_close(dtype: torch.dtype, rounding:
         assert 0 < error < 4 * rounding * spread
 
 
+@pytest.mark.slow
 def test_the_torch_backend_gives_the_maps_of_dense() -> None:
     (model, _), images = small_detector(), random_images()
     backend = TorchBackend(model, CPU)

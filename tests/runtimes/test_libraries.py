@@ -22,6 +22,7 @@ def test_versions_of_what_is_not_installed_under_that_name() -> None:
     assert versions("pytest", "no-such-package") == f"pytest {pytest.__version__}, no-such-package none"
 
 
+@pytest.mark.slow
 def test_openvino_comes_without_its_telemetry() -> None:
     code = (
         "import sys; from yolofpn.runtimes.openvino import OpenVINO\n"

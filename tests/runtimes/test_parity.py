@@ -90,6 +90,7 @@ def test_boxes_that_the_edge_cut_to_nothing_do_not_count() -> None:
     assert compare(Planted(*ROWS, cut), Planted(*ROWS, cut), "fp32") == Parity(20, 1.0, 0.0, 0.0, 0.0)
 
 
+@pytest.mark.slow
 def test_where_nothing_is_found_the_maps_decide() -> None:
     class Shifted(TorchBackend):
         def start(self, batch: Batch) -> Wait:

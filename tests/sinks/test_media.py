@@ -183,6 +183,7 @@ def test_one_pixel_is_an_image(tmp_path: Path, kind: str) -> None:
     assert len(files(tmp_path)) == 2
 
 
+@pytest.mark.slow
 def test_the_real_image_and_video(tmp_path: Path, data_dir: Path) -> None:
     """Every frame of a phone's video comes back at its time, and the image differs only where something is drawn."""
     original = data_dir / "videos" / "library1.mp4"

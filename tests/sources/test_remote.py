@@ -174,6 +174,7 @@ def test_video_with_sizes_and_times(server: str) -> None:
         assert np.abs(frames[3].image.astype(int) - shades(12)[3]).max() <= 6
 
 
+@pytest.mark.slow
 def test_video_whose_index_is_at_its_end_needs_a_server_that_gives_parts(server: str, tmp_path: Path) -> None:
     content = write_video(tmp_path / "late.mp4", noise(40)).read_bytes()
     assert content.index(b"moov") > len(content) / 2 > 2**17  # more than is kept of what was read
@@ -260,6 +261,7 @@ def test_damaged_image_fails_when_read(server: str) -> None:
         next(source.frames())
 
 
+@pytest.mark.slow
 def test_server_that_does_not_answer(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "HEAD_SECONDS", 0.5)
     with pytest.raises(InputError, match="address"):
@@ -321,6 +323,7 @@ def test_no_password_in_errors(attempt: str) -> None:
     assert not any(secret in shown for secret in ("admin", "s3", "cret"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("url", "shown"),
     [

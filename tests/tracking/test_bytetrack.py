@@ -51,6 +51,7 @@ def around(centres: NDArray[np.float64], sides: NDArray[np.float64]) -> NDArray[
     return np.concatenate([centres - sides / 2, centres + sides / 2], axis=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seed", "objects"), [(0, 40), (1, 12), (2, 3)])
 def test_ids_and_boxes_are_those_of_the_library(seed: int, objects: int) -> None:
     trackers = pytest.importorskip("trackers")

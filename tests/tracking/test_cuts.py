@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
 from yolofpn.tracking.cuts import CutFinder
 from yolofpn.types import Image
@@ -42,6 +43,7 @@ def test_motion_light_and_noise_are_no_cuts() -> None:
     assert not any(cuts(black, gray, black))
 
 
+@pytest.mark.slow
 def test_real_videos_have_cuts_where_they_are_joined(data_dir: Path) -> None:
     clips = []
     for name, step in (("library1.mp4", 6), ("one-by-one-person-detection.mp4", 20)):

@@ -46,6 +46,7 @@ def ids_of(*steps: tuple[float, Detections], tracker: str = "bytetrack") -> list
     return [[] if each.track_ids is None else each.track_ids.tolist() for each in found]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", KEYS)
 def test_objects_keep_their_ids_behind_pillars_and_each_other(key: str) -> None:
     pytest.importorskip("trackers")

@@ -9,10 +9,29 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-PROCESSES = multiprocessing.get_context("forkserver")
+
+class _Process(ForkServerProcess):
+    """Has the environment of the test that makes it; the server has that of whichever test was the first."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._environment = dict(os.environ)
+
+    def run(self) -> None:
+        os.environ.clear()
+        os.environ.update(self._environment)
+        super().run()
+
+
+class _Processes(ForkServerContext):
+    Process = _Process
+
+
+PROCESSES = _Processes()
 # Imported once for all runs, with what a run imports when it begins to need it.
 PROCESSES.set_forkserver_preload(
     [

@@ -66,6 +66,7 @@ def test_depth_of_a_run(files: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert found("deep", "bytes-run", *torch) != right
 
 
+@pytest.mark.slow
 def test_cfg_and_page(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--cfg", "small.yaml", "--data", "deep/data.yaml", "--dry-run", "--device", "cpu", "--output", "run"]
     assert call(train.main, capsys, *flags, "input.depth=12").code == 0

@@ -128,6 +128,7 @@ def test_patience_counts_evaluations(tmp_path: Path) -> None:
     assert "stopping early: no better AP in 2 evaluations" in run.lines
 
 
+@pytest.mark.slow
 def test_evaluations_come_at_their_interval_and_at_the_end(tmp_path: Path) -> None:
     run = Run(tmp_path, [0.1, 0.2, 0.3], epochs=5, eval_interval=2)
     run.trainer().run()

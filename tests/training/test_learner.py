@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from yolofpn.models.build import build_model
 from yolofpn.models.losses import Losses
 from yolofpn.models.two_stage import matcher
 from yolofpn.structures import Target
+from yolofpn.training.build_trainer import restore
+from yolofpn.training.checkpoint import Progress
+from yolofpn.training.distributed import Ranks
 from yolofpn.training.ema import ModelEMA, ModelT
 from yolofpn.training.learner import Learner, Update
 from yolofpn.training.optim import keep_norm_statistics
@@ -304,4 +308,13 @@ def test_each_process_takes_back_its_own_random_numbers() -> None:
     expected = torch.rand(3)
     torch.manual_seed(3)
     restore_random_state(states, 2, cpu)  # a process that the run did not have
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_resumed_run_draws_the_numbers_that_come_next() -> None:
+    first, second = make_learner(Pull()), make_learner(Pull())
+    state = {**first.state(), "progress": asdict(Progress()), "rng": [random_state(torch.device("cpu"))]}
+    expected = torch.rand(3)
+    torch.manual_seed(4)
+    restore(second, state, Ranks())  # type: ignore[arg-type]  # it is no detector
     assert torch.equal(torch.rand(3), expected)

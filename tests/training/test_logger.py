@@ -263,6 +263,7 @@ def test_events_that_cannot_be_written_anew_are_closed(tmp_path: Path, monkeypat
     assert len(closed) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("first", "steps_done"),
     [

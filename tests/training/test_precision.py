@@ -33,6 +33,7 @@ def test_what_is_asked_for_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> N
     assert training_dtype("fp32", small_model(small_config()), CPU) == (torch.float32, None)
 
 
+@pytest.mark.slow
 def test_measuring_leaves_the_model_as_it_is() -> None:
     model = small_model(small_config())
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}

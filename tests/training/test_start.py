@@ -105,6 +105,7 @@ def test_class_outputs_go_by_name(tmp_path: Path) -> None:
     assert others <= equal_names(model, source.state_dict())
 
 
+@pytest.mark.slow
 def test_another_number_of_anchors_leaves_the_predictions_fresh(tmp_path: Path) -> None:
     config = tiny(tmp_path)
     spec = save(tmp_path / "a.safetensors", randomised(make(config)), config)
@@ -122,6 +123,7 @@ def eval_list(text: str) -> Any:
     return json.loads(text)
 
 
+@pytest.mark.slow
 def test_more_levels_take_those_that_there_were(tmp_path: Path) -> None:
     config = tiny(tmp_path)
     source = randomised(make(config))
@@ -167,6 +169,7 @@ def test_boxes_stay_where_they_are_under_another_scale_of_the_centres(
         assert torch.equal(before[:, :, 2:], after[:, :, 2:])
 
 
+@pytest.mark.slow
 def test_nothing_in_common(tmp_path: Path) -> None:
     config = tiny(tmp_path)
     path = tmp_path / "wide.yaml"

@@ -71,6 +71,7 @@ def test_full_ranks_compute_what_whole_kernels_do(whole: YOLO, dataset: Detectio
         torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_merged_kernels_compute_what_low_rank_ones_do(whole: YOLO) -> None:
     model = with_ranks(64, (128, None)).eval()
     with torch.no_grad():
@@ -133,6 +134,7 @@ def test_a_rank_above_the_channels_is_not_split(whole: YOLO, dataset: DetectionD
     assert split_kernels(start, model, dataset, SIZE, "letterbox") == (start, [])
 
 
+@pytest.mark.slow
 def test_without_a_readable_image_the_kernels_decide(whole: YOLO, dataset: DetectionDataset) -> None:
     for path in map(Path, dataset.paths):
         path.write_bytes(b"no image")

@@ -91,6 +91,7 @@ def test_both_heads_learn_on_one_neck_in_turn(tmp_path: Path) -> None:
     train_a_step(third)
 
 
+@pytest.mark.slow
 def test_two_stage_class_outputs_come_by_name(tmp_path: Path) -> None:
     _, config = configs()
     roi = config.model.head.model_dump()["roi"] | {"unused_outputs": 2}

@@ -97,6 +97,7 @@ def test_odd_sizes(tmp_path: Path) -> None:
         np.testing.assert_array_equal(frame.image, expected)
 
 
+@pytest.mark.slow
 def test_real_videos_are_whole(data_dir: Path) -> None:
     path = data_dir / "videos" / "library1.mp4"
     frames = list(read_video(path, "library1"))
@@ -107,6 +108,7 @@ def test_real_videos_are_whole(data_dir: Path) -> None:
     assert fps == pytest.approx(29.73, abs=0.01)
 
 
+@pytest.mark.slow
 def test_frames_are_what_opencv_reads(data_dir: Path) -> None:
     path = data_dir / "videos" / "library1.mp4"
     capture = cv2.VideoCapture(str(path))

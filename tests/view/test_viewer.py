@@ -203,6 +203,7 @@ def test_a_video_never_runs_faster_than_its_own_speed(screen: Screen, monkeypatc
     assert shown_at == pytest.approx([0.0, 0.1, 0.6, 0.7, 0.8], abs=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (20, 30), (48, 64), (480, 640), (2160, 3840), (10, 5000)])
 def test_the_caption_fits_any_image(height: int, width: int) -> None:
     image = shade(90, height, width)

@@ -78,6 +78,7 @@ def test_window_opens_no_larger_than_a_screen(shape: tuple[int, int], size: tupl
     assert screen.sizes == [size]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is always a display")
 @pytest.mark.parametrize(("display", "message"), [("", "there is no display here"), (":987", "display :987 does not")])
 def test_no_display_is_one_line_and_exit_2(

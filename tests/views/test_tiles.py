@@ -223,6 +223,7 @@ def _same(
     return agrees or (area(a) < SHOWN * area(first[0]) and shared / area(other[0]) > INSIDE)
 
 
+@pytest.mark.slow
 def test_the_merge_is_its_definition() -> None:
     rng = np.random.default_rng(1)
     for _ in range(5):
@@ -262,6 +263,7 @@ def test_a_detector_finds_small_objects_in_tiles_only(weights: Path) -> None:
         }
 
 
+@pytest.mark.slow
 def test_only_a_few_of_many_tiles_are_held_at_once(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     detector = load_detector(weights, img_size=(64, 64), tile=64, overlap=0.5)
     image = np.zeros((576, 576, 3), np.uint8)

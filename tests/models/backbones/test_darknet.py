@@ -52,6 +52,7 @@ def test_darknet53_holds_the_numbers_of_its_published_file() -> None:
     assert sum(t.numel() for t in [*backbone.parameters(), *buffers]) == (162_482_580 - 20) // 4
 
 
+@pytest.mark.slow
 def test_darknet53_maps_by_table_1_of_the_paper() -> None:
     assert shapes(on_meta(), 256, 256) == {
         "c2": (128, 64, 64),
@@ -83,6 +84,7 @@ def test_darknet19_maps_by_table_6_of_the_paper() -> None:
     }
 
 
+@pytest.mark.slow
 @each_darknet
 def test_feature_info_says_what_comes_out(build: Callable[[], Darknet | Darknet19]) -> None:
     backbone = build()
@@ -93,6 +95,7 @@ def test_feature_info_says_what_comes_out(build: Callable[[], Darknet | Darknet1
         assert info.stride == 2 ** int(name[1])
 
 
+@pytest.mark.slow
 def test_a_backbone_may_end_early() -> None:
     with torch.device("meta"):
         whole, short, short19 = darknet53(), darknet53(top_level=4), Darknet19(top_level=4)
@@ -103,6 +106,7 @@ def test_a_backbone_may_end_early() -> None:
     assert list(shapes(short, 64, 64)) == ["c2", "c3", "c4"]
 
 
+@pytest.mark.slow
 def test_scaling_multiplies_channels_and_blocks() -> None:
     small = scaled_darknet(0.375, 0.34)
     # 64, 128, 256, 512, 1024 x .375; the first convolution has half of 24.
@@ -127,6 +131,7 @@ def test_a_residual_block_adds_its_input_and_nothing_follows() -> None:
     assert block.conv2.conv.kernel_size == (3, 3)
 
 
+@pytest.mark.slow
 @each_darknet
 def test_a_classifier_gives_probabilities(build: Callable[[], Darknet | Darknet19]) -> None:
     classifier = DarknetClassifier(build(), num_classes=7).eval()

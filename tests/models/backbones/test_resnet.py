@@ -166,6 +166,7 @@ def test_frozen_batch_norm_by_hand_and_never_changes() -> None:
     assert half.dtype == torch.bfloat16 and half[0, 0].unique().item() == -1
 
 
+@pytest.mark.slow
 def test_live_batch_norm_learns() -> None:
     backbone = ResNet(18)
     before = backbone.state_dict()["bn1.running_mean"].clone()
@@ -191,6 +192,7 @@ def test_channels_last_and_bfloat16(norm: NormKind) -> None:
         assert (half[name] - wanted).abs().mean() < 0.05 * wanted.abs().mean()
 
 
+@pytest.mark.slow
 def test_a_resnet_may_end_early() -> None:
     with torch.device("meta"):
         whole, short = ResNet(50), ResNet(50, top_level=4)

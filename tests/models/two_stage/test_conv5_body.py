@@ -100,6 +100,7 @@ def test_the_stage_leaves_the_backbone_and_is_the_rest_of_it(backbone: dict[str,
     assert detector.head.rpn.conv.out_channels == 8
 
 
+@pytest.mark.slow
 def test_dense_is_conv4_and_the_proposal_network() -> None:
     maps = make(config(RESNET)).dense(random_images())
     assert {name: tuple(raw.shape) for name, raw in maps.items()} == {

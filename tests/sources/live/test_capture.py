@@ -64,6 +64,7 @@ def test_stride_is_no_loss() -> None:
         assert (value(frame), frame and frame.index, frame and frame.dropped) == (7, 6, 2)
 
 
+@pytest.mark.slow
 def test_a_silent_source_repeats_its_last_frame_marked_as_stale() -> None:
     camera = FakeCamera()
     with camera.capture() as capture:
