@@ -64,8 +64,9 @@ def test_the_network_gives_the_calibrated_scores_for_the_same_boxes(tool: Module
 
 def test_the_threshold_has_the_best_f1(tool: ModuleType) -> None:
     """Scores .1 to .9: those from .6 on are right, and of three objects one is not found at all."""
-    logits = torch.logit(torch.tensor([0.1, 0.3, 0.55, 0.62, 0.9], dtype=torch.float64))
+    logits = torch.logit(torch.tensor([0.1, 0.3, 0.54, 0.62, 0.9], dtype=torch.float64))
     certain = torch.full((5,), 40.0, dtype=torch.float64)
     right = torch.tensor([0.0, 0, 0, 1, 1]).double()
     part = tool.Outcomes(torch.stack([logits, certain], dim=1), right, torch.arange(5), torch.ones(5), right / 3)
-    assert tool.best_threshold(torch.zeros(4, dtype=torch.float64), [part]) == 0.55
+    assert tool.best_threshold([part]) == 0.55
+    assert tool.f1_above(part, 0.55) == pytest.approx((1, 2 / 3, 0.8))

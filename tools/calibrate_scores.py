@@ -6,8 +6,9 @@ The target of a class is the IoU of the prediction (`iou_aware_classes`), so sco
 detections that are right. Platt scaling (arXiv 1706.04599, section 4.1) puts a line through each of the two logits:
 score = sigmoid(a objectness + b) x sigmoid(c class + d), with the four numbers that have the lowest cross-entropy with
 "matches an object at an IoU of .5" on the val splits; each data set has the same weight. The lines become part of the
-last convolutions, so the network stays as fast as it is. How well four numbers of one half of the images describe the
-other half is printed first. The score threshold becomes the multiple of .05 with the best mean F1.
+last convolutions, so the network stays as fast as it is. Printed are how well the four numbers of each half of the
+images describe the other half, and precision, recall and F1 before and after. The score threshold becomes the
+multiple of .05 with the best mean F1.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from yolofpn.ops.resize import resize_image
 from yolofpn.structures import Detections
 from yolofpn.weights import LoadedWeights, load_weights, save_weights
 
-LOWEST, NMS_THRESH = 0.02, 0.45
+LOWEST = 0.02  # score; lower ones are not counted
 PENALTY = 1e-3  # of a change of the logits, which decides where the data do not
 
 
@@ -88,18 +89,16 @@ def fit(outcomes: Outcomes) -> Tensor:
     return lines.detach()
 
 
-def best_threshold(lines: Tensor, parts: list[Outcomes]) -> float:
+def f1_above(part: Outcomes, threshold: float) -> tuple[float, float, float]:
+    """Precision, recall and F1 of the detections of one data set with a higher score."""
+    above = scores_of(torch.zeros(4, dtype=torch.float64), part.logits) > threshold
+    recall, precision = float(part.found[above].sum()), float(part.right[above].mean()) if above.any() else 0.0
+    return precision, recall, 2 * precision * recall / (precision + recall) if recall else 0.0
+
+
+def best_threshold(parts: list[Outcomes]) -> float:
     """The multiple of .05 with the highest mean F1."""
-
-    def mean_f1(threshold: float) -> float:
-        total = 0.0
-        for part in parts:
-            above = scores_of(lines, part.logits) > threshold
-            recall, precision = float(part.found[above].sum()), float(part.right[above].mean()) if above.any() else 0.0
-            total += 2 * precision * recall / (precision + recall) if recall else 0.0
-        return total / len(parts)
-
-    return max((step / 20 for step in range(1, 20)), key=mean_f1)
+    return max((step / 20 for step in range(1, 20)), key=lambda step: sum(f1_above(part, step)[2] for part in parts))
 
 
 def put_into(detector: YOLO, lines: Tensor) -> None:
@@ -138,7 +137,9 @@ def detect(loaded: LoadedWeights, data: str) -> Outcomes:
         scores = class_scores(picked, spec)
         rows, classes = (scores > LOWEST).nonzero()
         boxes, best = decode_picked(picked, spec)[rows], scores[rows, classes]
-        kept = batched_nms(boxes, best, classes, NMS_THRESH)
+        kept = batched_nms(boxes, best, classes, metadata.postprocess.nms_thresh)[
+            : metadata.postprocess.detections_per_img
+        ]
         kept = kept[labels_of[classes[kept]] >= 0]
         labels = labels_of[classes[kept]]
         metrics.add(
@@ -151,8 +152,11 @@ def detect(loaded: LoadedWeights, data: str) -> Outcomes:
     table = table[np.lexsort((-table[:, 2], table[:, 3], table[:, 4]))]  # as the table of the metrics
     outcomes = match_darknet(metrics.table())
     np.testing.assert_array_equal(outcomes.labels, table[:, 3])
+    np.testing.assert_array_equal(outcomes.scores.astype(np.float32), table[:, 2].astype(np.float32))
     known = torch.from_numpy(outcomes.true | outcomes.false)  # the others are on ignored objects
     count = int(known.sum())
+    if not count or not outcomes.true.any():
+        raise UserError(f"{data}: no detection in its val split is right, so there is nothing to calibrate by")
     print(f"{data}: {len(metrics)} images, {count} detections, {outcomes.true.sum()} of them right")
     return Outcomes(
         torch.from_numpy(table[:, :2]).double(),
@@ -172,6 +176,8 @@ def main() -> None:
     arguments = parser.parse_args()
     loaded = load_weights(arguments.weights)
     detector = loaded.detector
+    if isinstance(loaded.metadata.postprocess.score_thresh, tuple):
+        raise UserError(f"{arguments.weights}: has a threshold for each class, which the calibration would make wrong")
     if not isinstance(detector, YOLO) or any(spec.softmax or spec.new_coords for spec in detector.specs.values()):
         raise UserError(f"{arguments.weights}: not a one-stage network of a YAML config with independent classes")
     parts = [detect(loaded, data) for data in arguments.data]
@@ -185,8 +191,16 @@ def main() -> None:
     a, b, c, d = (float(number) for number in (lines[0].exp(), lines[1], lines[2].exp(), lines[3]))
     print(f"score = sigmoid({a:.3f} o + {b:.3f}) x sigmoid({c:.3f} c + {d:.3f})")
     put_into(detector, lines)
-    threshold = best_threshold(lines, parts)
-    print(f"score threshold: {threshold:g}")
+    calibrated = [detect(loaded, data) for data in arguments.data]  # NMS may keep other boxes now
+    threshold = best_threshold(calibrated)
+    for name, found, points in (
+        ("before", parts, (loaded.metadata.postprocess.score_thresh, best_threshold(parts))),
+        ("after", calibrated, (threshold,)),
+    ):
+        for point in points:
+            for data, part in zip(arguments.data, found, strict=True):
+                precision, recall, f1 = f1_above(part, point)
+                print(f"{name}, above {point:g}: {data}: precision {precision:.3f} recall {recall:.3f} F1 {f1:.3f}")
     postprocess = loaded.metadata.postprocess.model_copy(update={"score_thresh": threshold})
     metadata = loaded.metadata.model_copy(update={"postprocess": postprocess})
     save_weights(arguments.out, detector.state_dict(), metadata, torch.float16)

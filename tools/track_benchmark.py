@@ -27,7 +27,7 @@ from yolofpn.tracking.source_tracks import SourceTracks, TrackOptions, followed
 NAMES = ("person", "car")
 SEEN = 0.25  # part of an object that must be visible for it to count
 COUNTS = (10, 50, 200)  # objects in a frame, for the cost
-LIMITS = Limits(score_thresh=0.25)  # also that of the default weights
+LIMITS = Limits(score_thresh=0.25)
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ step run3 "$out/middle.safetensors" train.epoch_batches=260 train.optimizer.lr=2
     'augment.scale=[0.8, 1.8]' train.warmup_steps=10 train.ema_decay=0.99 train.seed=3
 step run4 "$out/run3" --epochs 3 train.optimizer.lr=3e-4 'train.schedule={type: cosine, final: 0.03}' augment.mosaic=0.3 \
     'augment.scale=[0.6, 1.7]' augment.crop=0.3 'train.multi_scale={lowest: 256, highest: 416, step: 32}' train.ema_steps=200
-average "$out/run4" 0.6 "$out/mean.safetensors"
+average "$out/run4" 0.6 "$out/mean.safetensors" --bits 8
 $python tools/calibrate_scores.py "$out/mean.safetensors" "$out/calibrated.safetensors" --data "$out/data/data.yaml" "$voc"
 $python tools/average_weights.py "$out/calibrated.safetensors" "$out/calibrated.safetensors" "$out/default.safetensors" \
     --share 1 --bits 8 --card docs/model-card.md
