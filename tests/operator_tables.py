@@ -15,7 +15,7 @@ _kept: set[str] = set()
 
 
 def keep_tables() -> None:
-    """Have each of the modules that has been imported by now make its tables once for all tests."""
+    """Have each of the modules that has been imported by now make its tables once; no test may add to one."""
     for name in _MAKERS.keys() & sys.modules.keys() - _kept:
         *owners, function = _MAKERS[name]
         owner: Any = sys.modules[name]

@@ -233,11 +233,11 @@ def test_an_unreadable_image_counts_in_evaluation(
 def test_nothing_readable_at_all_is_one_line(dataset: DetectionDataset, workers: int) -> None:
     for index in range(len(dataset)):
         damage(dataset, index)
+    start = time.monotonic()
     with pytest.raises(UserError, match=r"\Ano readable image among 6 in a row[^\n]*\Z"):
         batches_of(training(dataset, workers=workers), 0)
-    start = time.monotonic()
     gc.collect()
-    assert time.monotonic() - start < 4  # torch waits for five seconds for workers that are garbage
+    assert time.monotonic() - start < 5  # which torch waits for workers that are garbage, whenever that is found
 
 
 def test_smaller_images_are_padded_at_the_right_and_below() -> None:

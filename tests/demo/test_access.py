@@ -207,14 +207,14 @@ def test_behind_a_proxy_that_speaks_https_the_cookie_does_not_travel_in_clear(ti
 
 @pytest.mark.slow
 def test_sessions_end_and_what_runs_in_them(tiny: Path) -> None:
-    limits = ServerLimits(session=SessionLimits(idle_seconds=60.0, seconds=2.0))
+    limits = ServerLimits(session=SessionLimits(idle_seconds=60.0, seconds=4.0))
     with demo_server([tiny], password=PASSWORD, limits=limits) as port:
         client = Client(port)
         client.request("/login", b"password=correct+horse")
         with client.live() as socket:
             assert "empty" in look(socket)[0]["error"]
             assert client.request("/api/info").status == 200
-            time.sleep(2.1)
+            time.sleep(4.1)
             with pytest.raises(ConnectionClosed) as closed:
                 look(socket)
         assert closed.value.rcvd is not None and closed.value.rcvd.code == 1008

@@ -256,10 +256,10 @@ def test_a_page_that_vanished_is_given_up(pinging_port: int) -> None:
 
 @pytest.mark.slow
 def test_a_page_that_asks_for_nothing_is_closed(tiny: Path) -> None:
-    limits = ServerLimits(connection=ConnectionLimits(viewer_idle_seconds=1.0))
+    limits = ServerLimits(connection=ConnectionLimits(viewer_idle_seconds=2.0))
     with demo_server([tiny], limits=limits) as port, Client(port).live() as socket:
         for _ in range(3):
-            time.sleep(0.4)
+            time.sleep(0.7)
             assert look(socket, RED_AND_GREEN)[0]["detections"]
         with pytest.raises(ConnectionClosed) as closed:
             socket.recv(timeout=60)

@@ -70,7 +70,7 @@ def test_the_deadly_image_is_a_row_with_an_error(job: Job, weights: Path, monkey
     import numpy as np
 
     # Of a server that has imported PyTorch; the test above starts processes as it is done elsewhere.
-    monkeypatch.setattr(multiprocessing, "get_context", lambda _: PROCESSES)
+    monkeypatch.setattr(multiprocessing, "get_context", lambda *_, **__: PROCESSES)
     files, contents = pack_weights(load_for_inference(weights))
     loaded = files.open([np.frombuffer(content, np.uint8) for content in contents])
     detector = UnitDetector(loaded, job.options, batch_size=4, output=job.output, form=job.form)

@@ -47,7 +47,7 @@ def one_step(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", [path for path in SHIPPED if path.stem not in DEEPER], ids=lambda path: path.stem)
-def test_every_shipped_config_trains_one_step(path: Path) -> None:
+def test_every_shipped_config_trains_one_step_and_darknet_53_in_one_of_them(path: Path) -> None:
     config = load_config(path)
     plan = config.model
     if path.stem != "yolofpn" and plan.backbone == load_config(CFG / "yolofpn.yaml").model.backbone:

@@ -54,6 +54,7 @@ def test_two_processes_learn_what_one_does(files: Path, tmp_path: Path) -> None:
     first, second = (state["cpu"] for state in shared["rng"])
     assert len(alone["rng"]) == 1 and not torch.equal(first, second)
     assert "batch norm" not in two.output
+    assert two.output.count("epoch 2/2") == 1  # of one process
 
 
 def measure(output: str) -> int:

@@ -170,7 +170,9 @@ class Loader(Generic[SamplerT]):
         except UserError as error:
             # From a worker, torch gives it a traceback as its message, with the line for people at the end.
             line = str(error).rpartition(f"{UserError.__module__}.{UserError.__name__}: ")[2].strip()
-            error.__traceback__ = None  # a cycle of torch's; garbage, the workers would be waited for five seconds
+            error.__traceback__ = (
+                None  # it holds the iterator, which waits five seconds for workers once it is collected
+            )
             raise UserError(line) from None
 
     def _note(self, batch: Batch) -> None:

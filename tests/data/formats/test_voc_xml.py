@@ -118,7 +118,7 @@ def test_bccd_has_two_boxes_without_area(data_dir: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_voc_subset_reads_without_a_problem(data_dir: Path) -> None:
+def test_the_val_split_of_voc_reads_without_a_problem(data_dir: Path) -> None:
     source = open_data(CONFIGS / "voc.yaml", data_dir / "voc")
     val = source.load("val")
     assert (len(val), len(val.names)) == (500, 20)
