@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from yolofpn.bands import in_tensor_order
 from yolofpn.data.class_names import match_classes
 from yolofpn.data.layouts import open_data
 from yolofpn.data.samples import to_tensor
@@ -35,6 +36,7 @@ from yolofpn.structures import Detections
 from yolofpn.weights import LoadedWeights, load_weights, save_weights
 
 LOWEST = 0.02  # score; lower ones are not counted
+UNCHANGED = torch.zeros(4, dtype=torch.float64)  # the lines of weights as they are
 PENALTY = 1e-3  # of a change of the logits, which decides where the data do not
 
 
@@ -91,7 +93,7 @@ def fit(outcomes: Outcomes) -> Tensor:
 
 def f1_above(part: Outcomes, threshold: float) -> tuple[float, float, float]:
     """Precision, recall and F1 of the detections of one data set with a higher score."""
-    above = scores_of(torch.zeros(4, dtype=torch.float64), part.logits) > threshold
+    above = scores_of(UNCHANGED, part.logits) > threshold
     recall, precision = float(part.found[above].sum()), float(part.right[above].mean()) if above.any() else 0.0
     return precision, recall, 2 * precision * recall / (precision + recall) if recall else 0.0
 
@@ -124,7 +126,7 @@ def detect(loaded: LoadedWeights, data: str) -> Outcomes:
     spec = next(iter(detector.specs.values()))
     dataset = open_data(data).load("val")
     match = match_classes(metadata.names, metadata.category_ids, dataset.names, dataset.category_ids)
-    labels_of = np.array([-1 if label is None else label for label in match.mapping or range(len(dataset.names))])
+    labels_of = np.array([-1 if label is None else label for label in match.mapping])
     metrics, columns = DetectionMetrics(dataset.names), []
     for index in range(len(dataset)):
         try:
@@ -132,7 +134,7 @@ def detect(loaded: LoadedWeights, data: str) -> Outcomes:
         except InputError:
             continue
         resized, placement = resize_image(image, metadata.input.size, metadata.input.resize)
-        maps = detector.dense(to_tensor(np.ascontiguousarray(resized[:, :, ::-1]))[None])
+        maps = detector.dense(to_tensor(in_tensor_order(resized))[None])
         picked = pick_from_maps(maps, detector.specs, detector.num_classes, LOWEST, metadata.input.size)
         scores = class_scores(picked, spec)
         rows, classes = (scores > LOWEST).nonzero()
@@ -185,7 +187,7 @@ def main() -> None:
     for half in (0, 1):
         here = everything.images % 2 == half
         lines, rest = fit(everything.take(here)), everything.take(~here)
-        before, after = (float(cross_entropy(each, rest)) for each in (torch.zeros(4, dtype=torch.float64), lines))
+        before, after = (float(cross_entropy(each, rest)) for each in (UNCHANGED, lines))
         print(f"fitted on one half: cross-entropy of the other {before:.4f} -> {after:.4f}")
     lines = fit(everything)
     a, b, c, d = (float(number) for number in (lines[0].exp(), lines[1], lines[2].exp(), lines[3]))

@@ -100,6 +100,13 @@ def assert_fits(page: Page) -> None:
         assert size is not None and size["height"] >= 40
 
 
+def choose_zebras(page: Page) -> None:
+    page.click("#classes > summary")
+    page.fill("#classes-search", "zeb")
+    page.click("#classes-list label:visible")
+    expect(page.locator("#classes-count")).to_have_text("1 of 80")
+
+
 def test_a_webcam_is_shown_with_boxes(page: Page) -> None:
     page.click("#webcam-start")
     expect(page.locator("#rows")).to_contain_text("person")
@@ -109,10 +116,7 @@ def test_a_webcam_is_shown_with_boxes(page: Page) -> None:
     assert record["source"] == "webcam" and record["detections"][0]["box"]
     assert_fits(page)
     open_settings(page)
-    page.click("#classes > summary")
-    page.fill("#classes-search", "zeb")
-    page.click("#classes-list label:visible")
-    expect(page.locator("#classes-count")).to_have_text("1 of 80")
+    choose_zebras(page)
     expect(page.locator("#rows tr")).to_have_count(0)
     page.click("#reset")
     expect(page.locator("#rows")).to_contain_text("person")
@@ -145,10 +149,7 @@ def test_webcam_and_image_fit_a_phone(page: Page, data_dir: Path) -> None:
     expect(page.locator("#rows")).to_contain_text("person")
     assert_fits(page)
     open_settings(page)
-    page.click("#classes > summary")
-    page.fill("#classes-search", "zeb")
-    page.click("#classes-list label:visible")
-    expect(page.locator("#classes-count")).to_have_text("1 of 80")
+    choose_zebras(page)
     page.click("#reset")
     page.click("#webcam-stop")
     expect(page.locator("#webcam-start")).to_be_visible()

@@ -170,9 +170,8 @@ class Loader(Generic[SamplerT]):
         except UserError as error:
             # From a worker, torch gives it a traceback as its message, with the line for people at the end.
             line = str(error).rpartition(f"{UserError.__module__}.{UserError.__name__}: ")[2].strip()
-            error.__traceback__ = (
-                None  # it holds the iterator, which waits five seconds for workers once it is collected
-            )
+            # It holds the iterator, which waits five seconds for its workers once it is collected.
+            error.__traceback__ = None
             raise UserError(line) from None
 
     def _note(self, batch: Batch) -> None:

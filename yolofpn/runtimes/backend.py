@@ -54,10 +54,7 @@ def as_input(batch: Batch, *, is_float: bool) -> NDArray[Any]:
         is_float: the graph takes floats: of bands in 0..255, as they are; of layouts for other programs in 0..1, whose
             images are uint8 here.
     """
-    if not is_float:
-        return as_uint8(batch)
-    array = to_array(batch)
-    return np.ascontiguousarray(array.astype(np.float32) / 255 if array.dtype == np.uint8 else array)
+    return as_floats(batch, unit=True) if is_float else as_uint8(batch)
 
 
 def as_floats(batch: Batch, *, unit: bool) -> NDArray[np.float32]:
@@ -68,8 +65,8 @@ def as_floats(batch: Batch, *, unit: bool) -> NDArray[np.float32]:
         unit: bytes become 0..1, not 0..255.
     """
     array = to_array(batch)
-    scale = 255 if unit and array.dtype == np.uint8 else 1
-    return np.ascontiguousarray(array.astype(np.float32, copy=False) / np.float32(scale))
+    floats = array.astype(np.float32, copy=False)
+    return np.ascontiguousarray(floats / np.float32(255) if unit and array.dtype == np.uint8 else floats)
 
 
 def as_uint8(batch: Batch) -> NDArray[np.uint8]:
