@@ -36,6 +36,7 @@ def test_check(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "--data", str(data), "--split", "train"]) == 1
     printed = capsys.readouterr().out
     assert "unreadable image (1)" in printed
+    assert printed.count("1.png") == 1
     assert printed.splitlines()[-1] == "problems: 1"
     assert main(["check", str(data), "--no-decode"]) == 0
 

@@ -103,6 +103,8 @@ def test_many_samples_per_pixel_are_read_with_tifffile(tmp_path: Path, monkeypat
     for stem in ("last", "planes"):
         np.testing.assert_array_equal(read_native(tmp_path / f"{stem}.tif", 6), values)
         assert image_size(tmp_path / f"{stem}.tif") == (9, 7)
+        with pytest.raises(UnknownImageError, match=r"input\.channels=6"):
+            read_image(tmp_path / f"{stem}.tif")
     floats = RNG.random((9, 7, 2), dtype=np.float32)
     tifffile.imwrite(tmp_path / "floats.tif", floats, photometric="minisblack", planarconfig="contig")
     np.testing.assert_array_equal(read_native(tmp_path / "floats.tif"), floats)
@@ -267,7 +269,7 @@ def test_only_whole_tiffs_ask_for_tifffile(tmp_path: Path, monkeypatch: pytest.M
     tifffile.imwrite(tmp_path / "a.tif", deep(5, 4, 6), photometric="minisblack", planarconfig="contig")
     (tmp_path / "b.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:20])
     monkeypatch.setattr(band_files, "is_installed", lambda _: False)
-    for read in (image_size, read_native):
+    for read in (image_size, read_native, read_image):
         with pytest.raises(InputError, match="tifffile"):
             read(tmp_path / "a.tif")
         with pytest.raises(UnknownImageError):

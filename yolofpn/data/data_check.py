@@ -184,7 +184,8 @@ def _looked_at(dataset: DetectionDataset) -> Iterator[tuple[int, _Look | Problem
         try:
             image = dataset.shown_image(index)
         except InputError as error:
-            return Problem(ProblemKind.UNREADABLE_IMAGE, dataset.paths[index], str(error))
+            path = dataset.paths[index]
+            return Problem(ProblemKind.UNREADABLE_IMAGE, path, str(error).removeprefix(f"{path}: "))
         return (image.shape[0], image.shape[1]), difference_hash(image)
 
     with ThreadPoolExecutor(os.cpu_count()) as threads:

@@ -223,8 +223,11 @@ def open_image(
     with _checked_stream(source, name) as stream:
         readable_suffixes()  # registers HEIF in this process
         _check_pixels(_pixels_by_header(stream), name, max_pixels)
-        with without_warnings():
-            pil_image = PIL.Image.open(stream)
+        try:
+            with without_warnings():
+                pil_image = PIL.Image.open(stream)
+        except PIL.UnidentifiedImageError:
+            raise UnknownImageError(_what_it_is(stream, name)) from None
         _check_pixels(pil_image.width * pil_image.height, name, max_pixels)
         yield pil_image
 
@@ -256,6 +259,27 @@ def _pixels_by_header(stream: IO[bytes]) -> int:
         with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
             header = read_header(cast("bytes", content))
     return header.pixels if header else 0
+
+
+def _what_it_is(stream: IO[bytes], name: str) -> str:
+    """The message for a file that Pillow does not know."""
+    stream.seek(0)
+    try:
+        header = band_header(stream, None, name)
+    except InputError as error:
+        return str(error)
+    except Exception:  # as in _explained
+        header = None
+    if header is not None:
+        return (
+            f"{name}: not an image of colours, but of bands ({header.channels}); "
+            f"set input.channels={header.channels} in a model config (docs/bands.md)"
+        )
+    return _unknown(name)
+
+
+def _unknown(name: str) -> str:
+    return f"{name}: not an image of a known format (JPEG, PNG, TIFF, ...), or its header is damaged; check the file"
 
 
 def _name_of(source: str | Path | bytes) -> str:
@@ -290,10 +314,7 @@ def _explained(name: str) -> Iterator[None]:
         message = f"{name}: has more pixels than the limit of {MAX_PIXELS:,}; shrink it first"
         raise InputError(message) from None
     except PIL.UnidentifiedImageError:
-        message = (
-            f"{name}: not an image of a known format (JPEG, PNG, TIFF, ...), or its header is damaged; check the file"
-        )
-        raise UnknownImageError(message) from None
+        raise UnknownImageError(_unknown(name)) from None
     except Exception as error:  # Pillow's parsers raise anything from SyntaxError to zlib.error on damaged files
         message = f"{name}: damaged or cut off ({error or type(error).__name__}); copy or download it again"
         raise InputError(message) from error
