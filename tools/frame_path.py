@@ -6,6 +6,7 @@ each frame, in whatever thread: those of the steady state.
 
 from __future__ import annotations
 
+import argparse
 import sys
 import threading
 from collections import Counter
@@ -52,4 +53,7 @@ def main(weights: str, video: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("weights", metavar="WEIGHTS")
+    parser.add_argument("video", metavar="VIDEO")
+    main(**vars(parser.parse_args()))

@@ -7,7 +7,7 @@ installed.
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -151,10 +151,8 @@ def measure(
     return {name: values[name] for name in ("AP", "AP50", "APs", "APm", "APl")} | {"CPU seconds": seconds}
 
 
-def main(words: Sequence[str]) -> None:
+def main(images: Path, labels: Path, count: int) -> None:
     """Print a row for each way to detect."""
-    images, labels = Path(words[0]), Path(words[1])
-    count = int(words[2]) if len(words) > 2 else 20
     torch.set_num_threads(1)
     scenes = [compose(images, labels, seed) for seed in range(count)]
     options: dict[str, Any] = {"score_thresh": SCORE, "nms_thresh": 0.6, "device": "cpu", "backend": "torch"}
@@ -173,4 +171,8 @@ def main(words: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", type=Path, metavar="IMAGES", help="folder of photographs")
+    parser.add_argument("labels", type=Path, metavar="LABELS", help="folder of their YOLO labels")
+    parser.add_argument("count", type=int, metavar="COUNT", nargs="?", default=20, help="composites (default: 20)")
+    main(**vars(parser.parse_args()))

@@ -8,9 +8,9 @@ library trackers and by TrackEval.
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -296,15 +296,12 @@ def milliseconds(tracker: str, objects: int) -> float:
     return 1000 * float(np.median(times[10:]))
 
 
-def main(words: Sequence[str]) -> None:
+def main(images: Path | None, labels: Path | None) -> None:
     """Print a row for each tracker."""
-    seeds = range(3) if words else range(10)
-    make: Callable[[int], tuple[Scene, list[Detections]]]
-    if words:
-        make = lambda seed: detected(Path(words[0]), Path(words[1]), seed)  # noqa: E731
+    if images and labels:
+        scenes = [detected(images, labels, seed) for seed in range(3)]
     else:
-        make = lambda seed: (made := make_sequence(seed), noisy_detections(made, seed))  # noqa: E731
-    scenes = [make(seed) for seed in seeds]
+        scenes = [(made := make_sequence(seed), noisy_detections(made, seed)) for seed in range(10)]
     print("tracker | every | HOTA | IDF1 | MOTA | switches | largest difference to TrackEval")
     for tracker in TRACKERS:
         for every in (1, 3):
@@ -320,4 +317,10 @@ def main(words: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", type=Path, metavar="IMAGES", nargs="?", help="folder of images")
+    parser.add_argument("labels", type=Path, metavar="LABELS", nargs="?", help="folder of their YOLO labels")
+    arguments = parser.parse_args()
+    if arguments.images and not arguments.labels:
+        parser.error("LABELS is missing: the folder of the YOLO labels of IMAGES")
+    main(**vars(arguments))
