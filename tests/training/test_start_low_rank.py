@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tests.data.small_dataset import write_dataset
-from yolofpn.config import Config, load_config
+from yolofpn.config import Config
 from yolofpn.data.dataset import DetectionDataset
 from yolofpn.data.sampler import SampleKey
 from yolofpn.data.samples import EvaluationSamples
@@ -16,31 +16,34 @@ from yolofpn.models.layers import ConvBNAct, LowRankConvBNAct
 from yolofpn.models.yolo import YOLO
 from yolofpn.training.start import StartingWeights, take_over
 from yolofpn.training.start_low_rank import merge_kernels, split, split_kernels
+from yolofpn.yaml_text import parse_yaml
 
-CFG = Path(__file__).parents[2] / "cfg"
+CFG = """
+model:
+  backbone: {type: darknet, width: 0.0625, depth: 0.1}
+  neck: {type: tiny, levels: [4, 5], channels: 16}
+  head: {type: yolo, channels: [32, 64], anchors: [[[16, 16]], [[32, 32]]]}
+input: {size: [64, 64]}
+"""
 NAMES = ("bright", "dark")
 SIZE = (64, 64)
 
 
-def build(config: Config) -> YOLO:
-    torch.manual_seed(0)
-    return build_yolo(config.model, len(NAMES), config.input, config.postprocess)
-
-
-def with_ranks(backbone: int | None, head: tuple[int | None, int | None]) -> YOLO:
-    config = load_config(CFG / "yolov3-tiny.yaml")
+def with_ranks(backbone: float | None, head: tuple[int | None, int | None]) -> YOLO:
+    config = Config.model_validate(parse_yaml(CFG))
     model = config.model
     parts = {
         "backbone": model.backbone.model_copy(update={"rank": backbone}),
         "head": model.head.model_copy(update={"ranks": head}),
     }
-    return build(config.model_copy(update={"model": model.model_copy(update=parts)}))
+    torch.manual_seed(0)
+    return build_yolo(model.model_copy(update=parts), len(NAMES), config.input, config.postprocess)
 
 
 @pytest.fixture(scope="module")
 def whole() -> YOLO:
     """A network whose batch norms have seen images, as a trained one's have."""
-    network = build(load_config(CFG / "yolov3-tiny.yaml")).train()
+    network = with_ranks(None, (None, None)).train()
     with torch.no_grad():
         for seed in range(3):
             generator = torch.Generator().manual_seed(seed)
@@ -58,7 +61,7 @@ def dataset(tmp_path: Path) -> DetectionDataset:
 
 @pytest.mark.slow
 def test_full_ranks_compute_what_whole_kernels_do(whole: YOLO, dataset: DetectionDataset) -> None:
-    model = with_ranks(None, (256, 512)).eval()
+    model = with_ranks(None, (32, 64)).eval()
     start, lines = split_kernels(
         StartingWeights("w", whole.state_dict(), {}, names=NAMES), model, dataset, SIZE, "letterbox"
     )
@@ -73,7 +76,7 @@ def test_full_ranks_compute_what_whole_kernels_do(whole: YOLO, dataset: Detectio
 
 @pytest.mark.slow
 def test_merged_kernels_compute_what_low_rank_ones_do(whole: YOLO) -> None:
-    model = with_ranks(64, (128, None)).eval()
+    model = with_ranks(0.5, (16, None)).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith("basis.bias"):
@@ -111,7 +114,7 @@ def test_principal_components_by_hand() -> None:
 @pytest.mark.slow
 def test_images_decide_what_is_kept(whole: YOLO, dataset: DetectionDataset) -> None:
     """Half of the ranks keep nearly all of the answers to the training images, and more than the kernels' own order."""
-    model = with_ranks(None, (128, 256)).eval()
+    model = with_ranks(None, (16, 32)).eval()
     start, _ = split_kernels(
         StartingWeights("w", whole.state_dict(), {}, names=NAMES), model, dataset, SIZE, "letterbox"
     )
@@ -119,17 +122,17 @@ def test_images_decide_what_is_kept(whole: YOLO, dataset: DetectionDataset) -> N
     with torch.no_grad():
         expected, found = (network.dense(dataset_batch(dataset)) for network in (whole, model))
     for name, tensor in expected.items():
-        assert float((found[name] - tensor).std() / tensor.std()) < 0.2
+        assert float((found[name] - tensor).std() / tensor.std()) < 1.5e-3  # by the kernels alone: 1.6e-3 and more
 
 
 def test_weights_that_are_split_already_stay(whole: YOLO, dataset: DetectionDataset) -> None:
-    model = with_ranks(256, (128, None))
+    model = with_ranks(0.5, (16, None))
     start = StartingWeights("w", model.state_dict(), {}, names=NAMES)
     assert split_kernels(start, model, dataset, SIZE, "letterbox") == (start, [])
 
 
 def test_a_rank_above_the_channels_is_not_split(whole: YOLO, dataset: DetectionDataset) -> None:
-    model = with_ranks(None, (257, None))  # of 256 channels, twice the neck's
+    model = with_ranks(None, (33, None))  # of 32 channels
     start = StartingWeights("w", whole.state_dict(), {}, names=NAMES)
     assert split_kernels(start, model, dataset, SIZE, "letterbox") == (start, [])
 
@@ -138,7 +141,7 @@ def test_a_rank_above_the_channels_is_not_split(whole: YOLO, dataset: DetectionD
 def test_without_a_readable_image_the_kernels_decide(whole: YOLO, dataset: DetectionDataset) -> None:
     for path in map(Path, dataset.paths):
         path.write_bytes(b"no image")
-    model = with_ranks(None, (256, None))
+    model = with_ranks(None, (32, None))
     start, _ = split_kernels(
         StartingWeights("w", whole.state_dict(), {}, names=NAMES), model, dataset, SIZE, "letterbox"
     )

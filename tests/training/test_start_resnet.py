@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from torch import Tensor
 from tests.models.small import small_config
 from yolofpn.config import Config, InputConfig, ModelConfig, load_config
 from yolofpn.errors import UserError
-from yolofpn.models.backbones.resnet import ResNet, ResNetDepth
+from yolofpn.models.backbones.resnet import ResNet
 from yolofpn.models.build import build_model
 from yolofpn.training.start import adapt_config, kernel_of, read_starting_weights, take_over
 
@@ -36,29 +37,33 @@ def model_of(backbone: dict[str, object]) -> ModelConfig:
     return small_config({"type": "add", "channels": 8}, backbone=backbone)
 
 
-def imagenet_state(depth: ResNetDepth = 18) -> dict[str, Tensor]:
-    """Random numbers under the names of torchvision's file."""
-    state = ResNet(depth).state_dict()
-    for tensor in state.values():
-        if tensor.is_floating_point():
-            tensor.uniform_(0.1, 1.0)
-    width = 512 if depth < 50 else 2048
-    return {**state, "fc.weight": torch.rand(1000, width), "fc.bias": torch.rand(1000)}
+@cache
+def imagenet_state() -> dict[str, Tensor]:
+    """Random numbers under the names of torchvision's file; for reading only."""
+    with torch.device("meta"):
+        shapes = ResNet(18).state_dict()
+    numbers = {name: torch.rand(each.shape) for name, each in shapes.items() if each.is_floating_point()}
+    counters = {name: torch.tensor(7) for name in shapes.keys() - numbers.keys()}
+    return {**numbers, **counters, "fc.weight": torch.rand(1000, 512), "fc.bias": torch.rand(1000)}
 
 
-@pytest.mark.parametrize(
-    ("kind", "norm"),
-    [("safetensors", "live"), ("pth", "frozen"), ("nested", "frozen"), ("without counters", "live")],
-)
-def test_every_tensor_of_the_backbone_is_taken(tmp_path: Path, kind: str, norm: str) -> None:
-    config, state = tiny(tmp_path, norm), imagenet_state()
-    path = tmp_path / ("resnet18.safetensors" if kind == "safetensors" else "resnet18.pth")
+@pytest.fixture(scope="module")
+def pth(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``imagenet_state`` as torchvision keeps it; for reading only."""
+    path = tmp_path_factory.mktemp("imagenet") / "resnet18.pth"
+    torch.save(imagenet_state(), path)
+    return path
+
+
+@pytest.mark.parametrize(("kind", "norm"), [("safetensors", "live"), ("pth", "frozen"), ("without counters", "live")])
+def test_every_tensor_of_the_backbone_is_taken(tmp_path: Path, pth: Path, kind: str, norm: str) -> None:
+    config, state, path = tiny(tmp_path, norm), imagenet_state(), pth
     if kind == "safetensors":
+        path = tmp_path / "resnet18.safetensors"
         save_file(state, path)
     elif kind == "without counters":
+        path = tmp_path / "resnet18.pth"
         torch.save({name: tensor for name, tensor in state.items() if "num_batches" not in name}, path)
-    else:
-        torch.save({"state_dict": state, "epoch": 90} if kind == "nested" else state, path)
     model = build_model(config.model, 3, config.input, config.postprocess)
     line = take_over(model, ("a", "b", "c"), (), read_starting_weights(str(path), config.model))
     # 20 convolutions of one tensor and 20 norms of four.
@@ -73,10 +78,9 @@ def test_every_tensor_of_the_backbone_is_taken(tmp_path: Path, kind: str, norm: 
     assert all(torch.equal(own[name], state[name.removeprefix("backbone.")]) for name in backbone)
 
 
-def test_their_input_comes_along(tmp_path: Path) -> None:
+def test_their_input_comes_along(tmp_path: Path, pth: Path) -> None:
     config = tiny(tmp_path)
-    torch.save(imagenet_state(), tmp_path / "resnet18.pth")
-    start = read_starting_weights(str(tmp_path / "resnet18.pth"), config.model)
+    start = read_starting_weights(str(pth), config.model)
     adapted, lines = adapt_config(config, start)
     assert adapted.input.mean == (0.485, 0.456, 0.406) and adapted.input.std == (0.229, 0.224, 0.225)
     assert [line.split(":")[0] for line in lines] == ["input.mean", "input.std"]
@@ -87,11 +91,10 @@ def test_their_input_comes_along(tmp_path: Path) -> None:
         adapt_config(fixed, start)
 
 
-def test_another_epsilon_is_said_and_tolerated(tmp_path: Path) -> None:
+def test_another_epsilon_is_said_and_tolerated(tmp_path: Path, pth: Path) -> None:
     """The YAML for torchvision's COCO weights fixes 0, and may start from ImageNet's all the same."""
     config = tiny(tmp_path)
-    torch.save(imagenet_state(), tmp_path / "resnet18.pth")
-    start = read_starting_weights(str(tmp_path / "resnet18.pth"), config.model)
+    start = read_starting_weights(str(pth), config.model)
     fixed = ModelConfig.model_validate({**config.model.model_dump(), "norm_eps": 0.0})
     adapted, lines = adapt_config(config.model_copy(update={"model": fixed}), start)
     assert adapted.model.norm_eps == 0.0
@@ -107,11 +110,10 @@ def test_another_epsilon_is_said_and_tolerated(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_another_backbone_is_refused(tmp_path: Path, backbone: dict[str, object], wanted: str) -> None:
-    torch.save(imagenet_state(), tmp_path / "r.pth")
+def test_another_backbone_is_refused(pth: Path, backbone: dict[str, object], wanted: str) -> None:
     said = rf"holds ResNet-18, but model.backbone is .type: {wanted}.\nset model.backbone to .*depth: 18"
     with pytest.raises(UserError, match=said):
-        read_starting_weights(str(tmp_path / "r.pth"), model_of(backbone))
+        read_starting_weights(str(pth), model_of(backbone))
 
 
 def test_a_resnet_of_other_widths_is_refused(tmp_path: Path) -> None:

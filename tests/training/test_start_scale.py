@@ -18,7 +18,7 @@ from yolofpn.training.start import centre_factor, read_starting_weights, take_ov
 NAMES = ("cat", "dog", "cow")
 MODEL = """
 model:
-  backbone: {type: darknet_tiny}
+  backbone: {type: darknet, width: 0.0625, depth: 0.1}
   neck: {type: tiny, levels: [5], channels: 8}
   head: {type: yolo, anchors: [[[16, 16]]], channels: [8], scale_x_y: 1.5}
 input: {size: [64, 64]}
@@ -40,18 +40,21 @@ def test_the_factor_of_logits(given: float, wanted: float, factor: float) -> Non
     assert centre_factor(given, wanted) == pytest.approx(factor)
 
 
-def convolution(filters: int, size: int = 3) -> str:
-    return f"[convolutional]\nbatch_normalize=1\nfilters={filters}\nsize={size}\nstride=1\npad=1\nactivation=leaky\n"
+def convolution(filters: int, size: int = 3, stride: int = 1) -> str:
+    sizes = f"filters={filters}\nsize={size}\nstride={stride}\n"
+    return f"[convolutional]\nbatch_normalize=1\n{sizes}pad=1\nactivation=leaky\n"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scale", ["1.05", "1.5"])
 def test_a_darknet_file_brings_its_scale(tmp_path: Path, scale: str) -> None:
     """The same layers as ``MODEL``, with another scale of the centres."""
-    pool = "[maxpool]\nsize=2\nstride=2\n"
     text = "[net]\nheight=64\nwidth=64\nchannels=3\n"
-    text += pool.join(convolution(filters) for filters in (16, 32, 64, 128, 256, 512))
-    text += "[maxpool]\nsize=2\nstride=1\n" + convolution(1024) + convolution(8, size=1) + convolution(8)
+    text += convolution(8)
+    for filters in (16, 16, 16, 32, 64):
+        text += convolution(filters, stride=2) + convolution(filters // 2, size=1) + convolution(filters)
+        text += "[shortcut]\nfrom=-3\nactivation=linear\n"
+    text += convolution(8, size=1) + convolution(8)
     text += "[convolutional]\nfilters=8\nsize=1\nstride=1\npad=1\nactivation=linear\n"
     text += f"[yolo]\nmask=0\nanchors=16,16\nclasses=3\nnum=1\nscale_x_y={scale}\n"
     (tmp_path / "own.cfg").write_text(text)
