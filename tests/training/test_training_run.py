@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.once import made_once
 from tests.training.small import CFG, make_dark_rare, write_cfg, write_images
 from yolofpn.cli import detect, evaluate
 from yolofpn.cli.train import main
@@ -31,10 +33,25 @@ FLAGS = ["--cfg", "small.yaml", "--data", "data/data.yaml", "--device", "cpu"]
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    write_images(tmp_path / "data")
+    write_images(tmp_path / "data", 4)
     write_cfg(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+TWO_STEPS = "train.nominal_batch_size=2"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one epoch of ``TWO_STEPS`` on the data of ``files``; for reading only."""
+
+    def make(folder: Path) -> None:
+        data, cfg = write_images(folder / "data", 4), write_cfg(folder)
+        flags = ["--cfg", str(cfg), "--data", str(data), "--device", "cpu", "--epochs", "1", TWO_STEPS]
+        assert main([*flags, "--output", str(folder / "run")]) == 0
+
+    return made_once(tmp_path_factory, "trained", make) / "run"
 
 
 @pytest.mark.usefixtures("drawn_plots")
@@ -47,10 +64,10 @@ def test_a_run_folder_tells_its_story(
     run = Path("runs/train/small-1")
     assert said[:3] == [
         f"data: yolo data set in {files / 'data'}; splits: train, val",
-        "train: 12 images, 24 boxes, 2 classes",
+        "train: 4 images, 8 boxes, 2 classes",
         "val: 5 images, 10 boxes, 2 classes",
     ]
-    assert re.match(r"training: 0.1 M parameters, 2 epochs of 6 batches of 2 in 3 steps, cpu float32; runs/", said[4])
+    assert re.match(r"training: 0.1 M parameters, 2 epochs of 2 batches of 2 in 1 step, cpu float32; runs/", said[4])
     assert [line[:10] for line in said[5:7]] == ["epoch 1/2:", "epoch 2/2:"]
 
     options = TrainOptions(cfg=Path("small.yaml"), data="data/data.yaml", epochs=2)
@@ -103,7 +120,7 @@ def test_a_dry_run_trains_nothing(files: Path, capsys: pytest.CaptureFixture[str
         "anchors: best possible recall",
         "memory: about 0.0",
         "zero-area box (1):",
-        "12 images: 6 batches of 2, 3 steps per epoch, 2 epochs",
+        "4 images: 2 batches of 2, 1 step per epoch, 2 epochs",
     ):
         assert part in report
     assert {path.name for path in (files / "dry").iterdir()} == {"config.yaml", "command.txt", "dry_run.txt", "plots"}
@@ -113,26 +130,26 @@ def test_a_dry_run_trains_nothing(files: Path, capsys: pytest.CaptureFixture[str
 def test_images_of_a_rare_class_come_more_often(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     labels = {path: path.read_text() for path in (files / "data" / "labels" / "train").iterdir()}
     make_dark_rare(files / "data")
-    flags = [*FLAGS, "train.repeat_thresh=0.75", "--epochs", "1", "--output"]  # of 12 images 1: sqrt(.75 * 12) = 3
+    flags = [*FLAGS, "train.repeat_thresh=1", "--epochs", "1", "--output"]  # of 4 images 1: sqrt(1 * 4) = 2
     repeats = (
-        "repeats: 14 samples per epoch of 12 images; 1 of 2 classes in less than 75 % of them "
-        "(train.repeat_thresh): dark x3.00"
+        "repeats: 5 samples per epoch of 4 images; 1 of 2 classes in less than 100 % of them "
+        "(train.repeat_thresh): dark x2.00"
     )
     assert main([*flags, "dry", "--dry-run"]) == 0
     said = capsys.readouterr().out.splitlines()
     start = said.index(repeats)
-    assert said[start + 1].startswith("12 images: 7 batches of 2, 4 steps per epoch, 1 epoch")
+    assert said[start + 1].startswith("4 images: 3 batches of 2, 2 steps per epoch, 1 epoch")
     assert said.count(repeats) == 1 and repeats in (files / "dry" / "dry_run.txt").read_text()
 
     assert main([*flags, "run"]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert "1 epoch of 7 batches of 2 in 4 steps" in said[said.index(repeats) + 1]
-    assert read_metrics(files / "run")[0]["step"] == "4"
+    assert "1 epoch of 3 batches of 2 in 2 steps" in said[said.index(repeats) + 1]
+    assert read_metrics(files / "run")[0]["step"] == "2"
 
     for path, text in labels.items():  # as many images, but dark is in all of them
         path.write_text(text)
     assert main(["--resume", "run", "--epochs", "2"]) == 2
-    changed = "it began with 14 samples per epoch; with its labels of now there are 12"
+    changed = "it began with 5 samples per epoch; with its labels of now there are 4"
     assert changed in capsys.readouterr().err
 
 
@@ -149,7 +166,7 @@ def test_overfit_learns_its_images(files: Path, capsys: pytest.CaptureFixture[st
 
 @pytest.mark.parametrize("more", [[], ["--overfit", "2"]])
 def test_training_needs_objects(files: Path, more: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    for text, reason in (("", "0 boxes"), ("0 320 240 50 60\n", "12 x box outside the image")):
+    for text, reason in (("", "0 boxes"), ("0 320 240 50 60\n", "4 x box outside the image")):
         for path in (files / "data" / "labels" / "train").iterdir():
             path.write_text(text)
         assert main([*FLAGS, *more]) == 2
@@ -168,11 +185,11 @@ def test_a_validation_split_without_objects_is_said(files: Path, capsys: pytest.
     assert "warning: val has no object, so AP stays -1" in capsys.readouterr().out
 
 
-def test_a_run_does_not_go_on_with_other_data(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*FLAGS, "--epochs", "1", "--output", "run"]) == 0
+def test_a_run_does_not_go_on_with_other_data(files: Path, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(trained, files / "run")
     data, image = files / "data" / "data.yaml", files / "data" / "images" / "train" / "train3.png"
     described, pixels = data.read_text(), image.read_bytes()
-    longer = ["--resume", "run", "--epochs", "2"]
+    longer = ["--resume", "run", "--data", "data/data.yaml", "--epochs", "2"]
     for names, now in (("dark, bright", "dark, bright"), ("bright, dark, gray", "bright, dark, gray")):
         data.write_text(described.replace("bright, dark", names))
         assert main(longer) == 2
@@ -182,7 +199,7 @@ def test_a_run_does_not_go_on_with_other_data(files: Path, capsys: pytest.Captur
     data.write_text(described)
     image.unlink()
     assert main(longer) == 2
-    assert "it began with 12 training images; now there are 11" in capsys.readouterr().err
+    assert "it began with 4 training images; now there are 3" in capsys.readouterr().err
     image.write_bytes(pixels)
     assert main(longer) == 0
 
@@ -199,16 +216,17 @@ def test_no_data_set_named(files: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "no data set to train on: give one with --data" in capsys.readouterr().err
 
 
-def test_a_frozen_backbone_stays_as_it_came(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*FLAGS, "--epochs", "1", "--output", "first"]) == 0
-    arguments = ["--weights", "first", "--epochs", "1", "--output", "second", "train.freeze=[backbone]"]
+@pytest.mark.usefixtures("files")
+def test_a_frozen_backbone_stays_as_it_came(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--weights", str(trained)]
+    arguments = [*given, "--epochs", "1", "--output", "second", "train.freeze=[backbone]"]
     assert main([*FLAGS, *arguments, "train.ema_decay=0"]) == 0
-    assert "tensors taken from first, 0 in part: 2 of 2 classes are known, by" in capsys.readouterr().out
-    first, second = (load_weights(run).detector.state_dict() for run in ("first", "second"))
+    assert f"tensors taken from {trained}, 0 in part: 2 of 2 classes are known, by" in capsys.readouterr().out
+    first, second = (load_weights(run).detector.state_dict() for run in (trained, "second"))
     moved = {name for name, tensor in first.items() if not torch.equal(tensor, second[name]) and "tracked" not in name}
     assert moved and not any(name.startswith("backbone.") for name in moved)
     assert "head.p4.predict.weight" in moved and "head.p5.conv.norm.running_mean" in moved
-    assert main([*FLAGS, "--weights", "first", "train.freeze=[backbone, neck, head]"]) == 2
+    assert main([*FLAGS, *given, "train.freeze=[backbone, neck, head]"]) == 2
     assert "nothing is left to learn" in capsys.readouterr().err
 
 
@@ -279,7 +297,7 @@ def test_an_unwritable_folder(files: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_bf16_and_channels_last_learn_too(files: Path) -> None:
-    arguments = ["--epochs", "2", "train.precision=bf16", "train.channels_last=true", "--output", "run"]
+    arguments = ["--epochs", "2", TWO_STEPS, "train.precision=bf16", "train.channels_last=true", "--output", "run"]
     assert main([*FLAGS, *arguments]) == 0
     losses = [float(row["loss"]) for row in read_metrics(files / "run")]
     assert np.isfinite(losses).all() and losses[1] < losses[0]
@@ -294,7 +312,7 @@ def test_half_precision_is_measured_in_float32(files: Path) -> None:
     assert (setup.dtype, setup.validation.dtype) == (torch.bfloat16, torch.float32)
 
 
-def test_a_compiled_network_learns_the_same(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiled_network_learns_the_same(files: Path, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The graph is captured and run; building C++ kernels of it, which takes minutes, is torch's own affair."""
     compiled, compile_function = [], torch.compile
 
@@ -303,11 +321,10 @@ def test_a_compiled_network_learns_the_same(files: Path, monkeypatch: pytest.Mon
         return compile_function(function, backend="eager")
 
     monkeypatch.setattr("yolofpn.training.build_trainer.torch.compile", compile_for_eager)
-    for name, value in (("plain", "false"), ("compiled", "true")):
-        assert main([*FLAGS, "--epochs", "1", f"train.compile={value}", "--output", name]) == 0
+    assert main([*FLAGS, "--epochs", "1", TWO_STEPS, "train.compile=true", "--output", "compiled"]) == 0
     assert len(compiled) == 1
-    plain, same = (read_metrics(files / name)[0] for name in ("plain", "compiled"))
-    assert float(same["loss"]) == pytest.approx(float(plain["loss"]), rel=1e-4)
-    assert read_checkpoint(files / "plain" / "last.pt")["model"].keys() == (
-        read_checkpoint(files / "compiled" / "last.pt")["model"].keys()
-    )
+    runs = trained, files / "compiled"
+    plain, same = (float(read_metrics(run)[0]["loss"]) for run in runs)
+    assert same == pytest.approx(plain, rel=1e-4)
+    keys = [read_checkpoint(run / "last.pt")["model"].keys() for run in runs]
+    assert keys[0] == keys[1]
