@@ -205,8 +205,9 @@ def normalise(output: str) -> int:
     return 0
 
 
-def test_shared_batch_norm_is_that_of_all_images(tmp_path: Path) -> None:
-    assert run_nodes(normalise, [tmp_path], tmp_path, "whole").code == 0
+def test_shared_batch_norm_is_that_of_all_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    normalise("whole")
     assert run_nodes(normalise, [tmp_path] * 2, tmp_path, "part").code == 0
     whole, first, second = (torch.load(tmp_path / f"{name}.pt") for name in ("whole0", "part0", "part1"))
     for name in ("result", "gradient"):

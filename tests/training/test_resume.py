@@ -25,7 +25,7 @@ MERGE = ("yolofpn.evaluation.metrics", "DetectionMetrics.merge")
 LOG = ("yolofpn.training.logger", "CsvLogger.log_epoch")
 EVENTS = ("yolofpn.training.logger", "TensorBoardLogger.log_epoch")
 
-# Two epochs of three steps of two batches. Each run goes on where the one before it was ended.
+# With 8 images: two epochs of two steps of two batches. Each run goes on where the one before it was ended.
 FAULTS = (
     Fault(BATCH, 2),  # between the two batches of the very first step
     Fault(BATCH, 4),  # between those of a later step of the first epoch
@@ -36,7 +36,7 @@ FAULTS = (
     Fault(EVENTS, 1, after=True),  # metrics.csv and the events know an epoch that last.pt does not
     Fault(MERGE, 1, signal=signal.SIGTERM),
 )
-# With epochs of four steps of seven batches, the last of one image.
+# With 12 images: epochs of four steps of seven batches, the last of one image.
 SCALER_WORKER_REPEATS = (
     "train.optimizer={type: adamw}",
     "train.ema_decay=0",
@@ -50,7 +50,6 @@ FEWER_FAULTS = (Fault(BATCH, 4), Fault(EVALUATION, 1, after=True))
 
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
-    write_images(tmp_path / "data")
     write_cfg(tmp_path)
     return tmp_path
 
@@ -62,6 +61,7 @@ def begin(run: Path, overrides: Sequence[str] = ()) -> list[str]:
 
 def test_kills_change_nothing(files: Path) -> None:
     whole, killed = files / "whole", files / "killed"
+    write_images(files / "data", 8)
     outcome = train(begin(whole), files)
     assert outcome.code == 0, outcome.output
     end_again_and_again(files, killed, (), FAULTS)
@@ -72,6 +72,7 @@ def test_kills_change_nothing(files: Path) -> None:
 
 def test_kills_change_nothing_with_scaler_workers_sizes_and_repeated_images(files: Path) -> None:
     whole, killed = files / "whole", files / "killed"
+    write_images(files / "data", 12)
     make_dark_rare(files / "data")
     outcome = train(begin(whole, SCALER_WORKER_REPEATS), files)  # sqrt(.6 * 12) = 2.68
     assert outcome.code == 0 and "repeats: 14 samples per epoch of 12 images" in outcome.output

@@ -27,9 +27,9 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing disturbs (``whole``), and one that was killed in its second epoch (``killed``)."""
     folder = tmp_path_factory.mktemp("elsewhere")
-    write_images(folder / "data")
+    write_images(folder / "data", 8)
     write_cfg(folder)
-    for name, fault in (("whole", None), ("killed", Fault(BATCH, 8))):
+    for name, fault in (("whole", None), ("killed", Fault(BATCH, 6))):
         flags = ["--cfg", "small.yaml", "--data", "data/data.yaml", "--output", name, "--device", "cpu", OFTEN]
         outcome = train(flags, folder, fault)
         assert (outcome.code == 0) is (fault is None), outcome.output
