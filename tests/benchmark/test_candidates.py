@@ -146,12 +146,13 @@ def test_random_weights_for_cfg_and_yaml(weights: Path, tmp_path: Path) -> None:
     cfgs = Path(__file__).resolve().parents[2] / "cfg"
     # Untrained, the last of these has numbers so large that they drown a bias.
     yamls = (cfgs / "yolofpn-tiny.yaml", cfgs / "yolofpn-add.yaml")
-    wanted = [Combination(str(path), "torch", "fp32") for path in (weights.with_suffix(".cfg"), *yamls)]
+    wanted = [Combination(str(weights.with_suffix(".cfg")), "torch", "fp32")]
+    wanted += [Combination(str(path), "torch", "fp32", (96, 96)) for path in yamls]
     opened = open_candidates(wanted, "cpu", made, pytest.fail)
     assert [each.is_random for each in opened] == [True, True, True]
     assert [each.darknet_file for each in opened] == [made / "tiny.weights", None, None]
     assert gflop(opened[0].own_predictor) == pytest.approx(2 * 3 * 7 * 2 * 2 / 1e9)  # 2 x 2 cells
-    assert gflop(opened[1].own_predictor) == pytest.approx(5.46, abs=0.01)
+    assert gflop(opened[1].own_predictor) == pytest.approx(5.46 * (96 / 416) ** 2, rel=2e-3)
     assert len(opened[1].own_predictor.names) == 80
     for each in opened:  # or NMS of nonsense would be what is measured
         assert len(each.detect(IMAGES[:1]).detections[0]) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import torch
 
 from studies.paper import PAPER_TABLES
 from studies.study_plan import choose_rows, load_study
-from yolofpn.config import Config, RCNNHeadConfig, YOLOHeadConfig, load_config
+from yolofpn.config import Config, RCNNHeadConfig, YOLOHeadConfig
+from yolofpn.config import load_config as read_config
 from yolofpn.models.build import build_model
 from yolofpn.models.two_stage.proposal_network import ProposalNetwork
 
@@ -19,6 +21,12 @@ STUDIES = sorted(path for path in (CFG / "study").glob("*.yaml") if "\nrows:" in
 MODELS = sorted({*CFG.glob("*.yaml"), *(CFG / "study").glob("*.yaml")} - set(STUDIES))
 ONE_STAGE = sorted((CFG / "study").glob("yolo-*.yaml"))
 TWO_STAGE = sorted((CFG / "study").glob("rcnn-*.yaml"))
+
+
+@cache
+def load_config(path: Path, overrides: tuple[str, ...] = ()) -> Config:
+    """For reading only."""
+    return read_config(path, overrides)
 
 
 @pytest.mark.slow
@@ -42,7 +50,7 @@ def test_every_row_of_every_study_is_built(path: Path) -> None:
     assert study.rows
     for row in study.rows.values():
         if row.cfg is not None:
-            overrides = [*study.overrides, *row.overrides]
+            overrides = (*study.overrides, *row.overrides)
             config = load_config(path.parent / row.cfg, overrides)
             if overrides:  # as it is, it was built above
                 with torch.device("meta"):
@@ -140,7 +148,7 @@ def assert_only_the_pyramid_differs(configs: dict[str, Config]) -> None:
 @pytest.mark.parametrize("path", ONE_STAGE, ids=lambda path: path.stem)
 def test_small_rows_predict_nine_boxes_per_place(path: Path) -> None:
     small = load_study(CFG / "study" / "one-stage-small.yaml")
-    config = load_config(path, small.overrides)
+    config = load_config(path, tuple(small.overrides))
     model = build_model(config.model, 3, config.input, config.postprocess).eval()
     with torch.inference_mode():
         maps = model.dense(torch.zeros(1, 3, 64, 96, dtype=torch.uint8))
