@@ -169,51 +169,44 @@ def config(tmp_path: Path) -> Config:
     return load_config(write_cfg(tmp_path))
 
 
+def assert_parts_are_the_whole(learner: Learner[Any], whole: Batch, *divisions: tuple[int, ...]) -> None:
+    """A batch has the gradients and losses of its parts, however many images each of these has."""
+    expected_losses = learner.add_gradients([whole])
+    gradients = {name: parameter.grad for name, parameter in learner.model.named_parameters()}
+    expected = {name: gradient.clone() for name, gradient in gradients.items() if gradient is not None}
+    for sizes in divisions:
+        ends = [sum(sizes[: index + 1]) for index in range(len(sizes))]
+        parts = [images_of(whole, end - size, end) for size, end in zip(sizes, ends, strict=True)]
+        losses = learner.add_gradients(parts)
+        for name, gradient in expected.items():
+            found = learner.model.get_parameter(name).grad
+            assert found is not None and (found - gradient).abs().max() <= 1e-4 * gradient.abs().max() + 1e-9, name
+        for name, loss in expected_losses.items():
+            assert losses[name].item() / len(parts) == pytest.approx(loss.item(), rel=1e-5)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("sizes", [(1, 1, 1, 1), (3, 1), (2, 2)])
-def test_accumulated_gradients_are_those_of_the_large_batch(config: Config, sizes: tuple[int, ...]) -> None:
+def test_accumulated_gradients_are_those_of_the_large_batch(config: Config) -> None:
     """Though the images hold 1, 4, 0 and 2 objects, and the losses are divided by how many predictions learn one."""
     torch.manual_seed(0)
     model = build_model(config.model, 2, config.input, config.postprocess)
     keep_norm_statistics(model, everywhere=True)
-    learner = make_learner(model)
-    whole, ends = objects(1, 4, 0, 2), [sum(sizes[: index + 1]) for index in range(len(sizes))]
-    expected_losses = learner.add_gradients([whole])
-    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
-    expected = {name: gradient.clone() for name, gradient in gradients.items() if gradient is not None}
-    parts = [images_of(whole, end - size, end) for size, end in zip(sizes, ends, strict=True)]
-    losses = learner.add_gradients(parts)
-    for name, gradient in expected.items():
-        found = model.get_parameter(name).grad
-        assert found is not None and (found - gradient).abs().max() <= 1e-4 * gradient.abs().max() + 1e-9, name
-    for name, loss in expected_losses.items():
-        assert losses[name].item() / len(parts) == pytest.approx(loss.item(), rel=1e-5)
+    assert_parts_are_the_whole(make_learner(model), objects(1, 4, 0, 2), (1, 1, 1, 1), (3, 1), (2, 2))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("sizes", [(1, 1, 1, 1), (3, 1)])
 def test_accumulated_gradients_of_two_stages_are_those_of_the_large_batch(
-    head: str, sizes: tuple[int, ...], config: Config, monkeypatch: pytest.MonkeyPatch
+    head: str, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Though their two losses are divided by different numbers, and images have fewer samples than are looked at."""
     monkeypatch.setattr(matcher, "_draw", draw_first)
     model = small_two_stage(head, config)
-    learner, whole = make_learner(model), uneven_batch()
+    whole = uneven_batch()
     counts = [model(whole.images[i : i + 1], whole.targets[i : i + 1]).counts for i in range(4)]
     per_loss = [tuple(sorted({int(count) for count in own.values()})) for own in counts]
     assert len(set(per_loss)) > 1, "the images are to be uneven"
-    expected_losses = learner.add_gradients([whole])
-    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
-    expected = {name: gradient.clone() for name, gradient in gradients.items() if gradient is not None}
-    ends = [sum(sizes[: index + 1]) for index in range(len(sizes))]
-    parts = [images_of(whole, end - size, end) for size, end in zip(sizes, ends, strict=True)]
-    losses = learner.add_gradients(parts)
-    for name, gradient in expected.items():
-        found = model.get_parameter(name).grad
-        assert found is not None and (found - gradient).abs().max() <= 1e-4 * gradient.abs().max() + 1e-9, name
-    for name, loss in expected_losses.items():
-        assert losses[name].item() / len(parts) == pytest.approx(loss.item(), rel=1e-5)
+    assert_parts_are_the_whole(make_learner(model), whole, (1, 1, 1, 1), (3, 1))
 
 
 class TwoCounts(nn.Module):

@@ -49,7 +49,7 @@ def default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_training_starts_from_the_default_weights_of_the_same_backbone(
     tmp_path: Path, default: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = write_images(tmp_path / "data")
+    data = write_images(tmp_path / "data", 4)
     run = tmp_path / "run"
     command = ["--cfg", str(tmp_path / "small.yaml"), "--data", str(data), "--epochs", "1", "--output", str(run)]
     assert main([*command, "train.optimizer.lr=1e-12", "train.ema_decay=0"]) == 0
