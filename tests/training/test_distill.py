@@ -77,7 +77,7 @@ def test_training_with_a_teacher(tmp_path: Path) -> None:
     config = load_config(write_cfg(tmp_path))
     metadata = Metadata(model=config.model, input=config.input, names=NAMES)
     save_weights(tmp_path / "teacher.safetensors", model(tmp_path, 1).state_dict(), metadata)
-    data, run = write_images(tmp_path / "data"), tmp_path / "run"
+    data, run = write_images(tmp_path / "data", 4), tmp_path / "run"
     distill = f"train.distill={{teacher: {tmp_path / 'teacher.safetensors'}}}"
     command = ["--cfg", str(tmp_path / "small.yaml"), "--data", str(data), "--output", str(run), distill]
     assert main([*command, "--epochs", "1"]) == 0

@@ -38,6 +38,7 @@ TWO_STAGE_HEAD = """
     type: rcnn
     channels: 8
     anchors: {sizes: [[8], [16], [32], [64], [128]]}
+    rpn: {post_nms_top_n: [50, 30]}
     roi: {width: 16, batch_size_per_img: 16}
 input: {size: [64, 112], resize: shortest-edge}
 augment: {flip: 0.5, scale: [1, 1], translate: 0, crop: 0, mosaic: 0, close_epochs: 0}

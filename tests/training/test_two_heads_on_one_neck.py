@@ -17,7 +17,13 @@ from yolofpn.weights import save_weights
 NAMES = ("cat", "dog", "cow")
 BACKBONE = {"type": "darknet", "width": 0.0625, "depth": 0.1}
 ONE_STAGE = {"type": "yolo", "anchors": [[[8, 8]], [[16, 16]], [[32, 32]]]}
-TWO_STAGE = {"type": "rcnn", "channels": 8, "anchors": {"sizes": [[8], [16], [32], [64], [128]]}, "roi": {"width": 16}}
+TWO_STAGE = {
+    "type": "rcnn",
+    "channels": 8,
+    "anchors": {"sizes": [[8], [16], [32], [64], [128]]},
+    "rpn": {"post_nms_top_n": [50, 30]},
+    "roi": {"width": 16},
+}
 SHARED = ("backbone.", "neck.p3.", "neck.p4.", "neck.p5.")
 
 

@@ -32,11 +32,13 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     shutil.rmtree(tmp_path / "cache", ignore_errors=True)
 
 
-@pytest.fixture
-def weights(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For reading only."""
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
     detector, metadata = small_detector()
-    save_weights(tmp_path / "small.safetensors", detector.state_dict(), metadata)
-    return tmp_path / "small.safetensors"
+    save_weights(path, detector.state_dict(), metadata)
+    return path
 
 
 @pytest.fixture
