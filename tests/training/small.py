@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import cv2
 import numpy as np
+
+from yolofpn.config import Config
+from yolofpn.yaml_text import parse_yaml
 
 SIDE = 64
 
@@ -68,3 +72,9 @@ def write_cfg(folder: Path, text: str = CFG) -> Path:
     path = folder / "small.yaml"
     path.write_text(text)
     return path
+
+
+@cache
+def small_config() -> Config:
+    """What that file says."""
+    return Config.model_validate(parse_yaml(CFG))

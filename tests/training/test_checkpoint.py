@@ -15,8 +15,8 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim import SGD
 
 from tests.full_disk import room_for
-from tests.training.small import write_cfg
-from yolofpn.config import Metadata, load_config
+from tests.training.small import small_config
+from yolofpn.config import Metadata
 from yolofpn.config.stored import dump_metadata
 from yolofpn.errors import UserError
 from yolofpn.training.checkpoint import Progress, read_checkpoint, save_checkpoint
@@ -25,9 +25,9 @@ from yolofpn.training.learner import Learner
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> dict[str, Any]:
+def run() -> dict[str, Any]:
     """What a checkpoint says of its run."""
-    config = load_config(write_cfg(tmp_path))
+    config = small_config()
     metadata = dump_metadata(Metadata(model=config.model, names=("a",)))
     return {"metadata": metadata, "config": config.model_dump_json(), "overfit": 2, "device": "cpu"}
 

@@ -16,8 +16,8 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim import SGD
 
 from tests.data.small_dataset import write_dataset
-from tests.training.small import write_cfg
-from yolofpn.config import Config, TrainConfig, load_config
+from tests.training.small import small_config
+from yolofpn.config import Config, TrainConfig
 from yolofpn.config.config_file import DataSection
 from yolofpn.data.loader import Batch
 from yolofpn.errors import UserError
@@ -61,7 +61,7 @@ class Run:
     def __init__(
         self, folder: Path, aps: list[float], losses: Callable[[int], float] = lambda batch: 1.0, **train: Any
     ) -> None:
-        config = load_config(write_cfg(folder))
+        config = small_config()
         settings = {"nominal_batch_size": 2, "ema_decay": 0.0, "epochs": len(aps), "clip_norm": None} | train
         self.config: Config = config.model_copy(update={"train": config.train.model_copy(update=settings)})
         self.dataset = write_dataset(folder / "images")

@@ -1,13 +1,11 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from yolofpn.config import load_config
 from yolofpn.data.added_classes import AddedClasses
 from yolofpn.models.build import build_yolo
 from yolofpn.models.heads.predictions import flatten_maps
@@ -15,15 +13,15 @@ from yolofpn.models.yolo import YOLO
 from yolofpn.structures import Target
 from yolofpn.training.incremental import IncrementalTraining, bernoulli_divergence
 
-from .small import write_cfg
+from .small import small_config
 
 CLASSES = AddedClasses(("bright", "dark", "gray"), (0, 1, 2), (2,), kept=(0, 1), new=(2,))
 IMAGES = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
 SURE = 6.0  # a logit: a probability of .9975
 
 
-def detector(tmp_path: Path, classes: int) -> YOLO:
-    config = load_config(write_cfg(tmp_path))
+def detector(classes: int) -> YOLO:
+    config = small_config()
     return build_yolo(config.model, classes, config.input, config.postprocess)
 
 
@@ -59,8 +57,8 @@ def test_the_divergence_is_zero_for_equal_probabilities_and_ln_2_for_a_doubt() -
     assert bernoulli_divergence(logits, wanted).tolist() == pytest.approx([0, 0, math.log(2), math.log(2)], abs=1e-6)
 
 
-def test_an_unlabelled_old_object_is_no_background_and_is_kept(tmp_path: Path) -> None:
-    old, student = detector(tmp_path, 2), detector(tmp_path, 3)
+def test_an_unlabelled_old_object_is_no_background_and_is_kept() -> None:
+    old, student = detector(2), detector(3)
     answering(old, 0)
     maps = answering(student, 0)
     plain = student.loss(maps, [target()], (64, 64))
@@ -79,8 +77,8 @@ def test_an_unlabelled_old_object_is_no_background_and_is_kept(tmp_path: Path) -
     assert doubled == pytest.approx(2 * forgotten)
 
 
-def test_what_the_old_network_calls_a_labelled_object_is_not_kept(tmp_path: Path) -> None:
-    old, student = detector(tmp_path, 2), detector(tmp_path, 3)
+def test_what_the_old_network_calls_a_labelled_object_is_not_kept() -> None:
+    old, student = detector(2), detector(3)
     answering(old, 0)
     maps = answering(student, 2)
     box = where_the_object_is(student, maps)
@@ -90,17 +88,17 @@ def test_what_the_old_network_calls_a_labelled_object_is_not_kept(tmp_path: Path
     assert all(torch.equal(losses[name], loss) for name, loss in plain.items())
 
 
-def test_objects_of_old_classes_that_have_labels_are_learnt_from_them_alone(tmp_path: Path) -> None:
+def test_objects_of_old_classes_that_have_labels_are_learnt_from_them_alone() -> None:
     classes = AddedClasses(("bright", "dark", "gray"), (0, 1, 2), (2, 0), kept=(1,), new=(2,))
-    old, student = detector(tmp_path, 2), detector(tmp_path, 3)
+    old, student = detector(2), detector(3)
     answering(old, 0)
     answering(student, None)
     losses = IncrementalTraining(student, old, classes)(IMAGES, [target()])
     assert losses["loss_kept"].item() < 0.01
 
 
-def test_the_old_network_is_neither_trained_nor_saved(tmp_path: Path) -> None:
-    old, student = detector(tmp_path, 2), detector(tmp_path, 3)
+def test_the_old_network_is_neither_trained_nor_saved() -> None:
+    old, student = detector(2), detector(3)
     module = IncrementalTraining(student, old, CLASSES)
     assert len(list(module.parameters())) == len(list(student.parameters()))
     assert not any(parameter.requires_grad for parameter in old.parameters()) and not old.training

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +14,8 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim import SGD
 
 from tests.training.accumulation import HEADS, draw_first, images_of, objects, small_two_stage, uneven_batch
-from tests.training.small import write_cfg
-from yolofpn.config import Config, load_config
+from tests.training.small import small_config
+from yolofpn.config import Config
 from yolofpn.data.loader import Batch
 from yolofpn.models.build import build_model
 from yolofpn.models.losses import Losses
@@ -165,8 +164,8 @@ def test_images_are_laid_out_as_asked(channels_last: bool) -> None:
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> Config:
-    return load_config(write_cfg(tmp_path))
+def config() -> Config:
+    return small_config()
 
 
 def assert_parts_are_the_whole(learner: Learner[Any], whole: Batch, *divisions: tuple[int, ...]) -> None:

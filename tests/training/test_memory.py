@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
-from tests.training.small import write_cfg
-from yolofpn.config import AdamWConfig, Config, SGDConfig, TrainConfig, load_config
+from tests.training.small import small_config
+from yolofpn.config import AdamWConfig, Config, SGDConfig, TrainConfig
 from yolofpn.models.build import build_yolo
 from yolofpn.models.yolo import YOLO
 from yolofpn.training.memory import BACKWARD_SHARE, MemoryEstimate, estimate_memory, kept_bytes
@@ -17,8 +15,8 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> Config:
-    return load_config(write_cfg(tmp_path))
+def config() -> Config:
+    return small_config()
 
 
 @pytest.fixture

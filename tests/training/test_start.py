@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from yolofpn.models.build import build_yolo
 from yolofpn.models.yolo import YOLO
 from yolofpn.training.start import adapt_config, read_starting_weights, take_over
 from yolofpn.weights import save_weights
+from yolofpn.yaml_text import parse_yaml
 
 HEADER = DarknetHeader(major=0, minor=2, revision=0, seen=0)
 NAMES = ("cat", "dog", "cow")
@@ -31,10 +33,10 @@ input: {size: [64, 64]}
 """
 
 
-def tiny(tmp_path: Path, neck: str = "concat", extra: str = "") -> Config:
-    path = tmp_path / "tiny.yaml"
-    path.write_text(TINY.replace("NECK", neck).replace("CHANNELS", "8" if neck == "add" else "[8, 8]") + extra)
-    return load_config(path)
+@cache
+def tiny(neck: str = "concat") -> Config:
+    text = TINY.replace("NECK", neck).replace("CHANNELS", "8" if neck == "add" else "[8, 8]")
+    return Config.model_validate(parse_yaml(text))
 
 
 def make(config: Config, classes: int = 3) -> YOLO:
@@ -73,7 +75,7 @@ def equal_names(model: YOLO, state: dict[str, Tensor]) -> set[str]:
 
 
 def test_equal_classes_take_everything(tmp_path: Path) -> None:
-    config = tiny(tmp_path)
+    config = tiny()
     source = randomised(make(config))
     model, line, _ = take(save(tmp_path / "a.safetensors", source, config), config)
     own = {name for name in model.state_dict() if not name.endswith("num_batches_tracked")}
@@ -84,7 +86,7 @@ def test_equal_classes_take_everything(tmp_path: Path) -> None:
 
 
 def test_class_outputs_go_by_name(tmp_path: Path) -> None:
-    config = tiny(tmp_path)
+    config = tiny()
     source = randomised(make(config))
     spec = save(tmp_path / "a.safetensors", source, config)
     names = ("Cow", "horse", "cat", "pig")
@@ -107,7 +109,7 @@ def test_class_outputs_go_by_name(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_another_number_of_anchors_leaves_the_predictions_fresh(tmp_path: Path) -> None:
-    config = tiny(tmp_path)
+    config = tiny()
     spec = save(tmp_path / "a.safetensors", randomised(make(config)), config)
     three = "[[[16, 16], [24, 24], [9, 9]], [[32, 32], [48, 48], [9, 9]]]"
     head = config.model.head.model_validate({"type": "yolo", "anchors": eval_list(three)})
@@ -125,7 +127,7 @@ def eval_list(text: str) -> Any:
 
 @pytest.mark.slow
 def test_more_levels_take_those_that_there_were(tmp_path: Path) -> None:
-    config = tiny(tmp_path)
+    config = tiny()
     source = randomised(make(config))
     spec = save(tmp_path / "a.safetensors", source, config)
     text = TINY.replace("NECK", "concat").replace("CHANNELS", "[8, 8, 8]").replace("[4, 5]", "[3, 4, 5]")
@@ -142,7 +144,7 @@ def test_more_levels_take_those_that_there_were(tmp_path: Path) -> None:
 def test_boxes_stay_where_they_are_under_another_scale_of_the_centres(
     tmp_path: Path, given: float, wanted: float
 ) -> None:
-    config = tiny(tmp_path)
+    config = tiny()
     head = {"type": "yolo", "anchors": [[[16, 16], [24, 24]], [[32, 32], [48, 48]]]}
 
     def scaled(scale: float) -> Config:
@@ -171,9 +173,9 @@ def test_boxes_stay_where_they_are_under_another_scale_of_the_centres(
 
 @pytest.mark.slow
 def test_nothing_in_common(tmp_path: Path) -> None:
-    config = tiny(tmp_path)
+    config = tiny()
     path = tmp_path / "wide.yaml"
-    path.write_text((tmp_path / "tiny.yaml").read_text().replace("0.0625", "0.5").replace("[8, 8]", "[24, 24]"))
+    path.write_text(TINY.replace("NECK", "concat").replace("CHANNELS", "[24, 24]").replace("0.0625", "0.375"))
     wide = load_config(path)
     spec = save(tmp_path / "a.safetensors", make(config), config)
     with pytest.raises(UserError, match="nothing"):
@@ -181,7 +183,7 @@ def test_nothing_in_common(tmp_path: Path) -> None:
 
 
 def test_settings_come_with_the_weights(tmp_path: Path) -> None:
-    config = tiny(tmp_path)
+    config = tiny()
     trained = config.model_copy(
         update={
             "model": config.model.model_copy(update={"leaky_slope": 0.01, "norm_eps": 1e-6}),
@@ -194,7 +196,7 @@ def test_settings_come_with_the_weights(tmp_path: Path) -> None:
     assert [line.split(":")[0] for line in lines] == ["model.norm_eps", "model.leaky_slope", "input.mean"]
     slopes = {module.negative_slope for module in make(adapted).modules() if isinstance(module, nn.LeakyReLU)}
     assert slopes == {0.01}
-    fixed = tiny(tmp_path, extra="  \n").model_copy(update={"input": InputConfig(mean=(0, 0, 0))})
+    fixed = config.model_copy(update={"input": InputConfig(mean=(0, 0, 0))})
     with pytest.raises(UserError, match=r"input.mean: the cfg says \[0.0, 0.0, 0.0\], but .* with \[0.5, 0.5, 0.5\]"):
         adapt_config(fixed, start)
 
@@ -208,7 +210,7 @@ def write_darknet(path: Path, layers: list[WeightLayer]) -> str:
 
 
 def test_first_layers_of_a_darknet_file(tmp_path: Path) -> None:
-    config = tiny(tmp_path)
+    config = tiny()
     source = randomised(make(config, 80))
     count = len([name for name in source.backbone.state_dict() if name.endswith("conv.weight")])
     spec = write_darknet(tmp_path / "tiny.conv", native_layers(source)[:count])
@@ -224,10 +226,10 @@ def test_first_layers_of_a_darknet_file(tmp_path: Path) -> None:
 
 
 def test_a_neck_that_adds_takes_the_backbone_of_a_darknet_file(tmp_path: Path) -> None:
-    config = tiny(tmp_path)
+    config = tiny()
     source = randomised(make(config, 80))
     spec = write_darknet(tmp_path / "tiny.conv", native_layers(source)[:16])  # a stem and five stages of three
-    model, _, _ = take(spec, tiny(tmp_path, "add"))
+    model, _, _ = take(spec, tiny("add"))
     backbone = {f"backbone.{name}" for name in source.backbone.state_dict() if "tracked" not in name}
     assert equal_names(model, source.state_dict()) == backbone
 
@@ -254,7 +256,7 @@ channels=3
         if tensor.is_floating_point():
             tensor.uniform_(0.1, 1.0)
     spec = write_darknet(tmp_path / "other.weights", network.weight_layers())
-    model, line, _ = take(spec, tiny(tmp_path))
+    model, line, _ = take(spec, tiny())
     # stem (3 -> 8) is the same in both, the convolution after it is (8 -> 16), the third is not
     stem = network.weight_layers()[0]
     assert torch.equal(model.state_dict()["backbone.stem.conv.weight"], stem.conv.weight)
@@ -264,7 +266,7 @@ channels=3
 
 
 def test_a_truncated_darknet_file(tmp_path: Path) -> None:
-    config = tiny(tmp_path)
+    config = tiny()
     path = Path(write_darknet(tmp_path / "tiny.conv", native_layers(make(config, 80))[:5]))
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(UserError, match="truncated"):
@@ -313,7 +315,7 @@ def timm_names() -> dict[str, str]:
 
 @pytest.mark.parametrize("kind", ["safetensors", "pth", "nested"])
 def test_a_timm_file_brings_its_settings(tmp_path: Path, kind: str) -> None:
-    config = tiny(tmp_path)
+    config = tiny()
     source = randomised(make(config)).state_dict()
     state = {timm: source[ours].clone() for timm, ours in timm_names().items()}
     state |= {"head.fc.weight": torch.zeros(10, 64), "stem.conv1.bn.num_batches_tracked": torch.tensor(7)}
@@ -343,7 +345,7 @@ def test_a_timm_file_brings_its_settings(tmp_path: Path, kind: str) -> None:
 def test_a_cfg_that_fixes_other_settings_refuses_timm(
     tmp_path: Path, section: str, values: dict[str, Any], key: str
 ) -> None:
-    config = tiny(tmp_path)
+    config = tiny()
     source = make(config).state_dict()
     save_file({timm: source[ours].clone() for timm, ours in timm_names().items()}, tmp_path / "t.safetensors")
     start = read_starting_weights(str(tmp_path / "t.safetensors"), config.model)
@@ -357,7 +359,7 @@ def test_other_models_of_timm_are_refused(tmp_path: Path) -> None:
     state = {"stem.conv1.conv.weight": torch.zeros(1), "stages.0.conv_exp.conv.weight": torch.zeros(1)}
     save_file(state, tmp_path / "t.safetensors")
     with pytest.raises(UserError, match="network"):
-        read_starting_weights(str(tmp_path / "t.safetensors"), tiny(tmp_path).model)
+        read_starting_weights(str(tmp_path / "t.safetensors"), tiny().model)
 
 
 def test_a_pickle_that_runs_code_is_never_run(tmp_path: Path) -> None:
@@ -369,10 +371,10 @@ def test_a_pickle_that_runs_code_is_never_run(tmp_path: Path) -> None:
 
     (tmp_path / "evil.pth").write_bytes(pickle.dumps({"stem.conv1.conv.weight": Evil()}))
     with pytest.raises(UserError):
-        read_starting_weights(str(tmp_path / "evil.pth"), tiny(tmp_path).model)
+        read_starting_weights(str(tmp_path / "evil.pth"), tiny().model)
     assert not (tmp_path / "ran").exists()
 
 
 def test_no_such_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="weights"):
-        read_starting_weights(str(tmp_path / "nothing.safetensors"), tiny(tmp_path).model)
+        read_starting_weights(str(tmp_path / "nothing.safetensors"), tiny().model)
