@@ -122,7 +122,7 @@ def test_images_decide_what_is_kept(whole: YOLO, dataset: DetectionDataset) -> N
     with torch.no_grad():
         expected, found = (network.dense(dataset_batch(dataset)) for network in (whole, model))
     for name, tensor in expected.items():
-        assert float((found[name] - tensor).std() / tensor.std()) < 1.5e-3  # by the kernels alone: 1.6e-3 and more
+        assert float((found[name] - tensor).std() / tensor.std()) < 1.2e-3  # by the kernels alone: 1.5e-3 and more
 
 
 def test_weights_that_are_split_already_stay(whole: YOLO, dataset: DetectionDataset) -> None:
