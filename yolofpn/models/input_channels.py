@@ -36,11 +36,11 @@ def set_input_channels(backbone: nn.Module, channels: int) -> None:
         bias=conv.bias is not None,
         padding_mode=conv.padding_mode,
     )
-    with torch.no_grad():
-        # No number is read, as detectors are also built without any, on the meta device.
-        fitting.weight.copy_(torch.randn_like(fitting.weight) * conv.weight.std() * (RGB / channels) ** 0.5)
-        if conv.bias is not None and fitting.bias is not None:
-            fitting.bias.copy_(conv.bias)
+    if not conv.weight.is_meta:  # without numbers, as below weights that are loaded
+        with torch.no_grad():
+            fitting.weight.copy_(torch.randn_like(fitting.weight) * conv.weight.std() * (RGB / channels) ** 0.5)
+            if conv.bias is not None and fitting.bias is not None:
+                fitting.bias.copy_(conv.bias)
     parent, _, name = path.rpartition(".")
     setattr(backbone.get_submodule(parent), name, fitting)
 
