@@ -12,18 +12,19 @@ from yolofpn.models.backbones.resnet import ResNet
 from yolofpn.models.backbones.strided import StridedBackbone
 from yolofpn.models.layers import FrozenBatchNorm2d
 
+SHARED: dict[str, object] = {"type": "add", "channels": 8, "smooth": "shared"}
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("backbone", "kind", "c5"),
+    ("backbone", "kind", "c5", "neck"),
     [
-        ({"type": "resnet", "depth": 18}, ResNet, 512),
-        ({"type": "resnet", "depth": 50, "norm": "frozen"}, ResNet, 2048),
-        ({"type": "strided", "width": 4}, StridedBackbone, 64),
+        ({"type": "resnet", "depth": 18}, ResNet, 512, {"type": "concat"}),
+        ({"type": "resnet", "depth": 50, "norm": "frozen"}, ResNet, 2048, SHARED),
+        ({"type": "strided", "width": 4}, StridedBackbone, 64, {"type": "concat"}),
     ],
     ids=str,
 )
-@pytest.mark.parametrize("neck", [{"type": "concat"}, {"type": "add", "channels": 8, "smooth": "shared"}], ids=str)
 def test_other_backbones_under_both_fusions(
     backbone: dict[str, object], kind: type[nn.Module], c5: int, neck: dict[str, object]
 ) -> None:
@@ -45,7 +46,7 @@ def test_other_backbones_under_both_fusions(
     "backbone", [{"type": "resnet", "depth": 18, "norm": "frozen"}, {"type": "strided", "width": 4}], ids=str
 )
 def test_every_parameter_of_other_backbones_learns(backbone: dict[str, object]) -> None:
-    model = small_model(small_config({"type": "add", "channels": 8, "smooth": "shared"}, backbone=backbone))
+    model = small_model(small_config(SHARED, backbone=backbone))
     target = make_target([(5, 9, 40, 50), (30, 30, 40, 41)], [1, 0])
     losses = model(torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8), [target])
     assert isinstance(losses, dict)

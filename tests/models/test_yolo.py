@@ -35,8 +35,6 @@ def yolov3() -> YOLO:
     ("size", "cells"),
     [
         ((416, 416), [(52, 52), (26, 26), (13, 13)]),
-        ((736, 736), [(92, 92), (46, 46), (23, 23)]),
-        ((320, 608), [(40, 76), (20, 38), (10, 19)]),
         ((1088, 32), [(136, 4), (68, 2), (34, 1)]),
     ],
     ids=str,
@@ -146,10 +144,9 @@ PAPER = {"assigner": {"type": "best_anchor"}, "iou_aware_classes": False, "box_w
     [
         (CONCAT, {"scale_x_y": 2.0}, 0.2),
         ({"type": "add", "channels": 32}, {"scale_x_y": 2.0, "loss": {"box": "giou"}}, 0.2),
-        (CONCAT, {"loss": {**PAPER, "box": "squared", "box_weight": 5.0}}, 0.02),
         (CONCAT, {"xy": "linear", "classes": "softmax", "loss": {**PAPER, "box": "squared", "focal_gamma": 2.0}}, 0.02),
     ],
-    ids=["default", "add giou", "squared", "linear softmax focal"],
+    ids=["default", "add giou", "linear softmax focal"],
 )
 def test_one_image_is_learned_by_heart(neck: dict[str, Any], head: dict[str, Any], left: float) -> None:
     model = small_model(small_config(neck, head, {"type": "strided", "width": 8}))

@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -165,20 +165,15 @@ def test_unknown_kind_is_refused() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
 @given(st.lists(st.tuples(xywh, xywh), min_size=1, max_size=20))
-@settings(max_examples=50)
-def test_family_is_symmetric_and_in_range(
-    kind: IoUKind, pairs: list[tuple[tuple[float, ...], tuple[float, ...]]]
-) -> None:
+def test_family_is_symmetric_and_in_range(pairs: list[tuple[tuple[float, ...], tuple[float, ...]]]) -> None:
     boxes1, boxes2 = (xywh_to_xyxy(torch.tensor(rows)) for rows in zip(*pairs, strict=True))
-    values = elementwise_iou(boxes1, boxes2, kind)
-    torch.testing.assert_close(values, elementwise_iou(boxes2, boxes1, kind))
-    lowest = {"iou": 0.0, "giou": -1.0, "diou": -1.0, "ciou": -1.5}[kind]
-    assert (values >= lowest - 1e-6).all() and (values <= 1 + 1e-6).all()
-    if kind == "iou":
-        assert torch.equal(values, box_iou(boxes1, boxes2).diagonal())
-        assert torch.equal(box_iou(boxes1, boxes2), box_iou(boxes2, boxes1).T)
+    for kind, lowest in (("iou", 0.0), ("giou", -1.0), ("diou", -1.0), ("ciou", -1.5)):
+        values = elementwise_iou(boxes1, boxes2, kind)
+        torch.testing.assert_close(values, elementwise_iou(boxes2, boxes1, kind))
+        assert (values >= lowest - 1e-6).all() and (values <= 1 + 1e-6).all()
+    assert torch.equal(elementwise_iou(boxes1, boxes2, "iou"), box_iou(boxes1, boxes2).diagonal())
+    assert torch.equal(box_iou(boxes1, boxes2), box_iou(boxes2, boxes1).T)
 
 
 @pytest.mark.slow
@@ -227,8 +222,8 @@ def test_gradients_are_finite(kind: IoUKind, dtype: torch.dtype, pair: tuple[tup
 def test_descent_brings_a_disjoint_box_to_its_target(kind: IoUKind) -> None:
     target = boxes_of((20, 30, 40, 44))
     predicted = boxes_of((0, 0, 10, 10)).requires_grad_()
-    optimiser = torch.optim.Adam([predicted], lr=0.5)
-    for _ in range(400):
+    optimiser = torch.optim.Adam([predicted], lr=1.0)
+    for _ in range(150):
         predicted.grad = torch.autograd.grad(1 - elementwise_iou(predicted, target, kind), predicted)[0]
         optimiser.step()
     assert box_iou(predicted.detach(), target).item() > 0.9

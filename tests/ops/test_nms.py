@@ -117,7 +117,7 @@ def test_equal_scores_go_by_index() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("nms_thresh", [0.0, 0.45, 0.7, 1.0])
-@pytest.mark.parametrize(("count", "num_classes"), [(30, 3), (400, 80), (500, 4), (300, 1)])
+@pytest.mark.parametrize(("count", "num_classes"), [(30, 3), (300, 80), (350, 4), (250, 1)])
 def test_agrees_with_reference(count: int, num_classes: int, nms_thresh: float) -> None:
     boxes, scores, labels = clusters(count, num_classes, seed=count)
     kept = batched_nms(boxes, scores, labels, nms_thresh)
@@ -166,12 +166,12 @@ def test_agrees_with_reference_in_small_rounds(
 def test_sizes_of_all_kinds_agree_with_reference(num_classes: int, exponent: float | None) -> None:
     # From 4 to 500 pixels, some long and thin, some far away: windows of the grid from one cell to all of them.
     generator = torch.Generator().manual_seed(num_classes)
-    sides = 4 * torch.exp(4.8 * torch.rand(350, 2, generator=generator))
-    corners = torch.rand(350, 2, generator=generator) * 300
+    sides = 4 * torch.exp(4.8 * torch.rand(250, 2, generator=generator))
+    corners = torch.rand(250, 2, generator=generator) * 300
     corners[::50] += 1e6
     boxes = torch.cat((corners, corners + sides), dim=1)
-    scores = torch.rand(350, generator=generator)
-    labels = torch.randint(0, num_classes, (350,), generator=generator)
+    scores = torch.rand(250, generator=generator)
+    labels = torch.randint(0, num_classes, (250,), generator=generator)
     for nms_thresh in (0.0, 0.1, 0.45):
         kept = batched_nms(boxes, scores, labels, nms_thresh, exponent)
         assert kept.tolist() == reference_nms(boxes, scores, labels, nms_thresh, exponent)

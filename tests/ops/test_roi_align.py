@@ -192,7 +192,7 @@ def test_max_pool_by_hand(box: tuple[float, ...], expected: list[float]) -> None
 @pytest.mark.parametrize("aligned", [False, True])
 @pytest.mark.parametrize("ratio", [2, 0])
 def test_gradients_of_align(ratio: int, aligned: bool) -> None:
-    feature = random_feature(2, 2, 5, 6).requires_grad_()
+    feature = random_feature(2, 1, 5, 6).requires_grad_()
     boxes = torch.tensor([[3.1, 2.2, 30, 35], [-9, -9, 20, 50], [16, 16, 16, 16], [900, 0, 950, 9]]).double()
     indices = torch.tensor([0, 1, 1, 0])
 
@@ -204,7 +204,7 @@ def test_gradients_of_align(ratio: int, aligned: bool) -> None:
 
 @pytest.mark.slow
 def test_gradients_of_max_pool() -> None:
-    feature = random_feature(2, 2, 5, 6).requires_grad_()
+    feature = random_feature(2, 1, 5, 6).requires_grad_()
     boxes, indices = (
         torch.tensor([[3.1, 2.2, 30, 35], [-9, -9, 20, 50], [900, 0, 950, 9]]).double(),
         torch.arange(3) % 2,

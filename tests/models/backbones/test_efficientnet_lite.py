@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
@@ -21,8 +21,6 @@ from yolofpn.models.backbones.efficientnet_lite import (
 from yolofpn.models.backbones.efficientnet_lite_config import EfficientNetLiteConfig
 from yolofpn.models.backbones.section import EfficientNetLiteVariant
 from yolofpn.tensor_files import read_tensors
-
-VARIANTS = get_args(EfficientNetLiteVariant)
 
 
 def oracle(variant: int, size: tuple[int, int]) -> Any:
@@ -42,8 +40,9 @@ def with_statistics(network: Any) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [(64, 64), (65, 97), (96, 66)], ids=["even", "odd", "mixed"])
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    ("variant", "size"), [(0, (64, 64)), (0, (65, 97)), (0, (96, 66)), (1, (65, 97)), (2, (65, 97))], ids=str
+)
 @torch.inference_mode()
 def test_logits_are_those_of_the_public_network(variant: EfficientNetLiteVariant, size: tuple[int, int]) -> None:
     public = with_statistics(oracle(variant, size))
@@ -56,7 +55,7 @@ def test_logits_are_those_of_the_public_network(variant: EfficientNetLiteVariant
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", [0, 2])
 @torch.inference_mode()
 def test_feature_maps_are_those_of_the_public_network(variant: EfficientNetLiteVariant) -> None:
     size = (64, 97)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -18,6 +20,7 @@ depths = pytest.mark.parametrize("depth", PUBLISHED)
 norms = pytest.mark.parametrize("norm", ["live", "frozen"])
 
 
+@functools.cache
 def on_meta(depth: ResNetDepth, norm: NormKind = "live") -> ResNet:
     with torch.device("meta"):
         return ResNet(depth, norm)
@@ -77,7 +80,7 @@ def test_names_and_shapes_are_torchvisions(depth: ResNetDepth) -> None:
 
 
 @pytest.mark.slow
-@depths
+@pytest.mark.parametrize("depth", [34, 101])
 def test_maps_by_table_1_of_the_paper(depth: ResNetDepth) -> None:
     maps = on_meta(depth).eval()(torch.zeros(1, 3, 224, 320, device="meta"))
     factor = 1 if depth < 50 else 4
@@ -118,10 +121,9 @@ def forward_by_the_paper(state: dict[str, Tensor], depth: int, x: Tensor, eps: f
 
 
 @pytest.mark.slow
-@norms
-@pytest.mark.parametrize("depth", [18, 50])
+@pytest.mark.parametrize(("depth", "norm"), [(18, "frozen"), (50, "live")])
 def test_the_forward_pass_by_the_papers_figures(depth: ResNetDepth, norm: NormKind) -> None:
-    """At an odd size too, where each halving rounds up."""
+    """At an odd size too, where each halving rounds up; conv5 alone, as the second stage uses it, does the same."""
     torch.manual_seed(0)
     backbone = randomised(ResNet(depth, norm, norm_eps=1e-3)).double().eval()
     images = torch.randn(1, 3, 75, 45, dtype=torch.float64)
@@ -131,17 +133,11 @@ def test_the_forward_pass_by_the_papers_figures(depth: ResNetDepth, norm: NormKi
     assert [tuple(x.shape[2:]) for x in maps.values()] == [(19, 12), (10, 6), (5, 3), (3, 2)]
     for found, wanted in zip(maps.values(), expected, strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
-
-
-@pytest.mark.slow
-def test_frozen_and_live_compute_the_same_in_evaluation() -> None:
-    live, frozen = randomised(ResNet(18)).eval(), ResNet(18, "frozen")
-    missing, unexpected = frozen.load_state_dict(live.state_dict(), strict=False)
-    assert not missing and all(name.endswith("num_batches_tracked") for name in unexpected)
-    images = torch.randn(2, 3, 64, 64)
+    with torch.device("meta"):
+        conv5 = resnet_stage(depth, 5, norm, 1e-3).eval()
+    conv5.load_state_dict(backbone.get_submodule("layer4").state_dict(), assign=True)
     with torch.no_grad():
-        for ours, theirs in zip(frozen.train()(images).values(), live(images).values(), strict=True):
-            torch.testing.assert_close(ours, theirs)
+        assert torch.equal(conv5(maps["c4"]), maps["c5"])
 
 
 def test_frozen_batch_norm_by_hand_and_never_changes() -> None:
@@ -168,18 +164,18 @@ def test_frozen_batch_norm_by_hand_and_never_changes() -> None:
 
 @pytest.mark.slow
 def test_live_batch_norm_learns() -> None:
-    backbone = ResNet(18)
+    backbone = ResNet(50, top_level=3)
     before = backbone.state_dict()["bn1.running_mean"].clone()
     maps = backbone.train()(torch.randn(2, 3, 64, 64) + 1)
     assert not torch.equal(backbone.state_dict()["bn1.running_mean"], before)
-    gradients = torch.autograd.grad(maps["c5"].square().sum(), list(backbone.parameters()))
+    gradients = torch.autograd.grad(maps["c3"].square().sum(), list(backbone.parameters()))
     assert all(gradient.any() for gradient in gradients)
 
 
 @pytest.mark.slow
 @norms
 def test_channels_last_and_bfloat16(norm: NormKind) -> None:
-    backbone = randomised(ResNet(18, norm)).eval()
+    backbone = randomised(ResNet(18, norm, top_level=3)).eval()
     images = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         plain = backbone(images)
@@ -195,25 +191,14 @@ def test_channels_last_and_bfloat16(norm: NormKind) -> None:
 @pytest.mark.slow
 def test_a_resnet_may_end_early() -> None:
     with torch.device("meta"):
-        whole, short = ResNet(50), ResNet(50, top_level=4)
+        whole, short = on_meta(50), ResNet(50, top_level=4)
     assert list(short.feature_info) == ["c2", "c3", "c4"]
     left_out = whole.state_dict().keys() - short.state_dict().keys()
     assert left_out == {name for name in whole.state_dict() if name.startswith("layer4.")}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("depth", [18, 50])
-def test_a_stage_alone_is_that_of_the_whole(depth: ResNetDepth) -> None:
-    """As the second stage's head on c4 uses conv5."""
-    whole, stage = ResNet(depth).eval(), resnet_stage(depth, 5).eval()
-    stage.load_state_dict(whole.get_submodule("layer4").state_dict())
-    with torch.no_grad():
-        maps = whole(torch.rand(1, 3, 64, 64))
-        assert torch.equal(stage(maps["c4"]), maps["c5"])
-
-
-@pytest.mark.slow
 def test_epsilon_reaches_every_norm() -> None:
     for norm, kind in (("live", nn.BatchNorm2d), ("frozen", FrozenBatchNorm2d)):
-        modules = [m for m in ResNet(18, norm, 0.0).modules() if isinstance(m, kind)]  # type: ignore[arg-type]
+        with torch.device("meta"):
+            modules = [m for m in ResNet(18, norm, 0.0).modules() if isinstance(m, kind)]  # type: ignore[arg-type]
         assert {m.eps for m in modules} == {0.0} and len(modules) == 20

@@ -29,7 +29,6 @@ RESNET: dict[str, object] = {"type": "resnet", "depth": 18, "norm": "frozen"}
 DARKNET: dict[str, object] = {"type": "darknet", "width": 0.125, "depth": 0.1}
 BACKBONES: list[tuple[dict[str, object], str]] = [
     (RESNET, "layer4"),
-    ({"type": "resnet", "depth": 50}, "layer4"),
     (DARKNET, "stages.4"),
     ({"type": "darknet19"}, "stages.5"),
     ({"type": "strided", "width": 4}, "blocks.4"),
@@ -67,17 +66,17 @@ def random_images(count: int = 2) -> Tensor:
 def whole_backbone(detector: FasterRCNN, model: ModelConfig) -> nn.Module:
     """The backbone with its last stage back in its place, by the names of its state dict."""
     neck = {"type": "add", "levels": [5], "top_down": False}
-    backbone = build_backbone(
-        ModelConfig.model_validate(
-            {"backbone": model.backbone.model_dump(), "neck": neck, "head": {"type": "yolo", "anchors": [[[9, 9]]]}}
+    head = {"type": "yolo", "anchors": [[[9, 9]]]}
+    with torch.device("meta"):
+        backbone = build_backbone(
+            ModelConfig.model_validate({"backbone": model.backbone.model_dump(), "neck": neck, "head": head})
         )
-    )
     body = detector.head.box.body
     assert isinstance(body, Conv5Body)
     place = body.taken_from.removeprefix("backbone.")
     state = detector.backbone.state_dict()
     state |= {f"{place}.{name}": tensor for name, tensor in body.stage.state_dict().items()}
-    backbone.load_state_dict(state)
+    backbone.load_state_dict(state, assign=True)
     return backbone.eval()
 
 
