@@ -43,7 +43,7 @@ def model_of(*overrides: str, cfg: str = "yolofpn-tiny") -> tuple[YOLO, str]:
         [*SMALL, "model.neck.top_down=false"],
         [*SMALL, "model.neck.lateral=false"],
         [*SMALL, "model.neck.levels=[3]", "model.head.anchors=[[[10,13],[16,30.5]]]"],
-        ["model.backbone={type: darknet19}", "input.size=[32,64]"],
+        ["model.backbone={type: darknet19}", "model.neck.channels=[8,8,8]", "input.size=[32,64]"],
         [*SMALL, "model.backbone.rank=0.5", "model.neck.rank=0.5", "model.head.ranks=[8,null,4]"],
     ],
     ids=["tiny", "whole stem", "bottom-up", "no laterals", "finest level", "darknet19", "low rank"],

@@ -92,7 +92,7 @@ def assert_equals_pycocotools(scene: Scene, classes: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 def test_equals_pycocotools_with_many_ties(seed: int) -> None:
     assert_equals_pycocotools(random_scene(seed), 4)
 
@@ -103,10 +103,8 @@ def test_equals_pycocotools_with_fractions_of_pixels(seed: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2))
-def test_equals_pycocotools_in_dense_images(seed: int) -> None:
-    style = Style(images=3, classes=2, objects=60, detections=400, largest=60)
-    scene = random_scene(seed, style)
+def test_equals_pycocotools_in_dense_images() -> None:
+    scene = random_scene(0, Style(images=2, classes=2, objects=60, detections=400, largest=60))
     assert max(len(detections) for detections, _ in scene) > 300  # over 100 of the one class that has objects
     assert_equals_pycocotools(scene, 2)
 
@@ -196,7 +194,7 @@ def test_real_annotations_detect_themselves(data_dir: Any) -> None:
         coco = COCO(annotations)
     labels = {category: label for label, category in enumerate(sorted(coco.getCatIds()))}
     scene: Scene = []
-    for image_id in coco.getImgIds()[::6]:
+    for image_id in coco.getImgIds()[::12]:
         rows = coco.loadAnns(coco.getAnnIds(imgIds=image_id))
         boxes = torch.tensor([row["bbox"] for row in rows]).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
