@@ -65,9 +65,8 @@ def clusters(count: int, num_classes: int, seed: int) -> tuple[Tensor, Tensor, T
 
 
 @pytest.mark.parametrize("exponent", [0.6, 0.3, 2.0, 0.0])
-@pytest.mark.parametrize(("count", "num_classes"), [(200, 1), (300, 3)])
-def test_distances_agree_with_reference(count: int, num_classes: int, exponent: float) -> None:
-    boxes, scores, labels = clusters(count, num_classes, seed=count)
+def test_distances_agree_with_reference(exponent: float) -> None:
+    boxes, scores, labels = clusters(250, 2, seed=250)
     boxes[-3:] = boxes[-1]  # equal boxes have no distance
     boxes[:2, 2:] = boxes[:2, :2]  # empty ones
     kept = batched_nms(boxes, scores, labels, 0.45, exponent)

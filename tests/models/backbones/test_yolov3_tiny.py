@@ -95,8 +95,7 @@ def test_published_weights_get_the_masks_that_they_were_trained_with(
     masks = [line.partition("=")[2] for line in chosen.read_text().splitlines() if line.startswith("mask")]
     assert masks == ["3,4,5", "1,2,3"] and "1,2,3" in line
 
-    other, _ = tiny(seed=2)
-    write_layers(path, layers_to_write(other))  # as large, but not the published file
+    path.write_bytes(path.read_bytes()[:-4] + bytes(4))  # as large, but not the published file
     chosen, _ = companions.find_cfg(path, numbers)
     assert chosen.name == "yolov3-tiny.cfg"
 

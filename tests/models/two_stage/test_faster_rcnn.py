@@ -201,7 +201,7 @@ def test_padding_takes_no_part_in_proposals() -> None:
 
 @pytest.mark.slow
 def test_both_stages_learn() -> None:
-    detector = make(config(backbone={"type": "strided", "width": 16}, batch_size_per_img=32), num_classes=2)
+    detector = make(config((3, 4), backbone={"type": "strided", "width": 16}, batch_size_per_img=32), num_classes=2)
     images = torch.full((2, 3, 64, 64), 120, dtype=torch.uint8)
     images[0, :, 8:40, 8:40], images[1, :, 20:52, 28:60] = 250, 5
     targets = [make_target([(8, 8, 40, 40)], [0]), make_target([(28, 20, 60, 52)], [1])]
