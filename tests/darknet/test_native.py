@@ -165,9 +165,8 @@ def test_darknet_would_compute_something_else() -> None:
             require_darknet_counterpart(model)
 
 
-@pytest.mark.parametrize("backbone", [{"type": "strided", "width": 4}, {"type": "resnet", "depth": 18}], ids=str)
-def test_other_backbones_have_no_darknet_counterpart(backbone: dict[str, object]) -> None:
-    model = native(small_config(backbone=backbone))
+def test_other_backbones_have_no_darknet_counterpart() -> None:
+    model = native(small_config(backbone={"type": "strided", "width": 4}))
     with pytest.raises(UserError, match="backbones"):
         require_darknet_counterpart(model)
     with pytest.raises(UserError, match="backbones"):

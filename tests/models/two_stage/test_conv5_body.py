@@ -99,11 +99,10 @@ def test_the_stage_leaves_the_backbone_and_is_the_rest_of_it(backbone: dict[str,
     assert detector.head.rpn.conv.out_channels == 8
 
 
-@pytest.mark.slow
 def test_dense_is_conv4_and_the_proposal_network() -> None:
-    maps = make(config(RESNET)).dense(random_images())
+    maps = make(config(DARKNET)).dense(random_images())
     assert {name: tuple(raw.shape) for name, raw in maps.items()} == {
-        "p4": (2, 256, 4, 6),
+        "p4": (2, 64, 4, 6),
         "objectness_p4": (2, 9, 4, 6),
         "deltas_p4": (2, 36, 4, 6),
     }
