@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from yolofpn.cli.export import main
 from yolofpn.config import InputConfig, Metadata, PostprocessConfig
 from yolofpn.inference.load_detector import load_for_inference
 from yolofpn.inference.predictor_options import PredictorOptions
+from yolofpn.models.backbones import efficientnet_lite
 from yolofpn.models.build import build_yolo
 from yolofpn.weights import load_weights, save_weights
 
@@ -21,8 +23,18 @@ SIZE = (64, 96)
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Lite0 whose batch norms do something, and a head that finds objects."""
+def few_blocks() -> Iterator[None]:
+    """No block twice but one, which still has each kernel size and stride."""
+    rows = [row._replace(blocks=1) for row in efficientnet_lite._ROWS]
+    rows[2] = rows[2]._replace(blocks=2)  # the second one adds its input
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(efficientnet_lite, "_ROWS", tuple(rows))
+        yield
+
+
+@pytest.fixture(scope="module")
+def weights(few_blocks: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short Lite0 whose batch norms do something, and a head that finds objects."""
     torch.manual_seed(0)
     model = small_config({"levels": (4, 5), "channels": (8, 8)}, backbone={"type": "efficientnet_lite", "variant": 0})
     input = InputConfig(size=SIZE)
