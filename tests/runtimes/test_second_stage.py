@@ -45,7 +45,7 @@ def make(backbone: dict[str, object], parts: dict[str, object]) -> tuple[FasterR
     """Its batch norms do something, and so do its predictions."""
     torch.manual_seed(0)
     head = {"type": "rcnn", "channels": 8, "anchors": {"sizes": parts["sizes"]}, "roi": parts["roi"]}
-    rpn = {"post_nms_top_n": [50, 50]}
+    rpn = {"post_nms_top_n": [20, 20]}
     model = ModelConfig.model_validate({"backbone": backbone, "neck": parts["neck"], "head": {**head, "rpn": rpn}})
     detector = build_model(model, len(NAMES), INPUT, POSTPROCESS).eval()
     assert isinstance(detector, FasterRCNN)

@@ -38,12 +38,19 @@ class Missing:
 
 sys.meta_path.insert(0, Missing())
 """
-COMMAND = (
+# Runs commands, one after the other, in one process; prints the code, the output and the errors of each.
+COMMANDS = (
     WITHOUT
     + """
-import runpy
-sys.argv[0] = "yolofpn"
-runpy.run_module("yolofpn", run_name="__main__")
+import contextlib, io, json
+from yolofpn.__main__ import main
+answers = []
+for words in json.loads(sys.argv[1]):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(words)
+    answers.append([code, out.getvalue(), err.getvalue()])
+print(json.dumps(answers))
 """
 )
 PYTHON = (
@@ -88,22 +95,26 @@ def without_torch(program: str, *words: object, cwd: Path | None = None) -> subp
     return subprocess.run([sys.executable, "-c", program, *map(str, words)], capture_output=True, text=True, cwd=cwd)
 
 
-@pytest.mark.parametrize("graph", ["small.onnx", "small.xml"])
-def test_the_command_finds_and_draws_the_same(
-    folder: Path, graph: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = [folder / "a.png", folder / "a.mp4", "--weights", folder / graph, "--format", "jsonl,coco"]
-    outcome = call(detect, capsys, *words, "--output", tmp_path / "with")
-    assert outcome.code == 0, outcome.err
-    done = without_torch(COMMAND, "detect", *words, "--output", tmp_path / "without")
+def test_the_command_finds_and_draws_the_same(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    graphs, commands = ("small.onnx", "small.xml"), []
+    for graph in graphs:
+        words = [str(folder / "a.png"), str(folder / "a.mp4"), "--weights", str(folder / graph)]
+        words += ["--format", "jsonl,coco", "--output"]
+        outcome = call(detect, capsys, *words, tmp_path / "with" / graph)
+        assert outcome.code == 0, outcome.err
+        commands.append(["detect", *words, str(tmp_path / "without" / graph)])
+    done = without_torch(COMMANDS, json.dumps(commands))
     assert (done.returncode, done.stderr) == (0, "")
-    for name in ("detections.jsonl", "detections.coco.json", "images.json"):
-        assert (tmp_path / "without" / name).read_text() == (tmp_path / "with" / name).read_text()
-    lines = (tmp_path / "without" / "detections.jsonl").read_text().splitlines()
-    assert len(lines) == 4 and min(len(json.loads(line)["detections"]) for line in lines) > 3
-    drawn = [next((tmp_path / run).glob("a.png*")).read_bytes() for run in ("with", "without")]
-    assert drawn[0] == drawn[1] != (folder / "a.png").read_bytes()
-    assert next((tmp_path / "without").glob("*.mp4")).stat().st_size > 1000
+    assert [(code, error) for code, _, error in json.loads(done.stdout)] == [(0, "")] * 2
+    for graph in graphs:
+        runs = [tmp_path / run / graph for run in ("with", "without")]
+        for name in ("detections.jsonl", "detections.coco.json", "images.json"):
+            assert (runs[0] / name).read_text() == (runs[1] / name).read_text()
+        lines = (runs[1] / "detections.jsonl").read_text().splitlines()
+        assert len(lines) == 4 and min(len(json.loads(line)["detections"]) for line in lines) > 3
+        drawn = [next(run.glob("a.png*")).read_bytes() for run in runs]
+        assert drawn[0] == drawn[1] != (folder / "a.png").read_bytes()
+        assert next(runs[1].glob("*.mp4")).stat().st_size > 1000
 
 
 def test_python_finds_what_the_weights_find_in_pytorch(folder: Path) -> None:
@@ -120,23 +131,6 @@ def test_python_finds_what_the_weights_find_in_pytorch(folder: Path) -> None:
             assert labels == own.labels.tolist() and len(labels) > 3
             np.testing.assert_allclose(boxes, own.boxes, rtol=0, atol=0.01)
             np.testing.assert_allclose(scores, own.scores, rtol=0, atol=1e-4)
-
-
-# Runs commands, one after the other, in one process; prints the code, the output and the errors of each.
-COMMANDS = (
-    WITHOUT
-    + """
-import contextlib, io, json
-from yolofpn.__main__ import main
-answers = []
-for words in json.loads(sys.argv[1]):
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main(words)
-    answers.append([code, out.getvalue(), err.getvalue()])
-print(json.dumps(answers))
-"""
-)
 
 
 def test_what_cannot_be_says_so_in_one_line(folder: Path) -> None:
