@@ -112,15 +112,13 @@ def test_only_anchors_that_fit_badly_are_warned_of() -> None:
 @pytest.mark.slow
 def test_anchors_of_bccd(data_dir: Path) -> None:
     root = data_dir / "bccd" / "BCCD"
-    lines = fit_anchors(root, num_anchors=6, num_levels=2, current=[[(10, 14), (23, 27)], [(37, 58), (81, 82)]])
+    old = [[(10.0, 14.0), (23.0, 27.0)], [(37.0, 58.0), (81.0, 82.0)]]
+    lines = fit_anchors(root, split="val", num_anchors=6, num_levels=2, current=old)
     levels = YAML(typ="safe").load(lines[-1])["anchors"]
     assert [len(level) for level in levels] == [3, 3]
     anchors = np.array(levels, dtype=float).reshape(-1, 2)
-    sizes = network_box_sizes(open_data(root).load("train"), (416, 416))
-    fitted, current = (
-        anchor_fit(sizes, anchors),
-        anchor_fit(sizes, np.array([[10.0, 14], [23, 27], [37, 58], [81, 82]])),
-    )
+    sizes = network_box_sizes(open_data(root).load("val"), (416, 416))
+    fitted, current = (anchor_fit(sizes, each) for each in (anchors, np.array(old).reshape(-1, 2)))
     assert fitted.mean_iou > current.mean_iou + 0.05
     assert f"current anchors: {current}" in lines
 

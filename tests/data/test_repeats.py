@@ -85,9 +85,9 @@ def test_on_average_each_comes_as_often_as_its_factor_says() -> None:
     ],
 )
 def test_what_it_takes_to_round_the_sum_is_shared_out(parts: list[float], expected: list[float]) -> None:
-    counts = draws([1.0, *(1 + part for part in parts)], 3000)
+    counts = draws([1.0, *(1 + part for part in parts)], 1500)
     assert (counts[:, 0] == 1).all()
-    assert (counts[:, 1:].mean(axis=0) - 1).tolist() == pytest.approx(expected, abs=0.05)
+    assert (counts[:, 1:].mean(axis=0) - 1).tolist() == pytest.approx(expected, abs=0.05)  # 3.9 standard errors or more
 
 
 def test_no_two_images_are_always_rounded_alike() -> None:

@@ -60,10 +60,10 @@ def test_two_transforms_of_probability_one_half_are_independent() -> None:
     view = RandomView(varied(flip=0.5, vertical_flip=0.5), move=False)
     labelled = bright_boxes((16, 16), make_target([[0, 0, 4, 4]]))
     outcomes: Counter[tuple[bool, bool]] = Counter()
-    for seed in range(400):
+    for seed in range(200):
         x1, y1 = bright_extent(view(labelled, np.random.default_rng(seed)).image)[:2]
         outcomes[bool(x1 > 0), bool(y1 > 0)] += 1
-    chi_square = sum((outcomes[a, b] - 100) ** 2 / 100 for a in (False, True) for b in (False, True))
+    chi_square = sum((outcomes[a, b] - 50) ** 2 / 50 for a in (False, True) for b in (False, True))
     assert chi_square < 16.3, outcomes  # three degrees of freedom: exceeded by chance once in 1,000
 
 

@@ -226,7 +226,7 @@ def _same(
 @pytest.mark.slow
 def test_the_merge_is_its_definition() -> None:
     rng = np.random.default_rng(1)
-    for _ in range(5):
+    for _ in range(3):
         found = []
         for view in VIEWS:
             x1, y1, x2, y2 = view.window
