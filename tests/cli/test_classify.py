@@ -16,7 +16,6 @@ from tests.tiny_detector import write_tiny
 from yolofpn.__main__ import main as run_subcommand
 from yolofpn.cli.classify import centre_crop, main
 from yolofpn.darknet.cfg import parse_cfg
-from yolofpn.darknet.native import load_classifier
 from yolofpn.darknet.network import DarknetNetwork
 from yolofpn.darknet.weights_file import WeightLayer, write_layers
 from yolofpn.data.images import read_image
@@ -171,11 +170,9 @@ def test_darknet19_is_recognised_by_its_size(tmp_path: Path, capsys: pytest.Capt
     shares = [float(share.removesuffix("%")) for share, _ in lines]
     assert shares == sorted(shares, reverse=True)
     assert sum(shares) == pytest.approx(100, abs=5)  # each is rounded to .01
-    same = DarknetClassifier(Darknet19(norm_eps=1e-6))
-    load_classifier(same, path)
     pixels = torch.from_numpy(read_image(tmp_path / "x.png")[:, :, ::-1].copy()).permute(2, 0, 1)[None]
     with torch.inference_mode():
-        expected = same.eval()(pixels)[0]
+        expected = model.eval()(pixels)[0]
     assert int(lines[0][1]) == int(expected.argmax())
 
 

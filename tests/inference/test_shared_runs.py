@@ -85,23 +85,22 @@ def test_what_is_no_part(text: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kept", range(0, 13))
-def test_a_run_goes_on_wherever_it_ended(kept: int, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_goes_on_wherever_it_ended(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """After every line, and within the next one."""
     flags = ("in", "--weights", weights, "--format", "yolo,crops", "--batch-size", 3)
     detect(capsys, *flags, "--output", "whole")
     whole = Path("whole/detections.jsonl").read_bytes().splitlines(keepends=True)
     assert len(whole) == 13
-    Path("cut").mkdir()
-    Path("cut/detections.jsonl").write_bytes(b"".join(whole[:kept]) + b"".join(whole[kept:])[:30])
-    outcome = detect(capsys, *flags, "--resume", "cut")
-    assert outcome.code == 1 and outcome.err.count("failed: ") == 1  # the damaged image is tried again
-    assert Path("cut/detections.jsonl").read_bytes().splitlines(keepends=True) == whole
-    done = {json.loads(line)["source"] for line in whole[: max(0, kept - 1)]}
-    assert (
-        f"resuming cut: {len(done - {json.loads(line)['source'] for line in whole[kept - 1 : kept]})} done"
-        in outcome.out
-    )
+    for kept in range(13):
+        cut = Path(f"cut{kept}", "detections.jsonl")
+        cut.parent.mkdir()
+        cut.write_bytes(b"".join(whole[:kept]) + b"".join(whole[kept:])[:30])
+        outcome = detect(capsys, *flags, "--resume", cut.parent)
+        assert outcome.code == 1 and outcome.err.count("failed: ") == 1  # the damaged image is tried again
+        assert cut.read_bytes().splitlines(keepends=True) == whole, kept
+        done = {json.loads(line)["source"] for line in whole[: max(0, kept - 1)]}
+        last = {json.loads(line)["source"] for line in whole[kept - 1 : kept]}
+        assert f"resuming {cut.parent}: {len(done - last)} done" in outcome.out
 
 
 def test_a_finished_run_has_nothing_to_do_but_its_last_source(
