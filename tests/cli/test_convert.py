@@ -9,14 +9,15 @@ import pytest
 import torch
 
 from tests.commands import call
+from tests.models.small import small_config, small_model
 from yolofpn.cli.convert import main
 from yolofpn.cli.summary import main as summary
-from yolofpn.config import DarknetHeader
+from yolofpn.config import DarknetHeader, Metadata
 from yolofpn.darknet.cfg import parse_cfg
 from yolofpn.darknet.network import DarknetNetwork
 from yolofpn.darknet.weights_file import write_layers
 from yolofpn.models.yolo import YOLO
-from yolofpn.weights import load_weights
+from yolofpn.weights import load_weights, save_weights
 
 REPOSITORY = Path(__file__).parents[2]
 OLD_HEADER = DarknetHeader(major=0, minor=1, revision=0, seen=12_345)
@@ -89,8 +90,10 @@ def test_the_native_model_gives_the_same_output(yolov3: Path, native: Path) -> N
 
 
 @pytest.mark.slow
-def test_half_of_the_space_and_a_card(native: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    card, half = tmp_path / "card.md", tmp_path / "half.safetensors"
+def test_half_of_the_space_and_a_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    native, card, half = (tmp_path / name for name in ("native.safetensors", "card.md", "half.safetensors"))
+    config = small_config()
+    save_weights(native, small_model(config).state_dict(), Metadata(model=config, names=("a", "b")))
     card.write_text("# Katze\n\nFür alle.\n", encoding="utf-8")
     assert convert(native, half, "--half", "--card", card) == 0
     assert half.stat().st_size < 0.51 * native.stat().st_size

@@ -294,9 +294,21 @@ def test_highlights_above_white_stay_white() -> None:
 
 @pytest.mark.slow
 @needs_ffmpeg
-@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv420p10le", "yuv422p", "yuv444p12le"])
-@pytest.mark.parametrize("matrix", ["bt709", "smpte170m"])
-@pytest.mark.parametrize("color_range", ["tv", "pc"])
+@pytest.mark.parametrize(
+    ("pixel_format", "matrix", "color_range"),
+    [  # each format with each matrix and each range
+        ("yuv420p", "bt709", "tv"),
+        ("yuv420p", "bt709", "pc"),
+        ("yuv420p", "smpte170m", "tv"),
+        ("yuv420p", "smpte170m", "pc"),
+        ("yuv420p10le", "bt709", "tv"),
+        ("yuv420p10le", "smpte170m", "pc"),
+        ("yuv422p", "bt709", "pc"),
+        ("yuv422p", "smpte170m", "tv"),
+        ("yuv444p12le", "bt709", "tv"),
+        ("yuv444p12le", "smpte170m", "pc"),
+    ],
+)
 def test_matrix_range_and_depth_are_those_of_the_file(pixel_format: str, matrix: str, color_range: str) -> None:
     """Bars of full colours, coded by FFmpeg as the tags say."""
     bars = np.repeat(np.repeat(np.array([BARS], np.uint8), 16, 1), 48, 0)
@@ -323,8 +335,10 @@ def test_pixels_become_square(aspect: Fraction | None, width: int, detect: Detec
 
 @pytest.mark.slow
 @needs_ffmpeg
-@pytest.mark.parametrize("codec", ["libx264", "mpeg2video", "mjpeg"])
-@pytest.mark.parametrize("first", ["tff", "bff"])
+@pytest.mark.parametrize(
+    ("codec", "first"),
+    [("libx264", "tff"), ("libx264", "bff"), ("mpeg2video", "tff"), ("mjpeg", "tff"), ("mjpeg", "bff")],
+)
 def test_interlaced_video_is_deinterlaced(codec: str, first: str, detect: Detect) -> None:
     """Half frames of a moving edge, woven together by FFmpeg: its own bwdif is the oracle."""
     moving = "testsrc2=size=128x96:rate=50:duration=0.4"
