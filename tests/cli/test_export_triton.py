@@ -12,6 +12,7 @@ import pytest
 from tests.tiny_detector import NAMES
 from yolofpn.cli.export import main
 from yolofpn.errors import UserError
+from yolofpn.runtimes.onnx import ONNX
 from yolofpn.runtimes.triton import check_name, model_config
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -19,15 +20,14 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def models(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def models(weights: Path, layouts: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model repository of two models."""
     folder = tmp_path_factory.mktemp("models")
-    asked = {
-        "decoded": ["--layout", "decoded", "--batch", "4"],
-        "end2end": ["--layout", "end2end", "--input-type", "uint8"],
-    }
-    for name, words in asked.items():
-        assert main(["--weights", str(weights), "--format", "triton", *words, str(folder / name)]) == 0
+    words = ["--weights", str(weights), "--format", "triton", "--layout"]
+    assert main([*words, "decoded", "--batch", "4", str(folder / "decoded")]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNX, "convert_form", lambda *_: onnx.load(layouts["end2end"]))
+        assert main([*words, "end2end", str(folder / "end2end")]) == 0
     return folder
 
 
@@ -55,8 +55,16 @@ def test_the_configuration_is_that_of_the_graph(models: Path, name: str, batch: 
     assert (folder / "labels.txt").read_text().splitlines() == list(NAMES)
     config = parsed((folder / "config.pbtxt").read_text())
     assert (config.name, config.platform, config.max_batch_size) == (name, "onnxruntime_onnx", batch)
+    require_ports(config, folder / "1" / "model.onnx", batch)
+    assert config.HasField("dynamic_batching") is bool(batch)
+    if batch:
+        policy = config.dynamic_batching.default_queue_policy
+        assert policy.max_queue_size > 0 and policy.default_timeout_microseconds > 0
+
+
+def require_ports(config: Any, path: Path, batch: int) -> None:
     types: dict[int, str] = {onnx.TensorProto.UINT8: "TYPE_UINT8", onnx.TensorProto.FLOAT: "TYPE_FP32"}
-    graph = onnx.load(folder / "1" / "model.onnx").graph
+    graph = onnx.load(path).graph
     for kind in ("input", "output"):
         declared = [(p.name, type(p).DESCRIPTOR, list(p.dims), p) for p in getattr(config, kind)]
         expected = ports(graph, kind)
@@ -65,10 +73,12 @@ def test_the_configuration_is_that_of_the_graph(models: Path, name: str, batch: 
             value = message.DESCRIPTOR.fields_by_name["data_type"].enum_type.values_by_name[types[number]].number
             assert (port, message.data_type) == (known, value)
             assert ([-1, *dims] if batch else dims) == sizes
-    assert config.HasField("dynamic_batching") is bool(batch)
-    if batch:
-        policy = config.dynamic_batching.default_queue_policy
-        assert policy.max_queue_size > 0 and policy.default_timeout_microseconds > 0
+
+
+def test_bytes_are_declared(layouts: dict[str, Path]) -> None:
+    config = parsed(model_config("bytes", layouts["bytes"], None))
+    assert onnx.load(layouts["bytes"]).graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    require_ports(config, layouts["bytes"], 0)
 
 
 def test_a_batch_of_the_declared_size_runs(models: Path) -> None:

@@ -233,7 +233,7 @@ def test_text_that_is_none_is_one_line_in_the_log(port: int, caplog: pytest.LogC
 )
 def test_what_is_no_http_is_one_line_in_the_log(port: int, request_: bytes, caplog: pytest.LogCaptureFixture) -> None:
     wait_for_room(port)
-    for _ in range(4):
+    for _ in range(2):
         with connect(port) as connection:
             connection.sendall(request_)
             assert ANSWER not in read_all(connection)
