@@ -168,7 +168,8 @@ def test_unknown_kind_is_refused() -> None:
 @given(st.lists(st.tuples(xywh, xywh), min_size=1, max_size=20))
 def test_family_is_symmetric_and_in_range(pairs: list[tuple[tuple[float, ...], tuple[float, ...]]]) -> None:
     boxes1, boxes2 = (xywh_to_xyxy(torch.tensor(rows)) for rows in zip(*pairs, strict=True))
-    for kind, lowest in (("iou", 0.0), ("giou", -1.0), ("diou", -1.0), ("ciou", -1.5)):
+    lowest_of: dict[IoUKind, float] = {"iou": 0.0, "giou": -1.0, "diou": -1.0, "ciou": -1.5}
+    for kind, lowest in lowest_of.items():
         values = elementwise_iou(boxes1, boxes2, kind)
         torch.testing.assert_close(values, elementwise_iou(boxes2, boxes1, kind))
         assert (values >= lowest - 1e-6).all() and (values <= 1 + 1e-6).all()
