@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: detect test suite test-fast lint type docs
+.PHONY: detect test test-fast lint type docs
 
 # Graphs, such as the one of the default weights, need a fraction of the packages; other weights need PyTorch.
 GRAPH := $(if $(WEIGHTS),$(filter %.onnx,$(WEIGHTS)),$(wildcard weights/*.onnx))
@@ -13,12 +13,9 @@ detect: $(if $(GRAPH),.venv/.detect,.venv/.runtime)
 # Bytecode is kept, whatever the environment says: without it every process compiles the tests and the package again.
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-# Types are checked beside the tests, which leave processors idle where they wait.
-test: lint
-	$(MAKE) -j 2 type suite
-
 # Two processes with one thread each: the networks in the tests are too small for more.
-suite: .venv/.dev
+test: .venv/.dev
+	$(MAKE) -j 2 lint type
 	$(PYTEST)
 
 # Without the tests that train, convert, start processes or take a quarter of a second.
