@@ -5,6 +5,8 @@ import json
 import pickle
 import random
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 
 from yolofpn import weights as weights_module
 from yolofpn.config import ConcatNeckConfig, InputConfig, Metadata, ModelConfig, PostprocessConfig
+from yolofpn.config.config_file import load_config
 from yolofpn.config.stored import dump_metadata, to_stored
 from yolofpn.darknet.cfg import parse_cfg
 from yolofpn.darknet.download import NAMED_WEIGHTS, NamedWeights
@@ -522,3 +525,19 @@ def test_real_backbone_cannot_detect(data_dir: Path) -> None:
     darknet = data_dir / "darknet"
     with pytest.raises(UserError, match=r"Nano.57: holds the first \d+ of \d+ layers"):
         load_weights(darknet / "MobileNetV2-Nano.57", darknet_cfg=darknet / "MobileNetV2-YOLOv3-Nano-coco.cfg")
+
+
+@pytest.mark.slow
+def test_no_kind_of_network_loads_the_compiler(tmp_path: Path) -> None:
+    """PyTorch imports it, in seconds, for most of what is computed without numbers, as a network's shapes are."""
+    bands = InputConfig(size=(64, 64), channels=5, mean=(0.5,) * 5, std=(0.25,) * 5)
+    regions = load_config(Path(__file__).parents[1] / "cfg" / "two-stage" / "faster_rcnn-tiny.yaml").model
+    for name, model in (("one", MODEL), ("two", regions)):
+        metadata = Metadata(model=model, input=bands, names=("cat", "dog"))
+        save_weights(tmp_path / name, build_detector(metadata, name).state_dict(), metadata)
+    program = (
+        "import sys; from yolofpn.weights import load_weights; "
+        "[load_weights(path) for path in sys.argv[1:]]; print({'sympy', 'torch._inductor'} & sys.modules.keys())"
+    )
+    words = [sys.executable, "-c", program, str(tmp_path / "one"), str(tmp_path / "two")]
+    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "set()\n"

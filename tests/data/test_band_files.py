@@ -105,6 +105,9 @@ def test_many_samples_per_pixel_are_read_with_tifffile(tmp_path: Path, monkeypat
         assert image_size(tmp_path / f"{stem}.tif") == (9, 7)
         with pytest.raises(UnknownImageError, match=r"input\.channels=6"):
             read_image(tmp_path / f"{stem}.tif")
+    np.save(tmp_path / "three.npy", values[:, :, :3])
+    with pytest.raises(UnknownImageError, match=r"input\.range"):
+        read_image(tmp_path / "three.npy")
     floats = RNG.random((9, 7, 2), dtype=np.float32)
     tifffile.imwrite(tmp_path / "floats.tif", floats, photometric="minisblack", planarconfig="contig")
     np.testing.assert_array_equal(read_native(tmp_path / "floats.tif"), floats)

@@ -99,8 +99,40 @@ def read_image(source: str | Path | bytes, *, name: str | None = None, depth: De
     name = name or _name_of(source)
     if isinstance(depth, Bands):
         return depth.read_values(read_native(source, depth.channels, name=name), name)
-    with open_image(source, name=name) as pil_image:
+    with bands_named(source, name), open_image(source, name=name) as pil_image:
         return _to_bgr(pil_image, name, depth)
+
+
+@contextmanager
+def bands_named(source: str | Path | bytes, name: str) -> Iterator[None]:
+    """Say that an image has bands where colours are expected, and what reads it, in the place of an unknown format.
+
+    Args:
+        source: path of the file, or its content.
+        name: name in error messages.
+
+    Raises:
+        UnknownImageError: it is one of bands, or of no known format.
+    """
+    try:
+        yield
+    except UnknownImageError as error:
+        message = str(error)
+        try:
+            with _open_stream(source, name) as stream:
+                header = band_header(stream, None, name)
+        except InputError as other:
+            message = str(other)
+        except Exception:  # as in _explained
+            pass
+        else:
+            if header is not None:
+                setting = "input.range" if header.channels == 3 else f"input.channels={header.channels}"
+                message = (
+                    f"{name}: not an image of colours, but of bands ({header.channels}); "
+                    f"set {setting} in a model config (docs/bands.md)"
+                )
+        raise UnknownImageError(message) from None
 
 
 def read_native(source: str | Path | bytes, channels: int | None = None, *, name: str | None = None) -> NDArray[Any]:
@@ -223,11 +255,8 @@ def open_image(
     with _checked_stream(source, name) as stream:
         readable_suffixes()  # registers HEIF in this process
         _check_pixels(_pixels_by_header(stream), name, max_pixels)
-        try:
-            with without_warnings():
-                pil_image = PIL.Image.open(stream)
-        except PIL.UnidentifiedImageError:
-            raise UnknownImageError(_what_it_is(stream, name)) from None
+        with without_warnings():
+            pil_image = PIL.Image.open(stream)
         _check_pixels(pil_image.width * pil_image.height, name, max_pixels)
         yield pil_image
 
@@ -259,27 +288,6 @@ def _pixels_by_header(stream: IO[bytes]) -> int:
         with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
             header = read_header(cast("bytes", content))
     return header.pixels if header else 0
-
-
-def _what_it_is(stream: IO[bytes], name: str) -> str:
-    """The message for a file that Pillow does not know."""
-    stream.seek(0)
-    try:
-        header = band_header(stream, None, name)
-    except InputError as error:
-        return str(error)
-    except Exception:  # as in _explained
-        header = None
-    if header is not None:
-        return (
-            f"{name}: not an image of colours, but of bands ({header.channels}); "
-            f"set input.channels={header.channels} in a model config (docs/bands.md)"
-        )
-    return _unknown(name)
-
-
-def _unknown(name: str) -> str:
-    return f"{name}: not an image of a known format (JPEG, PNG, TIFF, ...), or its header is damaged; check the file"
 
 
 def _name_of(source: str | Path | bytes) -> str:
@@ -314,7 +322,10 @@ def _explained(name: str) -> Iterator[None]:
         message = f"{name}: has more pixels than the limit of {MAX_PIXELS:,}; shrink it first"
         raise InputError(message) from None
     except PIL.UnidentifiedImageError:
-        raise UnknownImageError(_unknown(name)) from None
+        message = (
+            f"{name}: not an image of a known format (JPEG, PNG, TIFF, ...), or its header is damaged; check the file"
+        )
+        raise UnknownImageError(message) from None
     except Exception as error:  # Pillow's parsers raise anything from SyntaxError to zlib.error on damaged files
         message = f"{name}: damaged or cut off ({error or type(error).__name__}); copy or download it again"
         raise InputError(message) from error

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from yolofpn.data.images import open_image, to_bgr
+from yolofpn.data.images import bands_named, open_image, to_bgr
 from yolofpn.data.orientation import SIDEWAYS, exif_orientation
 from yolofpn.fields import Depth
 from yolofpn.structures import Image
@@ -59,7 +59,7 @@ def read_reduced(
     Raises:
         InputError: as ``read_image``.
     """
-    with open_image(source, name=name) as pil_image:
+    with bands_named(source, name), open_image(source, name=name) as pil_image:
         width, height = pil_image.size
         factor = 1
         if needed is not None and pil_image.format in ("JPEG", "MPO"):

@@ -36,7 +36,7 @@ def set_input_channels(backbone: nn.Module, channels: int) -> None:
         bias=conv.bias is not None,
         padding_mode=conv.padding_mode,
     )
-    if not conv.weight.is_meta:  # without numbers, as below weights that are loaded
+    if not (conv.weight.is_meta and fitting.weight.is_meta):  # without numbers, as below weights that are loaded
         with torch.no_grad():
             fitting.weight.copy_(torch.randn_like(fitting.weight) * conv.weight.std() * (RGB / channels) ** 0.5)
             if conv.bias is not None and fitting.bias is not None:

@@ -18,10 +18,11 @@ def base_anchors(sizes: Sequence[float], ratios: Sequence[float]) -> Tensor:
     Returns:
         [A, 4] xyxy in pixels, rounded to whole ones as in torchvision.
     """
-    height_factors = torch.tensor(ratios).sqrt()
-    widths = ((1 / height_factors)[:, None] * torch.tensor(sizes)).flatten()
-    heights = (height_factors[:, None] * torch.tensor(sizes)).flatten()
-    return (torch.stack([-widths, -heights, widths, heights], dim=1) / 2).round()
+    with torch.device("cpu"):  # also of a network that is built without numbers, on the meta device
+        height_factors = torch.tensor(ratios).sqrt()
+        widths = ((1 / height_factors)[:, None] * torch.tensor(sizes)).flatten()
+        heights = (height_factors[:, None] * torch.tensor(sizes)).flatten()
+        return (torch.stack([-widths, -heights, widths, heights], dim=1) / 2).round()
 
 
 def place_anchors(base: Tensor, map_size: tuple[int, int], input_size: tuple[int, int]) -> Tensor:
