@@ -93,7 +93,7 @@ def test_the_native_model_gives_the_same_output(yolov3: Path, native: Path) -> N
 def test_half_of_the_space_and_a_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     native, card, half = (tmp_path / name for name in ("native.safetensors", "card.md", "half.safetensors"))
     config = small_config()
-    save_weights(native, small_model(config).state_dict(), Metadata(model=config, names=("a", "b")))
+    save_weights(native, small_model(config).state_dict(), Metadata(model=config, names=("a", "b"), header=OLD_HEADER))
     card.write_text("# Katze\n\nFür alle.\n", encoding="utf-8")
     assert convert(native, half, "--half", "--card", card) == 0
     assert half.stat().st_size < 0.51 * native.stat().st_size

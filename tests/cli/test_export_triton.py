@@ -13,6 +13,7 @@ from tests.tiny_detector import NAMES
 from yolofpn.cli.export import main
 from yolofpn.errors import UserError
 from yolofpn.runtimes.onnx import ONNX
+from yolofpn.runtimes.runtime import GraphForm
 from yolofpn.runtimes.triton import check_name, model_config
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -25,8 +26,13 @@ def models(weights: Path, layouts: dict[str, Path], tmp_path_factory: pytest.Tem
     folder = tmp_path_factory.mktemp("models")
     words = ["--weights", str(weights), "--format", "triton", "--layout"]
     assert main([*words, "decoded", "--batch", "4", str(folder / "decoded")]) == 0
+
+    def converted(_detector: object, _size: object, batch: int | None, form: GraphForm, _limits: object = None) -> Any:
+        assert (batch, form.layout, form.uint8) == (1, "end2end", False)
+        return onnx.load(layouts["end2end"])
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ONNX, "convert_form", lambda *_: onnx.load(layouts["end2end"]))
+        patch.setattr(ONNX, "convert_form", converted)
         assert main([*words, "end2end", str(folder / "end2end")]) == 0
     return folder
 

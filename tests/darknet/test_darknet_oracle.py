@@ -68,7 +68,7 @@ def test_distances_are_measured_in_parts_of_the_image(
     check(detections(outcome.out), EXPECTED[f"{name} letterboxed"])
 
 
-@pytest.mark.parametrize("name", ["gaussian", "region that does not divide", "sections", "gray"])
+@pytest.mark.parametrize("name", ["new_coords", "gaussian", "region that does not divide", "sections", "gray"])
 def test_graphs_find_the_same(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("openvino")
     network = write_case(name, tmp_path)

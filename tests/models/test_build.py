@@ -20,6 +20,7 @@ from yolofpn.structures import Limits, Target
 
 CFG = Path(__file__).parents[2] / "cfg"
 SHIPPED = sorted([*CFG.glob("*.yaml"), *(CFG / "two-stage").glob("*.yaml")])
+WHOLE = ("yolofpn", "faster_rcnn-r50-fpn")  # train as they are: Darknet-53, and a ResNet with bottlenecks
 DEEPER = ("faster_rcnn-r34-fpn", "faster_rcnn-r101-fpn")  # than others that are the same but for their depth
 TARGETS = [make_target([(5, 9, 40, 50), (30, 30, 40, 41)], [1, 0]), make_target([])]
 
@@ -47,12 +48,12 @@ def one_step(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", [path for path in SHIPPED if path.stem not in DEEPER], ids=lambda path: path.stem)
-def test_every_shipped_config_trains_one_step_with_a_smaller_backbone(path: Path) -> None:
+def test_every_shipped_config_trains_one_step_most_with_a_smaller_backbone(path: Path) -> None:
     config = load_config(path)
     plan = config.model.model_dump()
-    if plan["backbone"]["type"] == "darknet53":
+    if path.stem not in WHOLE and plan["backbone"]["type"] == "darknet53":
         plan["backbone"] = {"type": "darknet", "width": 0.125, "depth": 1}
-    elif plan["backbone"]["type"] == "resnet":
+    elif path.stem not in WHOLE and plan["backbone"]["type"] == "resnet":
         plan["backbone"]["depth"] = 18
     model = build_model(ModelConfig.model_validate(plan), 3, config.input, config.postprocess).train()
     losses = model(torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8), TARGETS)

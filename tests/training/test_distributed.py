@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,16 @@ def measure(output: str) -> int:
     return 0
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As in the processes: sums over threads round otherwise."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_evaluation_counts_every_image_once(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(files)
     measure("one")
@@ -113,6 +124,7 @@ def gradients_of_two_stages(output: str) -> int:
     return 0
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_two_processes_accumulate_the_gradients_of_the_large_batch(
     files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

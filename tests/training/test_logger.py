@@ -105,10 +105,10 @@ class Notebook:
 
 @pytest.fixture
 def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainOptions:
-    """Two epochs of three steps of two images."""
+    """Two epochs of three steps of two batches of one image."""
     data, cfg = write_images(tmp_path / "data", 6), write_cfg(tmp_path)
     monkeypatch.chdir(tmp_path)
-    words = {"weights": "none", "device": "cpu", "overrides": ("train.nominal_batch_size=2",)}
+    words = {"weights": "none", "device": "cpu", "overrides": ("train.batch_size=1", "train.nominal_batch_size=2")}
     return TrainOptions(cfg=str(cfg), data=data, epochs=2, output=tmp_path / "run", **words)  # type: ignore[arg-type]
 
 

@@ -17,7 +17,7 @@ from .small import write_cfg, write_images
 
 pytestmark = pytest.mark.slow
 
-MINUTES = "0.02"
+MINUTES = "0.03"
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ FAULTS = (
     Fault(FSYNC, 2),  # a checkpoint has been written and not yet got its name
     Fault(EVALUATION, 1, after=True),  # the epoch is evaluated, nothing of it is written
     Fault(LOG, 1),  # best.pt is written, metrics.csv and last.pt are not
-    Fault(BATCH, 3, signal=signal.SIGINT),  # this signal and the next but one leave time to save what is done
+    Fault(BATCH, 1, signal=signal.SIGINT),  # this signal and the next but one leave time to save what is done
     Fault(EVENTS, 1, after=True),  # metrics.csv and the events know an epoch that last.pt does not
     Fault(MERGE, 1, signal=signal.SIGTERM),
 )

@@ -114,15 +114,17 @@ def test_principal_components_by_hand() -> None:
 @pytest.mark.slow
 def test_images_decide_what_is_kept(whole: YOLO, dataset: DetectionDataset) -> None:
     """Half of the ranks keep nearly all of the answers to the training images, and more than the kernels' own order."""
-    model = with_ranks(None, (16, 32)).eval()
-    start, _ = split_kernels(
-        StartingWeights("w", whole.state_dict(), {}, names=NAMES), model, dataset, SIZE, "letterbox"
-    )
-    take_over(model, NAMES, (), start)
-    with torch.no_grad():
-        expected, found = (network.dense(dataset_batch(dataset)) for network in (whole, model))
-    for name, tensor in expected.items():
-        assert float((found[name] - tensor).std() / tensor.std()) < 1.2e-3  # by the kernels alone: 1.5e-3 and more
+    batch, start = dataset_batch(dataset), StartingWeights("w", whole.state_dict(), {}, names=NAMES)
+    errors = []
+    for _ in range(2):  # the second time there is no image to be read, so the kernels alone decide
+        model = with_ranks(None, (16, 32)).eval()
+        take_over(model, NAMES, (), split_kernels(start, model, dataset, SIZE, "letterbox")[0])
+        with torch.no_grad():
+            expected, found = (network.dense(batch) for network in (whole, model))
+        errors.append({name: float((found[name] - tensor).std() / tensor.std()) for name, tensor in expected.items()})
+        for path in map(Path, dataset.paths):
+            path.write_bytes(b"no image")
+    assert all(errors[0][name] < min(0.01, errors[1][name]) for name in errors[0]), errors
 
 
 def test_weights_that_are_split_already_stay(whole: YOLO, dataset: DetectionDataset) -> None:

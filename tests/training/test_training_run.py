@@ -44,7 +44,7 @@ TWO_STEPS = "train.nominal_batch_size=2"
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of one epoch of ``TWO_STEPS`` on the data of ``files``; for reading only."""
+    """A run of one epoch of ``TWO_STEPS`` on the data of ``files``; for reading only: its data are gone."""
 
     def make(folder: Path) -> None:
         data, cfg = write_images(folder / "data", 4), write_cfg(folder)
