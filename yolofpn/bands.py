@@ -100,6 +100,12 @@ def wrong_channels(name: str, has: int, wants: int) -> str:
     )
 
 
+def not_colours(name: str, has: int) -> str:
+    """Return the message for an image of bands where colours are expected."""
+    setting = "input.range" if has == 3 else f"input.channels={has}"
+    return f"{name}: not an image of colours, but of bands ({has}); set {setting} in a model config (docs/bands.md)"
+
+
 def in_tensor_order(image: NDArray[Any]) -> NDArray[Any]:
     """[H, W, N] as it is, but three channels reversed: BGR -> RGB. A view."""
     return image[:, :, ::-1] if image.shape[2] == 3 else image

@@ -26,13 +26,18 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 from PIL import ImageSequence
-from PIL.Image import Transpose
 
-from yolofpn.bands import Bands
+from yolofpn.bands import Bands, not_colours
 from yolofpn.data.band_files import band_header, native_values
 from yolofpn.data.depth import deep_colour, deep_grey, is_deep_colour, warn_if_flat
 from yolofpn.data.image_headers import could_grow, read_header
-from yolofpn.data.orientation import SIDEWAYS, exif_orientation, orientation_before_loading, without_warnings
+from yolofpn.data.orientation import (
+    SIDEWAYS,
+    TRANSPOSES,
+    exif_orientation,
+    orientation_before_loading,
+    without_warnings,
+)
 from yolofpn.errors import InputError, UserError
 from yolofpn.fields import Depth
 from yolofpn.opencv import cv2
@@ -53,15 +58,6 @@ VIDEO_SUFFIXES = frozenset({
 MAX_PIXELS = 178_956_970  # where Pillow takes an image for a decompression bomb, by default
 MAX_FRAME_PIXELS = 8192 * 4608  # of a frame of an animation or video, many of which are in memory at once: 8K
 
-_UPRIGHT = {
-    2: Transpose.FLIP_LEFT_RIGHT,
-    3: Transpose.ROTATE_180,
-    4: Transpose.FLIP_TOP_BOTTOM,
-    5: Transpose.TRANSPOSE,
-    6: Transpose.ROTATE_270,
-    7: Transpose.TRANSVERSE,
-    8: Transpose.ROTATE_90,
-}
 _TOO_SHORT = 10.0  # milliseconds; browsers show frames that ask for no more for _DEFAULT_DELAY
 _DEFAULT_DELAY = 100.0
 
@@ -117,7 +113,7 @@ def bands_named(source: str | Path | bytes, name: str) -> Iterator[None]:
     try:
         yield
     except UnknownImageError as error:
-        message = str(error)
+        message, header = str(error), None
         try:
             with _open_stream(source, name) as stream:
                 header = band_header(stream, None, name)
@@ -125,14 +121,7 @@ def bands_named(source: str | Path | bytes, name: str) -> Iterator[None]:
             message = str(other)
         except Exception:  # as in _explained
             pass
-        else:
-            if header is not None:
-                setting = "input.range" if header.channels == 3 else f"input.channels={header.channels}"
-                message = (
-                    f"{name}: not an image of colours, but of bands ({header.channels}); "
-                    f"set {setting} in a model config (docs/bands.md)"
-                )
-        raise UnknownImageError(message) from None
+        raise UnknownImageError(not_colours(name, header.channels) if header else message) from None
 
 
 def read_native(source: str | Path | bytes, channels: int | None = None, *, name: str | None = None) -> NDArray[Any]:
@@ -340,7 +329,7 @@ def _to_bgr(pil_image: PIL.Image.Image, name: str, depth: Depth = "auto") -> Ima
         raise InputError(f"{name}: has no pixels ({pil_image.width}x{pil_image.height}); check where it comes from")
     if pil_image.mode in ("LAB", "La"):
         raise InputError(f"{name}: Pillow cannot convert its colour mode {pil_image.mode}; save it as RGB first")
-    turn = _UPRIGHT.get(exif_orientation(opened))
+    turn = TRANSPOSES.get(exif_orientation(opened))
     if pil_image.mode.startswith("I") or pil_image.mode == "F":
         grey, largest = deep_grey(pil_image, depth), float(np.asarray(pil_image).max())
         warn_if_flat(grey, largest, name, depth)

@@ -13,9 +13,19 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 from PIL import ExifTags
+from PIL.Image import Transpose
 from PIL.PngImagePlugin import PngImageFile
 
 SIDEWAYS = frozenset({5, 6, 7, 8})  # EXIF orientations of images that lie on their side
+TRANSPOSES = {  # what turns an image of this EXIF orientation upright
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
 _warnings_lock = threading.Lock()
 
 
